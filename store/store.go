@@ -1,0 +1,106 @@
+// Package store is where a hub's log lives: events in the order in which they
+// were published, found by position, by topic and by id.
+package store
+
+import (
+	"time"
+
+	"github.com/caddy-sse/caddy-sse/event"
+)
+
+// Entry is one event in the log. It must not be changed once appended: readers
+// share it.
+type Entry struct {
+	// Seq is the place in the log. The first entry ever has 1, the next one
+	// more; no number is used twice.
+	Seq uint64
+	// Time is when the event was published.
+	Time time.Time
+	// Topics are the topics that the event was published on.
+	Topics []string
+	// ID is the event's id on the wire, unique in the log.
+	ID string
+	// Given tells that the publisher chose the id. Lookup finds only those;
+	// other ids hold the position themselves.
+	Given bool
+	// Frame is the event on the wire.
+	Frame event.Frame
+}
+
+// On tells whether the entry was published on the topic.
+func (e *Entry) On(topic string) bool {
+	for _, t := range e.Topics {
+		if t == topic {
+			return true
+		}
+	}
+	return false
+}
+
+// entryOverhead is roughly what an entry costs beside its bytes: the struct and
+// its places in the log and in the indexes.
+const entryOverhead = 256
+
+// Size is what the entry counts against [History.MaxBytes].
+func (e *Entry) Size() int64 {
+	n := entryOverhead + len(e.Frame) + len(e.ID)
+	for _, t := range e.Topics {
+		n += len(t)
+	}
+	return int64(n)
+}
+
+// History bounds a log. The oldest entries go as soon as any bound is passed,
+// but the newest entry is kept whatever its size. Zero means no bound.
+type History struct {
+	MaxEvents int
+	MaxAge    time.Duration
+	MaxBytes  int64
+}
+
+// Batch is what a read of the log gives: a consistent view of it.
+type Batch struct {
+	// Entries are in the order of the log.
+	Entries []*Entry
+	// Tail is the position of the oldest entry that the log still holds, and
+	// one more than Head when it holds none.
+	Tail uint64
+	// UpTo is the position up to which the read is complete.
+	UpTo uint64
+	// More tells that there is more than fitted: read again after UpTo.
+	More bool
+}
+
+// Store keeps a log. One goroutine at a time may call Append and Trim; all else
+// is safe to call at any time, and sees an appended batch whole or not at all.
+type Store interface {
+	// Epoch names this log among all that a client may have seen. It is made
+	// with the log and stays with it, and is a valid part of an event id.
+	Epoch() string
+	// Secret is a key that is made with the log and stays with it, for
+	// digests that nobody outside may compute.
+	Secret() []byte
+	// Append adds entries, numbered by the caller from one more than the
+	// head, and returns once they are as durable as this store makes them.
+	// On an error none of them is in the log.
+	Append(entries []*Entry) error
+	// Trim drops the oldest entries until the log is within its bounds.
+	Trim(h History, now time.Time) error
+	// Range returns the positions of the oldest and of the newest entry. An
+	// empty log's tail is one more than its head.
+	Range() (tail, head uint64)
+	// Oldest returns the time of the oldest entry, and false if there is none.
+	Oldest() (time.Time, bool)
+	// Entry returns the entry at a position, or nil.
+	Entry(seq uint64) *Entry
+	// Lookup returns the entry whose publisher gave it this id, or nil.
+	Lookup(id string) *Entry
+	// Last returns the newest entry on a topic, or nil.
+	Last(topic string) *Entry
+	// Read returns the entries on any of the topics after a position, each
+	// once, of about maxBytes in all but at least one. It appends them to
+	// buf, which may be nil.
+	Read(topics []string, after uint64, maxBytes int, buf []*Entry) (Batch, error)
+	// Close frees what the store holds. No call may follow.
+	Close() error
+}
