@@ -1,0 +1,140 @@
+package stream
+
+import (
+	"mime"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+)
+
+// MediaType is what a stream is served as.
+const MediaType = "text/event-stream"
+
+// queryIDs are the query parameters that stand for the Last-Event-ID header,
+// for clients that can't set one.
+var queryIDs = []string{"last_event_id", "lastEventId"}
+
+// LastEventID returns the position that the client has, empty if it has none.
+// The header wins: a browser that reconnects repeats the URL, whose position is
+// that of its first connection.
+func LastEventID(r *http.Request) string {
+	if id := r.Header.Get("Last-Event-ID"); id != "" {
+		return id
+	}
+	query := r.URL.Query()
+	for _, name := range queryIDs {
+		if id := query.Get(name); id != "" {
+			return id
+		}
+	}
+	return ""
+}
+
+// WithoutPosition returns a URL's query without the parameters that hold a
+// position; the rest stays as it was sent, in its order.
+func WithoutPosition(rawQuery string) string {
+	if !strings.Contains(rawQuery, "vent") { // of either name
+		return rawQuery
+	}
+	kept := make([]string, 0, 4)
+	for pair := range strings.SplitSeq(rawQuery, "&") {
+		name, _, _ := strings.Cut(pair, "=")
+		if !isQueryID(name) {
+			kept = append(kept, pair)
+		}
+	}
+	return strings.Join(kept, "&")
+}
+
+func isQueryID(name string) bool {
+	if plain, err := url.QueryUnescape(name); err == nil {
+		name = plain
+	}
+	for _, id := range queryIDs {
+		if name == id {
+			return true
+		}
+	}
+	return false
+}
+
+// Accepts tells whether the client would take a stream: it doesn't say what it
+// takes, or takes it by name or by a wildcard (RFC 9110 §12.5.1).
+func Accepts(h http.Header) bool {
+	values := h.Values("Accept")
+	if len(values) == 0 {
+		return true
+	}
+	best, specific := 0.0, -1
+	for t, q := range accepted(values) {
+		if s := specificity(t); s > specific || s == specific && q > best {
+			best, specific = q, s
+		}
+	}
+	return specific >= 0 && best > 0
+}
+
+// AsksFor tells whether the client names a stream as what it wants, and names
+// nothing that it would rather have.
+func AsksFor(h http.Header) bool {
+	asked, other := 0.0, 0.0
+	for t, q := range accepted(h.Values("Accept")) {
+		switch {
+		case t == MediaType:
+			asked = max(asked, q)
+		case !strings.Contains(t, "*"):
+			other = max(other, q)
+		}
+	}
+	return asked > 0 && asked >= other
+}
+
+// specificity orders the media ranges that a stream falls under.
+func specificity(t string) int {
+	switch t {
+	case MediaType:
+		return 2
+	case "text/*":
+		return 1
+	case "*/*":
+		return 0
+	default:
+		return -1
+	}
+}
+
+// accepted yields the media ranges of Accept headers with their weights. What
+// can't be parsed is left out.
+func accepted(values []string) func(yield func(string, float64) bool) {
+	return func(yield func(string, float64) bool) {
+		for part := range strings.SplitSeq(strings.Join(values, ","), ",") {
+			t, params, err := mime.ParseMediaType(part)
+			if err != nil {
+				continue
+			}
+			q := 1.0
+			if s, ok := params["q"]; ok {
+				if q, err = strconv.ParseFloat(s, 64); err != nil {
+					continue
+				}
+			}
+			if !yield(t, q) {
+				return
+			}
+		}
+	}
+}
+
+// OtherTypes returns the Accept header without the stream: what the client
+// takes beside it. Empty if there is nothing.
+func OtherTypes(h http.Header) string {
+	var kept []string
+	for part := range strings.SplitSeq(strings.Join(h.Values("Accept"), ","), ",") {
+		part = strings.TrimSpace(part)
+		if t, _, err := mime.ParseMediaType(part); err == nil && t != MediaType {
+			kept = append(kept, part)
+		}
+	}
+	return strings.Join(kept, ", ")
+}

@@ -1,0 +1,326 @@
+// Package stream is one client's open text/event-stream response: its headers,
+// the cursor that feeds it, heartbeats, and how it ends.
+package stream
+
+import (
+	"cmp"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"time"
+
+	"github.com/caddy-sse/caddy-sse/event"
+	"github.com/caddy-sse/caddy-sse/hub"
+	"github.com/caddy-sse/caddy-sse/store"
+)
+
+// Defaults of [Options].
+const (
+	// DefaultHeartbeat is well below the 30 s after which an HTTP/3 connection
+	// that is idle dies.
+	DefaultHeartbeat = 15 * time.Second
+	DefaultRetry     = 3 * time.Second
+)
+
+// maxBatch bounds what one write carries: a stream that is far behind catches
+// up in several, and holds no more than this at a time.
+const maxBatch = 256 << 10
+
+// Options say how streams behave. They are shared, and not changed while in use.
+type Options struct {
+	// Heartbeat is how long a stream may be silent.
+	Heartbeat time.Duration
+	// Retry is how long a client waits before it reconnects. Each stream is
+	// told a time within half of it more or less, so that clients which were
+	// cut together don't come back together.
+	Retry time.Duration
+	// MaxAge ends a stream, spread like Retry. Zero: never.
+	MaxAge time.Duration
+	// WriteTimeout bounds each write. Zero: something else bounds it.
+	WriteTimeout time.Duration
+}
+
+// Source is what a stream sends.
+type Source struct {
+	// Cursor gives the events. The stream closes it.
+	Cursor *hub.Cursor
+	// First is written before what the cursor gives.
+	First []*store.Entry
+	// Done, if not nil, is closed when no more will come: the stream sends
+	// what there is and ends.
+	Done <-chan struct{}
+}
+
+// Reason is why a stream ended.
+type Reason string
+
+// The reasons.
+const (
+	ClientLeft  Reason = "client left"
+	SourceEnded Reason = "source ended"
+	FellBehind  Reason = "fell out of the history"
+	TooOld      Reason = "max age"
+	Moved       Reason = "configuration changed"
+	WriteFailed Reason = "write failed"
+	StoreFailed Reason = "store failed"
+)
+
+// Summary is what became of a stream.
+type Summary struct {
+	Reason Reason
+	Events int
+	Bytes  int64
+	Err    error
+}
+
+// WriteHeader writes the headers of a stream, without flushing them.
+func WriteHeader(w http.ResponseWriter) {
+	h := w.Header()
+	h.Set("Content-Type", "text/event-stream")
+	h.Set("Cache-Control", "no-cache, no-transform")
+	h.Set("X-Accel-Buffering", "no")
+	h.Del("Content-Length")
+	w.WriteHeader(http.StatusOK)
+}
+
+// Serve answers a request with a stream until it ends, for one of the reasons.
+// The cursor must have been made before, so that what is published once the
+// client knows of the stream is in it. The group may be nil.
+func Serve(w http.ResponseWriter, r *http.Request, src Source, group *Group, o *Options) Summary {
+	defer src.Cursor.Close()
+	discardBody(r)
+	s := &conn{
+		w:       w,
+		control: http.NewResponseController(w),
+		src:     src,
+		o:       o,
+		resumes: LastEventID(r) != "",
+	}
+	WriteHeader(w)
+	s.out = append(append(s.out, event.Heartbeat...), event.Retry(spread(o.Retry))...)
+	s.summary.Err = s.sendFirst()
+	if s.summary.Err != nil {
+		s.summary.Reason = WriteFailed
+		return s.summary
+	}
+	s.summary.Reason, s.summary.Err = s.run(r, group)
+	return s.summary
+}
+
+// discardBody reads a body that a GET should not have: HTTP/1 notices that a
+// client has left only once the request was read to its end.
+func discardBody(r *http.Request) {
+	if r.Body != nil && r.Body != http.NoBody {
+		_, _ = io.CopyN(io.Discard, r.Body, 64<<10)
+	}
+}
+
+// spread returns a time within half of d more or less.
+func spread(d time.Duration) time.Duration {
+	if d <= 0 {
+		return 0
+	}
+	return d/2 + rand.N(d)
+}
+
+// conn is a stream while it is open. Only the handler's goroutine may write.
+type conn struct {
+	w       http.ResponseWriter
+	control *http.ResponseController
+	src     Source
+	o       *Options
+	summary Summary
+
+	out     []byte         // what the next write carries, when it isn't one frame
+	entries []*store.Entry // what the cursor gave
+	resumes bool           // the client has a position
+}
+
+func (s *conn) sendFirst() error {
+	for _, e := range s.src.First {
+		s.out = append(s.out, e.Frame...)
+	}
+	s.sent(s.src.First)
+	return s.flush()
+}
+
+// run sends what comes until the stream ends.
+func (s *conn) run(r *http.Request, group *Group) (Reason, error) {
+	heartbeat := time.NewTimer(s.o.Heartbeat)
+	defer heartbeat.Stop()
+	end := newDeadline(spread(s.o.MaxAge))
+	defer end.stop()
+	group = cmp.Or(group, new(Group))
+	changed, ending := group.watch()
+	if ending {
+		end.within(group.share())
+	}
+	for {
+		select {
+		case <-s.src.Cursor.Ready():
+			if reason, err := s.drain(); reason != "" {
+				return reason, err
+			}
+			heartbeat.Reset(s.o.Heartbeat)
+		case <-heartbeat.C:
+			if err := s.send(event.Heartbeat); err != nil {
+				return WriteFailed, err
+			}
+			heartbeat.Reset(s.o.Heartbeat)
+		case <-s.src.Done:
+			if reason, err := s.drain(); reason != "" {
+				return reason, err
+			}
+			return SourceEnded, nil
+		case <-changed:
+			changed, ending = group.watch()
+			end.within(group.share())
+		case <-end.C:
+			return s.leave(ending, group)
+		case <-r.Context().Done():
+			return ClientLeft, nil
+		}
+	}
+}
+
+// leave ends a stream whose client shall come back: with all that there is,
+// when to come, and from where.
+func (s *conn) leave(ending bool, group *Group) (Reason, error) {
+	if reason, err := s.drain(); reason != "" {
+		return reason, err
+	}
+	reason, retry := TooOld, s.o.Retry
+	if ending {
+		reason = Moved
+		if group.successor() {
+			retry = min(retry, movedRetry)
+		}
+	}
+	s.out = append(s.out, event.Retry(spread(retry))...)
+	if !s.resumes {
+		// A client that has received nothing yet would miss what is
+		// published until it is back.
+		s.out = append(s.out, event.Position(s.src.Cursor.Position())...)
+	}
+	if err := s.flush(); err != nil {
+		return WriteFailed, err
+	}
+	return reason, nil
+}
+
+// movedRetry is how long a client waits when another configuration is there to
+// take it, give or take half.
+const movedRetry = 500 * time.Millisecond
+
+// drain sends everything up to the log's head. Each batch is one write and one
+// flush, so that load makes batches larger, not a backlog.
+func (s *conn) drain() (Reason, error) {
+	for {
+		var err error
+		s.entries, err = s.src.Cursor.Next(maxBatch, s.entries[:0])
+		switch {
+		case errors.Is(err, hub.ErrLost):
+			return FellBehind, nil
+		case err != nil:
+			return StoreFailed, err
+		case len(s.entries) > 0:
+			if err := s.sendEntries(); err != nil {
+				return WriteFailed, err
+			}
+		}
+		if s.src.Cursor.Drained() {
+			return "", nil
+		}
+	}
+}
+
+func (s *conn) sendEntries() error {
+	defer s.forget()
+	s.sent(s.entries)
+	if len(s.entries) == 1 {
+		return s.send(s.entries[0].Frame)
+	}
+	for _, e := range s.entries {
+		s.out = append(s.out, e.Frame...)
+	}
+	return s.flush()
+}
+
+// forget lets go of the entries, since the log decides how long they live, and
+// of a list that has become large.
+func (s *conn) forget() {
+	clear(s.entries)
+	if cap(s.entries) > 64 {
+		s.entries = nil
+	}
+}
+
+func (s *conn) sent(entries []*store.Entry) {
+	s.summary.Events += len(entries)
+	if len(entries) > 0 {
+		s.resumes = true
+	}
+}
+
+// flush sends what has been put together. The buffer is given back if it has
+// become large: ten thousand idle streams would each keep their largest.
+func (s *conn) flush() error {
+	err := s.send(s.out)
+	s.out = s.out[:0]
+	if cap(s.out) > 4<<10 {
+		s.out = nil
+	}
+	return err
+}
+
+func (s *conn) send(b []byte) error {
+	if s.o.WriteTimeout > 0 {
+		// Cleared afterwards: on HTTP/2 a deadline is a timer that resets
+		// even a stream that is idle. An error means that this writer has
+		// no deadlines, as some wrappers don't.
+		_ = s.control.SetWriteDeadline(time.Now().Add(s.o.WriteTimeout))
+		defer func() { _ = s.control.SetWriteDeadline(time.Time{}) }()
+	}
+	n, err := s.w.Write(b)
+	s.summary.Bytes += int64(n)
+	if err != nil {
+		return err
+	}
+	return s.control.Flush()
+}
+
+// deadline is a timer that may not be set, and that can only come closer.
+type deadline struct {
+	C     <-chan time.Time
+	timer *time.Timer
+	at    time.Time
+}
+
+func newDeadline(d time.Duration) *deadline {
+	t := new(deadline)
+	if d > 0 {
+		t.set(d)
+	}
+	return t
+}
+
+func (t *deadline) set(d time.Duration) {
+	t.stop()
+	t.at = time.Now().Add(d)
+	t.timer = time.NewTimer(d)
+	t.C = t.timer.C
+}
+
+// within moves the deadline to at most d from now.
+func (t *deadline) within(d time.Duration) {
+	if t.timer == nil || time.Now().Add(d).Before(t.at) {
+		t.set(d)
+	}
+}
+
+func (t *deadline) stop() {
+	if t.timer != nil {
+		t.timer.Stop()
+	}
+}
