@@ -1,0 +1,185 @@
+// Package next makes requests of our own through the handlers that come after
+// ours, so that load balancing, health checks, transports, rewrites and
+// php_fastcgi all apply to them as they do to a viewer's.
+package next
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"mime"
+	"net/http"
+	"runtime/debug"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+var (
+	// ErrTooLarge is returned for a body that is larger than allowed.
+	ErrTooLarge = errors.New("the response's body is too large")
+	// ErrStream is returned for a response that is an event stream itself.
+	ErrStream = errors.New("the response is an event stream already")
+	// ErrAborted is returned for a response that broke off.
+	ErrAborted = errors.New("the response broke off")
+	// ErrNoAnswer is returned when no handler has answered: the route has
+	// nothing after ours.
+	ErrNoAnswer = errors.New("no handler answered")
+)
+
+// Response is what the next handlers have answered.
+type Response struct {
+	Status int
+	Header http.Header
+	Body   []byte
+}
+
+// Caller makes requests on behalf of a viewer whose own request may long be
+// over. It is safe for concurrent use.
+type Caller struct {
+	handler caddyhttp.Handler
+	server  *caddyhttp.Server
+	vars    map[string]string
+	user    string
+	trusted bool
+}
+
+// For returns a caller into what comes after the handler of the viewer's
+// request r. It keeps what earlier handlers found out about the viewer: the
+// user's id, and variables that are strings.
+func For(r *http.Request, handler caddyhttp.Handler) *Caller {
+	c := &Caller{handler: handler, vars: make(map[string]string)}
+	c.server, _ = r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+	vars, _ := r.Context().Value(caddyhttp.VarsCtxKey).(map[string]any)
+	for name, value := range vars {
+		if s, ok := value.(string); ok && name != caddyhttp.ClientIPVarKey {
+			c.vars[name] = s
+		}
+	}
+	c.trusted, _ = vars[caddyhttp.TrustedProxyVarKey].(bool)
+	if repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
+		c.user, _ = repl.GetString(userID)
+	}
+	return c
+}
+
+// userID is the placeholder that Caddy's authentication handlers set.
+const userID = "http.auth.user.id"
+
+// User is the id of the viewer, as an earlier handler has authenticated them;
+// empty if none has.
+func (c *Caller) User() string { return c.user }
+
+// Vars are the variables that earlier handlers have set. They must not be
+// changed.
+func (c *Caller) Vars() map[string]string { return c.vars }
+
+// Trusted tells that the viewer's connection is one of a proxy that the server
+// trusts: its address is not the viewer's own.
+func (c *Caller) Trusted() bool { return c.trusted }
+
+// Do makes a request, whose body in the answer may have maxBody bytes at most.
+// An answer of any status is no error, and neither is a handler's own error that
+// stands for a status.
+func (c *Caller) Do(req *http.Request, maxBody int64) (resp *Response, err error) {
+	if c.server == nil {
+		return nil, errors.New("not called from within an HTTP server")
+	}
+	rec := &recorder{header: make(http.Header), maxBody: maxBody}
+	defer func() {
+		if p := recover(); p != nil {
+			resp, err = nil, rec.panicked(p)
+		}
+	}()
+	repl := caddy.NewReplacer()
+	req = caddyhttp.PrepareRequest(req, repl, rec, c.server)
+	c.restore(req.Context(), repl)
+	err = c.handler.ServeHTTP(rec, req)
+	return rec.response(req.Context(), err)
+}
+
+// restore gives the request what the viewer's had from earlier handlers.
+func (c *Caller) restore(ctx context.Context, repl *caddy.Replacer) {
+	if c.user != "" {
+		repl.Set(userID, c.user)
+	}
+	if vars, ok := ctx.Value(caddyhttp.VarsCtxKey).(map[string]any); ok {
+		for name, value := range maps.All(c.vars) {
+			vars[name] = value
+		}
+	}
+}
+
+// recorder keeps an answer, up to a bound.
+type recorder struct {
+	header  http.Header
+	maxBody int64
+	status  int
+	body    []byte
+	err     error
+}
+
+func (rec *recorder) Header() http.Header { return rec.header }
+
+func (rec *recorder) WriteHeader(status int) {
+	if rec.status != 0 || status < 200 { // 1xx are not the answer
+		return
+	}
+	rec.status = status
+	rec.header = rec.header.Clone() // what is set from now on is too late
+	if isStream(rec.header) {
+		rec.err = ErrStream
+	}
+}
+
+func (rec *recorder) Write(p []byte) (int, error) {
+	rec.WriteHeader(http.StatusOK)
+	if rec.err == nil && int64(len(rec.body)+len(p)) > rec.maxBody {
+		rec.err = fmt.Errorf("%w: more than %d bytes", ErrTooLarge, rec.maxBody)
+	}
+	if rec.err != nil {
+		return 0, rec.err
+	}
+	rec.body = append(rec.body, p...)
+	return len(p), nil
+}
+
+// FlushError lets handlers flush: what is recorded is as good as sent.
+func (rec *recorder) FlushError() error { return rec.err }
+
+// panicked makes an error of a handler's panic: here is no server around that
+// would keep it from ending the process. reverse_proxy panics with
+// ErrAbortHandler on a body that breaks off, and on one that we refuse.
+func (rec *recorder) panicked(p any) error {
+	switch {
+	case rec.err != nil:
+		return rec.err
+	case p == http.ErrAbortHandler:
+		return ErrAborted
+	default:
+		return fmt.Errorf("handler panicked: %v\n%s", p, debug.Stack())
+	}
+}
+
+func (rec *recorder) response(ctx context.Context, err error) (*Response, error) {
+	var status caddyhttp.HandlerError
+	switch {
+	case rec.err != nil:
+		return nil, rec.err
+	case ctx.Err() != nil: // a cancelled request may look like an answer
+		return nil, context.Cause(ctx)
+	case errors.As(err, &status) && status.StatusCode != 0:
+		return &Response{Status: status.StatusCode, Header: make(http.Header)}, nil
+	case err != nil:
+		return nil, err
+	case rec.status == 0:
+		return nil, ErrNoAnswer
+	}
+	return &Response{Status: rec.status, Header: rec.header, Body: rec.body}, nil
+}
+
+func isStream(h http.Header) bool {
+	t, _, err := mime.ParseMediaType(h.Get("Content-Type"))
+	return err == nil && t == "text/event-stream"
+}

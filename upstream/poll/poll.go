@@ -1,0 +1,332 @@
+// Package poll makes a URL's document live: it asks the backend for it again
+// and again on behalf of all its viewers, and publishes what has changed.
+//
+// What the viewers of one view share is exactly one poller. The view's key
+// holds all of a request that can reach the backend and may tell viewers apart,
+// so that by construction nobody gets what was answered to somebody else.
+package poll
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
+
+	"github.com/caddy-sse/caddy-sse/hub"
+	"github.com/caddy-sse/caddy-sse/internal/refusal"
+	"github.com/caddy-sse/caddy-sse/upstream/next"
+)
+
+// Config is how a rule polls. Its zero value is ready for [New].
+type Config struct {
+	// How long from the start of one poll to the start of the next, while
+	// somebody watches. Default: 2s; at least 100ms.
+	Interval caddy.Duration `json:"interval,omitempty"`
+
+	// How long one poll may take until it counts as failed. Default: 10s.
+	Timeout caddy.Duration `json:"timeout,omitempty"`
+
+	// How long a view that nobody watches any more is still polled, so that
+	// a client which reconnects finds it warm. Default: 30s; negative: not
+	// at all.
+	Linger caddy.Duration `json:"linger,omitempty"`
+
+	// How many bytes the document may have. Default: 10485760 (10 MiB).
+	MaxBody int64 `json:"max_body,omitempty"`
+
+	// How many views the rule may poll at a time: one per URL and viewer,
+	// where viewers with the same credentials count once. A client that
+	// asks for one more gets 503. Default: 10000.
+	MaxViews int `json:"max_views,omitempty"`
+
+	// What is sent when the document has changed. "full" (the default and
+	// for now the only one): the whole document.
+	Send string `json:"send,omitempty"`
+}
+
+// minInterval keeps a typing error from becoming a load test.
+const minInterval = 100 * time.Millisecond
+
+// Provision fills in the defaults and checks the values.
+func (c *Config) Provision() error {
+	c.Interval = cmp.Or(c.Interval, caddy.Duration(2*time.Second))
+	c.Timeout = cmp.Or(c.Timeout, caddy.Duration(10*time.Second))
+	c.Linger = cmp.Or(c.Linger, caddy.Duration(30*time.Second))
+	c.MaxBody = cmp.Or(c.MaxBody, 10<<20)
+	c.MaxViews = cmp.Or(c.MaxViews, 10000)
+	c.Send = cmp.Or(c.Send, "full")
+	switch {
+	case time.Duration(c.Interval) < minInterval:
+		return fmt.Errorf("poll interval %v is too short: use %v or more", time.Duration(c.Interval), minInterval)
+	case c.Timeout < 0 || c.MaxBody < 0 || c.MaxViews < 0:
+		return errors.New("poll: timeout, max_body and max_views can't be negative")
+	case c.Send != "full":
+		return fmt.Errorf("poll: unknown way to send %q: use full", c.Send)
+	}
+	return nil
+}
+
+// Caller makes the requests; see [next.Caller].
+type Caller interface {
+	Do(req *http.Request, maxBody int64) (*next.Response, error)
+	User() string
+	Vars() map[string]string
+	Trusted() bool
+}
+
+// Poller holds the views of one rule. It is safe for concurrent use.
+type Poller struct {
+	config *Config
+	hub    *hub.Hub
+	log    *zap.Logger
+
+	mu      sync.Mutex
+	views   map[string]*view
+	varies  map[string]map[string]bool // by a view's base: the hints that tell its viewers apart
+	retired bool
+}
+
+// New returns a poller that publishes on the hub. The config must have been
+// provisioned.
+func New(c *Config, h *hub.Hub, log *zap.Logger) *Poller {
+	return &Poller{
+		config: c,
+		hub:    h,
+		log:    log,
+		views:  make(map[string]*view),
+		varies: make(map[string]map[string]bool),
+	}
+}
+
+// Viewing is one viewer's use of a view.
+type Viewing struct {
+	view   *view
+	poller *Poller
+	once   sync.Once
+}
+
+// Join starts to watch what the request asks for, and waits until the view has
+// been polled once. It returns the backend's own answer if that is a refusal,
+// or a [refusal.Error] if the rule has no room for another view, or the
+// request's context's error if the viewer has left.
+func (p *Poller) Join(r *http.Request, caller Caller) (*Viewing, *next.Response, error) {
+	t := newTarget(r, caller, p.hub)
+	for {
+		v, err := p.join(t)
+		if err != nil {
+			return nil, nil, err
+		}
+		viewing := &Viewing{view: v, poller: p}
+		select {
+		case <-v.polled:
+		case <-r.Context().Done():
+			viewing.Leave()
+			return nil, nil, r.Context().Err()
+		}
+		if refused := v.refused(); refused != nil {
+			viewing.Leave()
+			return nil, refused, nil
+		}
+		if v.is(p.key(t)) {
+			return viewing, nil, nil
+		}
+		// The backend has said that this viewer's request may be answered
+		// otherwise than the one that was polled.
+		viewing.Leave()
+	}
+}
+
+func (p *Poller) join(t *target) (*view, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	key := p.keyLocked(t)
+	v := p.views[key]
+	if v == nil {
+		if len(p.views) >= p.config.MaxViews {
+			return nil, &refusal.Error{
+				Status:     http.StatusServiceUnavailable,
+				Reason:     "too many documents are watched; try again later",
+				RetryAfter: 5 * time.Second,
+			}
+		}
+		v = newView(p, t, key)
+		p.views[key] = v
+		go v.run()
+	}
+	v.viewers++
+	v.idle.Stop()
+	return v, nil
+}
+
+// Leave ends the viewing. It may be called more than once.
+func (v *Viewing) Leave() {
+	v.once.Do(func() { v.poller.leave(v.view) })
+}
+
+func (p *Poller) leave(v *view) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	v.viewers--
+	if v.viewers == 0 {
+		p.abandonLocked(v)
+	}
+}
+
+// abandonLocked ends a view that nobody watches, after the linger.
+func (p *Poller) abandonLocked(v *view) {
+	if p.retired || p.config.Linger < 0 || p.views[v.key] != v {
+		p.removeLocked(v)
+		return
+	}
+	v.idle.Reset(time.Duration(p.config.Linger))
+}
+
+// expire is what a view's idle timer does.
+func (p *Poller) expire(v *view) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if v.viewers == 0 {
+		p.removeLocked(v)
+	}
+}
+
+// remove takes a view that has ended out, so that the next viewer asks anew.
+func (p *Poller) remove(v *view) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.removeLocked(v)
+}
+
+func (p *Poller) removeLocked(v *view) {
+	v.cancel()
+	v.idle.Stop()
+	if p.views[v.key] != v {
+		return
+	}
+	delete(p.views, v.key)
+	if len(p.varies) == 0 {
+		return
+	}
+	for _, other := range p.views {
+		if other.target.base == v.target.base {
+			return
+		}
+	}
+	delete(p.varies, v.target.base)
+}
+
+// Retire ends views as soon as nobody watches them, without linger: another
+// configuration has taken over.
+func (p *Poller) Retire() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.retired = true
+	for _, v := range p.views {
+		if v.viewers == 0 {
+			p.removeLocked(v)
+		}
+	}
+}
+
+// Over tells that the poller is retired and its last view has ended.
+func (p *Poller) Over() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.retired && len(p.views) == 0
+}
+
+// Views is how many views are polled.
+func (p *Poller) Views() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.views)
+}
+
+func (p *Poller) key(t *target) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.keyLocked(t)
+}
+
+// keyLocked is what viewers who share a view have in common.
+func (p *Poller) keyLocked(t *target) string {
+	return p.hub.Digest(t.key(p.varies[t.base])...)
+}
+
+// vary takes note that the backend tells viewers of a view apart by hints which
+// were no part of its key so far. It returns false if there is nothing new.
+func (p *Poller) vary(v *view, hints []string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	known := p.varies[v.target.base]
+	added := false
+	for _, name := range hints {
+		if known[name] {
+			continue
+		}
+		if known == nil {
+			known = make(map[string]bool)
+			p.varies[v.target.base] = known
+		}
+		known[name], added = true, true
+	}
+	return added
+}
+
+// rekey moves a view to the key that it has since the backend's Vary is known.
+// It returns false if another view is there already.
+func (p *Poller) rekey(v *view) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	key := p.keyLocked(v.target)
+	if p.views[key] != nil {
+		return false
+	}
+	if p.views[v.key] == v {
+		delete(p.views, v.key)
+		p.views[key] = v
+	}
+	v.rename(key)
+	return true
+}
+
+// Wrote tells that a write to these paths of a host has succeeded: the views of
+// the paths, of what they are part of and of what is part of them, are polled
+// at once. A poll that is already under way doesn't count as having seen it.
+func (p *Poller) Wrote(hostname string, paths ...string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, v := range p.views {
+		if v.target.hostname == hostname && v.target.related(paths) {
+			v.refresh()
+		}
+	}
+}
+
+// related tells whether one of the paths is the target's, above or below it.
+func (t *target) related(paths []string) bool {
+	for _, path := range paths {
+		if within(t.path, path) || within(path, t.path) {
+			return true
+		}
+	}
+	return false
+}
+
+// within tells whether path is parent or below it.
+func within(path, parent string) bool {
+	rest, ok := strings.CutPrefix(strings.TrimSuffix(path, "/"), strings.TrimSuffix(parent, "/"))
+	return ok && (rest == "" || rest[0] == '/')
+}
+
+// context returns one that ends with the poll's time.
+func (p *Poller) context(parent context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(parent, time.Duration(p.config.Timeout), errTimeout)
+}
