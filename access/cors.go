@@ -1,0 +1,75 @@
+package access
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+)
+
+// CORS lets pages of other origins read a rule's streams (the Fetch standard's
+// "CORS protocol"). Its zero value lets none.
+type CORS struct {
+	any     bool
+	origins []string
+}
+
+// NewCORS checks origins, such as https://app.example.com. "*" is any origin,
+// without credentials.
+func NewCORS(origins []string) (*CORS, error) {
+	c := new(CORS)
+	for _, o := range origins {
+		if o == "*" {
+			c.any = true
+			continue
+		}
+		u, err := url.Parse(o)
+		if err != nil || u.Scheme == "" || u.Host == "" || u.Scheme+"://"+u.Host != o {
+			return nil, fmt.Errorf("cors %q is no origin: write scheme, host and, if it isn't the scheme's own, port, such as https://app.example.com", o)
+		}
+		c.origins = append(c.origins, strings.ToLower(o))
+	}
+	if c.any && len(c.origins) > 0 {
+		return nil, fmt.Errorf("cors * is any origin already: leave out %s, or *", strings.Join(c.origins, ", "))
+	}
+	return c, nil
+}
+
+// allowedHeaders are those that EventSource, its polyfills and fetch-based
+// clients send beside the ones that need no permission.
+const allowedHeaders = "Last-Event-ID, Cache-Control, Authorization"
+
+// Headers adds what lets the page that made the request read the response.
+func (c *CORS) Headers(h http.Header, r *http.Request) {
+	switch origin := r.Header.Get("Origin"); {
+	case c.any:
+		h.Set("Access-Control-Allow-Origin", "*")
+	case len(c.origins) == 0:
+	default:
+		h.Add("Vary", "Origin") // whoever asks: a cache must not give one page the answer for another
+		if slices.Contains(c.origins, strings.ToLower(origin)) {
+			h.Set("Access-Control-Allow-Origin", origin)
+			h.Set("Access-Control-Allow-Credentials", "true")
+		}
+	}
+}
+
+// Preflight answers the request by which a browser asks whether it may open a
+// stream from another origin, and returns false for any other request and for
+// origins that may not.
+func (c *CORS) Preflight(w http.ResponseWriter, r *http.Request) bool {
+	if r.Method != http.MethodOptions || r.Header.Get("Access-Control-Request-Method") != http.MethodGet {
+		return false
+	}
+	if !c.any && !slices.Contains(c.origins, strings.ToLower(r.Header.Get("Origin"))) {
+		return false
+	}
+	h := w.Header()
+	c.Headers(h, r)
+	h.Set("Access-Control-Allow-Methods", "GET")
+	h.Set("Access-Control-Allow-Headers", allowedHeaders)
+	h.Set("Access-Control-Max-Age", "7200")
+	w.WriteHeader(http.StatusNoContent)
+	return true
+}

@@ -1,0 +1,173 @@
+// Package access decides what a client may watch.
+package access
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/caddy-sse/caddy-sse/hub"
+	"github.com/caddy-sse/caddy-sse/internal/refusal"
+	"github.com/caddy-sse/caddy-sse/internal/template"
+)
+
+// MaxTopics is how many topics one stream may have.
+const MaxTopics = 100
+
+// Topics is what a subscription rule lets its clients watch.
+type Topics struct {
+	templates []topicTemplate
+	allow     []string
+}
+
+type topicTemplate struct {
+	*template.Template
+	chosen bool   // by the client, in part or whole
+	query  string // a query placeholder, which may stand for several values
+}
+
+// queryPlaceholder is the prefix of placeholders for query parameters.
+const queryPlaceholder = "http.request.uri.query."
+
+// NewTopics compiles a rule's topic templates and the patterns that bound what
+// a client may choose through them. A template whose placeholders leave the
+// choice to the client needs a pattern.
+func NewTopics(templates, allow []string) (*Topics, error) {
+	t := &Topics{allow: allow}
+	for _, pattern := range allow {
+		if _, err := path.Match(pattern, ""); err != nil || pattern == "" {
+			return nil, fmt.Errorf("allow %q is no pattern: write a topic in which * stands for anything but a slash, such as orders/*", pattern)
+		}
+	}
+	for _, src := range templates {
+		compiled, err := compileTopic(src)
+		if err != nil {
+			return nil, err
+		}
+		if compiled.chosen && len(allow) == 0 {
+			return nil, fmt.Errorf("topic %s is chosen by the client: say which topics it may choose, for example `allow %s`", src, suggestion(compiled.Template))
+		}
+		t.templates = append(t.templates, compiled)
+	}
+	return t, nil
+}
+
+func compileTopic(src string) (topicTemplate, error) {
+	compiled, err := template.Compile(src)
+	if err != nil {
+		return topicTemplate{}, fmt.Errorf("topic %w", err)
+	}
+	t := topicTemplate{Template: compiled}
+	for _, name := range compiled.Placeholders() {
+		t.chosen = t.chosen || chosenByClient(name)
+		if t.query == "" && strings.HasPrefix(name, queryPlaceholder) {
+			t.query = name
+		}
+	}
+	return t, nil
+}
+
+// chosenByClient tells placeholders whose value a client can choose freely from
+// those that the server vouches for: an authenticated user, a verified client
+// certificate, the address, a variable that the configuration sets.
+func chosenByClient(name string) bool {
+	for _, vouched := range []string{"http.request.tls.client.", "http.request.remote"} {
+		if strings.HasPrefix(name, vouched) {
+			return false
+		}
+	}
+	for _, chosen := range []string{"http.request.", "http.regexp.", "http.matchers."} {
+		if strings.HasPrefix(name, chosen) {
+			return true
+		}
+	}
+	return false
+}
+
+// suggestion is the widest pattern that makes sense for a template.
+func suggestion(t *template.Template) string {
+	pattern, _ := t.Expand(func(string) (string, error) { return "*", nil })
+	return pattern
+}
+
+// Of returns the topics that a request asks for, each once, or why it can't
+// have them. A template of which a placeholder comes to nothing is left out;
+// one whose query parameter is given several times makes as many topics.
+func (t *Topics) Of(r *http.Request, repl *caddy.Replacer) ([]string, *refusal.Error) {
+	repl = repl.WithoutFile()
+	var topics []string
+	for _, tmpl := range t.templates {
+		for _, topic := range tmpl.expand(r, repl) {
+			if err := hub.CheckTopic(topic); err != nil {
+				return nil, refusal.Newf(http.StatusBadRequest, "%v", err)
+			}
+			if tmpl.chosen && !t.allows(topic) {
+				return nil, refusal.Newf(http.StatusForbidden, "the topic %q can't be watched here", topic)
+			}
+			topics = append(topics, topic)
+		}
+	}
+	slices.Sort(topics)
+	topics = slices.Compact(topics)
+	switch {
+	case len(topics) == 0:
+		return nil, refusal.Newf(http.StatusBadRequest, "the request names no topic")
+	case len(topics) > MaxTopics:
+		return nil, refusal.Newf(http.StatusBadRequest, "the request names %d topics: %d can be watched on one stream", len(topics), MaxTopics)
+	}
+	return topics, nil
+}
+
+// errMissing ends the expansion of a template that comes to nothing.
+var errMissing = errors.New("placeholder comes to nothing")
+
+func (t topicTemplate) expand(r *http.Request, repl *caddy.Replacer) []string {
+	choices := []string{""} // of the query parameter
+	if t.query != "" {
+		choices = r.URL.Query()[strings.TrimPrefix(t.query, queryPlaceholder)]
+	}
+	var topics []string
+	for _, choice := range choices {
+		topic, err := t.Expand(func(name string) (string, error) {
+			value := choice
+			if name != t.query {
+				value, _ = repl.GetString(name)
+			}
+			if value == "" {
+				return "", errMissing
+			}
+			return value, nil
+		})
+		if err == nil {
+			topics = append(topics, topic)
+		}
+	}
+	return topics
+}
+
+func (t *Topics) allows(topic string) bool {
+	return slices.ContainsFunc(t.allow, func(pattern string) bool { return match(pattern, topic) })
+}
+
+// match tells whether a topic is one of the pattern's. Between slashes it
+// matches as [path.Match] does; ** at the end stands for one name or more.
+func match(pattern, topic string) bool {
+	patterns, names := strings.Split(pattern, "/"), strings.Split(topic, "/")
+	for i, p := range patterns {
+		if p == "**" && i == len(patterns)-1 {
+			return len(names) > i
+		}
+		if i == len(names) {
+			return false
+		}
+		if ok, err := path.Match(p, names[i]); !ok || err != nil {
+			return false
+		}
+	}
+	return len(names) == len(patterns)
+}
