@@ -1,0 +1,190 @@
+package event_test
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+	"testing/iotest"
+	"time"
+
+	"github.com/caddy-sse/caddy-sse/event"
+)
+
+func decoder(stream string) *event.Decoder {
+	return event.NewDecoder(strings.NewReader(stream), 0)
+}
+
+// all reads events up to the end of the stream.
+func all(t testing.TB, d *event.Decoder) (events []event.Event) {
+	t.Helper()
+	for {
+		e, err := d.Next()
+		if errors.Is(err, io.EOF) {
+			return events
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		events = append(events, e)
+	}
+}
+
+// list writes events as "id|name|data" for comparison.
+func list(events []event.Event) string {
+	var out []string
+	for _, e := range events {
+		out = append(out, fmt.Sprintf("%s|%s|%s", e.ID, e.Name, e.Data))
+	}
+	return fmt.Sprintf("%q", out)
+}
+
+func TestAStreamIsReadAsTheStandardSays(t *testing.T) {
+	for name, tc := range map[string]struct {
+		stream string
+		want   []string // as by list
+	}{
+		// The examples of section 9.2.6.
+		"three lines": {"data: YHOO\ndata: +2\ndata: 10\n\n", []string{"||YHOO\n+2\n10"}},
+		"comment, id, empty id, space": {
+			": test stream\n\ndata: first event\nid: 1\n\ndata:second event\nid\n\ndata:  third event\n",
+			[]string{"1||first event", "||second event"},
+		},
+		"empty data, two empty lines, cut": {"data\n\ndata\ndata\n\ndata:", []string{"||", "||\n"}},
+		"one space after the colon":        {"data:test\n\ndata: test\n\n", []string{"||test", "||test"}},
+
+		"CR, LF and CRLF end lines":         {"data: a\rdata: b\ndata: c\r\n\r\ndata: d\r\r", []string{"||a\nb\nc", "||d"}},
+		"LF CR is two line ends":            {"data: a\n\rdata: b\n\n", []string{"||a", "||b"}},
+		"a name is for one event":           {"event: x\ndata: a\n\ndata: b\n\n", []string{"|x|a", "||b"}},
+		"a name without data is forgotten":  {"event: x\n\ndata: a\n\n", []string{"||a"}},
+		"the last name counts":              {"event: x\nevent: y\ndata\n\n", []string{"|y|"}},
+		"an id stays":                       {"id: 1\ndata: a\n\ndata: b\n\n", []string{"1||a", "1||b"}},
+		"an id without data stays":          {"id: 1\n\ndata: a\n\n", []string{"1||a"}},
+		"an empty id takes it away":         {"id: 1\ndata: a\n\nid\ndata: b\n\nid: 2\nid:\ndata: c\n\n", []string{"1||a", "||b", "||c"}},
+		"an id with NUL is ignored":         {"id: 1\nid: 2\x00\ndata: a\n\n", []string{"1||a"}},
+		"unknown fields are ignored":        {"foo: x\nDATA: x\n data: x\ndata : x\ndatax\ndata: a\n\n", []string{"||a"}},
+		"comments are ignored":              {":\n:x\ndata: a\n:data: b\n\n", []string{"||a"}},
+		"only the first colon cuts":         {"data: a: b:\ndata::c\n\n", []string{"||a: b:\n:c"}},
+		"spaces past the first belong":      {"data:  a \n\n", []string{"|| a "}},
+		"NUL in data and name stays":        {"event: \x00\ndata: \x00\n\n", []string{"|\x00|\x00"}},
+		"a byte order mark may start it":    {"\uFEFFdata: a\n\n", []string{"||a"}},
+		"only one, and only there":          {"\uFEFF\uFEFFdata: a\n\ndata: b\n\n\uFEFFdata: c\n\n", []string{"||b"}},
+		"a byte order mark in data stays":   {"data: \uFEFFa\n\n", []string{"||\uFEFFa"}},
+		"nothing but a byte order mark":     {"\uFEFF", nil},
+		"other separators are no line ends": {"data: a\u2028b\u0085c\vd\n\n", []string{"||a\u2028b\u0085c\vd"}},
+		"blank lines dispatch nothing":      {"\n\n\r\r\n\n", nil},
+		"the end cuts an event off":         {"data: a\n\ndata: b\n", []string{"||a"}},
+		"the end cuts a line off":           {"data: a\n\ndata: b", []string{"||a"}},
+		"what is not UTF-8 is replaced":     {"data: a\xffb\xc3\n\xfedata: x\nid: \x80\n\n", []string{"\uFFFD||a\uFFFDb\uFFFD"}},
+		"nothing":                           {"", nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			want := fmt.Sprintf("%q", tc.want)
+			if got := list(all(t, decoder(tc.stream))); got != want {
+				t.Errorf("got %s, want %s", got, want)
+			}
+			oneByte := event.NewDecoder(iotest.OneByteReader(strings.NewReader(tc.stream)), 0)
+			if got := list(all(t, oneByte)); got != want {
+				t.Errorf("byte by byte got %s, want %s", got, want)
+			}
+		})
+	}
+}
+
+func TestRetryIsDigitsOnly(t *testing.T) {
+	for value, want := range map[string]time.Duration{
+		"1500": 1500 * time.Millisecond, "0": 0, "007": 7 * time.Millisecond, "2147483647": 2147483647 * time.Millisecond,
+		"": time.Second, "+5": time.Second, "-5": time.Second, "1.5": time.Second, "5s": time.Second, " 5": time.Second,
+		"５": time.Second, "99999999999999999999": time.Second,
+	} {
+		d := decoder("retry: 1000\nretry: " + value + "\n")
+		all(t, d)
+		if d.Retry() != want {
+			t.Errorf("retry: %s is %v, want %v", value, d.Retry(), want)
+		}
+	}
+	if d := decoder(""); d.Retry() != 0 {
+		t.Error(d.Retry())
+	}
+}
+
+// chunks gives one chunk per Read, and then fails the test: what has come is
+// enough.
+type chunks struct {
+	t    *testing.T
+	left []string
+}
+
+func (c *chunks) Read(p []byte) (int, error) {
+	if len(c.left) == 0 {
+		c.t.Fatal("an event that had come whole was held back for what follows it")
+	}
+	n := copy(p, c.left[0])
+	c.left = c.left[1:]
+	return n, nil
+}
+
+func TestAnEventIsNotHeldBackForTheByteAfterItsCR(t *testing.T) {
+	d := event.NewDecoder(&chunks{t, []string{"data: a\r\r", "\ndata: b\r", "\n\r"}}, 0)
+	for _, want := range []string{"a", "b"} {
+		if e, err := d.Next(); string(e.Data) != want || err != nil {
+			t.Errorf("%q, %v; want %q", e.Data, err, want)
+		}
+	}
+}
+
+func TestACRLFThatIsTornApartIsOneLineEnd(t *testing.T) {
+	stream := []string{"data: a\r", "\ndata: b\r", "\n", "\r", "\n", "data: c\r", "\n\r", "\n"}
+	d := event.NewDecoder(&chunks{t, stream}, 0)
+	for _, want := range []string{"a\nb", "c"} {
+		if e, err := d.Next(); string(e.Data) != want || err != nil {
+			t.Errorf("%q, %v; want %q", e.Data, err, want)
+		}
+	}
+}
+
+func TestTheReadersErrorComesAfterTheEventsBeforeIt(t *testing.T) {
+	broken := errors.New("connection reset")
+	d := event.NewDecoder(io.MultiReader(strings.NewReader("data: a\n\ndata: b\n"), iotest.ErrReader(broken)), 0)
+	if e, err := d.Next(); string(e.Data) != "a" || err != nil {
+		t.Errorf("%q, %v", e.Data, err)
+	}
+	if e, err := d.Next(); !errors.Is(err, broken) || e.Data != nil {
+		t.Errorf("%q, %v", e.Data, err)
+	}
+}
+
+func TestAnEventMayBeAsLargeAsTheBoundAndNoLarger(t *testing.T) {
+	const bound = 10_000 // larger than one buffer of the reader
+	lines := func(n, length int) string { return strings.Repeat("data:"+strings.Repeat("x", length)+"\n", n) + "\n" }
+	for name, tc := range map[string]struct {
+		stream string
+		err    error
+	}{
+		"one line":                 {lines(1, bound-len("data:")), nil},
+		"a line too long":          {lines(1, bound-len("data:")+1), event.ErrTooLarge},
+		"several lines":            {lines(10, 999), nil},
+		"lines too many":           {lines(10, 1001), event.ErrTooLarge},
+		"empty lines":              {strings.Repeat("data\n", bound+1) + "\n", nil},
+		"empty lines too many":     {strings.Repeat("data\n", bound+2) + "\n", event.ErrTooLarge},
+		"a comment too long":       {":" + strings.Repeat("x", bound), event.ErrTooLarge},
+		"a line without an end":    {strings.Repeat("x", 10*bound), event.ErrTooLarge},
+		"many events of that size": {lines(10, 999) + lines(10, 999), nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := event.NewDecoder(strings.NewReader(tc.stream), bound)
+			if _, err := d.Next(); !errors.Is(err, tc.err) {
+				t.Errorf("got %v, want %v", err, tc.err)
+			}
+		})
+	}
+}
+
+func TestAnEventsDataIsItsOwn(t *testing.T) {
+	d := decoder("data: aaaa\n\ndata: bbbb\n\n")
+	first, _ := d.Next()
+	if second, err := d.Next(); string(first.Data) != "aaaa" || string(second.Data) != "bbbb" || err != nil {
+		t.Errorf("%q, %q, %v", first.Data, second.Data, err)
+	}
+}
