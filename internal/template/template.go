@@ -6,21 +6,23 @@
 package template
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 )
 
 // Template is compiled text. It is safe for concurrent use.
 type Template struct {
-	parts []part
+	parts []Part
 }
 
-// part is literal text or a placeholder's name.
-type part struct {
-	text        string
-	placeholder bool
+// Part is literal text or a placeholder's name.
+type Part struct {
+	Text        string
+	Placeholder bool
 }
+
+// Parts are what the template is made of, in order. They must not be changed.
+func (t *Template) Parts() []Part { return t.parts }
 
 // Compile compiles src. As in all of Caddy, \{ and \} are braces that are meant
 // as such. {file.*} is refused: what a client sends must not choose files.
@@ -41,7 +43,7 @@ func Compile(src string) (*Template, error) {
 	return t, nil
 }
 
-func split(src string) (parts []part, err error) {
+func split(src string) (parts []Part, err error) {
 	var text strings.Builder
 	inside := false
 	for i := 0; i < len(src); i++ {
@@ -53,7 +55,7 @@ func split(src string) (parts []part, err error) {
 			return nil, fmt.Errorf("unbalanced %q at byte %d: a brace that is meant as such is written \\%c", c, i, c)
 		case c == '{', c == '}':
 			if text.Len() > 0 || inside {
-				parts = append(parts, part{text.String(), inside})
+				parts = append(parts, Part{text.String(), inside})
 			}
 			text.Reset()
 			inside = !inside
@@ -63,9 +65,9 @@ func split(src string) (parts []part, err error) {
 	}
 	switch {
 	case inside:
-		return nil, errors.New("a placeholder is not closed")
+		return nil, fmt.Errorf("the placeholder {%s is not closed", text.String())
 	case text.Len() > 0:
-		parts = append(parts, part{text.String(), false})
+		parts = append(parts, Part{text.String(), false})
 	}
 	return parts, nil
 }
@@ -74,8 +76,8 @@ func split(src string) (parts []part, err error) {
 func (t *Template) Placeholders() []string {
 	var names []string
 	for _, p := range t.parts {
-		if p.placeholder {
-			names = append(names, p.text)
+		if p.Placeholder {
+			names = append(names, p.Text)
 		}
 	}
 	return names
@@ -86,10 +88,10 @@ func (t *Template) Placeholders() []string {
 func (t *Template) Expand(value func(name string) (string, error)) (string, error) {
 	var out strings.Builder
 	for _, p := range t.parts {
-		text := p.text
-		if p.placeholder {
+		text := p.Text
+		if p.Placeholder {
 			var err error
-			if text, err = value(p.text); err != nil {
+			if text, err = value(p.Text); err != nil {
 				return "", err
 			}
 		}
