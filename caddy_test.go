@@ -1,0 +1,370 @@
+package caddysse_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"math/big"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	_ "github.com/caddyserver/caddy/v2/modules/standard"
+	"github.com/quic-go/quic-go/http3"
+
+	_ "github.com/caddy-sse/caddy-sse"
+	"github.com/caddy-sse/caddy-sse/event"
+)
+
+// site is a real Caddy in this process, with one site over HTTP and HTTPS.
+type site struct {
+	t           *testing.T
+	http, https int
+	clients     map[string]*http.Client
+}
+
+// protocols are what every client-facing behaviour is tested over.
+var protocols = []string{"HTTP/1.1", "HTTP/2.0", "HTTP/3.0"}
+
+// startSite loads a configuration whose site has the given directives, and
+// unloads it when the test ends.
+func startSite(t *testing.T, global, directives string) *site {
+	t.Helper()
+	s := &site{t: t, http: freePort(t), https: freePort(t)}
+	s.clients = map[string]*http.Client{
+		"HTTP/1.1": s.tcpClient(false),
+		"HTTP/2.0": s.tcpClient(true),
+		"HTTP/3.0": s.quicClient(),
+	}
+	s.reload(global, directives)
+	t.Cleanup(func() {
+		for _, c := range s.clients {
+			c.CloseIdleConnections()
+		}
+		if err := caddy.Stop(); err != nil {
+			t.Errorf("stopping: %v", err)
+		}
+	})
+	return s
+}
+
+// reload replaces the configuration in force.
+func (s *site) reload(global, directives string) {
+	s.t.Helper()
+	if err := s.load(global, directives); err != nil {
+		s.t.Fatalf("loading: %v", err)
+	}
+}
+
+func (s *site) load(global, directives string) error {
+	s.t.Helper()
+	return loadCaddyfile(fmt.Sprintf(`{
+	admin off
+	persist_config off
+	auto_https off
+	storage file_system %[1]s
+	http_port %[2]d
+	https_port %[3]d
+	log {
+		output discard
+	}
+	%[4]s
+}
+(site) {
+	bind 127.0.0.1
+	%[5]s
+}
+http://localhost:%[2]d {
+	import site
+}
+https://localhost:%[3]d {
+	tls %[1]s/cert.pem %[1]s/key.pem
+	import site
+}
+`, files, s.http, s.https, global, directives))
+}
+
+func loadCaddyfile(caddyfile string) error {
+	config, err := adapt(caddyfile)
+	if err != nil {
+		return err
+	}
+	return caddy.Load(config, true)
+}
+
+// adapt fails on warnings, but for the one about formatting.
+func adapt(caddyfile string) ([]byte, error) {
+	adapter := caddyconfig.GetAdapter("caddyfile")
+	config, warnings, err := adapter.Adapt([]byte(caddyfile), map[string]any{"filename": "Caddyfile"})
+	for _, w := range warnings {
+		if !strings.Contains(w.Message, "not formatted") {
+			err = errors.Join(err, errors.New(w.String()))
+		}
+	}
+	return config, err
+}
+
+func freePort(t *testing.T) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+// localhost resolves names that a certificate is for to where the site is.
+func localhost(addr string) string {
+	_, port, _ := net.SplitHostPort(addr)
+	return net.JoinHostPort("127.0.0.1", port)
+}
+
+// files holds the site's certificate, and what Caddy stores.
+var files string
+
+func TestMain(m *testing.M) {
+	os.Exit(func() int {
+		var err error
+		if files, err = os.MkdirTemp("", "caddy-sse-test"); err != nil {
+			panic(err)
+		}
+		defer os.RemoveAll(files)
+		writeCertificate(files)
+		return m.Run()
+	}())
+}
+
+// writeCertificate makes the certificate here: one of Caddy's own CA would be
+// there some time after the site is.
+func writeCertificate(dir string) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		panic(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1),
+		DNSNames:     []string{"localhost"},
+		NotAfter:     time.Now().Add(24 * time.Hour),
+	}
+	cert, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		panic(err)
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		panic(err)
+	}
+	for name, block := range map[string]*pem.Block{
+		"cert.pem": {Type: "CERTIFICATE", Bytes: cert},
+		"key.pem":  {Type: "PRIVATE KEY", Bytes: private},
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), pem.EncodeToMemory(block), 0o600); err != nil {
+			panic(err)
+		}
+	}
+}
+
+var insecure = &tls.Config{InsecureSkipVerify: true} //nolint:gosec // a certificate of this test's own
+
+func (s *site) tcpClient(http2 bool) *http.Client {
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(!http2)
+	protocols.SetHTTP2(http2)
+	return &http.Client{Transport: &http.Transport{
+		TLSClientConfig:    insecure,
+		Protocols:          protocols,
+		DisableCompression: true,
+		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, network, localhost(addr))
+		},
+	}}
+}
+
+func (s *site) quicClient() *http.Client {
+	transport := &http3.Transport{
+		TLSClientConfig:    insecure,
+		DisableCompression: true,
+	}
+	s.t.Cleanup(func() { transport.Close() })
+	return &http.Client{Transport: transport}
+}
+
+// url is the address of a path: over plain HTTP for HTTP/1.1.
+func (s *site) url(protocol, path string) string {
+	if protocol == "HTTP/1.1" {
+		return fmt.Sprintf("http://localhost:%d%s", s.http, path)
+	}
+	return fmt.Sprintf("https://localhost:%d%s", s.https, path)
+}
+
+// response is a finished answer.
+type response struct {
+	*http.Response
+	body string
+}
+
+// do makes a request over HTTP/1.1 and reads the whole answer. Headers are
+// given as name and value in turn.
+func (s *site) do(method, path, body string, header ...string) response {
+	s.t.Helper()
+	return s.doOver("HTTP/1.1", method, path, body, header...)
+}
+
+func (s *site) doOver(protocol, method, path, body string, header ...string) response {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(s.t.Context(), 20*time.Second)
+	defer cancel()
+	resp, err := s.send(ctx, protocol, method, path, body, header...)
+	if err != nil {
+		s.t.Fatalf("%s %s: %v", method, path, err)
+	}
+	defer resp.Body.Close()
+	content, err := io.ReadAll(resp.Body)
+	if err != nil {
+		s.t.Fatalf("%s %s: reading the answer: %v", method, path, err)
+	}
+	return response{resp, string(content)}
+}
+
+func (s *site) send(ctx context.Context, protocol, method, path, body string, header ...string) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, s.url(protocol, path), bytes.NewBufferString(body))
+	if err != nil {
+		return nil, err
+	}
+	for i := 0; i < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
+	}
+	return s.clients[protocol].Do(req)
+}
+
+// client is an open stream and a goroutine that reads it.
+type client struct {
+	t      *testing.T
+	resp   *http.Response
+	events chan event.Event
+	cancel context.CancelFunc
+	err    error // why the stream ended, once events is closed
+}
+
+// open opens a stream, which must be answered as one.
+func (s *site) open(protocol, path string, header ...string) *client {
+	s.t.Helper()
+	c, err := s.tryOpen(protocol, path, header...)
+	if err != nil {
+		s.t.Fatalf("opening %s: %v", path, err)
+	}
+	return c
+}
+
+func (s *site) tryOpen(protocol, path string, header ...string) (*client, error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	resp, err := s.send(ctx, protocol, http.MethodGet, path, "", append([]string{"Accept", "text/event-stream"}, header...)...)
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	c := &client{t: s.t, resp: resp, events: make(chan event.Event, 16), cancel: cancel}
+	if resp.StatusCode != http.StatusOK || resp.Proto != protocol {
+		c.close()
+		return nil, fmt.Errorf("answered with %s %s", resp.Proto, resp.Status)
+	}
+	s.t.Cleanup(c.close)
+	go c.read(ctx)
+	return c, nil
+}
+
+func (c *client) read(ctx context.Context) {
+	defer close(c.events)
+	decoder := event.NewDecoder(c.resp.Body, 0)
+	for {
+		e, err := decoder.Next()
+		if err != nil {
+			c.err = err
+			return
+		}
+		select {
+		case c.events <- e:
+		case <-ctx.Done():
+			c.err = ctx.Err()
+			return
+		}
+	}
+}
+
+func (c *client) close() {
+	c.cancel()
+	c.resp.Body.Close()
+}
+
+// next is the next event.
+func (c *client) next() event.Event {
+	c.t.Helper()
+	select {
+	case e, ok := <-c.events:
+		if !ok {
+			c.t.Fatalf("the stream ended: %v", c.err)
+		}
+		return e
+	case <-time.After(20 * time.Second):
+		c.t.Fatal("no event within 20 s")
+		panic("unreachable")
+	}
+}
+
+// expect is for the next event, whose data must be as given.
+func (c *client) expect(name, data string) event.Event {
+	c.t.Helper()
+	e := c.next()
+	if e.Name != name || string(e.Data) != data {
+		c.t.Fatalf("got event %q with data %q, want %q with %q", e.Name, e.Data, name, data)
+	}
+	return e
+}
+
+// ended waits until the server has ended the stream, and fails on events.
+func (c *client) ended() {
+	c.t.Helper()
+	select {
+	case e, ok := <-c.events:
+		if ok {
+			c.t.Fatalf("got event %q with data %q, want the stream's end", e.Name, e.Data)
+		}
+	case <-time.After(20 * time.Second):
+		c.t.Fatal("the stream has not ended within 20 s")
+	}
+}
+
+// silent fails if something comes within d. It is for what must not happen, of
+// which no sign can be waited for.
+func (c *client) silent(d time.Duration) {
+	c.t.Helper()
+	select {
+	case e, ok := <-c.events:
+		c.t.Fatalf("got event %q with data %q (open: %t), want nothing", e.Name, e.Data, ok)
+	case <-time.After(d):
+	}
+}
+
+// startBackend is an application that knows nothing of streams.
+func startBackend(t *testing.T, handler http.HandlerFunc) (address string) {
+	t.Helper()
+	server := httptest.NewServer(handler)
+	t.Cleanup(server.Close)
+	return server.Listener.Addr().String()
+}

@@ -1,0 +1,368 @@
+package caddysse
+
+import (
+	"encoding/json"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/dustin/go-humanize"
+
+	"github.com/caddy-sse/caddy-sse/upstream/poll"
+	"github.com/caddy-sse/caddy-sse/upstream/webhook"
+)
+
+func init() {
+	httpcaddyfile.RegisterGlobalOption("sse", parseGlobal)
+	httpcaddyfile.RegisterHandlerDirective("sse", parseDirective)
+	// After authentication and rewrites, before what answers requests.
+	httpcaddyfile.RegisterDirectiveOrder("sse", httpcaddyfile.After, "encode")
+}
+
+// parseGlobal adds a hub to those of the options before.
+func parseGlobal(d *caddyfile.Dispenser, existing any) (any, error) {
+	app := new(App)
+	if before, ok := existing.(httpcaddyfile.App); ok {
+		if err := json.Unmarshal(before.Value, app); err != nil {
+			return nil, err
+		}
+	}
+	if err := app.UnmarshalCaddyfile(d); err != nil {
+		return nil, err
+	}
+	return httpcaddyfile.App{Name: "sse", Value: caddyconfig.JSON(app, nil)}, nil
+}
+
+func parseDirective(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
+	handler := new(Handler)
+	return handler, handler.UnmarshalCaddyfile(h.Dispenser)
+}
+
+// UnmarshalCaddyfile adds the hub of one global option:
+//
+//	sse [<hub>] {
+//		store   <module> ...
+//		history <count> | <duration> | <size> ...
+//		drain   <duration>
+//	}
+func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next() // the option's name
+	name := defaultHub
+	switch args := d.RemainingArgs(); len(args) {
+	case 0:
+	case 1:
+		name = args[0]
+	default:
+		return d.Errf("sse takes the name of one hub, got %s", strings.Join(args, " "))
+	}
+	if a.Hubs[name] != nil {
+		return d.Errf("hub %s is configured twice", name)
+	}
+	config := new(HubConfig)
+	if a.Hubs == nil {
+		a.Hubs = make(map[string]*HubConfig)
+	}
+	a.Hubs[name] = config
+	return parseBlock(d, "sse", options{
+		"store":   config.parseStore,
+		"history": config.parseHistory,
+		"drain":   duration(&config.Drain),
+	})
+}
+
+func (c *HubConfig) parseStore(d *caddyfile.Dispenser) error {
+	if !d.NextArg() {
+		return d.Errf("store needs a kind: write `store memory`")
+	}
+	kind := d.Val()
+	info, err := caddy.GetModule("sse.stores." + kind)
+	if err != nil {
+		return d.Errf("unknown store %q: want one of %s", kind, strings.Join(storeNames(), ", "))
+	}
+	opener := info.New()
+	if unmarshaler, ok := opener.(caddyfile.Unmarshaler); ok {
+		if err := unmarshaler.UnmarshalCaddyfile(d.NewFromNextSegment()); err != nil {
+			return err
+		}
+	} else if d.NextArg() {
+		return d.Errf("store %s takes no more arguments, got %s", kind, d.Val())
+	}
+	c.StoreRaw = caddyconfig.JSONModuleObject(opener, "type", kind, nil)
+	return nil
+}
+
+func storeNames() []string {
+	var names []string
+	for _, info := range caddy.GetModules("sse.stores") {
+		names = append(names, info.ID.Name())
+	}
+	return names
+}
+
+// parseHistory takes up to three bounds and tells them apart by their units.
+func (c *HubConfig) parseHistory(d *caddyfile.Dispenser) error {
+	args := d.RemainingArgs()
+	if len(args) == 0 {
+		return d.Errf("history needs a bound: a count, a duration or a size, such as 10000 24h 256MiB")
+	}
+	c.History = new(History)
+	for _, arg := range args {
+		if err := c.History.parseBound(d, arg); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (h *History) parseBound(d *caddyfile.Dispenser, arg string) error {
+	var twice, zero bool
+	if n, err := strconv.Atoi(arg); err == nil {
+		twice, zero = h.MaxEvents != 0, n <= 0
+		h.MaxEvents = n
+	} else if age, err := caddy.ParseDuration(arg); err == nil {
+		twice, zero = h.MaxAge != 0, age <= 0
+		h.MaxAge = caddy.Duration(age)
+	} else if size, err := humanize.ParseBytes(arg); err == nil {
+		twice, zero = h.MaxBytes != 0, size == 0
+		h.MaxBytes = int64(size)
+	} else {
+		return d.Errf("history %q is no count, duration or size: write for example 10000 24h 256MiB", arg)
+	}
+	switch {
+	case zero:
+		return d.Errf("history %q: want more than zero", arg)
+	case twice:
+		return d.Errf("history %q: there is a bound of this kind already", arg)
+	}
+	return nil
+}
+
+// UnmarshalCaddyfile parses a rule:
+//
+//	sse [<matcher>] {
+//		poll [<interval>] {
+//			timeout   <duration>
+//			linger    <duration>
+//			max_body  <size>
+//			max_views <count>
+//			send      full
+//		}
+//		webhook {
+//			verify <sender> <secret>... {
+//				header    <name>
+//				algorithm sha256 | sha512 | sha1
+//				encoding  hex | base64
+//				prefix    <text>
+//				signed    <template>
+//				timestamp <header>
+//				tolerance <duration>
+//			}
+//			topic    <template>...
+//			event    <template>
+//			id       <template>
+//			select   <jq>
+//			data     <template>
+//			max_body <size>
+//		}
+//		hub       <name>
+//		topic     <template>...
+//		allow     <pattern>...
+//		cors      <origin>...
+//		heartbeat <duration>
+//		retry     <duration>
+//		max_age   <duration>
+//	}
+func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next() // the directive's name
+	if d.NextArg() {
+		return d.Errf("sse takes a matcher and a block, not %q: a matcher begins with / or @", d.Val())
+	}
+	return parseBlock(d, "sse", options{
+		"poll":      h.parsePoll,
+		"webhook":   h.parseWebhook,
+		"hub":       word(&h.Hub),
+		"topic":     words(&h.Topics),
+		"allow":     words(&h.Allow),
+		"cors":      words(&h.CORS),
+		"heartbeat": duration(&h.Heartbeat),
+		"retry":     duration(&h.Retry),
+		"max_age":   duration(&h.MaxAge),
+	})
+}
+
+func (h *Handler) parsePoll(d *caddyfile.Dispenser) error {
+	h.Poll = new(poll.Config)
+	if args := d.RemainingArgs(); len(args) > 1 {
+		return d.Errf("poll takes an interval, got %s", strings.Join(args, " "))
+	} else if len(args) == 1 {
+		if err := setDuration(d, "poll", args[0], &h.Poll.Interval); err != nil {
+			return err
+		}
+	}
+	return parseBlock(d, "poll", options{
+		"timeout":   duration(&h.Poll.Timeout),
+		"linger":    h.parseLinger,
+		"max_body":  size(&h.Poll.MaxBody),
+		"max_views": count(&h.Poll.MaxViews),
+		"send":      word(&h.Poll.Send),
+	})
+}
+
+// parseLinger lets zero mean what it says.
+func (h *Handler) parseLinger(d *caddyfile.Dispenser) error {
+	var value string
+	if err := word(&value)(d); err != nil {
+		return err
+	}
+	linger, err := caddy.ParseDuration(value)
+	if err == nil && linger == 0 {
+		h.Poll.Linger = -1
+		return nil
+	}
+	return setDuration(d, "linger", value, &h.Poll.Linger)
+}
+
+func (h *Handler) parseWebhook(d *caddyfile.Dispenser) error {
+	h.Webhook = new(webhook.Webhook)
+	if d.NextArg() {
+		return d.Errf("webhook takes only a block, got %q", d.Val())
+	}
+	return parseBlock(d, "webhook", options{
+		"verify":   h.parseVerify,
+		"topic":    words(&h.Webhook.Topics),
+		"event":    word(&h.Webhook.Event),
+		"id":       word(&h.Webhook.ID),
+		"select":   word(&h.Webhook.Select),
+		"data":     word(&h.Webhook.Data),
+		"max_body": size(&h.Webhook.MaxBody),
+	})
+}
+
+func (h *Handler) parseVerify(d *caddyfile.Dispenser) error {
+	args := d.RemainingArgs()
+	if len(args) == 0 {
+		return d.Errf("verify needs a sender and its secret, such as `verify github {env.GITHUB_SECRET}`; `verify none` lets anyone send")
+	}
+	v := &webhook.Verify{Sender: args[0], Secrets: args[1:]}
+	h.Webhook.Verify = v
+	return parseBlock(d, "verify", options{
+		"header":    word(&v.Header),
+		"algorithm": word(&v.Algorithm),
+		"encoding":  word(&v.Encoding),
+		"prefix":    word(&v.Prefix),
+		"signed":    word(&v.Signed),
+		"timestamp": word(&v.Timestamp),
+		"tolerance": duration(&v.Tolerance),
+	})
+}
+
+// options are the words that a block knows, and how the rest of each line is
+// parsed. When an option's function is called, the word has just been read.
+type options map[string]func(d *caddyfile.Dispenser) error
+
+// parseBlock parses the block that may follow, each option at most once.
+func parseBlock(d *caddyfile.Dispenser, name string, known options) error {
+	seen := make(map[string]bool)
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		option := d.Val()
+		parse := known[option]
+		switch {
+		case parse == nil:
+			return d.Errf("unknown option %q of %s: want one of %s", option, name, strings.Join(slices.Sorted(maps.Keys(known)), ", "))
+		case seen[option]:
+			return d.Errf("%s stands twice in %s: use one line", option, name)
+		}
+		seen[option] = true
+		if err := parse(d); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// words takes one argument or more.
+func words(dst *[]string) func(*caddyfile.Dispenser) error {
+	return func(d *caddyfile.Dispenser) error {
+		option := d.Val()
+		*dst = d.RemainingArgs()
+		if len(*dst) == 0 {
+			return d.Errf("%s needs a value", option)
+		}
+		return nil
+	}
+}
+
+// word takes exactly one argument, which may not be empty.
+func word(dst *string) func(*caddyfile.Dispenser) error {
+	return func(d *caddyfile.Dispenser) error {
+		option := d.Val()
+		args := d.RemainingArgs()
+		if len(args) != 1 || args[0] == "" {
+			return d.Errf("%s needs one value, got %d: one with spaces is put in quotes", option, len(args))
+		}
+		*dst = args[0]
+		return nil
+	}
+}
+
+// parsed takes one argument that is more than text.
+func parsed(set func(d *caddyfile.Dispenser, option, value string) error) func(*caddyfile.Dispenser) error {
+	return func(d *caddyfile.Dispenser) error {
+		option := d.Val()
+		var value string
+		if err := word(&value)(d); err != nil {
+			return err
+		}
+		return set(d, option, value)
+	}
+}
+
+func duration(dst *caddy.Duration) func(*caddyfile.Dispenser) error {
+	return parsed(func(d *caddyfile.Dispenser, option, value string) error {
+		return setDuration(d, option, value, dst)
+	})
+}
+
+func setDuration(d *caddyfile.Dispenser, option, value string, dst *caddy.Duration) error {
+	parsed, err := caddy.ParseDuration(value)
+	if err != nil || parsed <= 0 {
+		return d.Errf("%s %q is no duration above zero: write for example %v", option, value, 15*time.Second)
+	}
+	*dst = caddy.Duration(parsed)
+	return nil
+}
+
+func size(dst *int64) func(*caddyfile.Dispenser) error {
+	return parsed(func(d *caddyfile.Dispenser, option, value string) error {
+		n, err := humanize.ParseBytes(value)
+		if err != nil || n == 0 || n > 1<<40 {
+			return d.Errf("%s %q is no size above zero: write for example 10MiB", option, value)
+		}
+		*dst = int64(n)
+		return nil
+	})
+}
+
+func count(dst *int) func(*caddyfile.Dispenser) error {
+	return parsed(func(d *caddyfile.Dispenser, option, value string) error {
+		n, err := strconv.Atoi(value)
+		if err != nil || n <= 0 {
+			return d.Errf("%s %q is no whole number above zero", option, value)
+		}
+		*dst = n
+		return nil
+	})
+}
+
+// Interface guards
+var (
+	_ caddyfile.Unmarshaler = (*App)(nil)
+	_ caddyfile.Unmarshaler = (*Handler)(nil)
+)

@@ -1,0 +1,368 @@
+package caddysse
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/caddy-sse/caddy-sse/access"
+	"github.com/caddy-sse/caddy-sse/internal/refusal"
+	"github.com/caddy-sse/caddy-sse/stream"
+	"github.com/caddy-sse/caddy-sse/upstream/next"
+	"github.com/caddy-sse/caddy-sse/upstream/poll"
+	"github.com/caddy-sse/caddy-sse/upstream/webhook"
+)
+
+func init() {
+	caddy.RegisterModule(Handler{})
+}
+
+// Handler is one rule: which of the requests that reach it are answered with a
+// stream of server-sent events, or feed one. All others go to the next handler
+// untouched.
+//
+// A rule has one of `poll`, which makes the JSON of the next handlers live,
+// `webhook`, which publishes what it receives, and `topics`, which lets clients
+// watch what webhooks publish.
+type Handler struct {
+	// The hub to publish on and read from. Default: "default".
+	Hub string `json:"hub,omitempty"`
+
+	// Makes documents of the next handlers live: a GET that asks for
+	// text/event-stream gets the document and then its changes.
+	Poll *poll.Config `json:"poll,omitempty"`
+
+	// Publishes POST requests as events.
+	Webhook *webhook.Webhook `json:"webhook,omitempty"`
+
+	// The topics that a GET or HEAD which accepts text/event-stream watches.
+	// Each may hold placeholders, and is left out if one of them is empty.
+	Topics []string `json:"topics,omitempty"`
+
+	// The topics that a client may choose through placeholders of its query,
+	// path or headers. Between slashes, * stands for any characters; ** at the
+	// end stands for one name or more. A topic that the client has a part in
+	// choosing is refused with 403 unless a pattern matches it.
+	Allow []string `json:"allow,omitempty"`
+
+	// The origins whose pages may open the streams, with credentials, or "*"
+	// for any page without credentials. Default: the same origin only.
+	CORS []string `json:"cors,omitempty"`
+
+	// How long a stream may be silent before a comment is sent. Default: 15s;
+	// below 30s, since HTTP/3 connections that are idle for so long end.
+	Heartbeat caddy.Duration `json:"heartbeat,omitempty"`
+
+	// How long a client waits before it reconnects. Each is told a time
+	// within half of it more or less, so that they don't all come at once.
+	// Default: 3s.
+	Retry caddy.Duration `json:"retry,omitempty"`
+
+	// How long a stream lasts, within half of it more or less, until its
+	// client is asked to reconnect. Default, and what zero means: no bound.
+	MaxAge caddy.Duration `json:"max_age,omitempty"`
+
+	app    *App
+	hub    *sharedHub
+	drain  time.Duration
+	poller *poll.Poller
+	topics *access.Topics
+	cors   *access.CORS
+	stream stream.Options
+	group  *stream.Group
+	log    *zap.Logger
+}
+
+// CaddyModule returns the module's information.
+func (Handler) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "http.handlers.sse", New: func() caddy.Module { return new(Handler) }}
+}
+
+// Provision sets the rule up. It starts nothing: the configuration may still be
+// rejected.
+func (h *Handler) Provision(ctx caddy.Context) error {
+	h.log = ctx.Logger()
+	if err := h.check(); err != nil {
+		return err
+	}
+	if err := h.provisionHub(ctx); err != nil {
+		return err
+	}
+	if err := h.provisionStream(ctx); err != nil {
+		return err
+	}
+	switch {
+	case h.Poll != nil:
+		return h.provisionPoll()
+	case h.Webhook != nil:
+		return h.Webhook.Provision(caddy.NewReplacer())
+	default:
+		var err error
+		h.topics, err = access.NewTopics(h.Topics, h.Allow)
+		return err
+	}
+}
+
+// check finds options that don't go together.
+func (h *Handler) check() error {
+	switch {
+	case h.Poll != nil && h.Webhook != nil:
+		return errors.New("poll and webhook can't share a rule: write two")
+	case h.Poll != nil && len(h.Topics) > 0:
+		return errors.New("a poll's topics are its URLs: leave out topic")
+	case h.Webhook != nil && len(h.Topics) > 0:
+		return errors.New("a webhook's topic belongs into its block; a rule that lets clients watch topics is one of its own")
+	case h.Poll == nil && h.Webhook == nil && len(h.Topics) == 0:
+		return errors.New("a rule needs poll, webhook or topic")
+	case len(h.Allow) > 0 && len(h.Topics) == 0:
+		return errors.New("allow bounds the topics that a client may choose: it needs topic")
+	case h.Webhook != nil && (len(h.CORS) > 0 || h.Heartbeat != 0 || h.Retry != 0 || h.MaxAge != 0):
+		return errors.New("a webhook rule has no streams: leave out cors, heartbeat, retry and max_age")
+	case h.Heartbeat < 0 || h.Retry < 0 || h.MaxAge < 0:
+		return errors.New("heartbeat, retry and max_age can't be negative")
+	case time.Duration(h.Heartbeat) >= maxHeartbeat:
+		return fmt.Errorf("heartbeat %v is too long: HTTP/3 connections end when they are idle for %v", time.Duration(h.Heartbeat), maxHeartbeat)
+	}
+	return nil
+}
+
+// maxHeartbeat is QUIC's idle timeout in Caddy, which sends no keep-alives.
+const maxHeartbeat = 30 * time.Second
+
+func (h *Handler) provisionHub(ctx caddy.Context) error {
+	app, err := ctx.App("sse")
+	if err != nil {
+		return err
+	}
+	h.app = app.(*App)
+	shared, config, err := h.app.hub(cmp.Or(h.Hub, defaultHub))
+	if err != nil {
+		return err
+	}
+	h.hub, h.drain = shared, time.Duration(config.Drain)
+	return nil
+}
+
+// writeTimeout is how long one write to a client may take.
+const writeTimeout = 30 * time.Second
+
+func (h *Handler) provisionStream(ctx caddy.Context) (err error) {
+	h.group = new(stream.Group)
+	h.stream = stream.Options{
+		Heartbeat: cmp.Or(time.Duration(h.Heartbeat), stream.DefaultHeartbeat),
+		Retry:     cmp.Or(time.Duration(h.Retry), stream.DefaultRetry),
+		MaxAge:    time.Duration(h.MaxAge),
+	}
+	if h.cors, err = access.NewCORS(h.CORS); err != nil {
+		return err
+	}
+	server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+	if !ok {
+		return nil
+	}
+	if server.WriteTimeout > 0 {
+		h.log.Warn("the server's write timeout ends every stream at that age: leave it out, or set write_idle instead",
+			zap.Duration("timeout", time.Duration(server.WriteTimeout)))
+	}
+	// An app's Stop comes too late: on exit Caddy first waits for all
+	// requests to end.
+	server.RegisterOnShutdown(h.shutdown)
+	return nil
+}
+
+func (h *Handler) provisionPoll() error {
+	if err := h.Poll.Provision(); err != nil {
+		return err
+	}
+	h.poller = poll.New(h.Poll, h.hub.Hub, h.log)
+	h.hub.register(h.poller)
+	return nil
+}
+
+// Cleanup gives back what Provision has taken. Streams may still be open: what
+// they need goes with the last of them.
+func (h *Handler) Cleanup() error {
+	if h.poller != nil {
+		h.poller.Retire()
+	}
+	return nil
+}
+
+// shutdown is called when the server begins to shut down, which it does on a
+// reload and on exit.
+func (h *Handler) shutdown() {
+	if h.poller != nil {
+		h.poller.Retire()
+	}
+	if !caddy.Exiting() && h.hub.hasSuccessor(h.app) {
+		h.group.End(h.drain)
+		return
+	}
+	h.group.End(0)
+	h.hub.endAll() // those of earlier configurations that are still on the move
+}
+
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	switch {
+	case h.Webhook != nil:
+		return h.serveWebhook(w, r, next)
+	case h.cors.Preflight(w, r):
+		return nil
+	case h.Poll != nil:
+		return h.servePoll(w, r, next)
+	default:
+		return h.serveTopics(w, r, next)
+	}
+}
+
+// serveWebhook publishes a POST.
+func (h *Handler) serveWebhook(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	if r.Method != http.MethodPost {
+		return passOn(w, r, next, refuseMethod(http.MethodPost))
+	}
+	message, err := h.Webhook.Receive(w, r, replacer(r))
+	if err != nil {
+		return h.refuse(w, r, err)
+	}
+	if message == nil { // nothing to publish, by the rule's own word
+		w.WriteHeader(http.StatusNoContent)
+		return nil
+	}
+	entry, _, err := h.hub.Publish(message.Topics, message.Event)
+	if err != nil {
+		h.log.Error("event not published", zap.Error(err))
+		return h.refuse(w, r, &refusal.Error{
+			Status: http.StatusServiceUnavailable, Reason: "the event can't be stored; send it again later",
+			RetryAfter: 5 * time.Second, Err: err,
+		})
+	}
+	body, err := json.Marshal(map[string]string{"id": entry.ID})
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(http.StatusAccepted)
+	_, _ = w.Write(append(body, '\n')) // the event is published whether the sender hears it or not
+	return nil
+}
+
+// servePoll streams the document that a GET asks to watch, and lets all else
+// pass, with an eye on what it changes.
+func (h *Handler) servePoll(w http.ResponseWriter, r *http.Request, nextHandler caddyhttp.Handler) error {
+	switch {
+	case r.Method == http.MethodGet && stream.AsksFor(r.Header):
+		return h.watch(w, r, nextHandler)
+	case isSafe(r.Method):
+		return nextHandler.ServeHTTP(w, r)
+	default:
+		return h.passWrite(w, r, nextHandler)
+	}
+}
+
+func (h *Handler) watch(w http.ResponseWriter, r *http.Request, nextHandler caddyhttp.Handler) error {
+	h.cors.Headers(w.Header(), r)
+	w.Header().Add("Vary", "Accept")
+	viewing, refused, err := h.poller.Join(r, next.For(r, nextHandler))
+	switch {
+	case r.Context().Err() != nil:
+		return nil // the viewer has left
+	case err != nil:
+		return h.refuse(w, r, err)
+	case refused != nil:
+		passRefusal(w, refused)
+		return nil
+	}
+	defer viewing.Leave()
+	h.serve(w, r, viewing.Source(stream.LastEventID(r)))
+	return nil
+}
+
+// serveTopics streams what is published on the rule's topics.
+func (h *Handler) serveTopics(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		return passOn(w, r, next, refuseMethod(http.MethodGet, http.MethodHead, http.MethodOptions))
+	}
+	if !stream.Accepts(r.Header) {
+		return passOn(w, r, next, refuseAccept)
+	}
+	h.cors.Headers(w.Header(), r)
+	topics, refused := h.topics.Of(r, replacer(r))
+	if refused != nil {
+		return h.refuse(w, r, refused)
+	}
+	if r.Method == http.MethodHead {
+		stream.WriteHeader(w)
+		return nil
+	}
+	h.serve(w, r, stream.Follow(h.hub.Hub, topics, stream.LastEventID(r)))
+	return nil
+}
+
+// serve runs a stream to its end, and adds what became of it to the access log.
+func (h *Handler) serve(w http.ResponseWriter, r *http.Request, src stream.Source) {
+	leave := h.hub.enter(h.group)
+	defer leave()
+	options := h.stream
+	if _, idle := caddyhttp.IdleTimeoutsFromContext(r.Context()); idle != nil {
+		defer idle.Override(writeTimeout, 0, 0)()
+	} else {
+		options.WriteTimeout = writeTimeout
+	}
+	summary := stream.Serve(w, r, src, h.group, &options)
+	if summary.Reason == stream.StoreFailed {
+		h.log.Error("stream ended", zap.String("reason", string(summary.Reason)), zap.Error(summary.Err))
+	}
+	if extra, ok := r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields); ok {
+		extra.Set(zap.Object("sse", zapcore.ObjectMarshalerFunc(func(enc zapcore.ObjectEncoder) error {
+			enc.AddString("hub", cmp.Or(h.Hub, defaultHub))
+			enc.AddInt("events", summary.Events)
+			enc.AddInt64("bytes", summary.Bytes)
+			enc.AddString("reason", string(summary.Reason))
+			return nil
+		})))
+	}
+}
+
+// refuse answers with the reason, or lets Caddy handle an error that is none
+// of the client's business.
+func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, err error) error {
+	var refused *refusal.Error
+	if !errors.As(err, &refused) {
+		return caddyhttp.Error(http.StatusInternalServerError, err)
+	}
+	h.log.Debug("request refused", zap.Int("status", refused.Status), zap.String("reason", refused.Reason), zap.Error(refused.Err))
+	refused.Write(w, r)
+	return nil
+}
+
+func replacer(r *http.Request) *caddy.Replacer {
+	return r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+}
+
+// passRefusal answers with what the backend has said, but for its cookies: the
+// answer may go to several viewers, and a session is one's own.
+func passRefusal(w http.ResponseWriter, resp *next.Response) {
+	header := resp.Header.Clone()
+	for _, name := range []string{"Set-Cookie", "Content-Length", "Connection", "Keep-Alive", "Transfer-Encoding", "Upgrade", "Trailer"} {
+		header.Del(name)
+	}
+	maps.Copy(w.Header(), header)
+	w.WriteHeader(resp.Status)
+	_, _ = w.Write(resp.Body)
+}
+
+// Interface guards
+var (
+	_ caddy.Provisioner           = (*Handler)(nil)
+	_ caddy.CleanerUpper          = (*Handler)(nil)
+	_ caddyhttp.MiddlewareHandler = (*Handler)(nil)
+)

@@ -1,0 +1,302 @@
+// Package caddysse is a Caddy module that gives backends which only answer
+// requests live streams (Server-Sent Events), without a change to them.
+package caddysse
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
+
+	"github.com/caddy-sse/caddy-sse/hub"
+	"github.com/caddy-sse/caddy-sse/store"
+	"github.com/caddy-sse/caddy-sse/stream"
+	"github.com/caddy-sse/caddy-sse/upstream/poll"
+)
+
+func init() {
+	caddy.RegisterModule(App{})
+	caddy.RegisterModule(MemoryStore{})
+}
+
+// defaultHub is the hub of rules that name none. It need not be configured.
+const defaultHub = "default"
+
+// App holds the hubs: logs of events that the rules (see the handler
+// `http.handlers.sse`) publish on and read from. Hubs, with all that is in
+// them, are kept across configuration reloads by their names.
+type App struct {
+	// The hubs by name. A rule that names no hub uses "default", which needs
+	// no configuration.
+	Hubs map[string]*HubConfig `json:"hubs,omitempty"`
+
+	shared map[string]*sharedHub
+	log    *zap.Logger
+}
+
+// HubConfig configures one hub. All but the store can be changed by a reload
+// while streams are open.
+type HubConfig struct {
+	// Where the log lives. Default: {"type": "memory"}.
+	StoreRaw json.RawMessage `json:"store,omitempty" caddy:"namespace=sse.stores inline_key=type"`
+
+	// How much of the log is kept for clients that come back. The oldest
+	// events go as soon as any of the bounds is passed.
+	History *History `json:"history,omitempty"`
+
+	// How long a reload may take to move the open streams to the new
+	// configuration: each is ended at a random moment within it, and its
+	// client resumes where it was. Default: 30s.
+	Drain caddy.Duration `json:"drain,omitempty"`
+
+	opener StoreOpener
+}
+
+// History bounds a hub's log.
+type History struct {
+	// How many events are kept. Default: 10000.
+	MaxEvents int `json:"max_events,omitempty"`
+
+	// How long an event is kept. Default: 24h.
+	MaxAge caddy.Duration `json:"max_age,omitempty"`
+
+	// How many bytes of memory or disk the events may take. Default:
+	// 268435456 (256 MiB).
+	MaxBytes int64 `json:"max_bytes,omitempty"`
+}
+
+// StoreOpener is what modules in the namespace `sse.stores` are.
+type StoreOpener interface {
+	// OpenStore opens the log of the hub of that name. It is called once for
+	// the life of the hub, which may span many configurations, when the
+	// first of them is provisioned.
+	OpenStore(hub string) (store.Store, error)
+}
+
+// MemoryStore keeps a hub's log in memory, so that it ends with the process.
+type MemoryStore struct{}
+
+// CaddyModule returns the module's information.
+func (MemoryStore) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "sse.stores.memory", New: func() caddy.Module { return new(MemoryStore) }}
+}
+
+// OpenStore implements [StoreOpener].
+func (MemoryStore) OpenStore(string) (store.Store, error) { return store.NewMemory(), nil }
+
+// CaddyModule returns the module's information.
+func (App) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "sse", New: func() caddy.Module { return new(App) }}
+}
+
+// Provision takes hold of the hubs. It has no effect on hubs that are in use:
+// the configuration may still be rejected.
+func (a *App) Provision(ctx caddy.Context) error {
+	a.log = ctx.Logger()
+	a.shared = make(map[string]*sharedHub)
+	if a.Hubs == nil {
+		a.Hubs = make(map[string]*HubConfig)
+	}
+	if a.Hubs[defaultHub] == nil {
+		a.Hubs[defaultHub] = new(HubConfig)
+	}
+	for name, config := range a.Hubs {
+		if config == nil {
+			config = new(HubConfig)
+			a.Hubs[name] = config
+		}
+		if err := a.provisionHub(ctx, name, config); err != nil {
+			return fmt.Errorf("hub %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+func (a *App) provisionHub(ctx caddy.Context, name string, config *HubConfig) error {
+	if err := config.provision(ctx); err != nil {
+		return err
+	}
+	value, _, err := hubs.LoadOrNew(name, func() (caddy.Destructor, error) {
+		log, err := config.opener.OpenStore(name)
+		if err != nil {
+			return nil, err
+		}
+		return newSharedHub(hub.New(log, config.history())), nil
+	})
+	if err != nil {
+		return err
+	}
+	a.shared[name] = value.(*sharedHub)
+	return nil
+}
+
+func (c *HubConfig) provision(ctx caddy.Context) error {
+	if c.History == nil {
+		c.History = new(History)
+	}
+	if c.History.MaxEvents < 0 || c.History.MaxAge < 0 || c.History.MaxBytes < 0 || c.Drain < 0 {
+		return fmt.Errorf("history and drain can't be negative")
+	}
+	c.Drain = cmp.Or(c.Drain, caddy.Duration(30*time.Second))
+	if c.StoreRaw == nil {
+		c.opener = MemoryStore{}
+		return nil
+	}
+	module, err := ctx.LoadModule(c, "StoreRaw")
+	if err != nil {
+		return fmt.Errorf("store: %w", err)
+	}
+	c.opener = module.(StoreOpener)
+	return nil
+}
+
+// history is the configured bounds with their defaults.
+func (c *HubConfig) history() store.History {
+	return store.History{
+		MaxEvents: cmp.Or(c.History.MaxEvents, 10_000),
+		MaxAge:    cmp.Or(time.Duration(c.History.MaxAge), 24*time.Hour),
+		MaxBytes:  cmp.Or(c.History.MaxBytes, 256<<20),
+	}
+}
+
+// Start makes the configuration the one in force: it applies the hubs' options
+// in place.
+func (a *App) Start() error {
+	for name, shared := range a.shared {
+		shared.SetHistory(a.Hubs[name].history())
+		shared.adopt(a)
+	}
+	return nil
+}
+
+// Stop gives the hubs back to the configuration before, if this one is rolled
+// back, or to nobody. The streams have been told by the servers' shutdown.
+func (a *App) Stop() error {
+	for _, shared := range a.shared {
+		shared.release(a)
+	}
+	return nil
+}
+
+// Cleanup lets go of the hubs.
+func (a *App) Cleanup() error {
+	for name := range a.shared {
+		if _, err := hubs.Delete(name); err != nil {
+			return fmt.Errorf("closing hub %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// hub returns what a rule needs of the hub of that name.
+func (a *App) hub(name string) (*sharedHub, *HubConfig, error) {
+	shared := a.shared[name]
+	if shared == nil {
+		return nil, nil, fmt.Errorf("there is no hub %q: add `sse %s` to the global options", name, name)
+	}
+	return shared, a.Hubs[name], nil
+}
+
+// hubs holds what outlives a configuration, keyed by the hub's name: keyed by
+// its options, a changed option would strand the streams on the old hub.
+var hubs = caddy.NewUsagePool()
+
+// sharedHub is a hub and the parts of all configurations that use it.
+type sharedHub struct {
+	*hub.Hub
+
+	mu      sync.Mutex
+	owners  []*App // those in force, the newest last
+	groups  map[*stream.Group]int
+	pollers map[*poll.Poller]struct{}
+}
+
+func newSharedHub(h *hub.Hub) *sharedHub {
+	return &sharedHub{
+		Hub:     h,
+		groups:  make(map[*stream.Group]int),
+		pollers: make(map[*poll.Poller]struct{}),
+	}
+}
+
+// Destruct implements [caddy.Destructor].
+func (s *sharedHub) Destruct() error { return s.Close() }
+
+func (s *sharedHub) adopt(a *App) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.owners = append(s.owners, a)
+}
+
+func (s *sharedHub) release(a *App) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.owners = slices.DeleteFunc(s.owners, func(o *App) bool { return o == a })
+}
+
+// hasSuccessor tells whether a newer configuration than a's has the hub.
+func (s *sharedHub) hasSuccessor(a *App) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := len(s.owners)
+	return n > 0 && s.owners[n-1] != a
+}
+
+// enter counts a stream in, so that it can be ended while it lasts, whatever
+// has become of its configuration.
+func (s *sharedHub) enter(g *stream.Group) (leave func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.groups[g]++
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.groups[g]--; s.groups[g] == 0 {
+			delete(s.groups, g)
+		}
+	}
+}
+
+// endAll ends the streams of every configuration, at once.
+func (s *sharedHub) endAll() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for g := range s.groups {
+		g.End(0)
+	}
+}
+
+// register makes a rule's poller hear of writes.
+func (s *sharedHub) register(p *poll.Poller) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.pollers[p] = struct{}{}
+}
+
+// wrote tells the pollers, those of earlier configurations too, that a write
+// to the paths of a host has succeeded.
+func (s *sharedHub) wrote(hostname string, paths []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for p := range s.pollers {
+		if p.Over() {
+			delete(s.pollers, p)
+			continue
+		}
+		p.Wrote(hostname, paths...)
+	}
+}
+
+// Interface guards
+var (
+	_ caddy.App          = (*App)(nil)
+	_ caddy.Provisioner  = (*App)(nil)
+	_ caddy.CleanerUpper = (*App)(nil)
+	_ caddy.Destructor   = (*sharedHub)(nil)
+	_ StoreOpener        = MemoryStore{}
+)
