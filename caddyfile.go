@@ -304,8 +304,11 @@ func word(dst *string) func(*caddyfile.Dispenser) error {
 	return func(d *caddyfile.Dispenser) error {
 		option := d.Val()
 		args := d.RemainingArgs()
-		if len(args) != 1 || args[0] == "" {
-			return d.Errf("%s needs one value, got %d: one with spaces is put in quotes", option, len(args))
+		switch {
+		case len(args) == 0 || args[0] == "":
+			return d.Errf("%s needs a value", option)
+		case len(args) > 1:
+			return d.Errf("%s takes one value, got %s: one with spaces is put in quotes", option, strings.Join(args, " "))
 		}
 		*dst = args[0]
 		return nil

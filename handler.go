@@ -351,11 +351,13 @@ func replacer(r *http.Request) *caddy.Replacer {
 // passRefusal answers with what the backend has said, but for its cookies: the
 // answer may go to several viewers, and a session is one's own.
 func passRefusal(w http.ResponseWriter, resp *next.Response) {
-	header := resp.Header.Clone()
+	header := w.Header()
+	vary := header["Vary"]
+	maps.Copy(header, resp.Header)
+	header["Vary"] = append(vary, resp.Header["Vary"]...)
 	for _, name := range []string{"Set-Cookie", "Content-Length", "Connection", "Keep-Alive", "Transfer-Encoding", "Upgrade", "Trailer"} {
 		header.Del(name)
 	}
-	maps.Copy(w.Header(), header)
 	w.WriteHeader(resp.Status)
 	_, _ = w.Write(resp.Body)
 }

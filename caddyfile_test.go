@@ -1,0 +1,182 @@
+package caddysse_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+
+	caddysse "github.com/caddy-sse/caddy-sse"
+)
+
+var update = flag.Bool("update", false, "write what the Caddyfiles in testdata/adapt come to")
+
+// goldenLine stands between a Caddyfile and what it comes to, as in Caddy's
+// own tests: the JSON, or the error's text.
+const goldenLine = "----------\n"
+
+func TestCaddyfilesAdaptTo(t *testing.T) {
+	files, err := filepath.Glob("testdata/adapt/*.caddyfiletest")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no Caddyfiles to test: %v", err)
+	}
+	for _, file := range files {
+		name := strings.TrimSuffix(filepath.Base(file), ".caddyfiletest")
+		t.Run(name, func(t *testing.T) {
+			content, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			input, want, ok := strings.Cut(string(content), goldenLine)
+			if !ok {
+				t.Fatalf("%s has no line %q", file, goldenLine)
+			}
+			got := adaptedOrError(t, input)
+			if isError := strings.HasPrefix(name, "error_"); isError == json.Valid([]byte(got)) {
+				t.Errorf("is an error: %t; got %s", !json.Valid([]byte(got)), got)
+			}
+			if *update {
+				if err := os.WriteFile(file, []byte(input+goldenLine+got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			if got != want {
+				t.Errorf("got\n%s\nwant\n%s", got, want)
+			}
+		})
+	}
+}
+
+func adaptedOrError(t *testing.T, input string) string {
+	t.Helper()
+	config, err := adapt(input)
+	if err != nil {
+		return err.Error() + "\n"
+	}
+	var pretty bytes.Buffer
+	if err := json.Indent(&pretty, config, "", "\t"); err != nil {
+		t.Fatal(err)
+	}
+	return pretty.String() + "\n"
+}
+
+func TestAWrongWordNamesItsLine(t *testing.T) {
+	for name, input := range map[string]string{
+		"rule":    "localhost {\n\tsse {\n\t\tpoll 2s\n\t\tnope\n\t}\n}\n",
+		"poll":    "localhost {\n\tsse {\n\t\tpoll 2s {\n\t\t\tnope\n\t\t}\n\t}\n}\n",
+		"webhook": "localhost {\n\tsse {\n\t\twebhook {\n\t\t\tnope\n\t\t}\n\t}\n}\n",
+		"global":  "{\n\tsse {\n\t\tdrain 1s\n\t\tnope\n\t}\n}\n",
+	} {
+		_, err := adapt(input)
+		if err == nil || !strings.Contains(err.Error(), "Caddyfile:4") || !strings.Contains(err.Error(), "want one of") {
+			t.Errorf("%s: got %v, want an error for line 4 that says what is allowed", name, err)
+		}
+	}
+}
+
+// What a Caddyfile's words can't tell is told when the rule is provisioned.
+func TestAConfigurationThatCannotWorkIsRefusedWithWhatToWriteInstead(t *testing.T) {
+	for _, c := range []struct{ rule, want string }{
+		{"sse", "a rule needs poll, webhook or topic"},
+		{"sse {\n webhook\n}", "verify none"},
+		{"sse {\n webhook {\n verify github {env.NOT_SET_ANYWHERE}\n }\n}", "NOT_SET_ANYWHERE"},
+		{"sse {\n webhook {\n verify githab x\n }\n}", "github"},
+		{"sse {\n webhook {\n verify hmac x\n }\n}", "header X-Signature"},
+		{"sse {\n webhook {\n verify none\n select `{path}`\n }\n}", "{path: .path}"},
+		{"sse {\n poll 1s\n webhook {\n verify none\n }\n}", "write two"},
+		{"sse {\n poll 1s\n topic news\n}", "leave out topic"},
+		{"sse {\n webhook {\n verify none\n }\n topic news\n}", "one of its own"},
+		{"sse {\n webhook {\n verify none\n }\n cors *\n}", "no streams"},
+		{"sse {\n poll 1ms\n}", "100ms"},
+		{"sse {\n poll 1s {\n send patch\n }\n}", "full"},
+		{"sse {\n topic {query.topic}\n}", "allow *"},
+		{"sse {\n topic orders/{query.order}/items\n}", "allow orders/*/items"},
+		{"sse {\n topic news\n heartbeat 30s\n}", "HTTP/3"},
+		{"sse {\n topic news\n hub nowhere\n}", "`sse nowhere`"},
+		{"sse {\n topic news\n cors app.example\n}", "https://app.example.com"},
+		{"sse {\n poll 1s\n allow x\n}", "needs topic"},
+	} {
+		err := loadCaddyfile(fmt.Sprintf("{\n admin off\n}\nhttp://localhost:%d {\n bind 127.0.0.1\n %s\n}", freePort(t), c.rule))
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s\n\tgot %v, want an error with %q", c.rule, err, c.want)
+		}
+		if err == nil {
+			_ = caddy.Stop()
+		}
+	}
+}
+
+func TestTheExampleAdaptsWithoutAWarning(t *testing.T) {
+	content, err := os.ReadFile("Caddyfile.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := adapt(string(content)); err != nil {
+		t.Error(err)
+	}
+	if !bytes.Equal(caddyfile.Format(content), content) {
+		t.Error("it is not formatted as `caddy fmt` does")
+	}
+}
+
+// fence is a code block of a page, with what it says it is.
+var fence = regexp.MustCompile("(?ms)^```(caddyfile|caddyfile-fragment)\n(.*?)^```$")
+
+func TestEveryCaddyfileInTheDocsAdapts(t *testing.T) {
+	pages, err := filepath.Glob("docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for _, page := range append(pages, "README.md") {
+		content, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, block := range fence.FindAllStringSubmatch(string(content), -1) {
+			found++
+			input := block[2]
+			if block[1] == "caddyfile-fragment" {
+				input = "localhost {\n" + input + "}\n"
+			}
+			if _, err := adapt(input); err != nil {
+				t.Errorf("%s: %v in\n%s", page, err, input)
+			}
+		}
+	}
+	if found == 0 {
+		t.Error("there is none")
+	}
+}
+
+func FuzzCaddyfile(f *testing.F) {
+	files, err := filepath.Glob("testdata/adapt/*.caddyfiletest")
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, file := range files {
+		content, err := os.ReadFile(file)
+		if err != nil {
+			f.Fatal(err)
+		}
+		input, _, _ := strings.Cut(string(content), goldenLine)
+		f.Add(input)
+	}
+	f.Fuzz(func(t *testing.T, input string) {
+		for _, u := range []caddyfile.Unmarshaler{new(caddysse.Handler), new(caddysse.App)} {
+			d := caddyfile.NewTestDispenser(input)
+			if err := u.UnmarshalCaddyfile(d); err != nil && err.Error() == "" {
+				t.Error("an error without a text")
+			}
+		}
+	})
+}
