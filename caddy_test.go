@@ -33,7 +33,7 @@ import (
 
 // site is a real Caddy in this process, with one site over HTTP and HTTPS.
 type site struct {
-	t           *testing.T
+	t           testing.TB
 	http, https int
 	clients     map[string]*http.Client
 }
@@ -43,7 +43,7 @@ var protocols = []string{"HTTP/1.1", "HTTP/2.0", "HTTP/3.0"}
 
 // startSite loads a configuration whose site has the given directives, and
 // unloads it when the test ends.
-func startSite(t *testing.T, global, directives string) *site {
+func startSite(t testing.TB, global, directives string) *site {
 	t.Helper()
 	s := &site{t: t, http: freePort(t), https: freePort(t)}
 	s.clients = map[string]*http.Client{
@@ -119,7 +119,7 @@ func adapt(caddyfile string) ([]byte, error) {
 	return config, err
 }
 
-func freePort(t *testing.T) int {
+func freePort(t testing.TB) int {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -255,7 +255,7 @@ func (s *site) send(ctx context.Context, protocol, method, path, body string, he
 
 // client is an open stream and a goroutine that reads it.
 type client struct {
-	t      *testing.T
+	t      testing.TB
 	resp   *http.Response
 	events chan event.Event
 	cancel context.CancelFunc
@@ -362,7 +362,7 @@ func (c *client) silent(d time.Duration) {
 }
 
 // startBackend is an application that knows nothing of streams.
-func startBackend(t *testing.T, handler http.HandlerFunc) (address string) {
+func startBackend(t testing.TB, handler http.HandlerFunc) (address string) {
 	t.Helper()
 	server := httptest.NewServer(handler)
 	t.Cleanup(server.Close)
