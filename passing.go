@@ -27,21 +27,33 @@ func isSafe(method string) bool {
 // succeeded has the documents polled that it may have changed: the target, and
 // what the response's Location and Content-Location name (RFC 9111 §4.4).
 func (h *Handler) passWrite(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	target := *r.URL // handlers may rewrite the request's
-	host := r.Host
+	target, prefix, host := *r.URL, strippedPrefix(r), r.Host // handlers may rewrite the request's
 	answer := watchAnswer(w)
 	if err := next.ServeHTTP(answer, r); err != nil {
 		return err
 	}
 	if answer.status >= 200 && answer.status < 400 {
-		h.hub.wrote(poll.Hostname(host), writtenPaths(&target, host, answer.Header()))
+		h.hub.wrote(poll.Hostname(host), writtenPaths(&target, prefix, host, answer.Header()))
 	}
 	return nil
 }
 
+// strippedPrefix is what handle_path, say, has taken off the request's path.
+func strippedPrefix(r *http.Request) string {
+	original, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request)
+	if !ok {
+		return ""
+	}
+	prefix, ok := strings.CutSuffix(original.URL.Path, r.URL.Path)
+	if !ok {
+		return ""
+	}
+	return prefix
+}
+
 // writtenPaths leaves out what a response names on other hosts, which it has no
-// say about.
-func writtenPaths(target *url.URL, host string, header http.Header) []string {
+// say about. What it names may or may not have the prefix that was stripped.
+func writtenPaths(target *url.URL, prefix, host string, header http.Header) []string {
 	paths := []string{target.Path}
 	for _, name := range []string{"Location", "Content-Location"} {
 		value := header.Get(name)
@@ -51,6 +63,9 @@ func writtenPaths(target *url.URL, host string, header http.Header) []string {
 		u, err := target.Parse(value)
 		if err == nil && (u.Host == "" || strings.EqualFold(u.Host, host)) {
 			paths = append(paths, u.Path)
+			if stripped, ok := strings.CutPrefix(u.Path, prefix); ok && prefix != "" {
+				paths = append(paths, stripped)
+			}
 		}
 	}
 	return paths

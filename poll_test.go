@@ -130,6 +130,21 @@ func TestAWriteThatNamesItsResultHasThatPolled(t *testing.T) {
 	c.expect("", `["new"]`)
 }
 
+func TestAWriteThatNamesItsResultBelowAStrippedPrefixHasThatPolled(t *testing.T) {
+	orders := newDocument(`[]`)
+	backend := startBackend(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPost {
+			w.Header().Set("Location", "/shop/orders/8")
+		}
+		orders.ServeHTTP(w, r)
+	})
+	s := startSite(t, "", "handle_path /shop/* {\n sse {\n poll 1h\n }\n reverse_proxy "+backend+"\n }")
+	c := s.open("HTTP/1.1", "/shop/orders/8")
+	c.expect("", `[]`)
+	s.do("POST", "/shop/checkout", `["new"]`)
+	c.expect("", `["new"]`)
+}
+
 func TestAWriteThatFailsIsNoReasonToPoll(t *testing.T) {
 	doc := newDocument(`1`)
 	s := polled(t, "1h", func(w http.ResponseWriter, r *http.Request) {

@@ -28,6 +28,7 @@ type Topics struct {
 type topicTemplate struct {
 	*template.Template
 	chosen bool   // by the client, in part or whole
+	vouch  bool   // by a client certificate, if that has been verified
 	query  string // a query placeholder, which may stand for several values
 }
 
@@ -65,6 +66,7 @@ func compileTopic(src string) (topicTemplate, error) {
 	t := topicTemplate{Template: compiled}
 	for _, name := range compiled.Placeholders() {
 		t.chosen = t.chosen || chosenByClient(name)
+		t.vouch = t.vouch || strings.HasPrefix(name, certificate)
 		if t.query == "" && strings.HasPrefix(name, queryPlaceholder) {
 			t.query = name
 		}
@@ -72,11 +74,20 @@ func compileTopic(src string) (topicTemplate, error) {
 	return t, nil
 }
 
+// certificate is the prefix of placeholders for the client's certificate.
+const certificate = "http.request.tls.client."
+
+// isChosen tells whether the client has a part in what the template comes to. A
+// certificate that nobody has verified says what the client wants it to say.
+func (t topicTemplate) isChosen(r *http.Request) bool {
+	return t.chosen || t.vouch && (r.TLS == nil || len(r.TLS.VerifiedChains) == 0)
+}
+
 // chosenByClient tells placeholders whose value a client can choose freely from
-// those that the server vouches for: an authenticated user, a verified client
-// certificate, the address, a variable that the configuration sets.
+// those that the server vouches for: an authenticated user, a client certificate
+// (see isChosen), the address, a variable that the configuration sets.
 func chosenByClient(name string) bool {
-	for _, vouched := range []string{"http.request.tls.client.", "http.request.remote"} {
+	for _, vouched := range []string{certificate, "http.request.remote"} {
 		if strings.HasPrefix(name, vouched) {
 			return false
 		}
@@ -106,7 +117,7 @@ func (t *Topics) Of(r *http.Request, repl *caddy.Replacer) ([]string, *refusal.E
 			if err := hub.CheckTopic(topic); err != nil {
 				return nil, refusal.Newf(http.StatusBadRequest, "%v", err)
 			}
-			if tmpl.chosen && !t.allows(topic) {
+			if tmpl.isChosen(r) && !t.allows(topic) {
 				return nil, refusal.Newf(http.StatusForbidden, "the topic %q can't be watched here", topic)
 			}
 			topics = append(topics, topic)

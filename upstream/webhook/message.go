@@ -79,10 +79,15 @@ func (wh *Webhook) eventName(p *payload) (string, *refusal.Error) {
 	if refused != nil || name == "" {
 		return "", refused
 	}
-	if err := event.CheckName(name); err != nil {
+	err := event.CheckName(name)
+	switch {
+	case err == nil:
+		return name, nil
+	case wh.event.lenient: // the sender would send it again and again
+		return "", nil
+	default:
 		return "", unprocessable("%v", err)
 	}
-	return name, nil
 }
 
 func unprocessable(format string, args ...any) *refusal.Error {
