@@ -18,7 +18,8 @@ type Cursor struct {
 	ready  chan struct{}
 
 	// unread is the first event on the cursor's topics since the reader last
-	// took it, newest the last one. The hub sets them, in this order.
+	// took it, newest the end of the batch that the last one came in. The hub
+	// sets them, newest first: whoever finds unread set finds newest set too.
 	unread, newest atomic.Uint64
 
 	pos     uint64 // all up to here has been read
@@ -39,7 +40,7 @@ func (h *Hub) Follow(topics []string) *Cursor {
 func (h *Hub) FollowAfter(topics []string, seq uint64) *Cursor {
 	c := h.register(topics)
 	c.pos = seq
-	c.ready <- struct{}{}
+	c.notify()
 	return c
 }
 
@@ -72,10 +73,15 @@ func (c *Cursor) Close() {
 }
 
 // wake is called in the order of the log, so the first call since the last
-// read has the lowest position.
-func (c *Cursor) wake(seq uint64) {
-	c.unread.CompareAndSwap(0, seq)
-	c.newest.Store(seq)
+// read has the lowest position. Behind first there may be more on the same
+// topic, up to last.
+func (c *Cursor) wake(first, last uint64) {
+	c.newest.Store(last)
+	c.unread.CompareAndSwap(0, first)
+	c.notify()
+}
+
+func (c *Cursor) notify() {
 	select {
 	case c.ready <- struct{}{}:
 	default: // it has been told already
@@ -90,10 +96,14 @@ func (c *Cursor) Ready() <-chan struct{} { return c.ready }
 // with [ErrLost] when some have left the history before they were read, or with
 // the store's error.
 func (c *Cursor) Next(maxBytes int, buf []*store.Entry) ([]*store.Entry, error) {
-	first := c.firstUnread()
+	first := c.firstUnread(c.unread.Swap(0))
 	b, err := c.hub.store.Read(c.topics, c.pos, maxBytes, buf)
 	if err != nil {
 		return nil, fmt.Errorf("reading the log after %d: %w", c.pos, err)
+	}
+	if first == 0 {
+		// An event may have come and gone since: the hub wakes before it trims.
+		first = c.firstUnread(c.unread.Load())
 	}
 	if first != 0 && first < b.Tail {
 		return nil, ErrLost
@@ -103,16 +113,18 @@ func (c *Cursor) Next(maxBytes int, buf []*store.Entry) ([]*store.Entry, error) 
 }
 
 // firstUnread is where the first event that has not been read is, or a place
-// before it where that can't be told; zero when all have been. It must be asked
-// before the log is read: what is published in between is read, and told again.
-func (c *Cursor) firstUnread() uint64 {
-	first := c.unread.Swap(0)
-	switch newest := c.newest.Load(); {
+// before it where that can't be told; zero when all have been. What the hub has
+// told must be taken before the log is read: what is published in between is
+// read, and told again.
+func (c *Cursor) firstUnread(told uint64) uint64 {
+	switch {
 	case !c.drained:
 		return c.pos + 1
-	case first > c.pos:
-		return first
-	case newest > c.pos: // told of one that was read already, and of more since
+	case told == 0:
+		return 0
+	case told > c.pos:
+		return told
+	case c.newest.Load() > c.pos: // told of one that was read already, and of more since
 		return c.pos + 1
 	default:
 		return 0

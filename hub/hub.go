@@ -227,17 +227,18 @@ func fail(batch []*publication, err error) {
 func (h *Hub) wake(entries []*store.Entry) {
 	h.readersMu.RLock()
 	defer h.readersMu.RUnlock()
+	last := entries[len(entries)-1].Seq
 	if len(entries) == 1 {
-		h.wakeLocked(entries[0], nil)
+		h.wakeLocked(entries[0], last, nil)
 		return
 	}
 	woken := make(map[string]struct{}) // a topic's first event is what counts
 	for _, e := range entries {
-		h.wakeLocked(e, woken)
+		h.wakeLocked(e, last, woken)
 	}
 }
 
-func (h *Hub) wakeLocked(e *store.Entry, woken map[string]struct{}) {
+func (h *Hub) wakeLocked(e *store.Entry, last uint64, woken map[string]struct{}) {
 	for _, t := range e.Topics {
 		if _, done := woken[t]; done {
 			continue
@@ -246,7 +247,7 @@ func (h *Hub) wakeLocked(e *store.Entry, woken map[string]struct{}) {
 			woken[t] = struct{}{}
 		}
 		for c := range h.readers[t] {
-			c.wake(e.Seq)
+			c.wake(e.Seq, last)
 		}
 	}
 }
@@ -257,13 +258,15 @@ func (h *Hub) trimLocked() {
 	if h.closed {
 		return
 	}
-	now := time.Now()
-	_ = h.store.Trim(h.history, now) // what could not be dropped now is dropped with the next event
+	now, pause := time.Now(), time.Millisecond
+	if err := h.store.Trim(h.history, now); err != nil {
+		pause = time.Second // what could not be dropped now is dropped later
+	}
 	oldest, ok := h.store.Oldest()
 	if !ok || h.history.MaxAge <= 0 {
 		return
 	}
-	wait := max(oldest.Add(h.history.MaxAge).Sub(now), time.Millisecond)
+	wait := max(oldest.Add(h.history.MaxAge).Sub(now), pause)
 	if h.expiry == nil {
 		h.expiry = time.AfterFunc(wait, h.expire)
 	} else {

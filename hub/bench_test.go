@@ -1,0 +1,128 @@
+package hub_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/caddy-sse/caddy-sse/event"
+	"github.com/caddy-sse/caddy-sse/hub"
+	"github.com/caddy-sse/caddy-sse/store"
+)
+
+var benchEvent = event.Event{Data: []byte(strings.Repeat("x", 200))}
+
+// benchHub has followers of the topic "a", and others of a topic each.
+func benchHub(b *testing.B, followers, others int) *hub.Hub {
+	h := newHub(b, store.History{MaxEvents: 10000})
+	for range followers {
+		follow(b, h, "a")
+	}
+	for i := range others {
+		follow(b, h, fmt.Sprint("other/", i))
+	}
+	return h
+}
+
+func BenchmarkPublish(b *testing.B) {
+	for _, n := range []struct{ followers, others int }{{0, 0}, {1, 0}, {100, 0}, {10000, 0}, {1, 10000}} {
+		b.Run(fmt.Sprintf("followers=%d/others=%d", n.followers, n.others), func(b *testing.B) {
+			h := benchHub(b, n.followers, n.others)
+			topics := []string{"a"}
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, _, err := h.Publish(topics, benchEvent); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+func BenchmarkPublishFromManyGoroutines(b *testing.B) {
+	for _, followers := range []int{0, 100} {
+		b.Run(fmt.Sprintf("followers=%d", followers), func(b *testing.B) {
+			h := benchHub(b, followers, 0)
+			topics := []string{"a"}
+			b.ReportAllocs()
+			b.SetParallelism(64)
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					if _, _, err := h.Publish(topics, benchEvent); err != nil {
+						b.Error(err)
+						return
+					}
+				}
+			})
+		})
+	}
+}
+
+// One event a read, far behind the head.
+func BenchmarkCursorNext(b *testing.B) {
+	for _, topics := range [][]string{{"a"}, {"a", "b", "c", "d"}} {
+		b.Run(fmt.Sprintf("topics=%d", len(topics)), func(b *testing.B) {
+			h := newHub(b, store.History{})
+			const n = 10000
+			for range n {
+				publish(b, h, "x", "a")
+			}
+			buf := make([]*store.Entry, 0, 8)
+			b.ReportAllocs()
+			b.ResetTimer()
+			for i := range b.N {
+				c := h.FollowAfter(topics, uint64(i%n))
+				var err error
+				if buf, err = c.Next(1, buf[:0]); err != nil || len(buf) != 1 {
+					b.Fatal(len(buf), err)
+				}
+				c.Close()
+			}
+		})
+	}
+}
+
+// The whole way of one event: published, woken for, read.
+func BenchmarkPublishAndNext(b *testing.B) {
+	h := newHub(b, store.History{MaxEvents: 10000})
+	c := follow(b, h, "a")
+	buf := make([]*store.Entry, 0, 8)
+	b.ReportAllocs()
+	for b.Loop() {
+		publish(b, h, "x", "a")
+		<-c.Ready()
+		var err error
+		if buf, err = c.Next(1<<18, buf[:0]); err != nil || len(buf) != 1 {
+			b.Fatal(len(buf), err)
+		}
+	}
+}
+
+func BenchmarkFollowAndClose(b *testing.B) {
+	h := benchHub(b, 10000, 0)
+	topics := []string{"a"}
+	b.ReportAllocs()
+	for b.Loop() {
+		h.Follow(topics).Close()
+	}
+}
+
+// An event costs as many allocations however many watch.
+func TestPublishingAllocatesNothingPerFollower(t *testing.T) {
+	allocs := func(followers int) float64 {
+		h := newHub(t, store.History{MaxEvents: 100})
+		for range followers {
+			follow(t, h, "a")
+		}
+		topics := []string{"a"}
+		return testing.AllocsPerRun(1000, func() {
+			if _, _, err := h.Publish(topics, benchEvent); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+	alone, watched := allocs(0), allocs(1000)
+	if watched > alone+0.5 || alone > 12 {
+		t.Errorf("%.1f allocations without followers, %.1f with 1000", alone, watched)
+	}
+}

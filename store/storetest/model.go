@@ -1,0 +1,158 @@
+package storetest
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/caddy-sse/caddy-sse/store"
+)
+
+// model walks stores at random beside a list, which any answer is checked
+// against.
+func model(t *testing.T, open func(t *testing.T) store.Store) {
+	rapid.Check(t, func(rt *rapid.T) {
+		w := &walker{log: &log{TB: t, Store: open(t)}, list: &list{tail: 1}}
+		rt.Repeat(map[string]func(*rapid.T){
+			"append": w.append,
+			"trim":   w.trim,
+			"read":   w.read,
+			"":       w.check,
+		})
+	})
+}
+
+// list is the naive log.
+type list struct {
+	entries []*store.Entry
+	tail    uint64
+	now     time.Duration
+}
+
+func (m *list) trim(h store.History, now time.Time) {
+	size := func() (n int64) {
+		for _, e := range m.entries {
+			n += e.Size()
+		}
+		return n
+	}
+	for len(m.entries) > 0 {
+		n := len(m.entries)
+		tooOld := h.MaxAge > 0 && now.Sub(m.entries[0].Time) >= h.MaxAge
+		tooMany := h.MaxEvents > 0 && n > h.MaxEvents
+		tooLarge := h.MaxBytes > 0 && size() > h.MaxBytes
+		if !tooOld && (n == 1 || !tooMany && !tooLarge) {
+			return
+		}
+		m.entries = m.entries[1:]
+		m.tail++
+	}
+}
+
+func (m *list) after(seq uint64, topics []string) []uint64 {
+	got := make([]uint64, 0)
+	for _, e := range m.entries {
+		if e.Seq > seq && slices.ContainsFunc(topics, e.On) {
+			got = append(got, e.Seq)
+		}
+	}
+	return got
+}
+
+type walker struct {
+	log  *log
+	list *list
+}
+
+var names = []string{"a", "b", "c", "d", "e"}
+
+func topics(t *rapid.T, atLeast int) []string {
+	return rapid.SliceOfNDistinct(rapid.SampledFrom(names), atLeast, 4, rapid.ID[string]).Draw(t, "topics")
+}
+
+func (w *walker) append(t *rapid.T) {
+	var batch []*store.Entry
+	for range rapid.IntRange(1, 4).Draw(t, "entries") {
+		data := strings.Repeat("x", rapid.IntRange(0, 200).Draw(t, "bytes"))
+		topics := topics(t, 1)
+		if rapid.Bool().Draw(t, "given") {
+			batch = append(batch, w.log.given(fmt.Sprintf("g%d", w.log.head), data, topics...))
+		} else {
+			batch = append(batch, w.log.entry(data, topics...))
+		}
+	}
+	w.log.append(batch...)
+	w.list.entries = append(w.list.entries, batch...)
+}
+
+func (w *walker) trim(t *rapid.T) {
+	w.list.now = max(w.list.now, time.Duration(w.log.head)*time.Second)
+	h := store.History{
+		MaxEvents: rapid.IntRange(0, 30).Draw(t, "events"),
+		MaxBytes:  rapid.Int64Range(0, 10000).Draw(t, "size"),
+		MaxAge:    time.Duration(rapid.IntRange(0, 30).Draw(t, "seconds")) * time.Second,
+	}
+	w.log.trim(h, w.list.now)
+	w.list.trim(h, start.Add(w.list.now))
+}
+
+// read reads on from a random place, by random pieces, to the end.
+func (w *walker) read(t *rapid.T) {
+	topics := topics(t, 0)
+	after := rapid.Uint64Range(0, w.log.head).Draw(t, "after")
+	want := w.list.after(after, topics)
+	got := make([]uint64, 0, len(want))
+	for more := true; more; {
+		maxBytes := rapid.IntRange(0, 800).Draw(t, "maxBytes")
+		b := w.log.read(after, maxBytes, topics...)
+		if b.Tail != w.list.tail || b.UpTo < after || b.More && b.UpTo == after {
+			t.Fatalf("after %d: %+v, and the tail is %d", after, b, w.list.tail)
+		}
+		size := 0
+		for _, e := range b.Entries {
+			size += len(e.Frame)
+		}
+		if size > maxBytes && len(b.Entries) > 1 {
+			t.Fatalf("%d bytes are read, of at most %d", size, maxBytes)
+		}
+		got = append(got, positions(b.Entries)...)
+		after, more = b.UpTo, b.More
+	}
+	if !slices.Equal(got, want) || after != w.log.head {
+		t.Fatalf("%q: read %v up to %d, want %v up to %d", topics, got, after, want, w.log.head)
+	}
+}
+
+func (w *walker) check(t *rapid.T) {
+	m, s := w.list, w.log.Store
+	tail, head := s.Range()
+	if tail != m.tail || head != w.log.head {
+		t.Fatalf("the log is %d to %d, want %d to %d", tail, head, m.tail, w.log.head)
+	}
+	oldest, ok := s.Oldest()
+	if ok != (len(m.entries) > 0) || ok && !oldest.Equal(m.entries[0].Time) {
+		t.Fatalf("the oldest is of %v, %v", oldest, ok)
+	}
+	for seq := max(1, tail-1); seq <= head+1; seq++ {
+		i, held := slices.BinarySearchFunc(m.entries, seq, func(e *store.Entry, seq uint64) int { return cmp.Compare(e.Seq, seq) })
+		e := s.Entry(seq)
+		if held != (e != nil) || held && e.ID != m.entries[i].ID {
+			t.Fatalf("at %d is %+v", seq, e)
+		}
+		if held && (s.Lookup(e.ID) != nil) != e.Given {
+			t.Fatalf("%q (given: %v) is looked up as %+v", e.ID, e.Given, s.Lookup(e.ID))
+		}
+	}
+	for _, name := range names {
+		want := m.after(0, []string{name})
+		e := s.Last(name)
+		if (e != nil) != (len(want) > 0) || e != nil && e.Seq != want[len(want)-1] {
+			t.Fatalf("the last on %s is %+v, want the last of %v", name, e, want)
+		}
+	}
+}
