@@ -34,7 +34,7 @@ func LastEventID(r *http.Request) string {
 // WithoutPosition returns a URL's query without the parameters that hold a
 // position; the rest stays as it was sent, in its order.
 func WithoutPosition(rawQuery string) string {
-	if !strings.Contains(rawQuery, "vent") { // of either name
+	if !strings.Contains(rawQuery, "vent") && !strings.Contains(rawQuery, "%") { // of either name, or in disguise
 		return rawQuery
 	}
 	kept := make([]string, 0, 4)

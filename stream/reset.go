@@ -21,6 +21,11 @@ func Reset(c *hub.Cursor) *store.Entry {
 	return &store.Entry{Frame: resetFrame.WithID(c.Position())}
 }
 
+// ResetAlone is a reset without a position, for a client that is to get more
+// than a cursor gives. If it loses the connection before it has that, then its
+// position must still be the one that it came with.
+func ResetAlone() *store.Entry { return &store.Entry{Frame: resetFrame} }
+
 // Follow is a source of what is published on topics, from the position that
 // the client has on; from now on if it has none.
 func Follow(h *hub.Hub, topics []string, lastEventID string) Source {

@@ -156,11 +156,15 @@ func (s *conn) run(r *http.Request, group *Group) (Reason, error) {
 	if ending {
 		end.within(group.share())
 	}
+	ready := s.src.Cursor.Ready()
 	for {
 		select {
-		case <-s.src.Cursor.Ready():
-			if reason, err := s.drain(); reason != "" {
+		case <-ready:
+			if reason, err := s.batch(); reason != "" {
 				return reason, err
+			}
+			if ready = s.src.Cursor.Ready(); !s.src.Cursor.Drained() {
+				ready = always
 			}
 			heartbeat.Reset(s.o.Heartbeat)
 		case <-heartbeat.C:
@@ -184,10 +188,18 @@ func (s *conn) run(r *http.Request, group *Group) (Reason, error) {
 	}
 }
 
-// leave ends a stream whose client shall come back: with all that there is,
-// when to come, and from where.
+// always is ready: there is more to send. A stream that is far behind looks up
+// after each batch, or one that never catches up would never end.
+var always = func() <-chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}()
+
+// leave ends a stream whose client shall come back: with one batch more, when
+// to come, and from where.
 func (s *conn) leave(ending bool, group *Group) (Reason, error) {
-	if reason, err := s.drain(); reason != "" {
+	if reason, err := s.batch(); reason != "" {
 		return reason, err
 	}
 	reason, retry := TooOld, s.o.Retry
@@ -213,26 +225,31 @@ func (s *conn) leave(ending bool, group *Group) (Reason, error) {
 // take it, give or take half.
 const movedRetry = 500 * time.Millisecond
 
-// drain sends everything up to the log's head. Each batch is one write and one
-// flush, so that load makes batches larger, not a backlog.
+// drain sends everything up to the log's head.
 func (s *conn) drain() (Reason, error) {
 	for {
-		var err error
-		s.entries, err = s.src.Cursor.Next(maxBatch, s.entries[:0])
-		switch {
-		case errors.Is(err, hub.ErrLost):
-			return FellBehind, nil
-		case err != nil:
-			return StoreFailed, err
-		case len(s.entries) > 0:
-			if err := s.sendEntries(); err != nil {
-				return WriteFailed, err
-			}
-		}
-		if s.src.Cursor.Drained() {
-			return "", nil
+		if reason, err := s.batch(); reason != "" || s.src.Cursor.Drained() {
+			return reason, err
 		}
 	}
+}
+
+// batch sends what there is, up to maxBatch, in one write and one flush: load
+// makes batches larger, not a backlog.
+func (s *conn) batch() (Reason, error) {
+	var err error
+	s.entries, err = s.src.Cursor.Next(maxBatch, s.entries[:0])
+	switch {
+	case errors.Is(err, hub.ErrLost):
+		return FellBehind, nil
+	case err != nil:
+		return StoreFailed, err
+	case len(s.entries) > 0:
+		if err := s.sendEntries(); err != nil {
+			return WriteFailed, err
+		}
+	}
+	return "", nil
 }
 
 func (s *conn) sendEntries() error {

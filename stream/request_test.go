@@ -1,0 +1,164 @@
+package stream_test
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/caddy-sse/caddy-sse/stream"
+)
+
+func TestTheHeaderWinsOverTheQuery(t *testing.T) {
+	for _, c := range []struct{ header, query, want string }{
+		{"", "", ""},
+		{"h", "", "h"},
+		{"h", "last_event_id=q", "h"},
+		{"h", "lastEventId=q", "h"},
+		{"", "last_event_id=q", "q"},
+		{"", "lastEventId=q", "q"},
+		{"", "lastEventId=b&last_event_id=a", "a"},
+		{"", "last_event_id=&lastEventId=b", "b"},
+		{"", "last_event_id=1&last_event_id=2", "1"},
+		{"", "last%5Fevent%5Fid=q%2Dx", "q-x"},
+		{"", "last_event_ID=q", ""},
+		{"", "x=last_event_id", ""},
+		{"", "%zz&last_event_id=q", "q"},
+	} {
+		r := get("/?" + c.query)
+		if c.header != "" {
+			r.Header.Set("Last-Event-ID", c.header)
+		}
+		if got := stream.LastEventID(r); got != c.want {
+			t.Errorf("%q and %q: %q, want %q", c.header, c.query, got, c.want)
+		}
+	}
+}
+
+func TestAPositionIsTakenOutOfTheQuery(t *testing.T) {
+	for query, want := range map[string]string{
+		"":                                   "",
+		"b=2&a=1":                            "b=2&a=1",
+		"last_event_id=x":                    "",
+		"lastEventId=x":                      "",
+		"last_event_id":                      "",
+		"b=2&last_event_id=x&a=1":            "b=2&a=1",
+		"lastEventId=x&b=2&last_event_id=y":  "b=2",
+		"last_event_id=x&last_event_id=y":    "",
+		"last%5Fevent%5Fid=x&a=1":            "a=1",
+		"last_e%76ent_id=x&a=1":              "a=1",
+		"%6c%61%73%74EventId=x&a=1":          "a=1",
+		"lastE%76%65%6e%74Id=x":              "",
+		"event=1&events=%20":                 "event=1&events=%20",
+		"a=last_event_id&xlast_event_id=1":   "a=last_event_id&xlast_event_id=1",
+		"last_event_ID=1&lasteventid=2":      "last_event_ID=1&lasteventid=2",
+		"a=%7e&&b&c=&event=%zz":              "a=%7e&&b&c=&event=%zz",
+		"last_event_id%zz=1":                 "last_event_id%zz=1",
+		"q=a+b&last+event_id=1&lastEventId=": "q=a+b&last+event_id=1",
+	} {
+		if got := stream.WithoutPosition(query); got != want {
+			t.Errorf("%q: %q, want %q", query, got, want)
+		}
+	}
+}
+
+func accept(values ...string) http.Header { return http.Header{"Accept": values} }
+
+func TestWhoAcceptsAndWhoAsksForAStream(t *testing.T) {
+	for _, c := range []struct {
+		accept        []string
+		accepts, asks bool
+	}{
+		{nil, true, false},
+		{[]string{"text/event-stream"}, true, true},
+		{[]string{"Text/Event-Stream"}, true, true},
+		{[]string{"text/event-stream; charset=utf-8"}, true, true},
+		{[]string{"text/event-stream;q=0.1"}, true, true},
+		{[]string{"text/event-stream;q=0"}, false, false},
+		{[]string{"text/event-stream;q=0, */*"}, false, false},
+		{[]string{"*/*"}, true, false},
+		{[]string{"*/*;q=0"}, false, false},
+		{[]string{"text/*"}, true, false},
+		{[]string{"text/*;q=0, */*"}, false, false},
+		{[]string{"application/*"}, false, false},
+		{[]string{"application/json"}, false, false},
+		{[]string{"application/json", "text/event-stream"}, true, true},
+		{[]string{"application/json, text/event-stream"}, true, true},
+		{[]string{"application/json, text/event-stream;q=0.9"}, true, false},
+		{[]string{"application/json;q=0.5, text/event-stream"}, true, true},
+		{[]string{"text/event-stream, */*;q=0.1"}, true, true},
+		{[]string{"text/event-stream;q=0.5, */*"}, true, true},
+		{[]string{"text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}, true, false},
+		{[]string{"text/event-stream-x"}, false, false},
+		{[]string{"text/event-stream;q=x"}, false, false},
+		{[]string{",,text/event-stream,"}, true, true},
+		{[]string{"garbage, text/event-stream"}, true, true},
+	} {
+		if got := stream.Accepts(accept(c.accept...)); got != c.accepts {
+			t.Errorf("%q accepts a stream: %v", c.accept, got)
+		}
+		if got := stream.AsksFor(accept(c.accept...)); got != c.asks {
+			t.Errorf("%q asks for a stream: %v", c.accept, got)
+		}
+	}
+}
+
+func TestOtherTypesAreThoseBesideTheStream(t *testing.T) {
+	for value, want := range map[string]string{
+		"":                                    "",
+		"text/event-stream":                   "",
+		"TEXT/event-stream;q=0.9":             "",
+		"text/event-stream, application/json": "application/json",
+		"application/json;q=0.5 ,text/*":      "application/json;q=0.5, text/*",
+		"text/event-stream, */*;q=0.1":        "*/*;q=0.1",
+		"a/b/c, text/html;v=1, ,text/plain;":  "text/html;v=1, text/plain;",
+	} {
+		if got := stream.OtherTypes(accept(value)); got != want {
+			t.Errorf("%q: %q, want %q", value, got, want)
+		}
+	}
+	if got := stream.OtherTypes(accept("a/b", "text/event-stream", "c/d")); got != "a/b, c/d" {
+		t.Errorf("several headers: %q", got)
+	}
+}
+
+// Whatever a client sends, the query without its position has none, and all
+// else is there.
+func FuzzPosition(f *testing.F) {
+	for _, q := range []string{"", "last_event_id=1&a=2", "lastEventId", "%6castEventId=%31&&=;", "last_e%76ent_id=1", "a=%zz&lastEventId=1", "+=&last%5Fevent_id"} {
+		f.Add(q)
+	}
+	f.Fuzz(func(t *testing.T, query string) {
+		rest := stream.WithoutPosition(query)
+		if again := stream.WithoutPosition(rest); again != rest {
+			t.Errorf("%q, then %q", rest, again)
+		}
+		r := &http.Request{URL: &url.URL{RawQuery: rest}}
+		if id := stream.LastEventID(r); id != "" {
+			t.Errorf("%q still has the position %q", rest, id)
+		}
+		want, _ := url.ParseQuery(query)
+		want.Del("last_event_id")
+		want.Del("lastEventId")
+		got, _ := url.ParseQuery(rest)
+		if got.Encode() != want.Encode() {
+			t.Errorf("%q has become %q", query, rest)
+		}
+	})
+}
+
+func FuzzAccept(f *testing.F) {
+	for _, a := range []string{"text/event-stream", "a/b;q=0.5, text/event-stream", "*/*;q=NaN", "text/event-stream;q=inf", `a/b;c=",text/event-stream"`} {
+		f.Add(a)
+	}
+	f.Fuzz(func(t *testing.T, value string) {
+		h := accept(value)
+		if stream.AsksFor(h) && !stream.Accepts(h) {
+			t.Errorf("%q asks for what it doesn't accept", value)
+		}
+		others := stream.OtherTypes(h)
+		if stream.AsksFor(accept(others)) || strings.ContainsAny(others, "\r\n") && !strings.ContainsAny(value, "\r\n") {
+			t.Errorf("%q: beside the stream there is %q", value, others)
+		}
+	})
+}

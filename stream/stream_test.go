@@ -1,0 +1,649 @@
+package stream_test
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/caddy-sse/caddy-sse/hub"
+	"github.com/caddy-sse/caddy-sse/store"
+	"github.com/caddy-sse/caddy-sse/stream"
+)
+
+func TestTheHeadersAreThoseOfAStream(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newClient()
+		c.header.Set("Content-Length", "3")
+		c.header.Set("Vary", "Accept")
+		s := serve(stream.Follow(newHub(t, store.History{}), []string{"a"}, ""), get("/"), nil, options, c)
+		synctest.Wait()
+		want := http.Header{
+			"Content-Type":      {"text/event-stream"},
+			"Cache-Control":     {"no-cache, no-transform"},
+			"X-Accel-Buffering": {"no"},
+			"Vary":              {"Accept"},
+		}
+		if !maps.EqualFunc(c.header, want, slices.Equal) || c.status != 200 {
+			t.Errorf("%d %v", c.status, c.header)
+		}
+		s.leave()
+		s.wantEnd(t, stream.ClientLeft)
+	})
+}
+
+func TestTheFirstBytesComeBeforeAnyEvent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := open(newHub(t, store.History{}), nil, options)
+		writes := s.all()
+		if len(writes) != 1 || writes[0].at != 0 || writes[0].flushes != 1 {
+			t.Fatalf("%+v", writes)
+		}
+		rest, ok := strings.CutPrefix(writes[0].data, ":\n")
+		if _, rest = cutRetry(t, rest); !ok || rest != "" {
+			t.Errorf("%q", writes[0].data)
+		}
+		s.leave()
+		s.wantEnd(t, stream.ClientLeft)
+	})
+}
+
+func TestWhatComesFirstComesWithTheFirstBytes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(t, store.History{})
+		first := publish(t, h, "first", "other")
+		src := stream.Source{Cursor: h.Follow([]string{"a"}), First: []*store.Entry{first}}
+		publish(t, h, "second", "a")
+		s := serve(src, get("/"), nil, options, newClient())
+		synctest.Wait()
+		if got := s.data(t); !slices.Equal(got, []string{"first", "second"}) {
+			t.Errorf("%q", got)
+		}
+		if writes := s.all(); !strings.HasSuffix(writes[0].data, string(first.Frame)) {
+			t.Errorf("the first write is %q", writes[0].data)
+		}
+		s.leave()
+		s.wantEnd(t, stream.ClientLeft)
+		if s.summary.Events != 2 || s.summary.Bytes != int64(len(s.since(0))) {
+			t.Errorf("%+v, of %d bytes", s.summary, len(s.since(0)))
+		}
+	})
+}
+
+func TestAnEventComesAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(t, store.History{})
+		s := open(h, nil, options)
+		time.Sleep(time.Second)
+		e := publish(t, h, "x", "a")
+		synctest.Wait()
+		writes := s.all()
+		if last := writes[len(writes)-1]; len(writes) != 2 || last.at != time.Second || last.flushes != 1 || last.data != string(e.Frame) {
+			t.Errorf("%+v", writes)
+		}
+		s.leave()
+		s.wantEnd(t, stream.ClientLeft)
+	})
+}
+
+func TestAHeartbeatComesOnlyWhenNothingElseDoes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(t, store.History{})
+		s := open(h, nil, options)
+		time.Sleep(10 * time.Second)
+		publish(t, h, "x", "a")
+		time.Sleep(31 * time.Second)
+		s.leave()
+		s.wantEnd(t, stream.ClientLeft)
+		var got []string
+		for _, w := range s.all()[1:] {
+			got = append(got, fmt.Sprintf("%v %d %q", w.at, w.flushes, w.data[:2]))
+		}
+		want := []string{`10s 1 "id"`, `25s 1 ":\n"`, `40s 1 ":\n"`}
+		if !slices.Equal(got, want) {
+			t.Errorf("%q, want %q", got, want)
+		}
+		if w := s.all()[2]; w.data != ":\n" {
+			t.Errorf("a heartbeat is %q", w.data)
+		}
+	})
+}
+
+func TestClientsAreToldDifferentTimesToComeBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(t, store.History{})
+		told := map[time.Duration]int{}
+		low, high := time.Hour, time.Duration(0)
+		for range 200 {
+			s := open(h, nil, options)
+			s.leave()
+			s.wantEnd(t, stream.ClientLeft)
+			retry, _ := cutRetry(t, strings.TrimPrefix(s.since(0), ":\n"))
+			told[retry]++
+			low, high = min(low, retry), max(high, retry)
+		}
+		if low < 1500*time.Millisecond || high >= 4500*time.Millisecond || low > 2*time.Second || high < 4*time.Second {
+			t.Errorf("within %v and %v", low, high)
+		}
+		if len(told) < 100 {
+			t.Errorf("only %d different times among 200", len(told))
+		}
+	})
+}
+
+// A write that is slow makes the next one larger, not more.
+func TestAllThatHasPiledUpIsOneWriteAndOneFlush(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(t, store.History{})
+		c := newClient()
+		var want []string
+		c.onWrite = func() error {
+			c.onWrite = nil
+			for i := range 50 {
+				want = append(want, fmt.Sprint(i))
+				publish(t, h, fmt.Sprint(i), "a")
+			}
+			return nil
+		}
+		s := serve(stream.Follow(h, []string{"a"}, ""), get("/"), nil, options, c)
+		synctest.Wait()
+		if writes := s.all(); len(writes) != 2 || writes[1].flushes != 1 {
+			t.Errorf("%d writes", len(writes))
+		}
+		if got := s.data(t); !slices.Equal(got, want) {
+			t.Errorf("%q", got)
+		}
+		s.leave()
+		s.wantEnd(t, stream.ClientLeft)
+	})
+}
+
+func TestABatchIsBounded(t *testing.T) {
+	const maxBatch = 256 << 10
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(t, store.History{})
+		for range 10 {
+			publish(t, h, large(100<<10), "a")
+		}
+		publish(t, h, large(2*maxBatch), "a")
+		publish(t, h, "end", "a")
+		s := serve(stream.Follow(h, []string{"a"}, h.Position(0)), get("/"), nil, options, newClient())
+		synctest.Wait()
+		if got := s.data(t); len(got) != 12 || got[11] != "end" {
+			t.Fatalf("%d events", len(got))
+		}
+		writes := s.all()[1:]
+		for _, w := range writes {
+			if len(w.data) > maxBatch && strings.Count(w.data, "data: ") > 1 || w.flushes != 1 {
+				t.Errorf("a write of %d bytes, %d flushes", len(w.data), w.flushes)
+			}
+		}
+		if len(writes) != 7 { // 5 of two, one that is too large, the end
+			t.Errorf("%d writes", len(writes))
+		}
+		s.leave()
+		s.wantEnd(t, stream.ClientLeft)
+	})
+}
+
+func TestAStreamEndsAtItsMaximumAgeMoreOrLess(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(t, store.History{})
+		o := options
+		o.MaxAge = time.Hour
+		ages := map[time.Duration]bool{}
+		for range 20 {
+			s := open(h, nil, o)
+			s.wantEnd(t, stream.TooOld)
+			if !between(s.at, 30*time.Minute, 90*time.Minute) {
+				t.Errorf("it ended after %v", s.at)
+			}
+			ages[s.at] = true
+			writes := s.all()
+			retry, rest := cutRetry(t, writes[len(writes)-1].data)
+			if !between(retry, 1500*time.Millisecond, 4500*time.Millisecond) || rest != "id: "+h.Position(0)+"\n\n" {
+				t.Errorf("its last words are %q", writes[len(writes)-1].data)
+			}
+		}
+		if len(ages) < 15 {
+			t.Errorf("only %d different ages", len(ages))
+		}
+	})
+}
+
+func TestAGroupEndsWithinItsDrainOneByOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(t, store.History{})
+		group := new(stream.Group)
+		var sessions []*session
+		for range 100 {
+			sessions = append(sessions, open(h, group, options))
+		}
+		group.End(30 * time.Second)
+		late := open(h, group, options)
+		var quarters [4]int
+		for _, s := range append(sessions, late) {
+			s.wantEnd(t, stream.Moved)
+			if s.at >= 30*time.Second {
+				t.Fatalf("one ended after %v", s.at)
+			}
+			quarters[s.at/(7500*time.Millisecond)]++
+			writes := s.all()
+			if retry, _ := cutRetry(t, writes[len(writes)-1].data); !between(retry, 250*time.Millisecond, 750*time.Millisecond) {
+				t.Errorf("its client is to come back after %v", retry)
+			}
+		}
+		for i, n := range quarters {
+			if n < 8 {
+				t.Errorf("%d of 101 end in quarter %d: %v", n, i+1, quarters)
+			}
+		}
+	})
+}
+
+func TestAnEndAtOnceIsAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(t, store.History{})
+		group := new(stream.Group)
+		early := open(h, group, options)
+		time.Sleep(time.Second)
+		group.End(0)
+		late := serve(stream.Follow(h, []string{"a"}, ""), get("/"), group, options, newClient())
+		for s, at := range map[*session]time.Duration{early: time.Second, late: 0} {
+			s.wantEnd(t, stream.Moved)
+			if s.at != at {
+				t.Errorf("it ended after %v, want %v", s.at, at)
+			}
+			writes := s.all()
+			if retry, _ := cutRetry(t, writes[len(writes)-1].data); !between(retry, 1500*time.Millisecond, 4500*time.Millisecond) {
+				t.Errorf("with nobody there to take it, its client is to come back after %v", retry)
+			}
+		}
+	})
+}
+
+func TestASecondEndCanOnlyHasten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(t, store.History{})
+		group := new(stream.Group)
+		var sessions []*session
+		for range 50 {
+			sessions = append(sessions, open(h, group, options))
+		}
+		group.End(time.Minute)
+		group.End(time.Hour)
+		time.Sleep(time.Second)
+		group.End(2 * time.Second)
+		for _, s := range sessions {
+			s.wantEnd(t, stream.Moved)
+			if s.at > 3*time.Second {
+				t.Errorf("one ended after %v", s.at)
+			}
+		}
+	})
+}
+
+func TestAGroupsEndDoesNotPutOffTheMaximumAge(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		group := new(stream.Group)
+		o := options
+		o.MaxAge = time.Minute
+		s := open(newHub(t, store.History{}), group, o)
+		group.End(100 * time.Hour)
+		<-s.ended
+		if s.at > 90*time.Second {
+			t.Errorf("it ended after %v", s.at)
+		}
+	})
+}
+
+func TestAClientThatHasAPositionIsToldNone(t *testing.T) {
+	for name, c := range map[string]struct {
+		request *http.Request
+		event   bool
+		want    bool
+	}{
+		"nothing received":        {get("/"), false, true},
+		"an event received":       {get("/"), true, false},
+		"resumed by the query":    {get("/?last_event_id=x"), false, false},
+		"resumed by the header":   {withHeader("Last-Event-ID", "x"), false, false},
+		"resumed, event received": {get("/?lastEventId=x"), true, false},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			h := newHub(t, store.History{})
+			group := new(stream.Group)
+			s := serve(stream.Source{Cursor: h.Follow([]string{"a"})}, c.request, group, options, newClient())
+			synctest.Wait()
+			publish(t, h, "other", "b")
+			if c.event {
+				publish(t, h, "x", "a")
+			}
+			synctest.Wait()
+			group.End(0)
+			s.wantEnd(t, stream.Moved)
+			writes := s.all()
+			_, rest := cutRetry(t, writes[len(writes)-1].data)
+			if want := "id: " + h.Position(1) + "\n\n"; c.want && rest != want || !c.want && rest != "" {
+				t.Errorf("%s: %q", name, writes[len(writes)-1].data)
+			}
+		})
+	}
+}
+
+func withHeader(name, value string) *http.Request {
+	r := get("/")
+	r.Header.Set(name, value)
+	return r
+}
+
+// What is published while clients are on their way to the next configuration
+// reaches them there.
+func TestAClientThatMovesMissesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(t, store.History{})
+		group := new(stream.Group)
+		s := open(h, group, options)
+		group.End(0)
+		s.wantEnd(t, stream.Moved)
+		publish(t, h, "meanwhile", "a")
+		_, id, _ := strings.Cut(s.since(1), "id: ")
+		next := serve(stream.Follow(h, []string{"a"}, strings.TrimSpace(id)), get("/"), nil, options, newClient())
+		synctest.Wait()
+		if got := next.data(t); !slices.Equal(got, []string{"meanwhile"}) {
+			t.Errorf("%q", got)
+		}
+		next.leave()
+		next.wantEnd(t, stream.ClientLeft)
+	})
+}
+
+func TestWhatIsThereIsSentBeforeAStreamEnds(t *testing.T) {
+	for name, end := range map[string]func(*stream.Group, chan struct{}){
+		"source ended": func(_ *stream.Group, done chan struct{}) { close(done) },
+		"moved":        func(g *stream.Group, _ chan struct{}) { g.End(0) },
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			h := newHub(t, store.History{})
+			group, done := new(stream.Group), make(chan struct{})
+			c := newClient()
+			c.onWrite = func() error { // both are there when the stream looks up
+				c.onWrite = nil
+				publish(t, h, "1", "a")
+				publish(t, h, "2", "a")
+				end(group, done)
+				return nil
+			}
+			s := serve(stream.Source{Cursor: h.Follow([]string{"a"}), Done: done}, get("/"), group, options, c)
+			<-s.ended
+			if got := s.data(t); !slices.Equal(got, []string{"1", "2"}) {
+				t.Errorf("%s: %q", name, got)
+			}
+		})
+	}
+}
+
+func TestAStreamWhoseSourceEndsJustEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(t, store.History{})
+		done := make(chan struct{})
+		s := serve(stream.Source{Cursor: h.Follow([]string{"a"}), Done: done}, get("/"), nil, options, newClient())
+		synctest.Wait()
+		close(done)
+		s.wantEnd(t, stream.SourceEnded)
+		if writes := s.all(); len(writes) != 1 {
+			t.Errorf("%+v", writes)
+		}
+	})
+}
+
+func TestAClientThatLeavesEndsItsStream(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(t, store.History{})
+		cursor := h.Follow([]string{"a"})
+		s := serve(stream.Source{Cursor: cursor}, get("/"), nil, options, newClient())
+		time.Sleep(time.Second)
+		s.leave()
+		s.wantEnd(t, stream.ClientLeft)
+		if s.at != time.Second || s.summary.Err != nil {
+			t.Errorf("after %v: %+v", s.at, s.summary)
+		}
+		publish(t, h, "x", "a")
+		if len(cursor.Ready()) > 0 {
+			t.Error("its cursor is still there")
+		}
+	})
+}
+
+func TestAWriteThatFailsEndsTheStream(t *testing.T) {
+	broken := errors.New("broken pipe")
+	for _, failing := range []int{1, 2, 3} {
+		synctest.Test(t, func(t *testing.T) {
+			h := newHub(t, store.History{})
+			c := newClient()
+			c.onWrite = func() error {
+				if len(c.all()) == failing {
+					return broken
+				}
+				return nil
+			}
+			s := serve(stream.Source{Cursor: h.Follow([]string{"a"})}, get("/"), nil, options, c)
+			synctest.Wait()
+			publish(t, h, "x", "a") // the second write; the third is a heartbeat
+			s.wantEnd(t, stream.WriteFailed)
+			if !errors.Is(s.summary.Err, broken) || len(s.all()) != failing {
+				t.Errorf("%+v after %d writes", s.summary, len(s.all()))
+			}
+		})
+	}
+}
+
+func TestAStreamThatFallsOutOfTheHistoryEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(t, store.History{MaxEvents: 2})
+		c := newClient()
+		c.onWrite = func() error {
+			c.onWrite = nil
+			for range 3 {
+				publish(t, h, "x", "a")
+			}
+			return nil
+		}
+		s := serve(stream.Follow(h, []string{"a"}, ""), get("/"), nil, options, c)
+		s.wantEnd(t, stream.FellBehind)
+		if len(s.all()) != 1 || s.summary.Err != nil {
+			t.Errorf("%+v, %+v", s.summary, s.all())
+		}
+	})
+}
+
+// brokenReads is a log that can't be read.
+type brokenReads struct{ *store.Memory }
+
+var errDisk = errors.New("disk on fire")
+
+func (brokenReads) Read([]string, uint64, int, []*store.Entry) (store.Batch, error) {
+	return store.Batch{}, errDisk
+}
+
+func TestAStoreThatFailsEndsTheStream(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := hub.New(brokenReads{store.NewMemory()}, store.History{})
+		s := open(h, nil, options)
+		publish(t, h, "x", "a")
+		s.wantEnd(t, stream.StoreFailed)
+		if !errors.Is(s.summary.Err, errDisk) {
+			t.Error(s.summary.Err)
+		}
+	})
+}
+
+// A client that is slower than its topic must not keep the server from ending:
+// there is always more to send.
+func TestAStreamThatNeverCatchesUpStillEnds(t *testing.T) {
+	for name, c := range map[string]struct {
+		end  func(*session, *stream.Group)
+		want stream.Reason
+	}{
+		"moved":       {func(_ *session, g *stream.Group) { g.End(0) }, stream.Moved},
+		"client left": {func(s *session, _ *stream.Group) { s.leave() }, stream.ClientLeft},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			h := newHub(t, store.History{MaxEvents: 50})
+			cl := newClient()
+			cl.onWrite = func() error {
+				time.Sleep(time.Second)
+				if time.Since(cl.began) > time.Hour {
+					return errors.New("it went on for an hour")
+				}
+				publish(t, h, large(200<<10), "a")
+				publish(t, h, large(200<<10), "a")
+				return nil
+			}
+			o, group := options, new(stream.Group)
+			o.Heartbeat = time.Hour
+			s := serve(stream.Follow(h, []string{"a"}, ""), get("/"), group, o, cl)
+			time.Sleep(10*time.Second + time.Millisecond)
+			c.end(s, group)
+			s.wantEnd(t, c.want)
+			if s.at > 30*time.Second {
+				t.Errorf("%s: it went on until %v", name, s.at)
+			}
+		})
+	}
+}
+
+func TestEachWriteHasADeadlineThatIsClearedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := options
+		o.WriteTimeout = 30 * time.Second
+		s := open(newHub(t, store.History{}), nil, o)
+		time.Sleep(15 * time.Second)
+		s.leave()
+		s.wantEnd(t, stream.ClientLeft)
+		want := []time.Time{s.began.Add(30 * time.Second), {}, s.began.Add(45 * time.Second), {}}
+		if !slices.EqualFunc(s.deadlines, want, time.Time.Equal) {
+			t.Errorf("%v, want %v", s.deadlines, want)
+		}
+	})
+}
+
+func TestWithoutAWriteTimeoutDeadlinesAreLeftAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := open(newHub(t, store.History{}), nil, options)
+		s.leave()
+		s.wantEnd(t, stream.ClientLeft)
+		if len(s.deadlines) > 0 {
+			t.Errorf("%v", s.deadlines)
+		}
+	})
+}
+
+func TestARequestsBodyIsReadFirstButNotWithoutEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		body := strings.NewReader(large(1 << 20))
+		r := httptest.NewRequest(http.MethodGet, "/", body)
+		s := serve(stream.Follow(newHub(t, store.History{}), []string{"a"}, ""), r, nil, options, newClient())
+		synctest.Wait()
+		if read := 1<<20 - body.Len(); read != 64<<10 {
+			t.Errorf("%d bytes were read", read)
+		}
+		s.leave()
+		s.wantEnd(t, stream.ClientLeft)
+	})
+}
+
+func TestAClientResumesOrIsReset(t *testing.T) {
+	const reset = `{"reason":"the position is not in the history"}`
+	for _, c := range []struct {
+		id   func(h *hub.Hub) string
+		want []string
+	}{
+		{func(*hub.Hub) string { return "" }, []string{"5"}},
+		{func(h *hub.Hub) string { return h.Position(4) }, []string{"5"}},
+		{func(h *hub.Hub) string { return h.Position(2) }, []string{"3", "4", "5"}},
+		{func(h *hub.Hub) string { return h.Position(1) }, []string{"2", "3", "4", "5"}},
+		{func(h *hub.Hub) string { return h.Position(0) }, []string{reset, "5"}},
+		{func(h *hub.Hub) string { return h.Position(5) }, []string{reset, "5"}},
+		{func(*hub.Hub) string { return "garbage" }, []string{reset, "5"}},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			h := newHub(t, store.History{MaxEvents: 3})
+			for _, data := range []string{"1", "2", "3", "4"} {
+				publish(t, h, data, "a")
+			}
+			id := c.id(h)
+			s := serve(stream.Follow(h, []string{"a"}, id), get("/"), nil, options, newClient())
+			synctest.Wait()
+			h.SetHistory(store.History{})
+			publish(t, h, "5", "a")
+			synctest.Wait()
+			if got := s.data(t); !slices.Equal(got, c.want) {
+				t.Errorf("%q: %q, want %q", id, got, c.want)
+			}
+			s.leave()
+			s.wantEnd(t, stream.ClientLeft)
+		})
+	}
+}
+
+func TestAResetIsResumedFrom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(t, store.History{})
+		publish(t, h, "1", "a")
+		s := serve(stream.Follow(h, []string{"a"}, "garbage"), get("/"), nil, options, newClient())
+		synctest.Wait()
+		s.leave()
+		s.wantEnd(t, stream.ClientLeft)
+		events := s.events(t)
+		if len(events) != 1 || events[0].Name != "reset" {
+			t.Fatalf("%+v", events)
+		}
+		publish(t, h, "2", "a")
+		next := serve(stream.Follow(h, []string{"a"}, events[0].ID), get("/"), nil, options, newClient())
+		synctest.Wait()
+		if got := next.data(t); !slices.Equal(got, []string{"2"}) {
+			t.Errorf("%q", got)
+		}
+		next.leave()
+		next.wantEnd(t, stream.ClientLeft)
+	})
+}
+
+// The same over a connection: bytes are there before the first event.
+func TestAStreamOverHTTP(t *testing.T) {
+	h := newHub(t, store.History{})
+	group := new(stream.Group)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		stream.Serve(w, r, stream.Follow(h, []string{"a"}, stream.LastEventID(r)), group, &options)
+	}))
+	defer server.Close()
+	resp, err := server.Client().Get(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	lines := bufio.NewReader(resp.Body)
+	if first, err := lines.ReadString('\n'); first != ":\n" || err != nil {
+		t.Fatalf("%q, %v", first, err)
+	}
+	if resp.ContentLength >= 0 || resp.Header.Get("Content-Type") != stream.MediaType {
+		t.Errorf("%d bytes, %v", resp.ContentLength, resp.Header)
+	}
+	e := publish(t, h, "x", "a")
+	group.End(0)
+	rest, err := io.ReadAll(lines)
+	if err != nil {
+		t.Error(err)
+	}
+	if _, events := cutRetry(t, string(rest)); !strings.HasPrefix(events, string(e.Frame)) {
+		t.Errorf("%q", rest)
+	}
+}
