@@ -24,8 +24,7 @@ func NewCORS(origins []string) (*CORS, error) {
 			c.any = true
 			continue
 		}
-		u, err := url.Parse(o)
-		if err != nil || u.Scheme == "" || u.Host == "" || u.Scheme+"://"+u.Host != o {
+		if !isOrigin(o) {
 			return nil, fmt.Errorf("cors %q is no origin: write scheme, host and, if it isn't the scheme's own, port, such as https://app.example.com", o)
 		}
 		c.origins = append(c.origins, strings.ToLower(o))
@@ -34,6 +33,17 @@ func NewCORS(origins []string) (*CORS, error) {
 		return nil, fmt.Errorf("cors * is any origin already: leave out %s, or *", strings.Join(c.origins, ", "))
 	}
 	return c, nil
+}
+
+// isOrigin tells what a browser could send: no more than a scheme, a host
+// without wildcards, and a port that isn't the scheme's own.
+func isOrigin(o string) bool {
+	u, err := url.Parse(o)
+	if err != nil || u.Scheme == "" || u.Host == "" || u.Scheme+"://"+u.Host != o || strings.Contains(u.Host, "*") {
+		return false
+	}
+	port := u.Port()
+	return !strings.HasSuffix(u.Host, ":") && (u.Scheme != "https" || port != "443") && (u.Scheme != "http" || port != "80")
 }
 
 // allowedHeaders are those that EventSource, its polyfills and fetch-based

@@ -89,7 +89,7 @@ func (c *Caller) Do(req *http.Request, maxBody int64) (resp *Response, err error
 	rec := &recorder{header: make(http.Header), maxBody: maxBody}
 	defer func() {
 		if p := recover(); p != nil {
-			resp, err = nil, rec.panicked(p)
+			resp, err = nil, rec.panicked(req.Context(), p)
 		}
 	}()
 	repl := caddy.NewReplacer()
@@ -116,6 +116,7 @@ type recorder struct {
 	header  http.Header
 	maxBody int64
 	status  int
+	sent    http.Header // as it was when the status was set
 	body    []byte
 	err     error
 }
@@ -127,8 +128,8 @@ func (rec *recorder) WriteHeader(status int) {
 		return
 	}
 	rec.status = status
-	rec.header = rec.header.Clone() // what is set from now on is too late
-	if isStream(rec.header) {
+	rec.sent = rec.header.Clone() // what is set from now on is too late
+	if isStream(rec.sent) {
 		rec.err = ErrStream
 	}
 }
@@ -151,10 +152,12 @@ func (rec *recorder) FlushError() error { return rec.err }
 // panicked makes an error of a handler's panic: here is no server around that
 // would keep it from ending the process. reverse_proxy panics with
 // ErrAbortHandler on a body that breaks off, and on one that we refuse.
-func (rec *recorder) panicked(p any) error {
+func (rec *recorder) panicked(ctx context.Context, p any) error {
 	switch {
 	case rec.err != nil:
 		return rec.err
+	case p == http.ErrAbortHandler && ctx.Err() != nil: // it broke off because we did
+		return context.Cause(ctx)
 	case p == http.ErrAbortHandler:
 		return ErrAborted
 	default:
@@ -176,7 +179,7 @@ func (rec *recorder) response(ctx context.Context, err error) (*Response, error)
 	case rec.status == 0:
 		return nil, ErrNoAnswer
 	}
-	return &Response{Status: rec.status, Header: rec.header, Body: rec.body}, nil
+	return &Response{Status: rec.status, Header: rec.sent, Body: rec.body}, nil
 }
 
 func isStream(h http.Header) bool {

@@ -1,0 +1,171 @@
+package access_test
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/caddy-sse/caddy-sse/access"
+)
+
+func cors(t *testing.T, origins ...string) *access.CORS {
+	t.Helper()
+	c, err := access.NewCORS(origins)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func from(method, origin string) *http.Request {
+	r := httptest.NewRequest(method, "/events", nil)
+	if origin != "" {
+		r.Header.Set("Origin", origin)
+	}
+	return r
+}
+
+func TestWhatIsNoOriginIsRefused(t *testing.T) {
+	for _, origin := range []string{
+		"", "app.example.com", "https://", "https://app.example.com/", "https://app.example.com/path", "https://a@app.example.com", "null",
+		"https://app.example.com?x", "https://app.example.com#x", "//app.example.com", "HTTPS://app.example.com", "https:app.example.com", "**",
+		"https://*.example.com", "https://app.example.com:443", "http://app.example.com:80", "https://app.example.com:",
+	} {
+		if _, err := access.NewCORS([]string{origin}); err == nil {
+			t.Errorf("%q is accepted", origin)
+		}
+	}
+	if _, err := access.NewCORS([]string{"https://app.example.com", "*"}); err == nil || !strings.Contains(err.Error(), "https://app.example.com") {
+		t.Errorf("* and an origin: %v", err)
+	}
+	for _, origin := range []string{"https://app.example.com", "https://App.Example.com", "http://localhost:3000", "https://[::1]:8443", "app://x", "https://app.example.com:80"} {
+		if _, err := access.NewCORS([]string{origin}); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestOnlyTheVeryOriginsMayRead(t *testing.T) {
+	c := cors(t, "https://app.example.com", "http://localhost:3000")
+	for origin, allowed := range map[string]bool{
+		"https://app.example.com":           true,
+		"HTTPS://APP.example.com":           true,
+		"http://localhost:3000":             true,
+		"":                                  false,
+		"null":                              false,
+		"*":                                 false,
+		"http://app.example.com":            false,
+		"https://app.example.com:444":       false,
+		"https://app.example.com.evil.test": false,
+		"https://evilapp.example.com":       false,
+		"https://x.app.example.com":         false,
+		"https://app-example.com":           false,
+		"https://app.example.co":            false,
+		"https://app.example.com/":          false,
+		"https://app.example.com, https://evil.test": false,
+		"http://localhost":                           false,
+		"http://localhost:300":                       false,
+	} {
+		h := make(http.Header)
+		c.Headers(h, from(http.MethodGet, origin))
+		want := http.Header{"Vary": {"Origin"}}
+		if allowed {
+			want.Set("Access-Control-Allow-Origin", origin)
+			want.Set("Access-Control-Allow-Credentials", "true")
+		}
+		if !sameHeaders(h, want) {
+			t.Errorf("%q: %v, want %v", origin, h, want)
+		}
+	}
+}
+
+func sameHeaders(a, b http.Header) bool {
+	for name := range a {
+		if !slices.Equal(a[name], b[name]) {
+			return false
+		}
+	}
+	return len(a) == len(b)
+}
+
+func TestAnyOriginIsWithoutCredentials(t *testing.T) {
+	c := cors(t, "*")
+	for _, origin := range []string{"", "null", "https://evil.test"} {
+		h := make(http.Header)
+		c.Headers(h, from(http.MethodGet, origin))
+		if !sameHeaders(h, http.Header{"Access-Control-Allow-Origin": {"*"}}) {
+			t.Errorf("%q: %v", origin, h)
+		}
+	}
+}
+
+func TestWithoutOriginsThereIsNoCORS(t *testing.T) {
+	for _, c := range []*access.CORS{cors(t), new(access.CORS)} {
+		h := make(http.Header)
+		c.Headers(h, from(http.MethodGet, "https://app.example.com"))
+		if len(h) > 0 {
+			t.Errorf("%v", h)
+		}
+		if w, answered := preflight(c, "https://app.example.com", "GET"); answered || len(w.Header()) > 0 {
+			t.Errorf("%v", w.Header())
+		}
+	}
+}
+
+func TestAnEarlierVaryStays(t *testing.T) {
+	h := http.Header{"Vary": {"Accept"}}
+	cors(t, "https://app.example.com").Headers(h, from(http.MethodGet, ""))
+	if !slices.Equal(h["Vary"], []string{"Accept", "Origin"}) {
+		t.Errorf("%q", h["Vary"])
+	}
+}
+
+// preflight asks as a browser does, for headers that it may not get as well.
+func preflight(c *access.CORS, origin, method string) (*httptest.ResponseRecorder, bool) {
+	r := from(http.MethodOptions, origin)
+	r.Header.Set("Access-Control-Request-Method", method)
+	r.Header.Set("Access-Control-Request-Headers", "x-evil, last-event-id")
+	w := httptest.NewRecorder()
+	return w, c.Preflight(w, r)
+}
+
+func TestAPreflightAllowsWhatAStreamNeedsAndNothingElse(t *testing.T) {
+	w, answered := preflight(cors(t, "https://app.example.com"), "https://app.example.com", "GET")
+	want := http.Header{
+		"Vary":                             {"Origin"},
+		"Access-Control-Allow-Origin":      {"https://app.example.com"},
+		"Access-Control-Allow-Credentials": {"true"},
+		"Access-Control-Allow-Methods":     {"GET"},
+		"Access-Control-Allow-Headers":     {"Last-Event-ID, Cache-Control, Authorization"},
+		"Access-Control-Max-Age":           {"7200"},
+	}
+	if !answered || w.Code != http.StatusNoContent || !sameHeaders(w.Header(), want) {
+		t.Errorf("%v %d %v", answered, w.Code, w.Header())
+	}
+	w, answered = preflight(cors(t, "*"), "null", "GET")
+	if !answered || w.Header().Get("Access-Control-Allow-Origin") != "*" || w.Header().Get("Access-Control-Allow-Credentials") != "" {
+		t.Errorf("%v %v", answered, w.Header())
+	}
+}
+
+func TestWhatIsNoPreflightForAStreamIsLeftAlone(t *testing.T) {
+	c := cors(t, "https://app.example.com")
+	plain := from(http.MethodOptions, "https://app.example.com")
+	get := from(http.MethodGet, "https://app.example.com")
+	get.Header.Set("Access-Control-Request-Method", "GET")
+	for name, r := range map[string]*http.Request{"a plain OPTIONS": plain, "a GET": get} {
+		if w := httptest.NewRecorder(); c.Preflight(w, r) || len(w.Header()) > 0 {
+			t.Errorf("%s is answered: %v", name, w.Header())
+		}
+	}
+	for _, ask := range [][2]string{
+		{"https://app.example.com", "POST"}, {"https://app.example.com", "get"}, {"https://app.example.com", ""},
+		{"https://evil.test", "GET"}, {"null", "GET"}, {"", "GET"},
+	} {
+		if w, answered := preflight(c, ask[0], ask[1]); answered || len(w.Header()) > 0 {
+			t.Errorf("%q: %v", ask, w.Header())
+		}
+	}
+}

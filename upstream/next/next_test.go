@@ -1,0 +1,302 @@
+package next_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/caddy-sse/caddy-sse/upstream/next"
+)
+
+// viewer is a request as Caddy's server hands it to handlers.
+func viewer(t testing.TB) *http.Request {
+	t.Helper()
+	r := httptest.NewRequest(http.MethodGet, "/", nil)
+	return caddyhttp.PrepareRequest(r, caddy.NewReplacer(), httptest.NewRecorder(), new(caddyhttp.Server))
+}
+
+func replacer(r *http.Request) *caddy.Replacer {
+	return r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+}
+
+// do makes a request that the handler answers.
+func do(t testing.TB, handler caddyhttp.HandlerFunc) (*next.Response, error) {
+	t.Helper()
+	return next.For(viewer(t), handler).Do(httptest.NewRequest(http.MethodGet, "/doc", nil), 100)
+}
+
+func TestAnAnswerIsTakenAsItIs(t *testing.T) {
+	for _, status := range []int{200, 201, 204, 301, 304, 401, 403, 404, 418, 429, 500, 503} {
+		resp, err := do(t, func(w http.ResponseWriter, r *http.Request) error {
+			w.Header().Set("X-Path", r.URL.Path)
+			w.WriteHeader(status)
+			_, err := fmt.Fprint(w, "body")
+			return err
+		})
+		if err != nil || resp.Status != status || resp.Header.Get("X-Path") != "/doc" || string(resp.Body) != "body" {
+			t.Errorf("%d: %+v, %v", status, resp, err)
+		}
+	}
+}
+
+func TestABodyWithoutAStatusIsOK(t *testing.T) {
+	resp, err := do(t, func(w http.ResponseWriter, _ *http.Request) error {
+		for range 3 {
+			_, _ = fmt.Fprint(w, "x")
+			if err := http.NewResponseController(w).Flush(); err != nil {
+				return err
+			}
+		}
+		w.WriteHeader(http.StatusTeapot) // too late
+		return nil
+	})
+	if err != nil || resp.Status != 200 || string(resp.Body) != "xxx" {
+		t.Errorf("%+v, %v", resp, err)
+	}
+}
+
+func TestAHandlersErrorStandsForItsStatus(t *testing.T) {
+	for _, status := range []int{401, 404, 502, 504} {
+		resp, err := do(t, func(http.ResponseWriter, *http.Request) error {
+			return fmt.Errorf("wrapped: %w", caddyhttp.Error(status, errors.New("why")))
+		})
+		if err != nil || resp.Status != status || len(resp.Body) > 0 || resp.Header == nil {
+			t.Errorf("%d: %+v, %v", status, resp, err)
+		}
+	}
+}
+
+func TestAnyOtherErrorIsNoAnswer(t *testing.T) {
+	why := errors.New("why")
+	for _, err := range []error{why, caddyhttp.HandlerError{Err: why}} {
+		resp, got := do(t, func(http.ResponseWriter, *http.Request) error { return err })
+		if resp != nil || !errors.Is(got, why) {
+			t.Errorf("%+v, %v", resp, got)
+		}
+	}
+}
+
+func TestAnEmptyRouteIsNoEmptyDocument(t *testing.T) {
+	for name, handler := range map[string]caddyhttp.HandlerFunc{
+		"nothing":       func(http.ResponseWriter, *http.Request) error { return nil },
+		"a header only": func(w http.ResponseWriter, _ *http.Request) error { w.Header().Set("A", "b"); return nil },
+		"1xx only":      func(w http.ResponseWriter, _ *http.Request) error { w.WriteHeader(103); return nil },
+	} {
+		if resp, err := do(t, handler); resp != nil || !errors.Is(err, next.ErrNoAnswer) {
+			t.Errorf("%s: %+v, %v", name, resp, err)
+		}
+	}
+}
+
+func TestInformationalAnswersAreSkipped(t *testing.T) {
+	resp, err := do(t, func(w http.ResponseWriter, _ *http.Request) error {
+		w.Header().Set("Link", "</x>")
+		w.WriteHeader(http.StatusEarlyHints)
+		w.WriteHeader(http.StatusProcessing)
+		w.WriteHeader(http.StatusNotFound)
+		return nil
+	})
+	if err != nil || resp.Status != http.StatusNotFound {
+		t.Errorf("%+v, %v", resp, err)
+	}
+}
+
+func TestAHeaderThatComesAfterTheStatusIsTooLate(t *testing.T) {
+	resp, err := do(t, func(w http.ResponseWriter, _ *http.Request) error {
+		before := w.Header()
+		before.Set("Etag", "1")
+		w.WriteHeader(http.StatusOK)
+		before.Set("Etag", "2")
+		w.Header().Set("Etag", "3")
+		w.Header().Set("Vary", "*")
+		return nil
+	})
+	if err != nil || resp.Header.Get("Etag") != "1" || resp.Header.Get("Vary") != "" {
+		t.Errorf("%+v, %v", resp, err)
+	}
+}
+
+func TestABodyThatIsTooLargeIsRefused(t *testing.T) {
+	for _, c := range []struct {
+		writes []int
+		large  bool
+	}{{[]int{100}, false}, {[]int{99, 1, 0}, false}, {[]int{101}, true}, {[]int{100, 1}, true}, {[]int{60, 60, 60}, true}} {
+		resp, err := do(t, func(w http.ResponseWriter, _ *http.Request) error {
+			for _, n := range c.writes {
+				if _, err := w.Write(make([]byte, n)); err != nil {
+					panic(http.ErrAbortHandler) // as reverse_proxy does
+				}
+			}
+			return nil
+		})
+		if got := errors.Is(err, next.ErrTooLarge); got != c.large || (resp == nil) != c.large {
+			t.Errorf("%v: %+v, %v", c.writes, resp, err)
+		}
+	}
+}
+
+func TestAnEventStreamIsRefused(t *testing.T) {
+	for contentType, want := range map[string]bool{
+		"text/event-stream":                true,
+		"Text/Event-Stream; charset=utf-8": true,
+		"text/event-streams":               false,
+		"application/json":                 false,
+	} {
+		resp, err := do(t, func(w http.ResponseWriter, _ *http.Request) error {
+			w.Header().Set("Content-Type", contentType)
+			w.WriteHeader(http.StatusOK)
+			if err := http.NewResponseController(w).Flush(); (err != nil) != want {
+				t.Errorf("%s: a flush gives %v", contentType, err)
+			}
+			_, err := fmt.Fprint(w, "data: x\n\n")
+			return err
+		})
+		if errors.Is(err, next.ErrStream) != want || (resp == nil) != want {
+			t.Errorf("%s: %+v, %v", contentType, resp, err)
+		}
+	}
+}
+
+func TestAnAnswerThatBreaksOffIsNone(t *testing.T) {
+	resp, err := do(t, func(w http.ResponseWriter, _ *http.Request) error {
+		_, _ = fmt.Fprint(w, "half of")
+		panic(http.ErrAbortHandler)
+	})
+	if resp != nil || !errors.Is(err, next.ErrAborted) {
+		t.Errorf("%+v, %v", resp, err)
+	}
+}
+
+func TestAHandlersPanicIsAnErrorThatSaysWhere(t *testing.T) {
+	for _, p := range []any{"a string", errors.New("an error"), []int{1}} {
+		resp, err := do(t, func(http.ResponseWriter, *http.Request) error { panic(p) })
+		if resp != nil || err == nil || !strings.Contains(err.Error(), fmt.Sprint(p)) || !strings.Contains(err.Error(), "next_test.go") {
+			t.Errorf("%v: %+v, %v", p, resp, err)
+		}
+	}
+}
+
+var errCause = errors.New("the cause")
+
+// What a handler makes of a context that has ended is not the backend's word.
+func TestARequestThatIsCutShortFailsForItsCause(t *testing.T) {
+	for name, handler := range map[string]caddyhttp.HandlerFunc{
+		"499": func(w http.ResponseWriter, r *http.Request) error {
+			<-r.Context().Done()
+			w.WriteHeader(499)
+			return nil
+		},
+		"502": func(_ http.ResponseWriter, r *http.Request) error {
+			<-r.Context().Done()
+			return caddyhttp.Error(http.StatusBadGateway, r.Context().Err())
+		},
+		"in the middle of the body": func(w http.ResponseWriter, r *http.Request) error {
+			_, _ = fmt.Fprint(w, "half of")
+			<-r.Context().Done()
+			panic(http.ErrAbortHandler)
+		},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			ctx, cancel := context.WithTimeoutCause(t.Context(), time.Second, errCause)
+			defer cancel()
+			req := httptest.NewRequest(http.MethodGet, "/", nil).WithContext(ctx)
+			resp, err := next.For(viewer(t), handler).Do(req, 100)
+			if resp != nil || !errors.Is(err, errCause) {
+				t.Errorf("%s: %+v, %v", name, resp, err)
+			}
+		})
+	}
+}
+
+func TestWhatEarlierHandlersFoundOutIsRestored(t *testing.T) {
+	r := viewer(t)
+	replacer(r).Set("http.auth.user.id", "ann")
+	caddyhttp.SetVar(r.Context(), "tenant", "acme")
+	caddyhttp.SetVar(r.Context(), "number", 7)
+	caddyhttp.SetVar(r.Context(), caddyhttp.ClientIPVarKey, "203.0.113.9")
+	var user, tenant, ip string
+	var number any
+	c := next.For(r, caddyhttp.HandlerFunc(func(w http.ResponseWriter, r *http.Request) error {
+		user, _ = replacer(r).GetString("http.auth.user.id")
+		tenant, _ = replacer(r).GetString("http.vars.tenant")
+		number = caddyhttp.GetVar(r.Context(), "number")
+		ip, _ = caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
+		w.WriteHeader(http.StatusNoContent)
+		return nil
+	}))
+	if _, err := c.Do(httptest.NewRequest(http.MethodGet, "/", nil), 100); err != nil {
+		t.Fatal(err)
+	}
+	if user != "ann" || tenant != "acme" || number != nil || ip == "203.0.113.9" {
+		t.Errorf("the handler sees user %q, tenant %q, number %v, address %q", user, tenant, number, ip)
+	}
+	if c.User() != "ann" || !maps.Equal(c.Vars(), map[string]string{"tenant": "acme"}) || c.Trusted() {
+		t.Errorf("%q, %q, %v", c.User(), c.Vars(), c.Trusted())
+	}
+}
+
+func TestNobodyIsRestoredAsNobody(t *testing.T) {
+	c := next.For(viewer(t), caddyhttp.HandlerFunc(func(w http.ResponseWriter, r *http.Request) error {
+		if user, set := replacer(r).GetString("http.auth.user.id"); set {
+			t.Errorf("the user is %q", user)
+		}
+		w.WriteHeader(http.StatusNoContent)
+		return nil
+	}))
+	if _, err := c.Do(httptest.NewRequest(http.MethodGet, "/", nil), 100); err != nil || c.User() != "" || len(c.Vars()) > 0 {
+		t.Errorf("%v, %q, %q", err, c.User(), c.Vars())
+	}
+}
+
+func TestATrustedProxyIsKnown(t *testing.T) {
+	r := viewer(t)
+	caddyhttp.SetVar(r.Context(), caddyhttp.TrustedProxyVarKey, true)
+	if !next.For(r, nil).Trusted() {
+		t.Error("it is not")
+	}
+}
+
+func TestOutsideOfAServerThereIsNoNext(t *testing.T) {
+	r := httptest.NewRequest(http.MethodGet, "/", nil)
+	if resp, err := next.For(r, nil).Do(r, 100); resp != nil || err == nil {
+		t.Errorf("%+v, %v", resp, err)
+	}
+}
+
+func TestRequestsDoNotMeet(t *testing.T) {
+	r := viewer(t)
+	caddyhttp.SetVar(r.Context(), "tenant", "acme")
+	c := next.For(r, caddyhttp.HandlerFunc(func(w http.ResponseWriter, r *http.Request) error {
+		caddyhttp.SetVar(r.Context(), "tenant", r.URL.Path)
+		replacer(r).Set("mine", r.URL.Path)
+		w.Header().Set("X-Tenant", fmt.Sprint(caddyhttp.GetVar(r.Context(), "tenant")))
+		mine, _ := replacer(r).GetString("mine")
+		_, err := fmt.Fprint(w, mine)
+		return err
+	}))
+	var wg sync.WaitGroup
+	for i := range 100 {
+		wg.Go(func() {
+			path := fmt.Sprint("/", i)
+			resp, err := c.Do(httptest.NewRequest(http.MethodGet, path, nil), 100)
+			if err != nil || string(resp.Body) != path || resp.Header.Get("X-Tenant") != path {
+				t.Errorf("%s: %+v, %v", path, resp, err)
+			}
+		})
+	}
+	wg.Wait()
+	if c.Vars()["tenant"] != "acme" {
+		t.Errorf("%q", c.Vars())
+	}
+}
