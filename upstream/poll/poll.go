@@ -260,24 +260,22 @@ func (p *Poller) keyLocked(t *target) string {
 	return p.hub.Digest(t.key(p.varies[t.base])...)
 }
 
-// vary takes note that the backend tells viewers of a view apart by hints which
-// were no part of its key so far. It returns false if there is nothing new.
-func (p *Poller) vary(v *view, hints []string) bool {
+// vary takes note of the hints by which the backend tells viewers of a view's
+// URL apart.
+func (p *Poller) vary(v *view, hints []string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	known := p.varies[v.target.base]
-	added := false
+	if p.views[v.key] != v {
+		return // it has ended, and what is known goes with the last view
+	}
 	for _, name := range hints {
-		if known[name] {
-			continue
-		}
+		known := p.varies[v.target.base]
 		if known == nil {
 			known = make(map[string]bool)
 			p.varies[v.target.base] = known
 		}
-		known[name], added = true, true
+		known[name] = true
 	}
-	return added
 }
 
 // rekey moves a view to the key that it has since the backend's Vary is known.

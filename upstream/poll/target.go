@@ -11,6 +11,7 @@ import (
 	"net/textproto"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/caddy-sse/caddy-sse/hub"
@@ -52,6 +53,8 @@ var notSent = setOf(
 	"Cache-Control", "Pragma", "Priority",
 	// Left to the transport, which then decodes what it asked for.
 	"Accept-Encoding",
+	// How the request came here (RFC 7838 §5, RFC 8470 §5.1, RFC 8586 §2).
+	"Alt-Used", "Early-Data", "Cdn-Loop",
 	// What browsers tell of the page.
 	"Origin", "Referer", "Dnt", "Upgrade-Insecure-Requests", "Save-Data", "Device-Memory", "Downlink", "Dpr", "Ect", "Rtt",
 	// Ids of a single request.
@@ -61,9 +64,11 @@ var notSent = setOf(
 // addresses are headers in which proxies say who the viewer is.
 var addresses = setOf("X-Forwarded-For", "Forwarded", "X-Real-Ip", "True-Client-Ip", "Cf-Connecting-Ip", "Fastly-Client-Ip", "X-Client-Ip")
 
-// impersonal are headers that are part of the key and say nothing about whose
-// the request is.
-var impersonal = setOf("Accept", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Forwarded-Port", "X-Requested-With", "Content-Type")
+// credentials are headers that say whose a request is. Any other header may
+// hold a credential too, and is part of the key as these are; but it may as
+// well be one that all viewers send, so that with the address of whoever came
+// first they would get what that one may see.
+var credentials = setOf("Authorization", "Cookie")
 
 // nobody is the address of a request that is made for all who ask without
 // credentials. A backend that decides by address refuses it: with the address
@@ -94,27 +99,49 @@ func newTarget(r *http.Request, caller Caller, h *hub.Hub) *target {
 		tls:      r.TLS,
 	}
 	personal := caller.User() != "" || t.certificate() != ""
-	parts := []string{t.scheme(), t.host, u.EscapedPath(), u.RawQuery, caller.User(), t.certificate()}
+	parts := []string{t.scheme(), t.host, u.EscapedPath(), u.RawQuery, caller.User(), t.certificate(), strconv.FormatBool(caller.Trusted())}
+	var vars []string
+	for _, name := range slices.Sorted(maps.Keys(caller.Vars())) {
+		vars = append(vars, name, caller.Vars()[name])
+	}
+	parts = counted(parts, "", vars...)
 	for _, name := range slices.Sorted(maps.Keys(r.Header)) {
 		values := t.take(name, r)
 		if len(values) == 0 {
 			continue
 		}
 		t.header[name] = values
-		if hints[name] || addresses[name] {
-			continue
+		personal = personal || credentials[name]
+		if !hints[name] && !addresses[name] {
+			parts = counted(parts, name, values...)
 		}
-		parts = append(append(parts, name), values...)
-		personal = personal || !impersonal[name]
 	}
-	for _, name := range slices.Sorted(maps.Keys(caller.Vars())) {
-		parts = append(parts, name, caller.Vars()[name])
-	}
-	if !personal {
+	if personal {
+		parts = t.addressed(parts)
+	} else {
 		t.anonymise()
 	}
 	t.base = h.Digest(parts...)
 	return t
+}
+
+// counted adds a name and how many values it has before the values: what
+// follows them can't be taken for one of them, nor the other way round.
+func counted(parts []string, name string, values ...string) []string {
+	return append(append(parts, name, strconv.Itoa(len(values))), values...)
+}
+
+// addressed adds the viewer's address, since a backend may decide by it, and
+// not every cookie is a secret.
+func (t *target) addressed(parts []string) []string {
+	for _, name := range slices.Sorted(maps.Keys(addresses)) {
+		parts = counted(parts, name, t.header[name]...)
+	}
+	host, _, err := net.SplitHostPort(t.remote)
+	if err != nil {
+		host = t.remote
+	}
+	return counted(parts, "", host)
 }
 
 // take returns what of a viewer's header is sent.

@@ -45,6 +45,10 @@ type view struct {
 	etag string
 	sum  uint64 // of the last body
 
+	// Held from an event's publication until the view knows of it, and while
+	// a viewer takes a place: it comes before both or after both.
+	publishing sync.Mutex
+
 	mu      sync.Mutex
 	refusal *next.Response
 	current string       // the key, for those who wait for the first poll
@@ -157,6 +161,9 @@ func (v *view) poll(first bool) bool {
 		v.failed(resp.Status, nil)
 		return true
 	case resp.Status == http.StatusNotModified && v.etag != "":
+		if v.parted(resp.Header, first) {
+			return false
+		}
 		v.unchanged()
 		return true
 	case resp.Status < 200 || resp.Status > 203:
@@ -194,10 +201,8 @@ func failing(status int) bool {
 // answered takes a document. It returns false if the view has turned out to be
 // one of several, and can't go on as it was.
 func (v *view) answered(resp *next.Response, first bool) bool {
-	if v.poller.vary(v, variedHints(resp.Header)) {
-		if !first || !v.poller.rekey(v) {
-			return false // its viewers come back, each to their own
-		}
+	if v.parted(resp.Header, first) {
+		return false // its viewers come back, each to their own
 	}
 	v.etag = resp.Header.Get("ETag")
 	sum := maphash.Bytes(seed, resp.Body)
@@ -206,8 +211,19 @@ func (v *view) answered(resp *next.Response, first bool) bool {
 		return true
 	}
 	v.sum = sum
-	v.document(data(resp.Header.Get("Content-Type"), resp.Body))
+	v.document(data(resp.Header.Get("Content-Type"), resp.Body), first)
 	return true
+}
+
+// parted takes note of what the backend varies by, and tells whether the view's
+// viewers may no longer share it: for what this response says, or for what one
+// to another view of the same URL has said before.
+func (v *view) parted(h http.Header, first bool) bool {
+	v.poller.vary(v, variedHints(h))
+	if v.is(v.poller.key(v.target)) {
+		return false
+	}
+	return !first || !v.poller.rekey(v)
 }
 
 // variedHints are the hints that a response's Vary names; "*" names them all.
@@ -250,13 +266,13 @@ func (v *view) unchanged() {
 	}
 }
 
-func (v *view) document(data []byte) {
+func (v *view) document(data []byte, first bool) {
 	frame, err := event.Event{Data: data}.Encode()
 	if err != nil {
 		v.failed(0, err)
 		return
 	}
-	if v.doc == nil {
+	if first {
 		v.adopt(frame)
 	}
 	if v.doc != nil && v.stale == nil && bytes.Equal(v.doc.Frame.WithoutID(), frame) {
@@ -266,18 +282,21 @@ func (v *view) document(data []byte) {
 }
 
 // adopt goes on where an earlier view left off, perhaps under an earlier
-// configuration: a client that has its last document needs no other.
+// configuration: a client that has its last document needs no other. It comes
+// before any viewer, who would not get the document any more.
 func (v *view) adopt(frame event.Frame) {
 	last := v.poller.hub.Last(v.topic())
 	if last != nil && bytes.Equal(last.Frame.WithoutID(), frame) {
-		v.set(last, v.stale)
+		v.set(last, nil)
 	}
 }
 
 func (v *view) publishDocument(frame event.Frame) {
+	v.publishing.Lock()
+	defer v.publishing.Unlock()
 	e, err := v.poller.hub.PublishFrame([]string{v.topic()}, frame)
 	if err != nil {
-		v.sum = 0 // so that the next poll tries again
+		v.sum, v.etag = 0, "" // so that the next poll tries again
 		v.poller.log.Error("document not published", zap.String("path", v.target.path), zap.Error(err))
 		return
 	}
@@ -298,6 +317,8 @@ func (v *view) failed(status int, err error) {
 	v.poller.log.Warn("backend fails, viewers keep what they have",
 		zap.String("host", v.target.host), zap.String("path", v.target.path), zap.Int("status", status), zap.Error(err))
 	notice, _ := json.Marshal(staleNotice{Since: time.Now().UTC().Truncate(time.Millisecond), Status: status, Reason: http.StatusText(status)})
+	v.publishing.Lock()
+	defer v.publishing.Unlock()
 	e, err := v.publish("stale", notice)
 	if err == nil {
 		v.set(v.doc, e)
@@ -387,8 +408,10 @@ func (v *Viewing) Source(lastEventID string) stream.Source {
 			return stream.Source{Cursor: h.FollowAfter(topic, seq), Done: v.view.done}
 		}
 	}
+	v.view.publishing.Lock()
 	src := stream.Source{Cursor: h.Follow(topic), Done: v.view.done}
 	snapshot := v.view.snapshot()
+	v.view.publishing.Unlock()
 	for i, e := range snapshot {
 		if e.ID == lastEventID { // out of the history, yet all that there is
 			src.First, known = snapshot[i+1:], true
@@ -398,7 +421,7 @@ func (v *Viewing) Source(lastEventID string) stream.Source {
 		}
 	}
 	if lastEventID != "" && !known {
-		src.First = append(src.First, stream.Reset(src.Cursor))
+		src.First = append(src.First, stream.ResetAlone())
 	}
 	src.First = append(src.First, snapshot...)
 	if n := len(src.First); n > 0 {

@@ -1,0 +1,20 @@
+package poll
+
+import (
+	"maps"
+	"slices"
+)
+
+// Keys are the keys of the views that are polled.
+func (p *Poller) Keys() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Collect(maps.Keys(p.views))
+}
+
+// Varies is of how many URLs the poller knows what they vary by.
+func (p *Poller) Varies() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.varies)
+}

@@ -1,0 +1,332 @@
+package poll_test
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/goleak"
+	"go.uber.org/zap"
+
+	"github.com/caddy-sse/caddy-sse/event"
+	"github.com/caddy-sse/caddy-sse/hub"
+	"github.com/caddy-sse/caddy-sse/store"
+	"github.com/caddy-sse/caddy-sse/upstream/next"
+	"github.com/caddy-sse/caddy-sse/upstream/poll"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// backend answers polls, and notes when they came.
+type backend struct {
+	began time.Time
+
+	mu       sync.Mutex
+	answer   func(r *http.Request) (*next.Response, error)
+	takes    time.Duration
+	requests []*http.Request
+	at       []time.Duration
+	running  int
+	overlaps int
+}
+
+// document is an answer with a body, and headers by name and value.
+func document(body string, header ...string) *next.Response {
+	h := make(http.Header)
+	for pair := range slices.Chunk(header, 2) {
+		h.Add(pair[0], pair[1])
+	}
+	return &next.Response{Status: http.StatusOK, Header: h, Body: []byte(body)}
+}
+
+func status(code int) *next.Response {
+	return &next.Response{Status: code, Header: make(http.Header)}
+}
+
+// set makes the backend give the same answer from now on.
+func (b *backend) set(resp *next.Response) {
+	b.setFunc(func(*http.Request) (*next.Response, error) { return resp, nil })
+}
+
+func (b *backend) setError(err error) {
+	b.setFunc(func(*http.Request) (*next.Response, error) { return nil, err })
+}
+
+func (b *backend) setFunc(answer func(*http.Request) (*next.Response, error)) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.answer = answer
+}
+
+func (b *backend) take(d time.Duration) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.takes = d
+}
+
+func (b *backend) do(r *http.Request) (*next.Response, error) {
+	b.mu.Lock()
+	b.requests = append(b.requests, r)
+	b.at = append(b.at, time.Since(b.began))
+	if b.running++; b.running > 1 {
+		b.overlaps++
+	}
+	answer, takes := b.answer, b.takes
+	b.mu.Unlock()
+	defer func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.running--
+	}()
+	if takes > 0 {
+		select {
+		case <-time.After(takes):
+		case <-r.Context().Done():
+			return nil, context.Cause(r.Context())
+		}
+	}
+	return answer(r)
+}
+
+// polls is how often the backend has been asked.
+func (b *backend) polls() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.requests)
+}
+
+func (b *backend) last() *http.Request {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.requests[len(b.requests)-1]
+}
+
+// caller is a viewer's way to the backend.
+type caller struct {
+	*backend
+	user    string
+	vars    map[string]string
+	trusted bool
+}
+
+func (c *caller) Do(r *http.Request, _ int64) (*next.Response, error) { return c.do(r) }
+func (c *caller) User() string                                        { return c.user }
+func (c *caller) Vars() map[string]string                             { return c.vars }
+func (c *caller) Trusted() bool                                       { return c.trusted }
+
+// env is a poller, the hub that it publishes on and the backend that it polls.
+type env struct {
+	*poll.Poller
+	*backend
+	t       testing.TB
+	hub     *hub.Hub
+	viewers []*viewer
+}
+
+// within runs a test whose time is faked. The backend has the document 1.
+func within(t *testing.T, c poll.Config, test func(e *env)) {
+	t.Helper()
+	over(t, c, store.NewMemory(), test)
+}
+
+func over(t *testing.T, c poll.Config, s store.Store, test func(e *env)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		e := newEnv(t, c, s)
+		defer e.end()
+		test(e)
+	})
+}
+
+func newEnv(t testing.TB, c poll.Config, s store.Store) *env {
+	if err := c.Provision(); err != nil {
+		t.Fatal(err)
+	}
+	h := hub.New(s, store.History{MaxEvents: 10000})
+	e := &env{
+		Poller:  poll.New(&c, h, zap.NewNop()),
+		backend: &backend{began: time.Now()},
+		t:       t,
+		hub:     h,
+	}
+	e.set(document("1"))
+	return e
+}
+
+// end lets all viewers leave, and sees to it that nothing is left.
+func (e *env) end() {
+	for _, v := range e.viewers {
+		v.leave()
+	}
+	e.Retire()
+	synctest.Wait()
+	if !e.Over() || e.Views() > 0 || e.Varies() > 0 {
+		e.t.Errorf("%d views are left, %d varied URLs", e.Views(), e.Varies())
+	}
+	if err := e.hub.Close(); err != nil {
+		e.t.Error(err)
+	}
+}
+
+// pass lets time pass, and whatever is due then.
+func pass(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
+// ask is a viewer's request, with headers by name and value.
+func ask(target string, header ...string) *http.Request {
+	r := httptest.NewRequest(http.MethodGet, target, nil)
+	r.Header.Set("Accept", "text/event-stream")
+	for pair := range slices.Chunk(header, 2) {
+		r.Header.Add(pair[0], pair[1])
+	}
+	return r
+}
+
+// viewer is a client that watches, as its stream sees it.
+type viewer struct {
+	cancel context.CancelFunc
+	gone   chan struct{}
+
+	mu      sync.Mutex
+	entries []*store.Entry
+	refused *next.Response
+	err     error
+	ended   bool // by the source
+	at      []time.Duration
+}
+
+// watch opens a stream for a request, and waits for all that comes at once.
+func (e *env) watch(r *http.Request) *viewer { return e.watchAs(r, new(caller), "") }
+
+func (e *env) resume(r *http.Request, lastEventID string) *viewer {
+	return e.watchAs(r, new(caller), lastEventID)
+}
+
+func (e *env) watchAs(r *http.Request, c *caller, lastEventID string) *viewer {
+	v := e.start(r, c, lastEventID)
+	synctest.Wait()
+	return v
+}
+
+func (e *env) start(r *http.Request, c *caller, lastEventID string) *viewer {
+	c.backend = e.backend
+	ctx, cancel := context.WithCancel(context.Background())
+	v := &viewer{cancel: cancel, gone: make(chan struct{})}
+	e.viewers = append(e.viewers, v)
+	go func() {
+		defer close(v.gone)
+		v.run(e, r.WithContext(ctx), c, lastEventID)
+	}()
+	return v
+}
+
+func (v *viewer) run(e *env, r *http.Request, c poll.Caller, lastEventID string) {
+	viewing, refused, err := e.Join(r, c)
+	v.mu.Lock()
+	v.refused, v.err = refused, err
+	v.mu.Unlock()
+	if refused != nil || err != nil {
+		return
+	}
+	defer viewing.Leave()
+	src := viewing.Source(lastEventID)
+	defer src.Cursor.Close()
+	v.took(e, src.First...)
+	for over := false; !over; {
+		select {
+		case <-src.Cursor.Ready():
+		case <-src.Done:
+			over = true
+		case <-r.Context().Done():
+			return
+		}
+		for more := true; more; more = !src.Cursor.Drained() {
+			entries, err := src.Cursor.Next(1000, nil)
+			if err != nil {
+				v.mu.Lock()
+				v.err = err
+				v.mu.Unlock()
+				return
+			}
+			v.took(e, entries...)
+		}
+	}
+	v.mu.Lock()
+	v.ended = true
+	v.mu.Unlock()
+}
+
+func (v *viewer) took(e *env, entries ...*store.Entry) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.entries = append(v.entries, entries...)
+	for range entries {
+		v.at = append(v.at, time.Since(e.began))
+	}
+}
+
+func (v *viewer) leave() {
+	v.cancel()
+	<-v.gone
+}
+
+// events are what the viewer got.
+func (v *viewer) events() (events []event.Event) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for _, e := range v.entries {
+		got, err := event.NewDecoder(strings.NewReader(string(e.Frame)), 0).Next()
+		if err != nil {
+			panic(err)
+		}
+		events = append(events, got)
+	}
+	return events
+}
+
+// got is what the viewer got in short: a document is its data, all else its
+// event's name.
+func (v *viewer) got() (got []string) {
+	for _, e := range v.events() {
+		got = append(got, cmp.Or(e.Name, string(e.Data)))
+	}
+	return got
+}
+
+func (v *viewer) want(t testing.TB, want ...string) {
+	t.Helper()
+	got := v.got()
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if !slices.Equal(got, want) || v.refused != nil || v.err != nil {
+		t.Errorf("the viewer got %q, want %q (refused: %+v, %v)", got, want, v.refused, v.err)
+	}
+}
+
+func (v *viewer) lastID() string {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.entries[len(v.entries)-1].ID
+}
+
+// hasEnded tells whether the source has ended the viewer's stream.
+func (v *viewer) hasEnded() bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.ended
+}
+
+const second = caddy.Duration(time.Second)
+
+var errRefused = errors.New("connection refused")

@@ -1,0 +1,318 @@
+package poll_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"pgregory.net/rapid"
+
+	"github.com/caddy-sse/caddy-sse/store"
+	"github.com/caddy-sse/caddy-sse/upstream/next"
+	"github.com/caddy-sse/caddy-sse/upstream/poll"
+)
+
+// Whatever happens, nobody sees another's document, and in the end everybody
+// has what the backend has for them.
+func TestEverybodyHasTheirOwnDocumentInTheEnd(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		steps := rapid.SliceOfN(rapid.Custom(drawStep), 1, 60).Draw(rt, "steps")
+		linger := rapid.SampledFrom([]caddy.Duration{-1, 3 * second, 60 * second}).Draw(rt, "linger")
+		var wrong []string
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, poll.Config{Interval: second, Linger: linger, Timeout: 3 * second})
+			defer w.end()
+			for _, s := range steps {
+				s.do(w)
+			}
+			wrong = w.settle()
+		})
+		if len(wrong) > 0 {
+			rt.Fatalf("%q", wrong)
+		}
+	})
+}
+
+// step is one thing that happens.
+type step struct {
+	Kind string
+	N    int
+}
+
+func drawStep(t *rapid.T) step {
+	return step{
+		rapid.SampledFrom([]string{"join", "join", "leave", "drop", "change", "change", "write", "fail", "recover", "slow", "vary", "busy", "wait", "wait"}).Draw(t, "kind"),
+		rapid.IntRange(0, 99).Draw(t, "n"),
+	}
+}
+
+// world is a backend with a document for each of its viewers, which tells who
+// they are by their headers.
+type world struct {
+	*env
+	mu       sync.Mutex
+	versions map[string]int
+	varies   bool
+	failing  bool
+	slow     time.Duration
+	clients  []*client
+}
+
+func newWorld(t *testing.T, c poll.Config) *world {
+	w := &world{env: newEnv(t, c, store.NewMemory()), versions: make(map[string]int)}
+	w.setFunc(w.answer)
+	return w
+}
+
+var credentialsOf = [][]string{
+	{},
+	{"Authorization", "a"},
+	{"Authorization", "b"},
+	{"Cookie", "a"},
+	{"X-Tenant", "a"},
+	{"Accept-Language", "de"},
+	{"Accept-Language", "en"},
+	{"Authorization", "a", "Accept-Language", "de"},
+}
+
+// owner is whom a request's document is for. The caller holds the mutex.
+func (w *world) owner(h http.Header) string {
+	owner := fmt.Sprintf("%s/%s/%s", h.Get("Authorization"), h.Get("Cookie"), h.Get("X-Tenant"))
+	if w.varies {
+		owner += "/" + h.Get("Accept-Language")
+	}
+	return owner
+}
+
+func (w *world) document(h http.Header) string {
+	owner := w.owner(h)
+	return fmt.Sprintf(`{"owner":%q,"version":%d}`, owner, w.versions[owner])
+}
+
+func (w *world) answer(r *http.Request) (*next.Response, error) {
+	w.mu.Lock()
+	body, tag := w.document(r.Header), ""
+	failing, slow, varies := w.failing, w.slow, w.varies
+	w.mu.Unlock()
+	if slow > 0 {
+		select {
+		case <-time.After(slow):
+		case <-r.Context().Done():
+			return nil, context.Cause(r.Context())
+		}
+	}
+	if failing {
+		return status(http.StatusServiceUnavailable), nil
+	}
+	resp := document(body)
+	if varies {
+		resp.Header.Set("Vary", "Accept-Language")
+	}
+	if tag = fmt.Sprintf("%q", body); tag == r.Header.Get("If-None-Match") {
+		resp.Status, resp.Body = http.StatusNotModified, nil
+	}
+	resp.Header.Set("Etag", tag)
+	return resp, nil
+}
+
+func (s step) do(w *world) {
+	switch s.Kind {
+	case "join":
+		w.join(credentialsOf[s.N%len(credentialsOf)])
+	case "leave":
+		w.pick(s.N, func(c *client) { c.leave() })
+	case "drop":
+		w.pick(s.N, func(c *client) { c.drop() })
+	case "change":
+		w.change(func() {
+			h := ask("/doc", credentialsOf[s.N%len(credentialsOf)]...).Header
+			w.versions[w.owner(h)]++
+		})
+	case "write":
+		w.Wrote("example.com", "/doc")
+	case "fail":
+		w.change(func() { w.failing = true })
+	case "recover":
+		w.change(func() { w.failing, w.slow = false, 0 })
+	case "slow":
+		w.change(func() { w.slow = time.Duration(s.N) * 50 * time.Millisecond })
+	case "vary":
+		w.change(func() { w.varies = true })
+	case "busy":
+		w.hub.SetHistory(store.History{MaxEvents: 1 + s.N%10})
+	case "wait":
+		time.Sleep(time.Duration(s.N) * 37 * time.Millisecond)
+	}
+	if s.N%2 == 0 {
+		synctest.Wait()
+	}
+}
+
+func (w *world) change(f func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	f()
+}
+
+func (w *world) pick(n int, f func(*client)) {
+	if len(w.clients) > 0 {
+		f(w.clients[n%len(w.clients)])
+	}
+}
+
+// settle lets everything come to rest, and tells what is wrong then.
+func (w *world) settle() (wrong []string) {
+	w.change(func() { w.failing, w.slow = false, 0 })
+	w.hub.SetHistory(store.History{})
+	time.Sleep(20 * time.Second)
+	synctest.Wait()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for i, c := range w.clients {
+		c.mu.Lock()
+		wrong = append(wrong, c.wrong...)
+		if want := w.document(c.request.Header); c.open && (c.last != want || c.stale) {
+			wrong = append(wrong, fmt.Sprintf("client %d (%v) has %s (stale: %v), want %s", i, c.request.Header, c.last, c.stale, want))
+		}
+		c.mu.Unlock()
+	}
+	return wrong
+}
+
+// client is a browser: it reconnects until it is closed.
+type client struct {
+	request *http.Request
+	close   context.CancelFunc
+	gone    chan struct{}
+	dropped chan struct{}
+
+	mu     sync.Mutex
+	open   bool
+	lastID string
+	last   string
+	stale  bool
+	wrong  []string
+}
+
+func (w *world) join(headers []string) {
+	ctx, cancel := context.WithCancel(context.Background())
+	c := &client{
+		request: ask("/doc", headers...).WithContext(ctx),
+		close:   cancel,
+		gone:    make(chan struct{}),
+		dropped: make(chan struct{}, 1),
+		open:    true,
+	}
+	w.clients = append(w.clients, c)
+	go func() {
+		defer close(c.gone)
+		for ctx.Err() == nil {
+			c.connect(w)
+			select {
+			case <-time.After(rand.N(time.Second)):
+			case <-ctx.Done():
+			}
+		}
+	}()
+}
+
+// connect watches until the stream ends.
+func (c *client) connect(w *world) {
+	viewing, refused, err := w.Join(c.request, &caller{backend: w.backend})
+	if err != nil || refused != nil {
+		if c.request.Context().Err() == nil {
+			c.complain("refused: %+v, %v", refused, err)
+		}
+		return
+	}
+	defer viewing.Leave()
+	src := viewing.Source(c.lastID)
+	defer src.Cursor.Close()
+	c.receive(w, src.First)
+	for over := false; !over; {
+		select {
+		case <-src.Cursor.Ready():
+		case <-src.Done:
+			over = true
+		case <-c.dropped:
+			return
+		case <-c.request.Context().Done():
+			return
+		}
+		for more := true; more; more = !src.Cursor.Drained() {
+			entries, err := src.Cursor.Next(100, nil)
+			if err != nil {
+				return // it fell out of the history
+			}
+			c.receive(w, entries)
+		}
+	}
+}
+
+func (c *client) receive(w *world, entries []*store.Entry) {
+	for _, e := range (&viewer{entries: entries}).events() {
+		c.mu.Lock()
+		if e.ID != "" {
+			c.lastID = e.ID
+		}
+		c.stale = e.Name == "stale"
+		if e.Name == "" {
+			c.last = string(e.Data)
+		}
+		c.mu.Unlock()
+		if e.Name == "" {
+			c.check(w, e.Data)
+		}
+	}
+}
+
+// check sees to it that a document is the client's own, or was before the
+// backend told languages apart.
+func (c *client) check(w *world, data []byte) {
+	var doc struct{ Owner string }
+	if err := json.Unmarshal(data, &doc); err != nil {
+		c.complain("%s: %v", data, err)
+		return
+	}
+	h := c.request.Header
+	common := (&world{}).owner(h)
+	if own := (&world{varies: true}).owner(h); doc.Owner != common && doc.Owner != own {
+		c.complain("%v got %s", h, data)
+	}
+}
+
+func (c *client) complain(format string, args ...any) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.wrong = append(c.wrong, fmt.Sprintf(format, args...))
+}
+
+// leave closes the client for good; drop only cuts its connection.
+func (c *client) leave() {
+	c.close()
+	<-c.gone
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.open = false
+}
+
+func (c *client) drop() {
+	select {
+	case c.dropped <- struct{}{}:
+	default:
+	}
+}
+
+func (w *world) end() {
+	for _, c := range w.clients {
+		c.leave()
+	}
+	w.env.end()
+}

@@ -1,0 +1,464 @@
+package poll_test
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/caddy-sse/caddy-sse/store"
+	"github.com/caddy-sse/caddy-sse/upstream/next"
+	"github.com/caddy-sse/caddy-sse/upstream/poll"
+)
+
+// with changes a request.
+func with(r *http.Request, change func(r *http.Request)) *http.Request {
+	change(r)
+	return r
+}
+
+func certificate(raw string) func(*http.Request) {
+	return func(r *http.Request) {
+		r.TLS = &tls.ConnectionState{PeerCertificates: []*x509.Certificate{{Raw: []byte(raw)}}}
+	}
+}
+
+func from(address string) func(*http.Request) {
+	return func(r *http.Request) { r.RemoteAddr = address }
+}
+
+// asker is a request and what earlier handlers found out about the viewer.
+type asker struct {
+	request *http.Request
+	caller  caller
+}
+
+func a(target string, header ...string) asker { return asker{request: ask(target, header...)} }
+
+func TestWhoMayBeAnsweredOtherwiseHasAViewOfTheirOwn(t *testing.T) {
+	user := func(name string) asker { return asker{ask("/"), caller{user: name}} }
+	vars := func(pairs ...string) asker {
+		v := map[string]string{}
+		for pair := range slices.Chunk(pairs, 2) {
+			v[pair[0]] = pair[1]
+		}
+		return asker{ask("/"), caller{vars: v}}
+	}
+	for name, c := range map[string][]asker{
+		"path":               {a("/a"), a("/b"), a("/a/"), a("/A"), a("/%61%2Fb"), a("/a/b")},
+		"query":              {a("/"), a("/?a=1"), a("/?a=2"), a("/?a=1&b=2"), a("/?b=2&a=1")},
+		"host":               {a("http://a.example/"), a("http://b.example/"), a("http://a.example:81/")},
+		"Authorization":      {a("/"), a("/", "Authorization", "Bearer 1"), a("/", "Authorization", "Bearer 2")},
+		"Cookie":             {a("/"), a("/", "Cookie", "s=1"), a("/", "Cookie", "s=2"), a("/", "Cookie", "s=1", "Cookie", "s=2")},
+		"an unknown header":  {a("/"), a("/", "X-Tenant", "1"), a("/", "X-Tenant", "2"), a("/", "X-Tenan", "1")},
+		"Accept":             {a("/"), with1(a("/"), "Accept", "text/event-stream, text/html"), with1(a("/"), "Accept", "text/event-stream, text/plain")},
+		"another scheme":     {a("/"), a("/", "X-Forwarded-Proto", "https"), {request: with(ask("/"), func(r *http.Request) { r.TLS = new(tls.ConnectionState) })}},
+		"client certificate": {{request: with(ask("/"), certificate("1"))}, {request: with(ask("/"), certificate("2"))}, {request: with(ask("/"), func(r *http.Request) { r.TLS = new(tls.ConnectionState) })}},
+		"user":               {user(""), user("ann"), user("bob")},
+		"variables":          {vars(), vars("role", "admin"), vars("role", "guest"), vars("rol", "admin"), vars("role", "admin", "x", "y")},
+	} {
+		within(t, poll.Config{}, func(e *env) {
+			for range 2 { // the second time, each finds their own view
+				for i, k := range c {
+					e.set(document(fmt.Sprint(i)))
+					if got := e.watchAs(k.request.Clone(t.Context()), &k.caller, "").got(); !slices.Equal(got, []string{fmt.Sprint(i)}) {
+						t.Errorf("%s: %d got %q", name, i, got)
+					}
+				}
+			}
+			if e.Views() != len(c) {
+				t.Errorf("%s: %d views, want %d", name, e.Views(), len(c))
+			}
+		})
+	}
+}
+
+func with1(k asker, name, value string) asker {
+	k.request.Header.Set(name, value)
+	return k
+}
+
+// Header values must not pass for other headers, or for what the server found
+// out about somebody else.
+func TestNobodyCanMakeUpAnothersView(t *testing.T) {
+	for name, c := range map[string][2]asker{
+		"a header as another's value": {
+			a("/", "X-A", "1", "X-B", "2"),
+			a("/", "X-A", "1", "X-A", "X-B", "X-A", "2"),
+		},
+		"a variable as a header's value": {
+			{ask("/", "X-A", "1"), caller{vars: map[string]string{"tenant": "acme"}}},
+			a("/", "X-A", "1", "X-A", "tenant", "X-A", "acme"),
+		},
+		"a variable as a header": {
+			{ask("/"), caller{vars: map[string]string{"X-A": "1"}}},
+			a("/", "X-A", "1"),
+		},
+		"a hint as another's value": {
+			a("/", "Accept-Language", "en", "User-Agent", "x"),
+			a("/", "Accept-Language", "en, User-Agent, x"),
+		},
+	} {
+		within(t, poll.Config{}, func(e *env) {
+			e.set(document("1", "Vary", "Accept-Language, User-Agent"))
+			for _, k := range c {
+				e.watchAs(k.request, &k.caller, "")
+			}
+			if e.Views() != 2 {
+				t.Errorf("%s: they share a view", name)
+			}
+		})
+	}
+}
+
+func TestWhoIsAnsweredAlikeSharesAView(t *testing.T) {
+	within(t, poll.Config{}, func(e *env) {
+		for _, k := range []asker{
+			a("/doc?a=1"),
+			a("/doc?a=1&last_event_id=x"),
+			a("/doc?lastEventId=x&a=1"),
+			a("/doc?a=1&last%5Fe%76ent_id=x"),
+			a("/doc?a=1", "Last-Event-Id", "garbage"),
+			a("/doc?a=1", "Accept-Language", "de"),
+			a("/doc?a=1", "User-Agent", "curl"),
+			a("/doc?a=1", "Connection", "X-Hop", "X-Hop", "1"),
+			{request: with(ask("/doc?a=1"), from("203.0.113.9:99"))},
+		} {
+			e.watchAs(k.request, &k.caller, "").want(t, "1")
+		}
+		for _, name := range []string{
+			"Cache-Control", "Pragma", "Priority", "Origin", "Referer", "Sec-Fetch-Mode", "Sec-Ch-Ua", "Dnt", "Sec-Gpc", "Accept-Encoding",
+			"Range", "If-None-Match", "If-Modified-Since", "If-Match", "If-Range", "Traceparent", "Tracestate", "X-Request-Id", "Via", "Te", "Trailer",
+			"Upgrade-Insecure-Requests", "X-Forwarded-For", "Forwarded", "X-Real-Ip", "Proxy-Authorization", "Keep-Alive", "Expect",
+			"Alt-Used", "Early-Data", "Cdn-Loop",
+		} {
+			e.watch(ask("/doc?a=1", name, "a value"))
+			if e.Views() != 1 {
+				e.t.Fatalf("%s splits views", name)
+			}
+		}
+		if e.polls() != 1 {
+			t.Errorf("%d polls", e.polls())
+		}
+	})
+}
+
+func TestWhatIsAboutTheViewersOwnRequestIsNotSent(t *testing.T) {
+	within(t, poll.Config{}, func(e *env) {
+		r := ask("http://example.com/doc?b=2&last_event_id=9&a=%31",
+			"Authorization", "Bearer 1", "Cookie", "s=1", "X-Tenant", "acme", "X-Tenant", "second", "Accept-Language", "de", "User-Agent", "curl")
+		kept := r.Header.Clone()
+		for _, name := range []string{
+			"Connection", "Keep-Alive", "Te", "Trailer", "Upgrade", "Proxy-Connection", "Proxy-Authorization", "Transfer-Encoding", "Content-Length", "Expect",
+			"Last-Event-Id", "Range", "If-None-Match", "If-Modified-Since", "If-Match", "If-Unmodified-Since", "If-Range",
+			"Accept-Encoding", "Cache-Control", "Pragma", "Priority", "Origin", "Referer", "Sec-Fetch-Site", "Sec-Websocket-Key", "X-Hop",
+			"Alt-Used", "Early-Data", "Cdn-Loop",
+		} {
+			r.Header.Set(name, "x-hop")
+		}
+		kept.Set("Accept", "application/json, */*;q=0.5")
+		e.watch(r)
+		got := e.last()
+		if got.Method != http.MethodGet || got.Host != "example.com" || got.URL.Path != "/doc" || got.URL.RawQuery != "b=2&a=%31" || got.RequestURI != "/doc?b=2&a=%31" || got.URL.Fragment != "" {
+			t.Errorf("%s %s %s (%s)", got.Method, got.Host, got.URL, got.RequestURI)
+		}
+		if body := got.Body; body == nil {
+			t.Error("a handler may read the body")
+		}
+		for name := range got.Header {
+			if !slices.Equal(got.Header[name], kept[name]) {
+				t.Errorf("%s: %q is sent, want %q", name, got.Header[name], kept[name])
+			}
+			delete(kept, name)
+		}
+		if len(kept) > 0 {
+			t.Errorf("%v is not sent", kept)
+		}
+	})
+}
+
+func TestTheBackendIsAskedForWhatTheViewerTakesBesideAStream(t *testing.T) {
+	within(t, poll.Config{}, func(e *env) {
+		r := ask("/doc")
+		r.Header["Accept"] = []string{"text/event-stream", "application/vnd.x+json, */*;q=0.1"}
+		e.watch(r)
+		if got := e.last().Header["Accept"]; !slices.Equal(got, []string{"application/vnd.x+json, */*;q=0.1"}) {
+			t.Errorf("%q", got)
+		}
+	})
+}
+
+var addressed = []string{"X-Forwarded-For", "203.0.113.7", "X-Real-Ip", "203.0.113.7", "Cf-Connecting-Ip", "203.0.113.7"}
+
+func TestARequestForAllCarriesNobodysAddress(t *testing.T) {
+	for name, k := range map[string]asker{
+		"directly":                  a("/doc", addressed...),
+		"beside a hint":             a("/doc", append([]string{"User-Agent", "curl"}, addressed...)...),
+		"behind a proxy":            {ask("/doc", append([]string{"X-Forwarded-Proto", "https"}, addressed...)...), caller{trusted: true}},
+		"of a variable":             {ask("/doc", addressed...), caller{vars: map[string]string{"role": "guest"}}},
+		"with a header of no worth": a("/doc", append([]string{"X-App-Version", "3"}, addressed...)...),
+	} {
+		within(t, poll.Config{}, func(e *env) {
+			k.request.RemoteAddr = "198.51.100.1:5555"
+			e.watchAs(k.request, &k.caller, "")
+			want := "0.0.0.0:0"
+			if k.caller.trusted {
+				want = k.request.RemoteAddr // the proxy's, without which nothing of what it says counts
+			}
+			if got := e.last(); got.RemoteAddr != want || strings.Contains(fmt.Sprint(got.Header), "203.0.113.7") {
+				t.Errorf("%s: from %s, %v", name, got.RemoteAddr, got.Header)
+			}
+			for _, header := range []string{"X-Forwarded-For", "X-Real-Ip", "Cf-Connecting-Ip"} {
+				if got := e.last().Header[header]; !slices.Equal(got, []string{"0.0.0.0"}) {
+					t.Errorf("%s: %s: %q", name, header, got)
+				}
+			}
+			if _, sent := e.last().Header["Forwarded"]; sent {
+				t.Errorf("%s: a header is made up", name)
+			}
+		})
+	}
+}
+
+func TestARequestForOneCarriesTheirAddress(t *testing.T) {
+	for name, k := range map[string]asker{
+		"Authorization": a("/doc", append([]string{"Authorization", "x"}, addressed...)...),
+		"Cookie":        a("/doc", append([]string{"Cookie", "x"}, addressed...)...),
+		"user":          {ask("/doc", addressed...), caller{user: "ann"}},
+		"certificate":   {with(ask("/doc", addressed...), certificate("1")), caller{}},
+		"proxy":         {ask("/doc", append([]string{"Cookie", "x"}, addressed...)...), caller{trusted: true}},
+	} {
+		within(t, poll.Config{}, func(e *env) {
+			k.request.RemoteAddr = "198.51.100.1:5555"
+			e.watchAs(k.request, &k.caller, "")
+			if got := e.last(); got.RemoteAddr != "198.51.100.1:5555" || got.Header.Get("X-Forwarded-For") != "203.0.113.7" {
+				t.Errorf("%s: from %s, %v", name, got.RemoteAddr, got.Header)
+			}
+		})
+	}
+}
+
+// A backend may decide by address beside the credentials, and a cookie that
+// everybody has is no credential.
+func TestNobodyGetsWhatAnothersAddressMaySee(t *testing.T) {
+	for name, c := range map[string][2]asker{
+		"a common cookie": {
+			{request: with(ask("/doc", "Cookie", "consent=yes"), from("10.0.0.1:1"))},
+			{request: with(ask("/doc", "Cookie", "consent=yes"), from("203.0.113.9:2"))},
+		},
+		"a common header": {
+			{request: with(ask("/doc", "X-App-Version", "3"), from("10.0.0.1:1"))},
+			{request: with(ask("/doc", "X-App-Version", "3"), from("203.0.113.9:2"))},
+		},
+		"behind a proxy": {
+			{ask("/doc", "Cookie", "consent=yes", "X-Forwarded-For", "10.0.0.1"), caller{trusted: true}},
+			{ask("/doc", "Cookie", "consent=yes", "X-Forwarded-For", "203.0.113.9"), caller{trusted: true}},
+		},
+		"by an address that is made up": {
+			{ask("/doc", "Cookie", "consent=yes", "X-Forwarded-For", "10.0.0.1"), caller{trusted: true}},
+			{request: with(ask("/doc", "Cookie", "consent=yes", "X-Forwarded-For", "10.0.0.1"), from("203.0.113.9:2"))},
+		},
+	} {
+		within(t, poll.Config{}, func(e *env) {
+			e.setFunc(func(r *http.Request) (*next.Response, error) {
+				address := r.RemoteAddr
+				if forwarded := r.Header.Get("X-Forwarded-For"); forwarded != "" && strings.HasPrefix(address, "192.0.2.1:") {
+					address = forwarded // by the proxy that httptest is
+				}
+				if strings.HasPrefix(address, "10.") {
+					return document(`"secret"`), nil
+				}
+				return document(`"public"`), nil
+			})
+			e.watchAs(c[0].request, &c[0].caller, "")
+			if got := e.watchAs(c[1].request, &c[1].caller, "").got(); !slices.Equal(got, []string{`"public"`}) {
+				t.Errorf("%s: %q", name, got)
+			}
+		})
+	}
+}
+
+func TestTheSameViewerFromTheSameAddressSharesAView(t *testing.T) {
+	within(t, poll.Config{}, func(e *env) {
+		for _, port := range []string{"1", "2", "65535"} {
+			e.watch(with(ask("/doc", "Cookie", "s=1"), from("203.0.113.9:"+port)))
+			e.watch(with(ask("/doc", "Cookie", "s=1"), from("[2001:db8::1]:"+port)))
+		}
+		if e.Views() != 2 {
+			t.Errorf("%d views of two addresses", e.Views())
+		}
+	})
+}
+
+// What a trusted proxy says counts, and from anybody else it doesn't: they are
+// not answered alike.
+func TestWhatAProxySaysIsNotWhatAnybodySays(t *testing.T) {
+	within(t, poll.Config{}, func(e *env) {
+		e.watchAs(ask("/doc", "X-Forwarded-Host", "internal.example"), &caller{trusted: true}, "")
+		e.watchAs(ask("/doc", "X-Forwarded-Host", "internal.example"), &caller{}, "")
+		if e.Views() != 2 {
+			t.Error("they share a view")
+		}
+	})
+}
+
+func TestCredentialsAreInNoKeyAndNoTopic(t *testing.T) {
+	s := store.NewMemory()
+	over(t, poll.Config{}, s, func(e *env) {
+		e.set(document("1", "Vary", "User-Agent"))
+		k := asker{with(ask("/doc?token=secret1", "Authorization", "secret2", "Cookie", "secret3", "X-Key", "secret4", "User-Agent", "secret5"), certificate("secret6")),
+			caller{user: "secret7", vars: map[string]string{"secret8": "secret9"}}}
+		e.watchAs(k.request, &k.caller, "").want(t, "1")
+		names := append(e.Keys(), s.Entry(1).Topics...)
+		if len(names) != 2 || strings.Contains(fmt.Sprint(names), "secret") || len(names[0]) > 64 {
+			t.Errorf("%q", names)
+		}
+	})
+}
+
+// languages answers in the language that is asked for, and says so.
+func languages(vary string) func(r *http.Request) (*next.Response, error) {
+	return func(r *http.Request) (*next.Response, error) {
+		resp := document(fmt.Sprintf("%q", r.Header.Get("Accept-Language")))
+		if vary != "" {
+			resp.Header.Set("Vary", vary)
+		}
+		return resp, nil
+	}
+}
+
+func TestViewersAreToldApartByWhatVaryNames(t *testing.T) {
+	for _, vary := range []string{"Accept-Language", "accept-language", "Accept-Encoding, Accept-Language", "*", "Origin,*"} {
+		within(t, poll.Config{}, func(e *env) {
+			e.setFunc(languages(vary))
+			for range 2 {
+				for _, lang := range []string{"de", "en", "fr", ""} {
+					want := fmt.Sprintf("%q", lang)
+					r := ask("/doc", "Accept-Language", lang)
+					if lang == "" {
+						r.Header.Del("Accept-Language")
+					}
+					e.watch(r).want(t, want)
+				}
+			}
+			if e.Views() != 4 || e.polls() != 4 {
+				t.Errorf("%s: %d views, %d polls", vary, e.Views(), e.polls())
+			}
+		})
+	}
+}
+
+func TestVaryOfWhatIsInTheKeyAnywayChangesNothing(t *testing.T) {
+	within(t, poll.Config{}, func(e *env) {
+		e.set(document("1", "Vary", "Cookie, Accept-Encoding, Origin, X-Whatever"))
+		e.watch(ask("/doc", "Accept-Language", "de"))
+		e.watch(ask("/doc", "Accept-Language", "en"))
+		pass(time.Minute)
+		if e.Views() != 1 {
+			t.Errorf("%d views", e.Views())
+		}
+	})
+}
+
+// All wait for the first poll, which is made as the first of them.
+func TestViewersWhoWaitAreToldApartToo(t *testing.T) {
+	for _, linger := range []caddy.Duration{second, -1} {
+		within(t, poll.Config{Linger: linger}, func(e *env) {
+			e.setFunc(languages("Accept-Language"))
+			e.take(time.Second)
+			viewers := map[*viewer]string{}
+			for _, lang := range []string{"de", "en", "de", "fr", "en"} {
+				viewers[e.watch(ask("/doc", "Accept-Language", lang))] = fmt.Sprintf("%q", lang)
+			}
+			pass(10 * time.Second)
+			for v, want := range viewers {
+				v.want(t, want)
+			}
+		})
+	}
+}
+
+func TestViewersAreToldApartWhenTheFirstOfThemHasLeft(t *testing.T) {
+	within(t, poll.Config{Linger: -1}, func(e *env) {
+		e.setFunc(languages("Accept-Language"))
+		e.take(time.Second)
+		de := e.watch(ask("/doc", "Accept-Language", "de"))
+		en := e.watch(ask("/doc", "Accept-Language", "en"))
+		de.leave()
+		pass(10 * time.Second)
+		en.want(t, `"en"`)
+		if e.Views() != 1 {
+			t.Errorf("%d views", e.Views())
+		}
+	})
+}
+
+// A backend may begin to vary at any time. Who shared a view until then comes
+// back to their own.
+func TestABackendThatBeginsToVaryPartsItsViewers(t *testing.T) {
+	within(t, poll.Config{}, func(e *env) {
+		de, en := e.watch(ask("/doc", "Accept-Language", "de")), e.watch(ask("/doc", "Accept-Language", "en"))
+		de.want(t, "1")
+		e.setFunc(languages("Accept-Language"))
+		pass(2 * time.Second)
+		de.want(t, "1")
+		en.want(t, "1")
+		if !de.hasEnded() || !en.hasEnded() {
+			e.t.Fatal("they still share a view")
+		}
+		e.resume(ask("/doc", "Accept-Language", "en"), en.lastID()).want(t, `"en"`)
+		e.resume(ask("/doc", "Accept-Language", "de"), de.lastID()).want(t, `"de"`)
+	})
+}
+
+// What one view has learned about its URL holds for the others.
+func TestAViewPartsItsViewersForWhatAnotherViewWasTold(t *testing.T) {
+	within(t, poll.Config{}, func(e *env) {
+		e.setFunc(languages("Accept-Language"))
+		byAgent := func(lang, agent string) *http.Request {
+			return ask("/doc", "Accept-Language", lang, "User-Agent", agent)
+		}
+		e.watch(byAgent("en", "curl"))
+		pass(time.Second) // so that the English view is polled first
+		curl, firefox := e.watch(byAgent("de", "curl")), e.watch(byAgent("de", "firefox"))
+		pass(500 * time.Millisecond)
+		e.setFunc(func(r *http.Request) (*next.Response, error) {
+			return document(fmt.Sprintf("%q", r.Header.Get("User-Agent")), "Vary", "Accept-Language, User-Agent"), nil
+		})
+		pass(10 * time.Second)
+		for v, other := range map[*viewer]string{curl: `"firefox"`, firefox: `"curl"`} {
+			if got := v.got(); slices.Contains(got, other) {
+				t.Errorf("a viewer got %q", got)
+			}
+		}
+		if !firefox.hasEnded() {
+			t.Error("the German viewers still share a view")
+		}
+	})
+}
+
+func TestWhatIsKnownOfAURLGoesWithItsLastView(t *testing.T) {
+	within(t, poll.Config{}, func(e *env) {
+		e.setFunc(languages("Accept-Language"))
+		de, en := e.watch(ask("/doc", "Accept-Language", "de")), e.watch(ask("/doc", "Accept-Language", "en"))
+		de.leave()
+		pass(time.Minute)
+		if e.Varies() != 1 {
+			t.Error("it is forgotten too early")
+		}
+		en.leave()
+		pass(time.Minute)
+		if e.Varies() != 0 || e.Views() != 0 {
+			t.Error("it is remembered for ever")
+		}
+		e.watch(ask("/doc", "Accept-Language", "fr")).want(t, `"fr"`)
+		synctest.Wait()
+	})
+}
