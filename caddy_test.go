@@ -350,17 +350,6 @@ func (c *client) ended() {
 	}
 }
 
-// silent fails if something comes within d. It is for what must not happen, of
-// which no sign can be waited for.
-func (c *client) silent(d time.Duration) {
-	c.t.Helper()
-	select {
-	case e, ok := <-c.events:
-		c.t.Fatalf("got event %q with data %q (open: %t), want nothing", e.Name, e.Data, ok)
-	case <-time.After(d):
-	}
-}
-
 // startBackend is an application that knows nothing of streams.
 func startBackend(t testing.TB, handler http.HandlerFunc) (address string) {
 	t.Helper()

@@ -391,10 +391,12 @@ func (s *site) deliver(topic, data string) {
 // collect reads as an EventSource does, reconnecting from its last position,
 // until it has the last event.
 func (s *site) collect(protocol, position string) (got []string) {
-	for {
+	for failures := 0; ; {
 		c, err := s.tryOpen(protocol, "/events/news", "Last-Event-ID", position)
-		if network := new(url.Error); errors.As(err, &network) {
-			continue // an EventSource tries again, too
+		if network := new(url.Error); errors.As(err, &network) && failures < 100 {
+			failures++ // an EventSource tries again, too
+			time.Sleep(10 * time.Millisecond)
+			continue
 		}
 		if err != nil {
 			s.t.Errorf("reconnecting: %v", err) // and gives up for good

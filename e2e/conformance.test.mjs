@@ -1,0 +1,75 @@
+import assert from 'node:assert/strict';
+import { readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { finished } from './lib/program.mjs';
+import { Caddy, freePorts } from './lib/site.mjs';
+
+// The folder of a black-box conformance suite for servers of event streams.
+const suite = process.env.SSE_CONFORMANCE;
+
+const caddyfile = ({ http, https, admin }) => `{
+	admin 127.0.0.1:${admin}
+	default_bind 127.0.0.1
+	local_certs
+	skip_install_trust
+	auto_https disable_redirects
+}
+
+http://127.0.0.1:${http}, https://localhost:${https} {
+	sse /hooks/* {
+		webhook {
+			verify none
+			topic {path.1}
+			event {query.event}
+			id {query.id}
+			max_body 8MiB
+		}
+	}
+
+	@topic path_regexp ^/events/[^/]+$
+	sse @topic {
+		topic {path.1}
+		allow *
+		heartbeat 2s
+		cors https://app.example
+	}
+
+	@elsewhere not path_regexp ^/(hooks|events)/[^/]+$
+	respond @elsewhere 404
+}
+`;
+
+const config = ({ http, https }) => ({
+  name: 'caddy-sse',
+  baseUrl: `http://127.0.0.1:${http}`,
+  tlsUrl: `https://localhost:${https}`,
+  subscribe: { path: '/events/{topic}', lastEventIdQuery: ['lastEventId', 'last_event_id'] },
+  publish: {
+    method: 'POST',
+    path: '/hooks/{topic}?event={event}&id={id}',
+    headers: { 'Content-Type': 'text/plain; charset=utf-8' },
+    body: 'raw',
+    okStatus: [202],
+    maxBodyBytes: 4194304,
+  },
+  receive: { extract: 'raw' },
+  expect: { gapEvent: 'reset', heartbeatMs: 2000, acceptMismatch: [406], invalidUtf8: 'reject' },
+  cors: { allowedOrigin: 'https://app.example', disallowedOrigin: 'https://evil.example', credentials: true },
+});
+
+test('it conforms to the standard of event streams', { skip: !suite && 'SSE_CONFORMANCE names no suite' }, async (t) => {
+  const [http, https, admin] = await freePorts(3);
+  const ports = { http, https, admin };
+  const caddy = await Caddy.start(caddyfile(ports), { url: `http://127.0.0.1:${http}` });
+  t.after(() => caddy.stop());
+  const [configFile, resultFile] = ['conformance.json', 'result.json'].map((name) => join(caddy.folder, name));
+  await writeFile(configFile, JSON.stringify(config(ports)));
+  const { stdout, stderr } = await finished(process.execPath, ['run.mjs', '--config', configFile, '--json', resultFile], { cwd: suite });
+  const result = JSON.parse(await readFile(resultFile, 'utf8').catch(() => assert.fail(stdout + stderr)));
+  const named = (verdict) => result.checks.filter((check) => check.verdict === verdict).map(({ name, note }) => ({ name, note }));
+  t.diagnostic(`${result.passed} passed, ${result.failed} failed, ${result.skipped} skipped`);
+  assert.deepEqual(named('FAIL'), []);
+  // A subscription to topics has no end and needs no login here.
+  assert.deepEqual(named('SKIP').map(({ name }) => name).sort(), ['http.auth-required', 'http.stop-204']);
+});

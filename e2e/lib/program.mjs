@@ -1,0 +1,71 @@
+// Programs that tests start, and end by their pid.
+import { spawn } from 'node:child_process';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+
+export const root = fileURLToPath(new URL('../../', import.meta.url));
+
+const maxOutput = 1 << 20;
+const running = new Set();
+
+// Whatever ends the tests ends what they have started.
+process.on('exit', () => { for (const program of running) program.child.kill('SIGKILL'); });
+for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => process.exit(1));
+
+export class Program {
+  constructor(command, args, { env, cwd = root } = {}) {
+    this.name = [command.split('/').at(-1), args[0]].join(' ');
+    this.stdout = '';
+    this.stderr = '';
+    this.child = spawn(command, args, { cwd, env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'pipe'] });
+    for (const stream of ['stdout', 'stderr']) {
+      this.child[stream].setEncoding('utf8').on('data', (text) => {
+        this[stream] = (this[stream] + text).slice(-maxOutput);
+      });
+    }
+    running.add(this);
+    this.ended = new Promise((resolve, reject) => {
+      this.child.once('error', reject);
+      this.child.once('close', (code) => {
+        running.delete(this);
+        resolve(code);
+      });
+    });
+    this.ended.catch(() => running.delete(this));
+  }
+
+  get isRunning() { return running.has(this); }
+
+  // stop returns the exit code. A program that won't go is an error.
+  async stop(signal = 'SIGTERM', millis = 10_000) {
+    if (this.isRunning) this.child.kill(signal);
+    const giveUp = new AbortController();
+    const tooLate = sleep(millis, 'too late', { signal: giveUp.signal }).catch(() => undefined);
+    const code = await Promise.race([this.ended, tooLate]);
+    giveUp.abort();
+    if (code !== 'too late') return code;
+    this.child.kill('SIGKILL');
+    throw new Error(`${this.name} still runs ${millis} ms after ${signal}; it has said:\n${this.tail()}`);
+  }
+
+  tail() { return (this.stdout + this.stderr).split('\n').slice(-20).join('\n'); }
+}
+
+// until waits for what can't be listened to. What it returns is the first thing
+// that is true.
+export async function until(what, condition, millis = 20_000) {
+  const end = performance.now() + millis;
+  for (;;) {
+    const value = await condition();
+    if (value) return value;
+    if (performance.now() > end) throw new Error(`not within ${millis} ms: ${what}`);
+    await sleep(20);
+  }
+}
+
+// finished runs a program to its end.
+export async function finished(command, args, options) {
+  const program = new Program(command, args, options);
+  const code = await program.ended;
+  return { code, stdout: program.stdout, stderr: program.stderr };
+}

@@ -1,0 +1,132 @@
+import assert from 'node:assert/strict';
+import { after, test } from 'node:test';
+import { launch, open, screenshot } from './lib/browser.mjs';
+import { until } from './lib/program.mjs';
+import { Site } from './lib/site.mjs';
+
+// A step is longer than the orders' interval, so that no status goes unseen.
+const site = await Site.start({ flags: ['-step', '1500ms', '-think', '100ms', '-shop', '2s'] });
+const browser = await launch();
+after(async () => {
+  await browser.close();
+  await site.stop();
+});
+
+const steps = ['payment_processing', 'payment_confirmed', 'preparing_shipment', 'shipped'];
+
+test('over HTTP/1.1 an order moves through its steps, and each is a toast and an event in the timeline', async () => {
+  const page = await open(browser, site.url);
+  await page.locator('#inventory tbody tr').nth(7).waitFor();
+  await logIn(page, 'alice');
+  await watchStatuses(page);
+  await page.getByRole('button', { name: 'Order Hazel' }).first().click();
+  for (const text of ['We have your order', 'went through', 'We are packing', 'On the way to you']) {
+    await page.locator('.toast', { hasText: text }).waitFor();
+  }
+  await page.locator('.order[data-status="shipped"]').waitFor();
+  assert.deepEqual(await page.evaluate(() => window.statuses), steps);
+  assert.equal(await page.locator('.order .steps .reached').count(), 4);
+  assert.equal(await page.locator('#notifications li').count(), 4);
+  await page.locator('#recommendations .card').nth(2).waitFor();
+  for (const name of ['message', ...steps.map((step) => `order.${step}`)]) {
+    await page.locator('#timeline .event-name', { hasText: new RegExp(`^${name}$`) }).first().waitFor();
+  }
+  await page.locator('#protocol', { hasText: 'HTTP/1.1' }).waitFor();
+  await screenshot(page, 'http1');
+  checkComplaints(page);
+  await page.context().close();
+});
+
+test('over HTTP/2 a page has more than twenty EventSources on one connection, and they share a poll', async () => {
+  const page = await open(browser, 'about:blank');
+  const streams = await countStreams(page);
+  await page.goto(site.secureUrl);
+  await page.locator('#inventory tbody tr').nth(7).waitFor();
+  await logIn(page, 'bob');
+  await page.locator('#protocol', { hasText: 'HTTP/2' }).waitFor();
+  for (const viewers of ['11', '21']) {
+    await page.locator('#more-viewers').click();
+    await page.locator('#viewers', { hasText: viewers }).waitFor();
+  }
+  await page.locator('#surprise').click();
+  await page.locator('.toast', { hasText: 'On the way to you' }).waitFor();
+  await until('24 streams are open', () => streams.length >= 24);
+  assert.deepEqual(new Set(streams.map((stream) => stream.protocol)), new Set(['h2']));
+  assert.equal(new Set(streams.map((stream) => stream.connection)).size, 1);
+  const { polls, intervals } = await pollsOfInventory();
+  // One view, and that of the page before, which is kept warm for a while.
+  assert.ok(polls <= 2 * (intervals + 1), `the inventory was polled ${polls} times in ${intervals} intervals`);
+  await screenshot(page, 'http2');
+  checkComplaints(page);
+  await page.context().close();
+});
+
+test('the page fits a phone, and a dark room', async () => {
+  const page = await open(browser, site.secureUrl, { viewport: { width: 390, height: 844 }, colorScheme: 'dark' });
+  await logIn(page, 'alice');
+  await page.locator('#surprise').click();
+  await page.locator('.order').first().waitFor();
+  await page.locator('.news li').first().waitFor();
+  await page.locator('#protocol', { hasText: 'HTTP/2' }).waitFor();
+  const overflow = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+  assert.equal(overflow, 0, 'the page is wider than the phone');
+  await screenshot(page, 'phone');
+  await page.context().close();
+});
+
+test('a page tells that the backend has gone, and is live again when it is back', async () => {
+  const page = await open(browser, site.secureUrl);
+  await page.locator('#inventory tbody tr').nth(7).waitFor();
+  await site.backend.stop();
+  const badge = page.locator('[data-stale="inventory"]');
+  await badge.waitFor();
+  assert.match(await badge.textContent(), /^Backend unreachable since .+ \(502\)$/);
+  await site.startBackend();
+  await badge.waitFor({ state: 'hidden' });
+  assert.equal(await page.locator('.stream .state').first().textContent(), 'live');
+  await page.context().close();
+});
+
+async function logIn(page, user) {
+  await page.locator(`.users [data-login="${user}"]`).click();
+  await page.locator('.stream .state[data-state="live"]').nth(3).waitFor();
+}
+
+// watchStatuses notes each status that the newest order's card has had.
+function watchStatuses(page) {
+  return page.evaluate(() => {
+    window.statuses = [];
+    new MutationObserver(() => {
+      const status = document.querySelector('.order')?.dataset.status;
+      if (status && status !== window.statuses.at(-1)) window.statuses.push(status);
+    }).observe(document.querySelector('#orders'), { subtree: true, childList: true, attributeFilter: ['data-status'] });
+  });
+}
+
+// countStreams notes each event stream that opens, and its connection.
+async function countStreams(page) {
+  const streams = [];
+  const devtools = await page.context().newCDPSession(page);
+  await devtools.send('Network.enable');
+  devtools.on('Network.responseReceived', ({ type, response }) => {
+    if (type === 'EventSource') streams.push({ protocol: response.protocol, connection: response.connectionId });
+  });
+  return streams;
+}
+
+// pollsOfInventory counts the polls from one to the third after it, and how many
+// intervals have passed meanwhile.
+async function pollsOfInventory() {
+  const count = async () => (await site.ask('GET', '/v1/requests')).content['GET /v1/inventory'];
+  const [first, begun] = [await count(), performance.now()];
+  const last = await until('three more polls', async () => {
+    const now = await count();
+    return now >= first + 3 && now;
+  });
+  return { polls: last - first, intervals: (performance.now() - begun) / 2000 };
+}
+
+// The browser itself reports the answer to "who am I" of one who is nobody yet.
+function checkComplaints(page) {
+  assert.deepEqual(page.complaints.filter((text) => !/401.*\/v1\/me\)$/.test(text)), []);
+}

@@ -1,0 +1,269 @@
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+)
+
+// The bounds of what is kept in memory. When a customer has too many orders the
+// oldest finished one makes room.
+const (
+	maxOrders    = 20
+	maxCustomers = 1000
+	maxQuantity  = 9
+)
+
+var (
+	errNoSuchOrder   = &problem{http.StatusNotFound, "no such order"}
+	errShipped       = &problem{http.StatusConflict, "shipped already"}
+	errTooManyOrders = &problem{http.StatusTooManyRequests, "too many open orders"}
+)
+
+// Status is how far an order has got.
+type Status string
+
+// An order goes through the first four in turn, unless it is cancelled.
+const (
+	PaymentProcessing Status = "payment_processing"
+	PaymentConfirmed  Status = "payment_confirmed"
+	PreparingShipment Status = "preparing_shipment"
+	Shipped           Status = "shipped"
+	Cancelled         Status = "cancelled"
+)
+
+// nextStatus has no entry for a status that is final.
+var nextStatus = map[Status]Status{
+	PaymentProcessing: PaymentConfirmed,
+	PaymentConfirmed:  PreparingShipment,
+	PreparingShipment: Shipped,
+}
+
+// news is what a customer is told when an order gets there.
+var news = map[Status]string{
+	PaymentProcessing: "We have your order of %s.",
+	PaymentConfirmed:  "Your payment for %s went through.",
+	PreparingShipment: "We are packing %s for the journey.",
+	Shipped:           "On the way to you: %s.",
+	Cancelled:         "Your order of %s is cancelled.",
+}
+
+// Order is one customer's order of one kind of pet.
+type Order struct {
+	ID       string `json:"id"`
+	PetID    int    `json:"petId"`
+	Pet      string `json:"pet"`
+	Quantity int    `json:"quantity"`
+	Total    Cents  `json:"total"`
+	Status   Status `json:"status"`
+	History  []Step `json:"history"`
+}
+
+// Step is when an order reached a status.
+type Step struct {
+	Status Status    `json:"status"`
+	At     time.Time `json:"at"`
+}
+
+func (o *Order) finished() bool { return nextStatus[o.Status] == "" }
+
+// snapshot is a copy that is safe to read while the order goes on.
+func (o *Order) snapshot() Order {
+	clone := *o
+	clone.History = slices.Clone(o.History)
+	return clone
+}
+
+// Orders are the orders of all customers, each moving on by itself. Its methods
+// may be called concurrently.
+type Orders struct {
+	inventory *Inventory
+	step      time.Duration
+	notify    func(Notification)
+
+	mu     sync.Mutex
+	lastID int
+	byUser map[string][]*Order // newest first
+}
+
+// NewOrders makes an empty order book whose orders spend step in each status.
+// It calls notify at every change, in the order of the changes; notify must not
+// block.
+func NewOrders(inventory *Inventory, step time.Duration, notify func(Notification)) *Orders {
+	return &Orders{inventory: inventory, step: step, notify: notify, byUser: make(map[string][]*Order)}
+}
+
+// Of returns a customer's orders, newest first; an empty slice if there are
+// none, which JSON shows as [].
+func (o *Orders) Of(user string) []Order {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	orders := make([]Order, 0, len(o.byUser[user]))
+	for _, order := range o.byUser[user] {
+		orders = append(orders, order.snapshot())
+	}
+	return orders
+}
+
+// Get returns one of a customer's orders. Someone else's is as good as none.
+func (o *Orders) Get(user, id string) (Order, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	order, err := o.findLocked(user, id)
+	if err != nil {
+		return Order{}, err
+	}
+	return order.snapshot(), nil
+}
+
+func (o *Orders) findLocked(user, id string) (*Order, error) {
+	orders := o.byUser[user]
+	i := slices.IndexFunc(orders, func(order *Order) bool { return order.ID == id })
+	if i < 0 {
+		return nil, errNoSuchOrder
+	}
+	return orders[i], nil
+}
+
+// Place takes the pets out of stock and sets the order going.
+func (o *Orders) Place(user string, petID, quantity int) (Order, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if err := o.makeRoomLocked(user); err != nil {
+		return Order{}, err
+	}
+	pet, err := o.inventory.Take(petID, quantity)
+	if err != nil {
+		return Order{}, err
+	}
+	o.lastID++
+	order := &Order{
+		ID:       fmt.Sprintf("o-%d", o.lastID),
+		PetID:    pet.ID,
+		Pet:      pet.Name,
+		Quantity: quantity,
+		Total:    pet.Price * Cents(quantity),
+	}
+	o.byUser[user] = slices.Insert(o.byUser[user], 0, order)
+	o.enterLocked(user, order, PaymentProcessing)
+	return order.snapshot(), nil
+}
+
+func (o *Orders) makeRoomLocked(user string) error {
+	orders, known := o.byUser[user]
+	if !known && len(o.byUser) >= maxCustomers {
+		return errTooManyOrders
+	}
+	if len(orders) < maxOrders {
+		return nil
+	}
+	for i, order := range slices.Backward(orders) {
+		if order.finished() {
+			o.byUser[user] = slices.Delete(orders, i, i+1)
+			return nil
+		}
+	}
+	return errTooManyOrders
+}
+
+// enterLocked puts an order into a status, tells the customer, and arranges for
+// the next one.
+func (o *Orders) enterLocked(user string, order *Order, status Status) {
+	now := time.Now().UTC().Truncate(time.Millisecond)
+	order.Status = status
+	order.History = append(order.History, Step{status, now})
+	o.notify(notificationOf(user, order, now))
+	if next, ok := nextStatus[status]; ok {
+		time.AfterFunc(o.step, func() { o.advance(user, order, status, next) })
+	}
+}
+
+// advance moves an order on, unless it has been cancelled meanwhile.
+func (o *Orders) advance(user string, order *Order, from, to Status) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if order.Status == from {
+		o.enterLocked(user, order, to)
+	}
+}
+
+func notificationOf(user string, order *Order, at time.Time) Notification {
+	pets := fmt.Sprintf("%d × %s", order.Quantity, order.Pet)
+	return Notification{
+		Type:      "order." + string(order.Status),
+		Timestamp: at,
+		Data: NotificationData{
+			UserID:  user,
+			OrderID: order.ID,
+			Message: fmt.Sprintf(news[order.Status], pets),
+		},
+	}
+}
+
+// Cancel puts the pets back, unless they have left. To cancel again is no error
+// and does nothing.
+func (o *Orders) Cancel(user, id string) (Order, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	order, err := o.findLocked(user, id)
+	switch {
+	case err != nil:
+		return Order{}, err
+	case order.Status == Shipped:
+		return Order{}, errShipped
+	case order.Status != Cancelled:
+		o.inventory.PutBack(order.PetID, order.Quantity)
+		o.enterLocked(user, order, Cancelled)
+	}
+	return order.snapshot(), nil
+}
+
+func (a *api) listOrders(w http.ResponseWriter, _ *http.Request, user string) error {
+	writeJSON(w, http.StatusOK, map[string][]Order{"orders": a.orders.Of(user)})
+	return nil
+}
+
+func (a *api) showOrder(w http.ResponseWriter, r *http.Request, user string) error {
+	order, err := a.orders.Get(user, r.PathValue("id"))
+	if err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusOK, order)
+	return nil
+}
+
+func (a *api) placeOrder(w http.ResponseWriter, r *http.Request, user string) error {
+	var wish struct {
+		PetID    int `json:"petId"`
+		Quantity int `json:"quantity"`
+	}
+	if err := readJSON(r, &wish); err != nil {
+		return err
+	}
+	if wish.Quantity < 1 || wish.Quantity > maxQuantity {
+		return badRequest("quantity must be between 1 and %d", maxQuantity)
+	}
+	order, err := a.orders.Place(user, wish.PetID, wish.Quantity)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Location", orderPath(order))
+	writeJSON(w, http.StatusCreated, order)
+	return nil
+}
+
+// cancelOrder answers with the order itself, and says so by Content-Location
+// (RFC 9110, section 8.7).
+func (a *api) cancelOrder(w http.ResponseWriter, r *http.Request, user string) error {
+	order, err := a.orders.Cancel(user, r.PathValue("id"))
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Location", orderPath(order))
+	writeJSON(w, http.StatusOK, order)
+	return nil
+}
+
+func orderPath(order Order) string { return "/v1/orders/" + order.ID }

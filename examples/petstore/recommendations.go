@@ -1,0 +1,94 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"hash/fnv"
+	"net/http"
+	"slices"
+	"time"
+)
+
+// recommendations is how many pets are recommended, if as many are in stock.
+const recommendations = 3
+
+// Recommendation is a pet and why this customer should want it.
+type Recommendation struct {
+	PetID  int    `json:"petId"`
+	Name   string `json:"name"`
+	Emoji  string `json:"emoji"`
+	Price  Cents  `json:"price"`
+	Reason string `json:"reason"`
+}
+
+// recommend takes as long as a slow model would, and starts from nothing each
+// time that it is asked.
+func (a *api) recommend(w http.ResponseWriter, r *http.Request, user string) error {
+	if err := pause(r.Context(), a.think); err != nil {
+		// Nobody waits for an answer any more.
+		return nil
+	}
+	list := recommendationsFor(user, a.inventory.Pets())
+	writeJSON(w, http.StatusOK, map[string][]Recommendation{"recommendations": list})
+	return nil
+}
+
+// pause waits, and returns early with ctx's error when ctx ends.
+func pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
+}
+
+// recommendationsFor picks the pets that speak most for themselves now. The
+// same inventory gives the same customer the same answer.
+func recommendationsFor(user string, pets []Pet) []Recommendation {
+	inStock := slices.DeleteFunc(pets, func(pet Pet) bool { return pet.Stock == 0 })
+	slices.SortStableFunc(inStock, func(a, b Pet) int {
+		return cmp.Compare(appeal(user, b), appeal(user, a))
+	})
+	list := make([]Recommendation, 0, recommendations)
+	for _, pet := range inStock[:min(recommendations, len(inStock))] {
+		list = append(list, Recommendation{pet.ID, pet.Name, pet.Emoji, pet.Price, reason(user, pet)})
+	}
+	return list
+}
+
+// appeal weighs what reason puts into words.
+func appeal(user string, pet Pet) int {
+	score := taste(user, pet.Kind)
+	if bargain(pet) {
+		score += 60
+	}
+	if pet.Stock <= 2 {
+		score += 30
+	}
+	return score
+}
+
+func reason(user string, pet Pet) string {
+	switch {
+	case bargain(pet):
+		return "well below the usual price"
+	case pet.Stock == 1:
+		return "the last one in stock"
+	case pet.Stock == 2:
+		return "only two left"
+	default:
+		return fmt.Sprintf("%s and a %s get along well", user, pet.Kind)
+	}
+}
+
+func bargain(pet Pet) bool { return pet.Price < pet.usual*9/10 }
+
+// taste is how much a user likes a kind of pet, 0 to 99. A hash stands in for
+// what a real shop would have learnt.
+func taste(user, kind string) int {
+	hash := fnv.New32a()
+	_, _ = fmt.Fprint(hash, user, "/", kind)
+	return int(hash.Sum32() % 100)
+}

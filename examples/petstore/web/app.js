@@ -1,0 +1,633 @@
+// The whole page: four EventSources, and what is shown of them. There is no
+// other way in for live data; fetch is for what a person does (log in, order)
+// and for the count of requests that the backend keeps.
+
+const maxTimeline = 200;
+const maxNews = 50;
+const toastMillis = 5000;
+const countMillis = 5000;
+
+const $ = (selector, root = document) => root.querySelector(selector);
+const $$ = (selector, root = document) => [...root.querySelectorAll(selector)];
+const stamp = (id) => $(`#${id}-template`).content.firstElementChild.cloneNode(true);
+const clock = (time) => time.toLocaleTimeString([], { hour12: false });
+
+// ---------------------------------------------------------------- streams
+
+const controlEvents = ['stale', 'reset', 'gone', 'complete'];
+
+// Stream is one EventSource and what is known about it. What it receives goes
+// to onData; everything, control events included, goes to the timeline.
+class Stream {
+  constructor(name, { isPrivate = false, events = [], onData, onReset = () => {} }) {
+    Object.assign(this, { name, isPrivate, events, onData, onReset });
+    this.path = `/v1/${name}`;
+    this.received = 0;
+    this.requests = 0;
+    this.state = 'closed';
+  }
+
+  open() {
+    this.source?.close();
+    this.ended = false;
+    const source = new EventSource(this.path);
+    this.source = source;
+    this.setState('connecting');
+    source.onopen = () => {
+      timeline.mark(this.name, 'connected');
+      this.setState('live');
+    };
+    source.onerror = () => this.failed();
+    for (const type of ['message', ...this.events]) {
+      source.addEventListener(type, (event) => this.receive(event));
+    }
+    for (const type of controlEvents) {
+      source.addEventListener(type, (event) => this.control(event));
+    }
+  }
+
+  close() {
+    this.source?.close();
+    this.source = undefined;
+    this.showStale(null);
+    this.setState('closed');
+  }
+
+  receive(event) {
+    this.count(event);
+    this.showStale(null);
+    this.onData(JSON.parse(event.data), event);
+  }
+
+  control(event) {
+    this.count(event);
+    if (event.type === 'stale') this.showStale(parseOrEmpty(event.data));
+    if (event.type === 'reset') this.onReset();
+    if (event.type === 'gone' || event.type === 'complete') this.ended = true;
+  }
+
+  count(event) {
+    this.received++;
+    timeline.add(this.name, event);
+    score.show();
+  }
+
+  // failed is told apart by readyState: the browser comes back by itself from a
+  // connection that was lost, and never from an answer that is no stream.
+  failed() {
+    if (this.source.readyState === EventSource.CONNECTING) {
+      if (this.state !== 'reconnecting') timeline.mark(this.name, 'connection lost, reconnecting');
+      this.setState('reconnecting');
+      return;
+    }
+    timeline.mark(this.name, this.ended ? 'finished' : 'refused');
+    this.setState(this.ended ? 'closed' : 'refused');
+    if (this.isPrivate && !this.ended) checkUser();
+  }
+
+  setState(state) {
+    this.state = state;
+    this.showState();
+  }
+
+  showState() {
+    let shown = this.state;
+    if (shown === 'closed' && this.isPrivate && !user) shown = 'logged out';
+    if (shown === 'live' && this.isStale) shown = 'stale';
+    const label = $('.state', this.card);
+    label.textContent = shown;
+    label.dataset.state = shown;
+    $('.retry', this.card).hidden = shown !== 'refused';
+  }
+
+  showStale(stale) {
+    this.isStale = stale !== null;
+    this.showState();
+    const badge = $(`[data-stale="${this.name}"]`);
+    badge.hidden = !stale;
+    if (!stale) return;
+    const since = stale.since ? new Date(stale.since) : new Date();
+    const why = stale.status ?? stale.reason;
+    badge.textContent = `Backend unreachable since ${clock(since)}${why ? ` (${why})` : ''}`;
+  }
+
+  // render makes the card that shows the stream's state and counts.
+  render() {
+    this.card = stamp('stream');
+    $('.stream-path', this.card).textContent = this.path;
+    $('.retry', this.card).addEventListener('click', () => this.open());
+    $('.retry', this.card).setAttribute('aria-label', `Retry ${this.path}`);
+    this.setState('closed');
+    return this.card;
+  }
+}
+
+function parseOrEmpty(json) {
+  try {
+    return JSON.parse(json) ?? {};
+  } catch {
+    return {};
+  }
+}
+
+// ---------------------------------------------------------------- timeline
+
+// timeline shows events as they came, newest first. While it is paused what
+// comes is held back, and shown when it goes on.
+const timeline = {
+  list: $('#timeline'),
+  hidden: new Set(),
+  held: null,
+
+  add(stream, { type, lastEventId, data }) {
+    this.put(stream, { type, id: lastEventId, data, time: new Date() });
+  },
+
+  mark(stream, text) {
+    this.put(stream, { mark: text, time: new Date() });
+  },
+
+  put(stream, entry) {
+    const row = this.row(stream, entry);
+    if (!this.held) return this.show(row);
+    this.held.push(row);
+    if (this.held.length > maxTimeline) this.held.shift();
+    this.showHeld();
+  },
+
+  show(row) {
+    row.hidden = this.hidden.has(row.dataset.stream);
+    this.list.prepend(row);
+    if (this.list.children.length > maxTimeline) this.list.lastElementChild.remove();
+  },
+
+  row(stream, { type, id = '', data = '', mark, time }) {
+    const row = stamp('event');
+    row.dataset.stream = stream;
+    row.classList.toggle('mark', mark !== undefined);
+    $('time', row).textContent = clock(time);
+    $('time', row).dateTime = time.toISOString();
+    $('.event-stream', row).textContent = stream;
+    $('.event-name', row).textContent = type ?? '';
+    $('.event-name', row).dataset.type = type ?? '';
+    $('.event-id', row).textContent = id;
+    $('.event-id', row).title = id;
+    $('.event-size', row).textContent = mark ? '' : size(data);
+    $('.event-preview', row).textContent = mark ?? data.slice(0, 300);
+    const details = $('details', row);
+    details.addEventListener('toggle', () => { $('pre', row).textContent = details.open ? pretty(data) : ''; });
+    return row;
+  },
+
+  pause(on) {
+    const rows = this.held ?? [];
+    this.held = on ? [] : null;
+    rows.forEach((row) => this.show(row));
+    $('#pause').setAttribute('aria-pressed', on);
+    this.showHeld();
+  },
+
+  showHeld() {
+    $('#pause').textContent = this.held ? `Resume (${this.held.length} held)` : 'Pause';
+  },
+
+  clear() {
+    this.held &&= [];
+    this.list.replaceChildren();
+    this.showHeld();
+  },
+
+  filter(stream, shown) {
+    this.hidden[shown ? 'delete' : 'add'](stream);
+    for (const row of this.list.children) row.hidden = this.hidden.has(row.dataset.stream);
+  },
+};
+
+function size(data) {
+  const bytes = new TextEncoder().encode(data).length;
+  return bytes < 1000 ? `${bytes} B` : `${(bytes / 1000).toFixed(1)} kB`;
+}
+
+function pretty(data) {
+  try {
+    return JSON.stringify(JSON.parse(data), null, 2);
+  } catch {
+    return data;
+  }
+}
+
+// ---------------------------------------------------------------- documents
+
+let pets = new Map();
+
+// reconcile makes list's children be one per item, in order, and keeps those
+// that are there: what is kept can show that it changed.
+function reconcile(list, items, keyOf, create, update) {
+  const old = new Map([...list.children].map((child) => [child.dataset.key, child]));
+  items.forEach((item, i) => {
+    const key = String(keyOf(item));
+    const isNew = !old.has(key);
+    const child = old.get(key) ?? create(item);
+    child.dataset.key = key;
+    old.delete(key);
+    update(child, item, isNew);
+    if (list.children[i] !== child) list.insertBefore(child, list.children[i] ?? null);
+  });
+  for (const child of old.values()) child.remove();
+}
+
+function flash(element) {
+  const color = getComputedStyle(element).getPropertyValue('--flash');
+  element.animate([{ backgroundColor: color }, { backgroundColor: 'transparent' }], { duration: 1600, easing: 'ease-out' });
+}
+
+// setText changes a text and flashes its surroundings, but not at first sight.
+function setText(element, text, surroundings = element) {
+  if (element.textContent === text) return;
+  const isFirst = element.textContent === '';
+  element.textContent = text;
+  if (!isFirst) flash(surroundings);
+}
+
+function showInventory(document) {
+  const before = pets;
+  pets = new Map(document.pets.map((pet) => [pet.id, pet]));
+  $('#inventory-empty').hidden = true;
+  $('#inventory').hidden = false;
+  reconcile($('#inventory tbody'), document.pets, (pet) => pet.id, createPet, (row, pet) => {
+    updatePet(row, pet, before.get(pet.id));
+  });
+  showAvailability();
+  for (const card of $('#orders').children) showOrderEmoji(card);
+}
+
+function createPet(pet) {
+  const row = stamp('pet');
+  const button = $('button', row);
+  button.setAttribute('aria-label', `Order ${pet.name}`);
+  button.addEventListener('click', () => placeOrder(pet.id, button));
+  return row;
+}
+
+function updatePet(row, pet, before) {
+  $('.emoji', row).textContent = pet.emoji;
+  $('.pet-name', row).textContent = pet.name;
+  $('.pet-kind', row).textContent = pet.kind;
+  setText($('.stock', row), String(pet.stock));
+  $('.stock', row).classList.toggle('none', pet.stock === 0);
+  setText($('.amount', row), pet.price, $('.price', row));
+  if (before && before.price !== pet.price) showTrend($('.trend', row), Number(pet.price) > Number(before.price));
+}
+
+function showTrend(element, isUp) {
+  element.className = `trend ${isUp ? 'up' : 'down'}`;
+  element.setAttribute('role', 'img');
+  element.setAttribute('aria-label', isUp ? 'up' : 'down');
+}
+
+// showAvailability enables what can be ordered by who is logged in.
+function showAvailability() {
+  for (const row of $('#inventory tbody').children) {
+    $('button', row).disabled = !user || pets.get(Number(row.dataset.key)).stock === 0;
+  }
+  $('#surprise').disabled = !user || inStock().length === 0;
+}
+
+const inStock = () => [...pets.values()].filter((pet) => pet.stock > 0);
+
+function showOrders(document) {
+  $('#orders-empty').textContent = 'None yet: order a pet.';
+  $('#orders-empty').hidden = document.orders.length > 0;
+  reconcile($('#orders'), document.orders, (order) => order.id, createOrder, updateOrder);
+}
+
+function createOrder(order) {
+  const card = stamp('order');
+  card.dataset.pet = order.petId;
+  showOrderEmoji(card);
+  $('.order-title', card).textContent = `${order.quantity} × ${order.pet}`;
+  $('.order-id', card).textContent = order.id;
+  $('.order-total', card).textContent = order.total;
+  const cancel = $('.cancel', card);
+  cancel.setAttribute('aria-label', `Cancel order ${order.id}`);
+  cancel.addEventListener('click', () => act(cancel, () => post(`/v1/orders/${order.id}/cancel`)));
+  return card;
+}
+
+// showOrderEmoji takes the pet's picture from the inventory, which may come later
+// than the order.
+function showOrderEmoji(card) {
+  $('.emoji', card).textContent = pets.get(Number(card.dataset.pet))?.emoji ?? '🐾';
+}
+
+function updateOrder(card, order, isNew) {
+  if (card.dataset.status === order.status) return;
+  card.dataset.status = order.status;
+  const isCancelled = order.status === 'cancelled';
+  $('.cancel', card).hidden = isCancelled || order.status === 'shipped';
+  $('.order-cancelled', card).hidden = !isCancelled;
+  showSteps(card, order);
+  if (!isNew) flash(card);
+}
+
+function showSteps(card, order) {
+  const reached = new Set(order.history.map((step) => step.status));
+  for (const step of $$('.steps li', card)) {
+    const isCurrent = step.dataset.status === order.status;
+    step.classList.toggle('reached', reached.has(step.dataset.status));
+    if (isCurrent) step.setAttribute('aria-current', 'step');
+    else step.removeAttribute('aria-current');
+  }
+}
+
+function showRecommendations(document) {
+  $('#recommendations-empty').hidden = true;
+  reconcile($('#recommendations'), document.recommendations, (pet) => pet.petId, createRecommendation, (card, pet) => {
+    $('.emoji', card).textContent = pet.emoji;
+    $('.pet-name', card).textContent = pet.name;
+    setText($('.amount', card), pet.price);
+    setText($('.reason', card), pet.reason);
+  });
+}
+
+function createRecommendation(pet) {
+  const card = stamp('recommendation');
+  const button = $('button', card);
+  button.setAttribute('aria-label', `Order ${pet.name}`);
+  button.addEventListener('click', () => placeOrder(pet.petId, button));
+  return card;
+}
+
+function showNotification(notification, event) {
+  const text = notification.message ?? JSON.stringify(notification);
+  addNews(text, event.type === 'message' ? '' : event.type);
+  toast(text);
+}
+
+function addNews(text, type) {
+  $('#notifications-empty').hidden = true;
+  const item = document.createElement('li');
+  const time = document.createElement('time');
+  const message = document.createElement('span');
+  time.textContent = clock(new Date());
+  message.textContent = text;
+  item.dataset.type = type;
+  item.append(time, message);
+  const list = $('#notifications');
+  list.prepend(item);
+  if (list.children.length > maxNews) list.lastElementChild.remove();
+}
+
+function toast(text, kind = 'news') {
+  const element = document.createElement('p');
+  element.className = `toast ${kind}`;
+  element.textContent = text;
+  $('#toasts').append(element);
+  setTimeout(() => element.remove(), toastMillis);
+}
+
+// ---------------------------------------------------------------- what a person does
+
+async function post(path, body) {
+  const response = await fetch(path, {
+    method: 'POST',
+    headers: body ? { 'Content-Type': 'application/json' } : {},
+    body: body && JSON.stringify(body),
+  });
+  if (response.ok) return;
+  const problem = await response.json().catch(() => ({}));
+  if (response.status === 401) forgetUser();
+  throw new Error(problem.error ?? `The backend answered ${response.status}.`);
+}
+
+// act does something once however often its button is pressed, and tells when
+// it failed.
+async function act(button, action) {
+  if (button.ariaBusy === 'true') return;
+  button.ariaBusy = 'true';
+  try {
+    await action();
+  } catch (error) {
+    toast(`That did not work: ${error.message}`, 'failure');
+  } finally {
+    button.ariaBusy = null;
+  }
+}
+
+function placeOrder(petId, button) {
+  return act(button, () => post('/v1/orders', { petId, quantity: 1 }));
+}
+
+function orderSurprise() {
+  const choice = inStock();
+  placeOrder(choice[Math.floor(Math.random() * choice.length)].id, $('#surprise'));
+}
+
+// ---------------------------------------------------------------- who is logged in
+
+let user = null;
+
+// Windows of one browser share the cookie: they tell each other when it changes.
+const otherWindows = new BroadcastChannel('petstore-user');
+
+async function logIn(name) {
+  await post('/v1/login', { user: name });
+  setUser(name);
+  otherWindows.postMessage(name);
+}
+
+async function logOut() {
+  await post('/v1/logout');
+  setUser(null);
+  otherWindows.postMessage(null);
+}
+
+// checkUser asks the backend whose cookie it is. A backend that can't say is no
+// reason to forget the user.
+async function checkUser() {
+  const response = await fetch('/v1/me').catch(() => null);
+  if (response?.ok) setUser((await response.json()).user);
+  if (response?.status === 401) forgetUser();
+}
+
+// forgetUser is for a login that the backend knows no more.
+function forgetUser() {
+  if (user) toast('Your login has ended: log in again.', 'failure');
+  setUser(null);
+}
+
+// setUser forgets what the one before could see, and opens the private streams
+// only for somebody.
+function setUser(name) {
+  if (name === user) return;
+  user = name;
+  showUser();
+  forgetPrivate();
+  for (const stream of streams.filter((stream) => stream.isPrivate)) {
+    if (user) stream.open();
+    else stream.close();
+  }
+}
+
+function showUser() {
+  document.body.classList.toggle('logged-in', user !== null);
+  for (const button of $$('.users [data-login]')) {
+    button.setAttribute('aria-pressed', button.dataset.login === user);
+  }
+  $('#logout').hidden = user === null;
+  for (const element of $$('.whose')) element.textContent = user ? ` · ${user}` : '';
+  showAvailability();
+}
+
+function forgetPrivate() {
+  for (const list of ['orders', 'recommendations', 'notifications']) {
+    $(`#${list}`).replaceChildren();
+    $(`#${list}-empty`).hidden = user === null;
+  }
+  $('#orders-empty').textContent = 'Waiting for the first document…';
+}
+
+// ---------------------------------------------------------------- what it costs
+
+// score compares what the backend was asked with what came out of it, and with
+// what it would have been asked by viewers who poll.
+const score = {
+  last: null,
+  polls: 0,
+  extra: [],
+  extraEvents: 0,
+
+  async update() {
+    if (document.hidden) return;
+    const response = await fetch('/v1/requests').catch(() => null);
+    if (!response?.ok) return;
+    const counts = await response.json();
+    showProtocol();
+    for (const stream of streams) this.countRequests(stream, counts[`GET ${stream.path}`] ?? 0);
+    this.last = counts;
+    this.show();
+  },
+
+  // countRequests adds what has come since the last time. A backend that counts
+  // from zero again has been restarted.
+  countRequests(stream, count) {
+    if (!this.last) return;
+    const before = this.last[`GET ${stream.path}`] ?? 0;
+    const more = count < before ? count : count - before;
+    stream.requests += more;
+    this.polls += more * (stream.isPrivate ? 1 : this.viewers());
+  },
+
+  show() {
+    const sum = (field) => streams.reduce((total, stream) => total + stream[field], 0);
+    for (const stream of streams) {
+      $('[data-count="requests"]', stream.card).textContent = stream.requests;
+      $('[data-count="events"]', stream.card).textContent = stream.received;
+    }
+    $('#total-requests').textContent = sum('requests');
+    $('#total-polls').textContent = this.polls;
+    $('#total-events').textContent = sum('received') + this.extraEvents;
+  },
+
+  viewers() {
+    return 1 + this.extra.length;
+  },
+
+  // addViewers first counts what was asked on behalf of those who were there.
+  async addViewers(n) {
+    await this.update();
+    for (let i = 0; i < n; i++) {
+      const viewer = new EventSource('/v1/inventory');
+      viewer.onmessage = () => { this.extraEvents++; };
+      this.extra.push(viewer);
+    }
+    this.showViewers();
+  },
+
+  async removeViewers() {
+    await this.update();
+    this.extra.splice(0).forEach((viewer) => viewer.close());
+    this.showViewers();
+  },
+
+  showViewers() {
+    $('#viewers').textContent = this.viewers();
+    $('#fewer-viewers').hidden = this.extra.length === 0;
+    $('#more-viewers').hidden = this.extra.length >= maxExtraViewers;
+  },
+};
+
+// One HTTP/2 connection carries a hundred streams in most servers' settings.
+const maxExtraViewers = 50;
+
+const protocolNames = { 'http/1.1': 'HTTP/1.1', h2: 'HTTP/2', h3: 'HTTP/3' };
+
+// showProtocol looks at the newest fetch: an EventSource has no entry before it
+// ends, and the page itself may have come before HTTP/3 was known of.
+function showProtocol() {
+  const entries = [...performance.getEntriesByType('navigation'), ...performance.getEntriesByType('resource')];
+  const protocol = entries.findLast((entry) => entry.nextHopProtocol)?.nextHopProtocol;
+  performance.clearResourceTimings();
+  if (!protocol) return;
+  const isOld = protocol === 'http/1.1';
+  $('#protocol').textContent = protocolNames[protocol] ?? protocol;
+  $('#protocol').classList.toggle('old', isOld);
+  $('#h1-notice').hidden = !isOld;
+  $('#more-viewers').disabled = isOld;
+  $('#viewers-note').textContent = isOld
+    ? 'HTTP/1.1 has no connections left for more'
+    : 'each is a stream of its own';
+}
+
+// ---------------------------------------------------------------- start
+
+const orderEvents = ['payment_processing', 'payment_confirmed', 'preparing_shipment', 'shipped', 'cancelled']
+  .map((status) => `order.${status}`);
+
+const streams = [
+  new Stream('inventory', { onData: showInventory }),
+  new Stream('orders', { isPrivate: true, onData: showOrders }),
+  new Stream('recommendations', { isPrivate: true, onData: showRecommendations }),
+  new Stream('notifications', {
+    isPrivate: true,
+    events: orderEvents,
+    onData: showNotification,
+    onReset: () => addNews('Some notifications may be missing here.', 'reset'),
+  }),
+];
+
+function renderFilter(stream) {
+  const label = document.createElement('label');
+  const box = document.createElement('input');
+  box.type = 'checkbox';
+  box.checked = true;
+  box.addEventListener('change', () => timeline.filter(stream.name, box.checked));
+  label.dataset.stream = stream.name;
+  label.append(box, stream.name);
+  return label;
+}
+
+function start() {
+  $('#streams').append(...streams.map((stream) => stream.render()));
+  $('#filters').append(...streams.map(renderFilter));
+  $('#https-link').href = `https://${location.hostname}:8443/`;
+  for (const hint of $$('.login-hint')) hint.append(stamp('login'));
+
+  for (const button of $$('[data-login]')) {
+    button.addEventListener('click', () => act(button, () => logIn(button.dataset.login)));
+  }
+  $('#logout').addEventListener('click', (event) => act(event.target, logOut));
+  $('#surprise').addEventListener('click', orderSurprise);
+  $('#pause').addEventListener('click', () => timeline.pause(!timeline.held));
+  $('#clear').addEventListener('click', () => timeline.clear());
+  $('#more-viewers').addEventListener('click', (event) => act(event.target, () => score.addViewers(10)));
+  $('#fewer-viewers').addEventListener('click', (event) => act(event.target, () => score.removeViewers()));
+  otherWindows.addEventListener('message', (event) => setUser(event.data));
+
+  streams[0].open();
+  checkUser();
+  score.update();
+  setInterval(() => score.update(), countMillis);
+}
+
+start();

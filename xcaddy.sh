@@ -1,0 +1,313 @@
+#!/usr/bin/env bash
+# Builds Caddy with this module, shows what it can do, tests it. It needs Go;
+# `test` says what else it needs.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+# Neither somebody's flags nor a workspace further up have a say here.
+export GOFLAGS='' GOWORK=off
+
+readonly build=.build # what is made on the way, and what Caddy keeps
+
+usage() {
+	cat <<'END'
+./xcaddy.sh               builds ./caddy: Caddy with this module
+./xcaddy.sh demo          builds it and shows it, in front of the petstore
+./xcaddy.sh run [flags]   builds it and runs it: ./xcaddy.sh run --config Caddyfile
+./xcaddy.sh test          runs all tests
+END
+}
+
+say() { printf '%s\n' "$*"; }
+fail() { printf '%s\n' "$*" >&2; exit 1; }
+
+# The system's own Caddy keeps its certificates and settings where it does.
+with_own_data() {
+	XDG_DATA_HOME=$PWD/$build/data XDG_CONFIG_HOME=$PWD/$build/config "$@"
+}
+
+# ---------------------------------------------------------------- build
+
+need_go() {
+	command -v go >/dev/null || fail "Go is missing: install it from https://go.dev/dl/ (the version is in go.mod)"
+}
+
+caddy_version() { go list -m -f '{{.Version}}' github.com/caddyserver/caddy/v2; }
+
+# A build takes a minute or two. It is left out while no source is newer than
+# its result.
+is_built() {
+	[[ -x caddy ]] && [[ -z $(find . \( -name node_modules -o -name "$build" -o -name .git \) -prune -o \
+		\( -name '*.go' -o -name go.mod -o -name go.sum \) ! -name '*_test.go' -newer caddy -print) ]]
+}
+
+build_caddy() {
+	need_go
+	mkdir -p "$build"
+	if is_built; then return; fi
+	local version started=$SECONDS
+	version=$(caddy_version)
+	say "building ./caddy: Caddy ${version#v} with this module (the first time takes some minutes)"
+	# What is written while the build runs is not in it: the result is as old
+	# as the build's beginning.
+	touch "$build/begun"
+	# xcaddy asks for no version: the module proxy need not know which exist.
+	if ! go tool xcaddy build "$version" --output "$build/caddy" \
+		--with "$(go list -m)@v0.0.0=." >"$build/xcaddy.log" 2>&1; then
+		cat "$build/xcaddy.log" >&2
+		fail "the build has failed"
+	fi
+	touch -r "$build/begun" "$build/caddy"
+	mv "$build/caddy" caddy
+	say "built ./caddy in $((SECONDS - started)) s"
+}
+
+build_petstore() { go build -buildvcs=false -o "$build/petstore" ./examples/petstore; }
+
+# ---------------------------------------------------------------- demo
+
+caddy_pid='' petstore_pid=''
+
+# answers tells whether a URL path of a local port is answered with 200. It
+# needs nothing but bash.
+answers() {
+	local status
+	exec 3<>"/dev/tcp/127.0.0.1/$1" || return 1
+	printf 'GET %s HTTP/1.0\r\nHost: localhost\r\n\r\n' "$2" >&3
+	read -r -t 5 status <&3 || status=''
+	exec 3>&-
+	[[ $status == HTTP/*' 200 '* ]]
+} 2>/dev/null
+
+is_taken() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
+
+check_ports() {
+	local port
+	for port in 8080 8443 9001 2029; do
+		if is_taken "$port"; then
+			fail "port $port is taken: the demo needs 8080, 8443, 9001 and 2029. Stop what listens there first."
+		fi
+	done
+}
+
+is_running() { kill -0 "$1" 2>/dev/null; }
+
+# end stops what the demo has started, and nothing else.
+end() {
+	trap - EXIT INT TERM
+	local pid
+	for pid in $caddy_pid $petstore_pid; do
+		kill -TERM "$pid" 2>/dev/null || true
+	done
+	for pid in $caddy_pid $petstore_pid; do
+		wait "$pid" 2>/dev/null || true
+	done
+}
+
+check_alive() {
+	is_running "$petstore_pid" || died petstore
+	is_running "$caddy_pid" || died caddy
+}
+
+died() {
+	say "$1 has ended. The last that it said ($build/$1.log):" >&2
+	tail -n 15 "$build/$1.log" >&2
+	exit 1
+}
+
+wait_until_both_answer() {
+	local tries=0
+	until answers 9001 /v1/inventory && answers 8080 /v1/inventory; do
+		check_alive
+		((++tries < 150)) || fail "nothing answers on port 8080: see $build/caddy.log and $build/petstore.log"
+		sleep 0.2
+	done
+}
+
+tell() {
+	cat <<'END'
+
+The petstore is live:
+
+  http://localhost:8080     HTTP/1.1
+  https://localhost:8443    HTTP/2 and HTTP/3, which is what streams are made for; the browser
+                            asks once about the certificate, made by Caddy's own CA
+
+In other terminals, watch the inventory, change it through Caddy, and behind its back:
+
+  curl -N -H 'Accept: text/event-stream' http://localhost:8080/v1/inventory
+  curl -X PATCH -d '{"stock":42}' http://localhost:8080/v1/inventory/1
+  curl -X PATCH -d '{"stock":7}' http://127.0.0.1:9001/v1/inventory/1
+
+Ctrl-C ends it.
+END
+}
+
+demo() {
+	check_ports
+	build_caddy
+	build_petstore
+	PETSTORE_WEBHOOK_SECRET=whsec_$(head -c 24 /dev/urandom | base64 | tr -d '\n')
+	export PETSTORE_WEBHOOK_SECRET
+	trap end EXIT
+	trap 'exit 0' INT TERM
+	"$build/petstore" >"$build/petstore.log" 2>&1 &
+	petstore_pid=$!
+	# exec: the pid must be Caddy's, not that of a shell around it.
+	(with_own_data exec ./caddy run --config Caddyfile.example) >"$build/caddy.log" 2>&1 &
+	caddy_pid=$!
+	wait_until_both_answer
+	tell
+	while check_alive; do
+		sleep 1 &
+		wait $! # a signal interrupts this, and not a sleep in the foreground
+	done
+}
+
+# ---------------------------------------------------------------- test
+
+left_out=() # what could not be tested, and why
+
+heading() { printf '\n== %s\n' "$*"; }
+
+is_root_on_debian() { [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; }
+
+node_major() { node -p 'process.versions.node.split(".")[0]' 2>/dev/null || echo 0; }
+
+# need_tools installs those of the tools that are missing, where it may. What is
+# still missing afterwards is the caller's to find out.
+need_tools() {
+	local tool missing=()
+	for tool in gcc:gcc chromium:chromium curl:curl node:nodejs npm:npm; do
+		command -v "${tool%%:*}" >/dev/null || missing+=("${tool#*:}")
+	done
+	if [[ ${#missing[@]} == 0 ]] || ! is_root_on_debian; then return; fi
+	[[ ${missing[*]} == *gcc* ]] && missing+=(libc6-dev)
+	heading "installing ${missing[*]}"
+	export DEBIAN_FRONTEND=noninteractive
+	if ! { apt-get update -q && apt-get install -y -q --no-install-recommends "${missing[@]}"; } >"$build/apt.log" 2>&1; then
+		tail -n 20 "$build/apt.log"
+		say "apt-get could not install ${missing[*]}"
+	fi
+}
+
+# Debian 12 has Node 18. A newer one comes as a package of npm's registry.
+need_node() {
+	if (($(node_major) >= 20)) || ! command -v npm >/dev/null; then return; fi
+	heading "installing Node 22 beside $(node --version)"
+	npm install --prefix "$build/node" --no-save --no-audit --no-fund --loglevel=error node@22.23.3 || return 0
+	PATH=$PWD/$build/node/node_modules/.bin:$PATH
+}
+
+check_format() {
+	local unformatted
+	unformatted=$(find . \( -name node_modules -o -name "$build" \) -prune -o -name '*.go' -exec gofmt -l {} +)
+	[[ -z $unformatted ]] || fail "not formatted, run gofmt -w: $unformatted"
+}
+
+# summary makes of `go test -v` a line for each package, one for each skipped
+# test, and all that a failed package has said. With fail_skips, a skip is a
+# failure: what CI leaves out nobody runs.
+summary() {
+	awk -v fail_skips="$1" '
+		/^(=== (RUN|PAUSE|CONT|NAME)|PASS$|{"level":"(debug|info|warn)")/ { next }
+		/^ *--- SKIP/ { skips++; print "skipped: " $0 " " last }
+		!/^ *--- PASS/ { said[n++] = $0 }
+		!/^ *---/ { last = $0 }
+		/^(ok|\?|FAIL)[ \t]/ {
+			if (/^FAIL/) for (i = 0; i < n; i++) print said[i]
+			else print
+			n = 0
+			fflush()
+		}
+		END {
+			for (i = 0; i < n; i++) print said[i]
+			if (skips) print skips " skipped"
+			exit skips && fail_skips ? 1 : 0
+		}'
+}
+
+test_go() {
+	heading "gofmt"
+	check_format
+	heading "go mod tidy"
+	go mod tidy -diff
+	heading "go vet"
+	go vet ./...
+	heading "staticcheck"
+	go tool staticcheck ./...
+	heading "go test -race"
+	local race=(-race)
+	if ! command -v "${CC:-gcc}" >/dev/null; then
+		race=()
+		left_out+=("the race detector: it needs a C compiler")
+	fi
+	# Caddy runs in these tests, too. GOENV: Go's own settings stay where they are.
+	GOENV=$(go env GOENV) with_own_data \
+		go test ${race[@]+"${race[@]}"} -v -timeout 10m ./... 2>&1 | summary "$in_ci"
+}
+
+# missing_for_e2e says what the end-to-end tests can't go without.
+missing_for_e2e() {
+	local tool
+	for tool in npm curl; do
+		command -v "$tool" >/dev/null || printf '%s ' "$tool"
+	done
+	(($(node_major) >= 20)) || printf 'node>=20 '
+	command -v "${CHROMIUM:-chromium}" >/dev/null || printf 'chromium '
+	if command -v curl >/dev/null && ! curl --version | grep -q HTTP2; then printf 'curl-with-HTTP/2 '; fi
+}
+
+test_e2e() {
+	need_node
+	local missing
+	missing=$(missing_for_e2e)
+	if [[ -n $missing ]]; then
+		left_out+=("the end-to-end tests: missing are $missing")
+		return
+	fi
+	build_caddy
+	build_petstore
+	heading "end-to-end tests"
+	(
+		cd e2e
+		export PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1
+		if ! [[ node_modules/.package-lock.json -nt package-lock.json ]]; then
+			npm ci --no-audit --no-fund --loglevel=error
+		fi
+		node --test --test-concurrency=1 --test-reporter=spec
+	)
+}
+
+run_tests() {
+	need_go
+	mkdir -p "$build"
+	in_ci=0
+	if [[ ${CI:-} == true ]]; then in_ci=1; fi
+	need_tools
+	test_go
+	test_e2e
+	if [[ ${#left_out[@]} == 0 ]]; then
+		heading "all tests passed"
+		return
+	fi
+	heading "passed, but left out was:"
+	printf '%s\n' "${left_out[@]}"
+	return "$in_ci"
+}
+
+# ---------------------------------------------------------------- start
+
+case ${1-} in
+'') build_caddy ;;
+demo) demo ;;
+test) run_tests ;;
+run)
+	build_caddy
+	with_own_data exec ./caddy "$@"
+	;;
+*)
+	usage >&2
+	exit 2
+	;;
+esac
