@@ -15,13 +15,14 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/dustin/go-humanize"
 
+	"github.com/caddy-sse/caddy-sse/upstream/change"
 	"github.com/caddy-sse/caddy-sse/upstream/poll"
 	"github.com/caddy-sse/caddy-sse/upstream/webhook"
 )
 
 func init() {
 	httpcaddyfile.RegisterGlobalOption("sse", parseGlobal)
-	httpcaddyfile.RegisterHandlerDirective("sse", parseDirective)
+	httpcaddyfile.RegisterDirective("sse", parseDirective)
 	// After authentication and rewrites, before what answers requests.
 	httpcaddyfile.RegisterDirectiveOrder("sse", httpcaddyfile.After, "encode")
 }
@@ -40,9 +41,27 @@ func parseGlobal(d *caddyfile.Dispenser, existing any) (any, error) {
 	return httpcaddyfile.App{Name: "sse", Value: caddyconfig.JSON(app, nil)}, nil
 }
 
-func parseDirective(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
+// parseDirective makes the route of a rule, and one that has an eye on writes
+// to other paths which concern it.
+func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
+	matcher, err := h.ExtractMatcherSet()
+	if err != nil {
+		return nil, err
+	}
 	handler := new(Handler)
-	return handler, handler.UnmarshalCaddyfile(h.Dispenser)
+	if err := handler.UnmarshalCaddyfile(h.Dispenser); err != nil {
+		return nil, err
+	}
+	routes := h.NewRoute(matcher, handler)
+	if handler.Poll != nil && len(handler.Poll.Refresh) > 0 {
+		paths := make(caddyhttp.MatchPath, 0, 2*len(handler.Poll.Refresh))
+		for _, path := range handler.Poll.Refresh {
+			paths = append(paths, path, strings.TrimSuffix(path, "/")+"/*")
+		}
+		matcher := caddy.ModuleMap{"path": h.JSON(paths)}
+		routes = append(routes, h.NewRoute(matcher, &Handler{Hub: handler.Hub, Observe: true})...)
+	}
+	return routes, nil
 }
 
 // UnmarshalCaddyfile adds the hub of one global option:
@@ -148,11 +167,17 @@ func (h *History) parseBound(d *caddyfile.Dispenser, arg string) error {
 //
 //	sse [<matcher>] {
 //		poll [<interval>] {
-//			timeout   <duration>
-//			linger    <duration>
-//			max_body  <size>
-//			max_views <count>
-//			send      full
+//			max            <duration>
+//			timeout        <duration>
+//			linger         <duration>
+//			send           full | patch | merge | items <key> | jq <program>
+//			select         <jq>
+//			until          <jq>
+//			refresh        <path>... | off
+//			ignore_max_age
+//			max_body       <size>
+//			max_views      <count>
+//			max_in_flight  <count>
 //		}
 //		webhook {
 //			verify <sender> <secret>... {
@@ -207,12 +232,46 @@ func (h *Handler) parsePoll(d *caddyfile.Dispenser) error {
 		}
 	}
 	return parseBlock(d, "poll", options{
-		"timeout":   duration(&h.Poll.Timeout),
-		"linger":    h.parseLinger,
-		"max_body":  size(&h.Poll.MaxBody),
-		"max_views": count(&h.Poll.MaxViews),
-		"send":      word(&h.Poll.Send),
+		"max":            duration(&h.Poll.Max),
+		"timeout":        duration(&h.Poll.Timeout),
+		"linger":         h.parseLinger,
+		"send":           h.parseSend,
+		"select":         word(&h.Poll.Select),
+		"until":          word(&h.Poll.Until),
+		"refresh":        h.parseRefresh,
+		"ignore_max_age": flag(&h.Poll.IgnoreMaxAge),
+		"max_body":       size(&h.Poll.MaxBody),
+		"max_views":      count(&h.Poll.MaxViews),
+		"max_in_flight":  count(&h.Poll.MaxInFlight),
 	})
+}
+
+func (h *Handler) parseSend(d *caddyfile.Dispenser) error {
+	args := d.RemainingArgs()
+	switch len(args) {
+	case 2:
+		h.Poll.SendArgument = args[1]
+		fallthrough
+	case 1:
+		h.Poll.Send = args[0]
+	default:
+		return d.Errf("send takes a way to tell changes and what it needs, got %d arguments: a jq program is put in backticks", len(args))
+	}
+	if _, err := change.New(h.Poll.Send, h.Poll.SendArgument); err != nil {
+		return d.Errf("%v", err)
+	}
+	return nil
+}
+
+func (h *Handler) parseRefresh(d *caddyfile.Dispenser) error {
+	var args []string
+	if err := words(&args)(d); err != nil {
+		return err
+	}
+	if h.Poll.RefreshOff = len(args) == 1 && args[0] == "off"; !h.Poll.RefreshOff {
+		h.Poll.Refresh = args
+	}
+	return nil
 }
 
 // parseLinger lets zero mean what it says.
@@ -295,6 +354,18 @@ func words(dst *[]string) func(*caddyfile.Dispenser) error {
 		if len(*dst) == 0 {
 			return d.Errf("%s needs a value", option)
 		}
+		return nil
+	}
+}
+
+// flag takes no argument.
+func flag(dst *bool) func(*caddyfile.Dispenser) error {
+	return func(d *caddyfile.Dispenser) error {
+		option := d.Val()
+		if d.NextArg() {
+			return d.Errf("%s takes no value, got %q", option, d.Val())
+		}
+		*dst = true
 		return nil
 	}
 }

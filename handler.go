@@ -71,6 +71,12 @@ type Handler struct {
 	// client is asked to reconnect. Default, and what zero means: no bound.
 	MaxAge caddy.Duration `json:"max_age,omitempty"`
 
+	// Whether the rule only has an eye on the writes that pass: those that
+	// succeed have the documents polled that they may have changed. A rule
+	// with `poll` does so for its own requests; the `refresh` option in a
+	// Caddyfile makes rules like this one for the other paths that it names.
+	Observe bool `json:"observe,omitempty"`
+
 	app    *App
 	hub    *sharedHub
 	drain  time.Duration
@@ -97,6 +103,9 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err := h.provisionHub(ctx); err != nil {
 		return err
 	}
+	if h.Observe {
+		return nil
+	}
 	if err := h.provisionStream(ctx); err != nil {
 		return err
 	}
@@ -121,6 +130,10 @@ func (h *Handler) check() error {
 		return errors.New("a poll's topics are its URLs: leave out topic")
 	case h.Webhook != nil && len(h.Topics) > 0:
 		return errors.New("a webhook's topic belongs into its block; a rule that lets clients watch topics is one of its own")
+	case h.Observe && (h.Poll != nil || h.Webhook != nil || len(h.Topics) > 0):
+		return errors.New("a rule that observes writes does nothing else: leave out poll, webhook and topics")
+	case h.Observe:
+		return nil
 	case h.Poll == nil && h.Webhook == nil && len(h.Topics) == 0:
 		return errors.New("a rule needs poll, webhook or topic")
 	case len(h.Allow) > 0 && len(h.Topics) == 0:
@@ -213,6 +226,10 @@ func (h *Handler) shutdown() {
 
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	switch {
+	case h.Observe && isSafe(r.Method):
+		return next.ServeHTTP(w, r)
+	case h.Observe:
+		return h.passWrite(w, r, next)
 	case h.Webhook != nil:
 		return h.serveWebhook(w, r, next)
 	case h.cors.Preflight(w, r):
@@ -275,6 +292,8 @@ func (h *Handler) watch(w http.ResponseWriter, r *http.Request, nextHandler cadd
 	switch {
 	case r.Context().Err() != nil:
 		return nil // the viewer has left
+	case errors.Is(err, next.ErrStream):
+		return nextHandler.ServeHTTP(w, r)
 	case err != nil:
 		return h.refuse(w, r, err)
 	case refused != nil:
@@ -282,7 +301,12 @@ func (h *Handler) watch(w http.ResponseWriter, r *http.Request, nextHandler cadd
 		return nil
 	}
 	defer viewing.Leave()
-	h.serve(w, r, viewing.Source(stream.LastEventID(r)))
+	position := stream.LastEventID(r)
+	if viewing.Finished(position) {
+		w.WriteHeader(http.StatusNoContent) // which ends an EventSource for good
+		return nil
+	}
+	h.serve(w, r, viewing.Source(position))
 	return nil
 }
 

@@ -5,6 +5,12 @@ import (
 	"slices"
 )
 
+// Steady takes chance out of the times of polls.
+func Steady() {
+	chance.jitter = 0
+	chance.first = func() float64 { return 1 }
+}
+
 // Keys are the keys of the views that are polled.
 func (p *Poller) Keys() []string {
 	p.mu.Lock()

@@ -24,7 +24,10 @@ import (
 	"github.com/caddy-sse/caddy-sse/upstream/poll"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	poll.Steady()
+	goleak.VerifyTestMain(m)
+}
 
 // backend answers polls, and notes when they came.
 type backend struct {

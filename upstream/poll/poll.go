@@ -7,71 +7,17 @@
 package poll
 
 import (
-	"cmp"
-	"context"
-	"errors"
-	"fmt"
 	"net/http"
 	"strings"
 	"sync"
 	"time"
 
-	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
 
 	"github.com/caddy-sse/caddy-sse/hub"
 	"github.com/caddy-sse/caddy-sse/internal/refusal"
 	"github.com/caddy-sse/caddy-sse/upstream/next"
 )
-
-// Config is how a rule polls. Its zero value is ready for [New].
-type Config struct {
-	// How long from the start of one poll to the start of the next, while
-	// somebody watches. Default: 2s; at least 100ms.
-	Interval caddy.Duration `json:"interval,omitempty"`
-
-	// How long one poll may take until it counts as failed. Default: 10s.
-	Timeout caddy.Duration `json:"timeout,omitempty"`
-
-	// How long a view that nobody watches any more is still polled, so that
-	// a client which reconnects finds it warm. Default: 30s; negative: not
-	// at all.
-	Linger caddy.Duration `json:"linger,omitempty"`
-
-	// How many bytes the document may have. Default: 10485760 (10 MiB).
-	MaxBody int64 `json:"max_body,omitempty"`
-
-	// How many views the rule may poll at a time: one per URL and viewer,
-	// where viewers with the same credentials count once. A client that
-	// asks for one more gets 503. Default: 10000.
-	MaxViews int `json:"max_views,omitempty"`
-
-	// What is sent when the document has changed. "full" (the default and
-	// for now the only one): the whole document.
-	Send string `json:"send,omitempty"`
-}
-
-// minInterval keeps a typing error from becoming a load test.
-const minInterval = 100 * time.Millisecond
-
-// Provision fills in the defaults and checks the values.
-func (c *Config) Provision() error {
-	c.Interval = cmp.Or(c.Interval, caddy.Duration(2*time.Second))
-	c.Timeout = cmp.Or(c.Timeout, caddy.Duration(10*time.Second))
-	c.Linger = cmp.Or(c.Linger, caddy.Duration(30*time.Second))
-	c.MaxBody = cmp.Or(c.MaxBody, 10<<20)
-	c.MaxViews = cmp.Or(c.MaxViews, 10000)
-	c.Send = cmp.Or(c.Send, "full")
-	switch {
-	case time.Duration(c.Interval) < minInterval:
-		return fmt.Errorf("poll interval %v is too short: use %v or more", time.Duration(c.Interval), minInterval)
-	case c.Timeout < 0 || c.MaxBody < 0 || c.MaxViews < 0:
-		return errors.New("poll: timeout, max_body and max_views can't be negative")
-	case c.Send != "full":
-		return fmt.Errorf("poll: unknown way to send %q: use full", c.Send)
-	}
-	return nil
-}
 
 // Caller makes the requests; see [next.Caller].
 type Caller interface {
@@ -88,6 +34,7 @@ type Poller struct {
 	log    *zap.Logger
 
 	mu      sync.Mutex
+	slots   chan struct{} // taken by polls in flight
 	views   map[string]*view
 	varies  map[string]map[string]bool // by a view's base: the hints that tell its viewers apart
 	retired bool
@@ -100,6 +47,7 @@ func New(c *Config, h *hub.Hub, log *zap.Logger) *Poller {
 		config: c,
 		hub:    h,
 		log:    log,
+		slots:  make(chan struct{}, c.MaxInFlight),
 		views:  make(map[string]*view),
 		varies: make(map[string]map[string]bool),
 	}
@@ -113,9 +61,11 @@ type Viewing struct {
 }
 
 // Join starts to watch what the request asks for, and waits until the view has
-// been polled once. It returns the backend's own answer if that is a refusal,
-// or a [refusal.Error] if the rule has no room for another view, or the
-// request's context's error if the viewer has left.
+// been polled once. It returns the backend's own answer if that is a refusal.
+// It fails with a [refusal.Error] if the rule has no room for another view or
+// the document can't be polled, with [next.ErrStream] if the backend answers
+// with a stream of its own, and with the request's context's error if the
+// viewer has left.
 func (p *Poller) Join(r *http.Request, caller Caller) (*Viewing, *next.Response, error) {
 	t := newTarget(r, caller, p.hub)
 	for {
@@ -130,9 +80,9 @@ func (p *Poller) Join(r *http.Request, caller Caller) (*Viewing, *next.Response,
 			viewing.Leave()
 			return nil, nil, r.Context().Err()
 		}
-		if refused := v.refused(); refused != nil {
+		if refused, err := v.refused(); refused != nil || err != nil {
 			viewing.Leave()
-			return nil, refused, nil
+			return nil, refused, err
 		}
 		if v.is(p.key(t)) {
 			return viewing, nil, nil
@@ -235,6 +185,12 @@ func (p *Poller) Retire() {
 	}
 }
 
+func (p *Poller) isRetired() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.retired
+}
+
 // Over tells that the poller is retired and its last view has ended.
 func (p *Poller) Over() bool {
 	p.mu.Lock()
@@ -297,12 +253,17 @@ func (p *Poller) rekey(v *view) bool {
 
 // Wrote tells that a write to these paths of a host has succeeded: the views of
 // the paths, of what they are part of and of what is part of them, are polled
-// at once. A poll that is already under way doesn't count as having seen it.
+// at once, and all of them if the rule says that a path concerns it. A poll
+// that is already under way doesn't count as having seen it.
 func (p *Poller) Wrote(hostname string, paths ...string) {
+	if p.config.RefreshOff {
+		return
+	}
+	all := p.config.refreshedBy(paths)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, v := range p.views {
-		if v.target.hostname == hostname && v.target.related(paths) {
+		if v.target.hostname == hostname && (all || v.target.related(paths)) {
 			v.refresh()
 		}
 	}
@@ -322,9 +283,4 @@ func (t *target) related(paths []string) bool {
 func within(path, parent string) bool {
 	rest, ok := strings.CutPrefix(strings.TrimSuffix(path, "/"), strings.TrimSuffix(parent, "/"))
 	return ok && (rest == "" || rest[0] == '/')
-}
-
-// context returns one that ends with the poll's time.
-func (p *Poller) context(parent context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeoutCause(parent, time.Duration(p.config.Timeout), errTimeout)
 }

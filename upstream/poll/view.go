@@ -3,20 +3,20 @@ package poll
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"hash/maphash"
-	"mime"
 	"net/http"
 	"net/textproto"
 	"strings"
 	"sync"
 	"time"
-	"unicode/utf8"
 
 	"go.uber.org/zap"
 
 	"github.com/caddy-sse/caddy-sse/event"
+	"github.com/caddy-sse/caddy-sse/internal/refusal"
 	"github.com/caddy-sse/caddy-sse/store"
 	"github.com/caddy-sse/caddy-sse/stream"
 	"github.com/caddy-sse/caddy-sse/upstream/next"
@@ -42,18 +42,25 @@ type view struct {
 	idle    *time.Timer
 
 	// Only the view's own goroutine uses these.
-	etag string
-	sum  uint64 // of the last body
+	schedule  *schedule
+	notBefore time.Time // the backend has asked for as much
+	refreshed time.Time // when a write was last the reason to poll
+	etag      string
+	sum       uint64 // of the last body
 
 	// Held from an event's publication until the view knows of it, and while
 	// a viewer takes a place: it comes before both or after both.
 	publishing sync.Mutex
 
-	mu      sync.Mutex
-	refusal *next.Response
-	current string       // the key, for those who wait for the first poll
-	doc     *store.Entry // the newest document that the backend has confirmed
-	stale   *store.Entry // set while the backend fails
+	mu       sync.Mutex
+	refusal  *next.Response
+	err      error        // why it can't be polled at all
+	current  string       // the key, for those who wait for the first poll
+	instance string       // sets the topic apart from those of other views of the key
+	doc      *document    // the newest that the backend has confirmed
+	at       *store.Entry // the event that brought it
+	stale    *store.Entry // set while the backend fails
+	complete *store.Entry // set when the document is finished
 }
 
 // seed makes sums of bodies unpredictable to those who write them.
@@ -68,6 +75,11 @@ func newView(p *Poller, t *target, key string) *view {
 		again:   make(chan struct{}, 1),
 		polled:  make(chan struct{}),
 		done:    make(chan struct{}),
+
+		schedule: newSchedule(p.config),
+	}
+	if p.config.mode.Stateful() {
+		v.instance = "/" + rand.Text()
 	}
 	v.ctx, v.cancel = context.WithCancel(context.Background())
 	v.idle = time.AfterFunc(time.Hour, func() { p.expire(v) })
@@ -88,10 +100,10 @@ func (v *view) is(key string) bool {
 	return v.current == key
 }
 
-func (v *view) refused() *next.Response {
+func (v *view) refused() (*next.Response, error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return v.refusal
+	return v.refusal, v.err
 }
 
 // refresh asks for a poll at once, or for one more if one is under way: that
@@ -107,71 +119,129 @@ func (v *view) refresh() {
 // of one view never overlap.
 func (v *view) run() {
 	defer v.cancel()
-	interval := time.Duration(v.poller.config.Interval)
-	timer := time.NewTimer(interval)
-	defer timer.Stop()
 	for first := true; ; first = false {
 		started := time.Now()
-		goesOn := v.poll(first)
-		if !goesOn {
+		came, header := v.poll(first)
+		if came == ended {
 			v.poller.remove(v)
 			close(v.done)
 		}
 		if first {
 			close(v.polled)
 		}
-		if !goesOn {
+		if came == ended {
 			return
 		}
-		timer.Reset(pause(interval, time.Since(started)))
+		now := time.Now()
+		v.notBefore = now.Add(retryAfter(header, now))
+		if !v.wait(v.schedule.next(came, now.Sub(started), header, now)) {
+			return
+		}
+	}
+}
+
+const (
+	// settle is how long no write must be seen until a burst of them is over.
+	settle = 100 * time.Millisecond
+	// maxSettle is how long a burst may keep the documents waiting.
+	maxSettle = time.Second
+)
+
+// wait waits for the next poll's time or for a write. The first write of a
+// burst is a reason to poll at once, all others together are one when the
+// burst is over. It returns false when the view is to end.
+func (v *view) wait(pause time.Duration) bool {
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	var burst time.Time // when it must be over
+	for {
 		select {
 		case <-timer.C:
-		case <-v.again:
+			if !burst.IsZero() {
+				v.refreshed = time.Now()
+			}
+			return true
 		case <-v.ctx.Done():
-			return
+			return false
+		case <-v.again:
+		}
+		now := time.Now()
+		switch {
+		case now.Before(v.notBefore): // the timer knows
+		case now.Sub(v.refreshed) >= settle && burst.IsZero():
+			v.refreshed = now
+			return true
+		default:
+			if burst.IsZero() {
+				burst = now.Add(maxSettle)
+			}
+			timer.Reset(min(settle, burst.Sub(now)))
 		}
 	}
 }
 
-// pause keeps polls an interval apart from start to start. A poll that took
-// longer than that is followed by a whole interval of rest.
-func pause(interval, took time.Duration) time.Duration {
-	if took < interval {
-		return interval - took
+// poll asks once, when it is the view's turn. It returns the headers of the
+// answer, if there was one.
+func (v *view) poll(first bool) (outcome, http.Header) {
+	select {
+	case v.poller.slots <- struct{}{}:
+		defer func() { <-v.poller.slots }()
+	case <-v.ctx.Done():
+		return ended, nil
 	}
-	return interval
+	config := v.poller.config
+	ctx, cancel := context.WithTimeoutCause(v.ctx, time.Duration(config.Timeout), errTimeout)
+	defer cancel()
+	resp, err := v.target.caller.Do(v.target.request(ctx, v.etag), config.MaxBody)
+	switch {
+	case v.ctx.Err() != nil: // nobody watches
+		return ended, nil
+	case first && misconfigured(err):
+		v.giveUp(err)
+		return ended, nil
+	case err != nil:
+		return v.failed(0, err), nil
+	default:
+		return v.answered(ctx, resp, first), resp.Header
+	}
 }
 
-// poll asks once. It returns false when the view has ended.
-func (v *view) poll(first bool) bool {
-	ctx, cancel := v.poller.context(v.ctx)
-	defer cancel()
-	resp, err := v.target.caller.Do(v.target.request(ctx, v.etag), v.poller.config.MaxBody)
+// answered takes what the backend has said.
+func (v *view) answered(ctx context.Context, resp *next.Response, first bool) outcome {
 	switch {
-	case v.ctx.Err() != nil:
-		return false // nobody watches
-	case first && misconfigured(err):
-		v.refuse(refusalFor(err))
-		v.poller.log.Error("document can't be polled", zap.String("host", v.target.host), zap.String("path", v.target.path), zap.Error(err))
-		return false
-	case err != nil:
-		v.failed(0, err)
-		return true
 	case failing(resp.Status):
-		v.failed(resp.Status, nil)
-		return true
+		return v.failed(resp.Status, nil)
 	case resp.Status == http.StatusNotModified && v.etag != "":
 		if v.parted(resp.Header, first) {
-			return false
+			return ended
 		}
-		v.unchanged()
-		return true
+		return v.unchanged()
 	case resp.Status < 200 || resp.Status > 203:
 		v.end(resp, first)
-		return false
-	default:
-		return v.answered(resp, first)
+		return ended
+	case v.parted(resp.Header, first): // its viewers come back, each to their own
+		return ended
 	}
+	sum := maphash.Bytes(seed, resp.Body)
+	if v.doc != nil && sum == v.sum {
+		v.etag = resp.Header.Get("ETag")
+		return v.unchanged()
+	}
+	doc, finished, err := v.poller.config.read(ctx, resp)
+	if err != nil {
+		return v.failed(0, err)
+	}
+	v.etag, v.sum = resp.Header.Get("ETag"), sum
+	came := v.take(ctx, doc, first)
+	if finished && came != failed {
+		return v.finish()
+	}
+	return came
+}
+
+// fields are for log lines about the view. The query may hold secrets.
+func (v *view) fields(more ...zap.Field) []zap.Field {
+	return append([]zap.Field{zap.String("host", v.target.host), zap.String("path", v.target.path)}, more...)
 }
 
 // misconfigured tells errors that will not go away by asking again.
@@ -179,12 +249,16 @@ func misconfigured(err error) bool {
 	return errors.Is(err, next.ErrStream) || errors.Is(err, next.ErrNoAnswer) || errors.Is(err, next.ErrTooLarge)
 }
 
-// refusalFor is an answer of our own, in the backend's place.
-func refusalFor(err error) *next.Response {
-	h := make(http.Header)
-	h.Set("Content-Type", "text/plain; charset=utf-8")
-	h.Set("Cache-Control", "no-store")
-	return &next.Response{Status: http.StatusBadGateway, Header: h, Body: []byte("this document can't be watched: " + err.Error() + "\n")}
+// giveUp ends a view that can't be polled.
+func (v *view) giveUp(err error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if errors.Is(err, next.ErrStream) {
+		v.err = err // what is a stream already can pass as it is
+		return
+	}
+	v.poller.log.Error("document can't be polled", v.fields(zap.Error(err))...)
+	v.err = &refusal.Error{Status: http.StatusBadGateway, Reason: "this document can't be watched: " + err.Error(), Err: err}
 }
 
 // failing tells whether a status says that the backend can't answer now, as
@@ -196,23 +270,6 @@ func failing(status int) bool {
 	default:
 		return status >= 500
 	}
-}
-
-// answered takes a document. It returns false if the view has turned out to be
-// one of several, and can't go on as it was.
-func (v *view) answered(resp *next.Response, first bool) bool {
-	if v.parted(resp.Header, first) {
-		return false // its viewers come back, each to their own
-	}
-	v.etag = resp.Header.Get("ETag")
-	sum := maphash.Bytes(seed, resp.Body)
-	if v.doc != nil && sum == v.sum {
-		v.unchanged()
-		return true
-	}
-	v.sum = sum
-	v.document(data(resp.Header.Get("Content-Type"), resp.Body), first)
-	return true
 }
 
 // parted takes note of what the backend varies by, and tells whether the view's
@@ -242,87 +299,123 @@ func variedHints(h http.Header) []string {
 	return names
 }
 
-// data is a body as event data: JSON without white space between its tokens,
-// other text as it is, and what is no text in an envelope.
-func data(contentType string, body []byte) []byte {
-	var compact bytes.Buffer
-	if json.Compact(&compact, body) == nil && utf8.Valid(body) {
-		return compact.Bytes()
-	}
-	if utf8.Valid(body) {
-		return body
-	}
-	if t, _, err := mime.ParseMediaType(contentType); err == nil {
-		contentType = t
-	}
-	return event.Binary(contentType, body)
-}
-
 // unchanged notes that the backend has confirmed the document. If it was said
-// to be stale then it is sent once more, which ends that.
-func (v *view) unchanged() {
-	if v.stale != nil && v.doc != nil {
-		v.publishDocument(v.doc.Frame.WithoutID())
+// to be stale, or another view has had the last word on the topic, then it is
+// sent once more.
+func (v *view) unchanged() outcome {
+	if v.stale != nil && v.doc != nil || v.isOvertaken() {
+		if err := v.publishAll(v.doc, []event.Event{v.doc.event()}); err != nil {
+			return failed
+		}
 	}
+	return unchanged
 }
 
-func (v *view) document(data []byte, first bool) {
-	frame, err := event.Event{Data: data}.Encode()
-	if err != nil {
-		v.failed(0, err)
-		return
+// isOvertaken tells whether something newer than the view's document is on its
+// topic: a view of an earlier configuration, whose backend may be another, is
+// still polled while its streams move here.
+func (v *view) isOvertaken() bool {
+	if v.instance != "" || v.at == nil || v.poller.isRetired() {
+		return false
 	}
+	last := v.poller.hub.Last(v.topic())
+	return last != nil && last.Seq > v.at.Seq
+}
+
+// take publishes what has changed.
+func (v *view) take(ctx context.Context, doc *document, first bool) outcome {
 	if first {
-		v.adopt(frame)
+		v.adopt(doc)
 	}
-	if v.doc != nil && v.stale == nil && bytes.Equal(v.doc.Frame.WithoutID(), frame) {
-		return // only the white space between the tokens has changed
+	if v.doc != nil && v.doc.equal(doc) {
+		return v.unchanged()
 	}
-	v.publishDocument(frame)
+	if err := v.publishAll(doc, v.changes(ctx, doc)); err != nil {
+		return failed
+	}
+	return changed
+}
+
+// changes are the events that bring the viewers to a new document.
+func (v *view) changes(ctx context.Context, doc *document) []event.Event {
+	whole := []event.Event{doc.event()}
+	if v.doc == nil || v.stale != nil || v.doc.json == nil || doc.json == nil {
+		return whole
+	}
+	events, err := v.poller.config.mode.Events(ctx, v.doc.json, doc.json)
+	if err != nil {
+		v.poller.log.Error("change can't be told, the whole document is sent", v.fields(zap.Error(err))...)
+		return whole
+	}
+	return events
 }
 
 // adopt goes on where an earlier view left off, perhaps under an earlier
 // configuration: a client that has its last document needs no other. It comes
 // before any viewer, who would not get the document any more.
-func (v *view) adopt(frame event.Frame) {
+func (v *view) adopt(doc *document) {
 	last := v.poller.hub.Last(v.topic())
-	if last != nil && bytes.Equal(last.Frame.WithoutID(), frame) {
-		v.set(last, nil)
+	frame, err := doc.event().Encode()
+	if err == nil && last != nil && bytes.Equal(last.Frame.WithoutID(), frame) {
+		v.set(doc, last, nil)
 	}
 }
 
-func (v *view) publishDocument(frame event.Frame) {
+// publishAll publishes what brings the viewers to a document. That may be
+// nothing, if the rule's way to tell a change finds none worth telling.
+func (v *view) publishAll(doc *document, events []event.Event) error {
 	v.publishing.Lock()
 	defer v.publishing.Unlock()
-	e, err := v.poller.hub.PublishFrame([]string{v.topic()}, frame)
-	if err != nil {
-		v.sum, v.etag = 0, "" // so that the next poll tries again
-		v.poller.log.Error("document not published", zap.String("path", v.target.path), zap.Error(err))
-		return
+	at := v.at
+	for _, e := range events {
+		published, err := v.publish(e)
+		if err != nil {
+			// The next poll tries again, with the whole document: nobody
+			// knows how much the viewers have.
+			v.sum, v.etag = 0, ""
+			v.set(nil, nil, v.stale)
+			return err
+		}
+		at = published
 	}
 	if v.stale != nil {
-		v.poller.log.Info("backend answers again", zap.String("host", v.target.host), zap.String("path", v.target.path))
+		v.poller.log.Info("backend answers again", v.fields()...)
 	}
-	v.set(e, nil)
+	v.set(doc, at, nil)
+	return nil
+}
+
+// finish ends the view with its document.
+func (v *view) finish() outcome {
+	v.publishing.Lock()
+	defer v.publishing.Unlock()
+	if last := v.poller.hub.Last(v.finished()); last != nil && v.at != nil && last.Seq == v.at.Seq+1 && last.On(v.topic()) {
+		v.setComplete(last) // a client that comes back to it may have it already
+		return ended
+	}
+	e, err := v.publish(event.Event{Name: "complete", Data: []byte("{}")}, v.finished())
+	if err == nil {
+		v.setComplete(e)
+	}
+	return ended
 }
 
 // failed tells the viewers, once, that what they have may be out of date.
-func (v *view) failed(status int, err error) {
+func (v *view) failed(status int, err error) outcome {
 	if v.stale != nil {
-		return
+		return failed
 	}
 	if status == 0 {
 		status = statusOf(err)
 	}
-	v.poller.log.Warn("backend fails, viewers keep what they have",
-		zap.String("host", v.target.host), zap.String("path", v.target.path), zap.Int("status", status), zap.Error(err))
+	v.poller.log.Warn("backend fails, viewers keep what they have", v.fields(zap.Int("status", status), zap.Error(err))...)
 	notice, _ := json.Marshal(staleNotice{Since: time.Now().UTC().Truncate(time.Millisecond), Status: status, Reason: http.StatusText(status)})
 	v.publishing.Lock()
 	defer v.publishing.Unlock()
-	e, err := v.publish("stale", notice)
-	if err == nil {
-		v.set(v.doc, e)
+	if e, err := v.publish(event.Event{Name: "stale", Data: notice}); err == nil {
+		v.set(v.doc, v.at, e)
 	}
+	return failed
 }
 
 // staleNotice is the data of a stale event. It says nothing of where the
@@ -350,7 +443,7 @@ func (v *view) end(resp *next.Response, first bool) {
 	}
 	if resp.Status == http.StatusNotFound || resp.Status == http.StatusGone {
 		notice, _ := json.Marshal(map[string]int{"status": resp.Status})
-		_, _ = v.publish("gone", notice) // the stream ends with or without it
+		_, _ = v.publish(event.Event{Name: "gone", Data: notice}) // the stream ends with or without it
 	}
 }
 
@@ -360,26 +453,44 @@ func (v *view) refuse(resp *next.Response) {
 	v.refusal = resp
 }
 
-func (v *view) publish(name string, data []byte) (*store.Entry, error) {
-	e, _, err := v.poller.hub.Publish([]string{v.topic()}, event.Event{Name: name, Data: data})
+// publish publishes on the view's topic, and on more.
+func (v *view) publish(e event.Event, more ...string) (*store.Entry, error) {
+	entry, _, err := v.poller.hub.Publish(append(more, v.topic()), e)
 	if err != nil {
-		v.poller.log.Error("event not published", zap.String("event", name), zap.String("path", v.target.path), zap.Error(err))
+		v.poller.log.Error("event not published", v.fields(zap.String("event", e.Name), zap.Error(err))...)
 	}
-	return e, err
+	return entry, err
 }
 
-func (v *view) set(doc, stale *store.Entry) {
+func (v *view) set(doc *document, at, stale *store.Entry) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.doc, v.stale = doc, stale
+	v.doc, v.at, v.stale = doc, at, stale
+}
+
+func (v *view) setComplete(e *store.Entry) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.complete = e
 }
 
 // topic can't be named from outside: no topic of a webhook or a subscription
 // holds a control character.
+//
+// Views of one key share it, one after the other, if their events make sense to
+// whoever has missed some. A patch needs the very document that it was made
+// for, so those that send patches have a topic each.
 func (v *view) topic() string {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return "\x00poll/" + v.current
+	return "\x00poll/" + v.current + v.instance
+}
+
+// finished is the topic of the events that end the key's documents.
+func (v *view) finished() string {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return "\x00finished/" + v.current
 }
 
 // snapshot is what a viewer who has nothing must get.
@@ -387,12 +498,42 @@ func (v *view) snapshot() []*store.Entry {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	var entries []*store.Entry
-	for _, e := range []*store.Entry{v.doc, v.stale} {
+	for _, e := range []*store.Entry{v.wholeLocked(), v.stale, v.complete} {
 		if e != nil {
 			entries = append(entries, e)
 		}
 	}
 	return entries
+}
+
+// wholeLocked is the document as an event in the place of the one that brought
+// it, which may have been a patch.
+func (v *view) wholeLocked() *store.Entry {
+	if v.doc == nil || v.instance == "" {
+		return v.at
+	}
+	frame, err := v.doc.event().Encode()
+	if err != nil { // it has been encoded before, or a part of it that is no less
+		return v.at
+	}
+	return &store.Entry{Seq: v.at.Seq, ID: v.at.ID, Frame: frame.WithID(v.at.ID)}
+}
+
+// Finished tells whether the client has been told before that the document is
+// finished: it should not come back.
+func (v *Viewing) Finished(lastEventID string) bool {
+	v.view.mu.Lock()
+	complete := v.view.complete
+	v.view.mu.Unlock()
+	if complete == nil {
+		return false
+	}
+	if complete.ID == lastEventID {
+		return true
+	}
+	seq, ok := v.poller.hub.Resolve(lastEventID)
+	e := v.poller.hub.Entry(seq)
+	return ok && e != nil && e.On(v.view.finished())
 }
 
 // Source is what the viewer's stream sends, given the position that the client

@@ -1,0 +1,163 @@
+package poll
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/caddy-sse/caddy-sse/upstream/change"
+	"github.com/caddy-sse/caddy-sse/upstream/jq"
+)
+
+// Config is how a rule polls. Its zero value is ready for [Config.Provision].
+type Config struct {
+	// How long from the start of one poll to the start of the next, give or
+	// take a tenth, while somebody watches and the document changes. Default:
+	// 2s; at least 100ms.
+	Interval caddy.Duration `json:"interval,omitempty"`
+
+	// How long the pause between two polls may become while the document
+	// doesn't change: it grows by half with each poll, and is the interval
+	// again at the first change. Default, and what zero means: the interval.
+	Max caddy.Duration `json:"max,omitempty"`
+
+	// How long one poll may take until it counts as failed. Default: 10s.
+	Timeout caddy.Duration `json:"timeout,omitempty"`
+
+	// How long a view that nobody watches any more is still polled, so that
+	// a client which reconnects finds it warm. Default: 30s; negative: not
+	// at all.
+	Linger caddy.Duration `json:"linger,omitempty"`
+
+	// How many bytes the document may have. Default: 10485760 (10 MiB).
+	MaxBody int64 `json:"max_body,omitempty"`
+
+	// How many views the rule may poll at a time: one per URL and viewer,
+	// where viewers with the same credentials count once. A client that
+	// asks for one more gets 503. Default: 10000.
+	MaxViews int `json:"max_views,omitempty"`
+
+	// How many polls of the rule may be under way at a time; others wait for
+	// their turn. Default: 100.
+	MaxInFlight int `json:"max_in_flight,omitempty"`
+
+	// What is sent when the document has changed, beside the whole document
+	// that each new viewer gets:
+	//
+	// - `full` (the default): the whole document, unnamed
+	// - `patch`: a JSON Patch (RFC 6902), event `patch`
+	// - `merge`: a JSON merge patch (RFC 7396), event `merge`
+	// - `items`: what has become of the items of a list, events `removed`,
+	//   `changed` and `added`
+	// - `jq`: what a program makes of the old and the new document
+	//
+	// What can't be said in that way, and a patch that would be no smaller,
+	// is sent as the whole document.
+	Send string `json:"send,omitempty"`
+
+	// What `send` needs: for `items` the member that tells items apart, such
+	// as `id`; for `jq` a program over {"old": …, "new": …} whose outputs are
+	// objects with `data` and, if the event shall have a name, `event`.
+	SendArgument string `json:"send_argument,omitempty"`
+
+	// A jq program that picks the part of the document that counts: it is
+	// what is sent, and what it leaves out is no change. Default: all of it.
+	Select string `json:"select,omitempty"`
+
+	// A jq program over the backend's document that tells when it is
+	// finished: then `event: complete` is sent, the streams end, and a client
+	// that comes back gets 204, which ends an EventSource for good. Default:
+	// never.
+	Until string `json:"until,omitempty"`
+
+	// Paths that have the rule's views polled at once when a write to them, or
+	// below them, succeeds. This is in addition to the views' own paths,
+	// those above and those below.
+	Refresh []string `json:"refresh,omitempty"`
+
+	// Whether writes that are seen are no reason to poll.
+	RefreshOff bool `json:"refresh_off,omitempty"`
+
+	// Whether to poll more often than the backend's Cache-Control: max-age
+	// says that the document can change. A write that is seen is a reason to
+	// poll in any case.
+	IgnoreMaxAge bool `json:"ignore_max_age,omitempty"`
+
+	mode          *change.Mode
+	program, done *jq.Program
+}
+
+// minInterval keeps a typing error from becoming a load test.
+const minInterval = 100 * time.Millisecond
+
+// Provision fills in the defaults, checks the values and compiles programs.
+func (c *Config) Provision() error {
+	c.Interval = cmp.Or(c.Interval, caddy.Duration(2*time.Second))
+	c.Max = cmp.Or(c.Max, c.Interval)
+	c.Timeout = cmp.Or(c.Timeout, caddy.Duration(10*time.Second))
+	c.Linger = cmp.Or(c.Linger, caddy.Duration(30*time.Second))
+	c.MaxBody = cmp.Or(c.MaxBody, 10<<20)
+	c.MaxViews = cmp.Or(c.MaxViews, 10000)
+	c.MaxInFlight = cmp.Or(c.MaxInFlight, 100)
+	c.Send = cmp.Or(c.Send, "full")
+	if err := c.check(); err != nil {
+		return err
+	}
+	return c.compile()
+}
+
+func (c *Config) check() error {
+	switch {
+	case time.Duration(c.Interval) < minInterval:
+		return fmt.Errorf("poll interval %v is too short: use %v or more", time.Duration(c.Interval), minInterval)
+	case c.Max < c.Interval:
+		return fmt.Errorf("poll: max %v is shorter than the interval, %v", time.Duration(c.Max), time.Duration(c.Interval))
+	case c.Timeout < 0 || c.MaxBody < 0 || c.MaxViews < 0 || c.MaxInFlight < 0:
+		return errors.New("poll: timeout, max_body, max_views and max_in_flight can't be negative")
+	case c.RefreshOff && len(c.Refresh) > 0:
+		return errors.New("poll: refresh off and paths to refresh by don't go together")
+	}
+	for _, path := range c.Refresh {
+		if !strings.HasPrefix(path, "/") || strings.Contains(path, "*") {
+			return fmt.Errorf("poll: refresh %q is no path: write for example /checkout, which stands for what is below it too", path)
+		}
+	}
+	return nil
+}
+
+func (c *Config) compile() (err error) {
+	if c.mode, err = change.New(c.Send, c.SendArgument); err != nil {
+		return fmt.Errorf("poll: %w", err)
+	}
+	if c.program, err = compile(c.Select); err != nil {
+		return fmt.Errorf("poll: select: %w", err)
+	}
+	if c.done, err = compile(c.Until); err != nil {
+		return fmt.Errorf("poll: until: %w", err)
+	}
+	return nil
+}
+
+// compile makes no program of an empty source.
+func compile(src string) (*jq.Program, error) {
+	if src == "" {
+		return nil, nil
+	}
+	return jq.Compile(src)
+}
+
+// refreshedBy tells whether one of the paths concerns all of the rule's views.
+func (c *Config) refreshedBy(paths []string) bool {
+	for _, concerned := range c.Refresh {
+		for _, path := range paths {
+			if within(path, concerned) {
+				return true
+			}
+		}
+	}
+	return false
+}

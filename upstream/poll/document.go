@@ -1,0 +1,90 @@
+package poll
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"mime"
+	"unicode/utf8"
+
+	"github.com/caddy-sse/caddy-sse/event"
+	"github.com/caddy-sse/caddy-sse/upstream/change"
+	"github.com/caddy-sse/caddy-sse/upstream/next"
+)
+
+// document is what a backend has answered, as viewers get it.
+type document struct {
+	json *change.Document // nil if it is no JSON
+	text []byte
+}
+
+// equal tells whether nothing has changed: for JSON neither the white space nor
+// the order of members is a change.
+func (d *document) equal(other *document) bool {
+	if d.json != nil && other.json != nil {
+		return d.json.Equal(other.json)
+	}
+	return bytes.Equal(d.text, other.text)
+}
+
+func (d *document) event() event.Event { return event.Event{Data: d.text} }
+
+// read makes a document of a response, and tells whether it is finished.
+func (c *Config) read(ctx context.Context, resp *next.Response) (d *document, finished bool, err error) {
+	if c.done != nil {
+		if finished, err = c.isFinished(ctx, resp.Body); err != nil {
+			return nil, false, err
+		}
+	}
+	body := resp.Body
+	if c.program != nil {
+		if body, err = c.selected(ctx, body); err != nil {
+			return nil, false, err
+		}
+	}
+	d, err = newDocument(resp.Header.Get("Content-Type"), body)
+	return d, finished, err
+}
+
+// isFinished is true if the last that until gives is neither false nor null.
+func (c *Config) isFinished(ctx context.Context, body []byte) (bool, error) {
+	out, err := c.done.Run(ctx, body)
+	if err != nil {
+		return false, fmt.Errorf("until: %w", err)
+	}
+	if len(out) == 0 {
+		return false, nil
+	}
+	last := string(out[len(out)-1])
+	return last != "false" && last != "null", nil
+}
+
+func (c *Config) selected(ctx context.Context, body []byte) ([]byte, error) {
+	out, err := c.program.Run(ctx, body)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("select: %w", err)
+	case len(out) != 1:
+		return nil, fmt.Errorf("select gave %d values where the document is one: wrap it in [ ]", len(out))
+	}
+	return out[0], nil
+}
+
+// newDocument takes JSON compact, other text as it is, and what is no text in
+// an envelope.
+func newDocument(contentType string, body []byte) (*document, error) {
+	parsed, err := change.Parse(body)
+	switch {
+	case err == nil:
+		return &document{parsed, parsed.Bytes()}, nil
+	case !errors.Is(err, change.ErrNotJSON):
+		return nil, err
+	case utf8.Valid(body):
+		return &document{text: body}, nil
+	}
+	if t, _, err := mime.ParseMediaType(contentType); err == nil {
+		contentType = t
+	}
+	return &document{text: event.Binary(contentType, body)}, nil
+}

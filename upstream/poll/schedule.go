@@ -1,0 +1,142 @@
+package poll
+
+import (
+	"math/rand/v2"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+)
+
+// schedule decides when a view is polled next.
+type schedule struct {
+	interval     time.Duration
+	max          time.Duration // what the pause grows to while nothing changes
+	ignoreMaxAge bool
+
+	pause   time.Duration // from start to start, at present
+	failing *backoff.ExponentialBackOff
+	first   bool
+}
+
+// outcome is what a poll has come to, as far as the schedule is concerned.
+type outcome int
+
+const (
+	changed outcome = iota
+	unchanged
+	failed
+	ended // there is no next poll
+)
+
+const (
+	// slowdown is the factor by which the pause grows with each poll that
+	// finds nothing new.
+	slowdown = 1.5
+	// minBackoff is the longest first pause after a failure, and maxBackoff the
+	// longest of those in a row, if the interval is no longer.
+	minBackoff = 5 * time.Second
+	maxBackoff = 15 * time.Second
+	// maxWait bounds what a response's headers may ask for.
+	maxWait = 24 * time.Hour
+)
+
+// chance is what schedules leave to it, so that views which come up together,
+// after a restart say, don't stay together. Tests take it out.
+var chance = struct {
+	jitter float64        // the part of each pause, up or down
+	first  func() float64 // the part of the first pause that is waited
+}{0.1, rand.Float64}
+
+func newSchedule(c *Config) *schedule {
+	interval := time.Duration(c.Interval)
+	return &schedule{interval: interval, max: time.Duration(c.Max), ignoreMaxAge: c.IgnoreMaxAge, pause: interval, first: true}
+}
+
+// next returns how long to wait for the next poll, given what the last one
+// came to, how long it took and the headers of its answer, if there was one.
+func (s *schedule) next(o outcome, took time.Duration, h http.Header, now time.Time) time.Duration {
+	if o == failed {
+		return max(s.backOff(), retryAfter(h, now))
+	}
+	s.failing = nil
+	switch o {
+	case changed:
+		s.pause = s.interval
+	case unchanged:
+		s.pause = min(time.Duration(float64(s.pause)*slowdown), s.max)
+	}
+	wait := rest(spread(s.pause, chance.jitter), took)
+	if s.first {
+		s.first = false
+		wait = time.Duration(chance.first() * float64(wait))
+	}
+	if !s.ignoreMaxAge {
+		wait = max(wait, freshness(h)-took)
+	}
+	return max(wait, retryAfter(h, now))
+}
+
+// rest keeps polls a pause apart from start to start. A poll that took longer
+// than that is followed by a whole pause.
+func rest(pause, took time.Duration) time.Duration {
+	if took < pause {
+		return pause - took
+	}
+	return pause
+}
+
+// spread returns d, by up to a part of it longer or shorter.
+func spread(d time.Duration, part float64) time.Duration {
+	return d + time.Duration((rand.Float64()*2-1)*part*float64(d))
+}
+
+// backOff grows with each failure in a row.
+func (s *schedule) backOff() time.Duration {
+	if s.failing == nil {
+		s.failing = backoff.NewExponentialBackOff()
+		s.failing.InitialInterval = min(s.interval, minBackoff)
+		s.failing.Multiplier = 2
+		s.failing.MaxInterval = max(maxBackoff, s.interval)
+		s.failing.Reset()
+	}
+	return s.failing.NextBackOff()
+}
+
+// retryAfter is how long a response asks to wait (RFC 9110 §10.2.3): seconds or
+// a date.
+func retryAfter(h http.Header, now time.Time) time.Duration {
+	value := h.Get("Retry-After")
+	if seconds, err := strconv.Atoi(value); err == nil {
+		return bounded(seconds)
+	}
+	if at, err := http.ParseTime(value); err == nil {
+		return min(max(at.Sub(now), 0), maxWait)
+	}
+	return 0
+}
+
+// freshness is how long a response says that it will not change (RFC 9111
+// §4.2), less the time that it has spent in caches.
+func freshness(h http.Header) time.Duration {
+	for directive := range strings.SplitSeq(strings.Join(h.Values("Cache-Control"), ","), ",") {
+		name, value, _ := strings.Cut(strings.TrimSpace(directive), "=")
+		if !strings.EqualFold(name, "max-age") {
+			continue
+		}
+		seconds, err := strconv.Atoi(strings.Trim(value, `"`))
+		if err != nil {
+			return 0
+		}
+		age, _ := strconv.Atoi(h.Get("Age"))
+		return bounded(seconds - max(age, 0))
+	}
+	return 0
+}
+
+// bounded makes a duration of seconds that a stranger has written.
+func bounded(seconds int) time.Duration {
+	return time.Duration(min(max(seconds, 0), int(maxWait/time.Second))) * time.Second
+}
