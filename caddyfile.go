@@ -44,6 +44,7 @@ func parseGlobal(d *caddyfile.Dispenser, existing any) (any, error) {
 // parseDirective makes the route of a rule, and one that has an eye on writes
 // to other paths which concern it.
 func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
+	h.Next() // the directive's name
 	matcher, err := h.ExtractMatcherSet()
 	if err != nil {
 		return nil, err
@@ -173,6 +174,7 @@ func (h *History) parseBound(d *caddyfile.Dispenser, arg string) error {
 //			send           full | patch | merge | items <key> | jq <program>
 //			select         <jq>
 //			until          <jq>
+//			vary           <header>... | none
 //			refresh        <path>... | off
 //			ignore_max_age
 //			max_body       <size>
@@ -238,6 +240,7 @@ func (h *Handler) parsePoll(d *caddyfile.Dispenser) error {
 		"send":           h.parseSend,
 		"select":         word(&h.Poll.Select),
 		"until":          word(&h.Poll.Until),
+		"vary":           words(&h.Poll.Vary),
 		"refresh":        h.parseRefresh,
 		"ignore_max_age": flag(&h.Poll.IgnoreMaxAge),
 		"max_body":       size(&h.Poll.MaxBody),

@@ -67,8 +67,9 @@ type Handler struct {
 	// Default: 3s.
 	Retry caddy.Duration `json:"retry,omitempty"`
 
-	// How long a stream lasts, within half of it more or less, until its
-	// client is asked to reconnect. Default, and what zero means: no bound.
+	// How long a stream lasts at most until its client is asked to reconnect:
+	// it ends at a random moment in the second half of that. Default, and what
+	// zero means: no bound.
 	MaxAge caddy.Duration `json:"max_age,omitempty"`
 
 	// Whether the rule only has an eye on the writes that pass: those that

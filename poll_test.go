@@ -231,6 +231,37 @@ func TestViewersWithDifferentCredentialsNeverGetEachOthersData(t *testing.T) {
 	}
 }
 
+func TestARuleMaySayWhichHeadersTellViewersApart(t *testing.T) {
+	cookies := func(w http.ResponseWriter, r *http.Request) {
+		_, _ = fmt.Fprintf(w, `{"cookie":%q,"key":%q}`, r.Header.Get("Cookie"), r.Header.Get("X-Api-Key"))
+	}
+	for options, want := range map[string]string{
+		"vary none":                     `{"cookie":"","key":""}`,
+		"vary Cookie":                   `{"cookie":"ads=1; session=alice","key":""}`,
+		"vary Cookie:session":           `{"cookie":"session=alice","key":""}`,
+		"vary Cookie:session X-Api-Key": `{"cookie":"session=alice","key":"k"}`,
+		"vary cookie:basket":            `{"cookie":"","key":""}`,
+	} {
+		s := polled(t, "1h {\n "+options+"\n }", cookies)
+		s.open("HTTP/1.1", "/api/x", "Cookie", "ads=1; session=alice", "X-Api-Key", "k").expect("", want)
+	}
+}
+
+func TestViewersThatARuleDoesNotTellApartShareOnePoll(t *testing.T) {
+	doc := newDocument(`1`)
+	s := polled(t, "1h {\n vary Cookie:session\n }", doc.ServeHTTP)
+	for i := range 10 {
+		s.open("HTTP/2.0", "/api/x", "Cookie", fmt.Sprintf("ads=%d; session=alice", i)).expect("", `1`)
+	}
+	if n := doc.count(); n != 1 {
+		t.Errorf("%d polls, want 1", n)
+	}
+	s.open("HTTP/2.0", "/api/x", "Cookie", "ads=1; session=bob").expect("", `1`)
+	if n := doc.count(); n != 2 {
+		t.Errorf("%d polls, want one for the other session", n)
+	}
+}
+
 func TestAnotherViewersPositionGivesOnesOwnDocument(t *testing.T) {
 	s := polled(t, "1h", func(w http.ResponseWriter, r *http.Request) {
 		_, _ = fmt.Fprintf(w, "%q", r.Header.Get("Cookie"))

@@ -439,8 +439,8 @@ func TestAClientThatHasReceivedNothingYetMissesNothingInAReload(t *testing.T) {
 					position = strings.TrimSpace(id)
 				}
 			}
-			s.publish("quiet", "in the gap")
-			s.open(protocol, "/events/quiet", "Last-Event-ID", position).expect("", "in the gap")
+			s.deliver("quiet", "in-the-gap")
+			s.open(protocol, "/events/quiet", "Last-Event-ID", position).expect("", "in-the-gap")
 		})
 	}
 }

@@ -49,10 +49,15 @@ func (g *Group) watch() (changed <-chan struct{}, ended bool) {
 func (g *Group) share() time.Duration {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.drain <= 0 {
+	return share(g.drain)
+}
+
+// share is a random part of d; zero if d is not positive.
+func share(d time.Duration) time.Duration {
+	if d <= 0 {
 		return 0
 	}
-	return rand.N(g.drain)
+	return rand.N(d)
 }
 
 // successor tells that the clients have somewhere to go at once.

@@ -35,7 +35,8 @@ type Options struct {
 	// told a time within half of it more or less, so that clients which were
 	// cut together don't come back together.
 	Retry time.Duration
-	// MaxAge ends a stream, spread like Retry. Zero: never.
+	// MaxAge is how long a stream lasts at most; it ends at a random moment in
+	// the second half of that. Zero: for ever.
 	MaxAge time.Duration
 	// WriteTimeout bounds each write. Zero: something else bounds it.
 	WriteTimeout time.Duration
@@ -62,6 +63,7 @@ const (
 	FellBehind  Reason = "fell out of the history"
 	TooOld      Reason = "max age"
 	Moved       Reason = "configuration changed"
+	ShutDown    Reason = "shutting down"
 	WriteFailed Reason = "write failed"
 	StoreFailed Reason = "store failed"
 )
@@ -149,7 +151,7 @@ func (s *conn) sendFirst() error {
 func (s *conn) run(r *http.Request, group *Group) (Reason, error) {
 	heartbeat := time.NewTimer(s.o.Heartbeat)
 	defer heartbeat.Stop()
-	end := newDeadline(spread(s.o.MaxAge))
+	end := newDeadline(s.o.MaxAge/2 + share(s.o.MaxAge/2))
 	defer end.stop()
 	group = cmp.Or(group, new(Group))
 	changed, ending := group.watch()
@@ -203,11 +205,11 @@ func (s *conn) leave(ending bool, group *Group) (Reason, error) {
 		return reason, err
 	}
 	reason, retry := TooOld, s.o.Retry
-	if ending {
-		reason = Moved
-		if group.successor() {
-			retry = min(retry, movedRetry)
-		}
+	switch {
+	case ending && group.successor():
+		reason, retry = Moved, min(retry, movedRetry)
+	case ending:
+		reason = ShutDown
 	}
 	s.out = append(s.out, event.Retry(spread(retry))...)
 	if !s.resumes {

@@ -74,6 +74,15 @@ type Config struct {
 	// never.
 	Until string `json:"until,omitempty"`
 
+	// The headers that tell viewers apart, in the place of all that may hold a
+	// credential: viewers whose requests have the same values share a view,
+	// and a poll carries no other such header. `Cookie:session` is a single
+	// cookie; `none` alone stands for no header at all, so that everybody gets
+	// what the backend shows to those who have no credentials. A user whom
+	// Caddy has authenticated, and a client certificate, tell viewers apart in
+	// any case.
+	Vary []string `json:"vary,omitempty"`
+
 	// Paths that have the rule's views polled at once when a write to them, or
 	// below them, succeeds. This is in addition to the views' own paths,
 	// those above and those below.
@@ -88,6 +97,7 @@ type Config struct {
 	IgnoreMaxAge bool `json:"ignore_max_age,omitempty"`
 
 	mode          *change.Mode
+	varyBy        *varyBy
 	program, done *jq.Program
 }
 
@@ -131,6 +141,9 @@ func (c *Config) check() error {
 
 func (c *Config) compile() (err error) {
 	if c.mode, err = change.New(c.Send, c.SendArgument); err != nil {
+		return fmt.Errorf("poll: %w", err)
+	}
+	if c.varyBy, err = newVaryBy(c.Vary); err != nil {
 		return fmt.Errorf("poll: %w", err)
 	}
 	if c.program, err = compile(c.Select); err != nil {

@@ -67,7 +67,7 @@ type Viewing struct {
 // with a stream of its own, and with the request's context's error if the
 // viewer has left.
 func (p *Poller) Join(r *http.Request, caller Caller) (*Viewing, *next.Response, error) {
-	t := newTarget(r, caller, p.hub)
+	t := newTarget(r, caller, p.hub, p.config.varyBy)
 	for {
 		v, err := p.join(t)
 		if err != nil {

@@ -84,7 +84,7 @@ func setOf(names ...string) map[string]bool {
 }
 
 // newTarget makes a viewer's request one that can be repeated.
-func newTarget(r *http.Request, caller Caller, h *hub.Hub) *target {
+func newTarget(r *http.Request, caller Caller, h *hub.Hub, by *varyBy) *target {
 	u := *r.URL
 	u.RawQuery = stream.WithoutPosition(u.RawQuery)
 	u.Fragment, u.RawFragment = "", ""
@@ -106,7 +106,7 @@ func newTarget(r *http.Request, caller Caller, h *hub.Hub) *target {
 	}
 	parts = counted(parts, "", vars...)
 	for _, name := range slices.Sorted(maps.Keys(r.Header)) {
-		values := t.take(name, r)
+		values := t.take(name, r, by)
 		if len(values) == 0 {
 			continue
 		}
@@ -145,12 +145,14 @@ func (t *target) addressed(parts []string) []string {
 }
 
 // take returns what of a viewer's header is sent.
-func (t *target) take(name string, r *http.Request) []string {
+func (t *target) take(name string, r *http.Request, by *varyBy) []string {
 	switch {
 	case name == "Accept":
 		return []string{cmp.Or(stream.OtherTypes(r.Header), "application/json, */*;q=0.5")}
-	case notSent[name], strings.HasPrefix(name, "Sec-"), connectionNames(r.Header)[name]:
+	case notSent[name], strings.HasPrefix(name, "Sec-"), connectionNames(r.Header)[name], by.drops(name):
 		return nil
+	case name == "Cookie":
+		return slices.Clone(by.cookie(r))
 	default:
 		return slices.Clone(r.Header[name])
 	}

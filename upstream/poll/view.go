@@ -368,7 +368,7 @@ func (v *view) publishAll(doc *document, events []event.Event) error {
 	defer v.publishing.Unlock()
 	at := v.at
 	for _, e := range events {
-		published, err := v.publish(e)
+		published, err := v.publish(v.topic(), e)
 		if err != nil {
 			// The next poll tries again, with the whole document: nobody
 			// knows how much the viewers have.
@@ -385,18 +385,21 @@ func (v *view) publishAll(doc *document, events []event.Event) error {
 	return nil
 }
 
-// finish ends the view with its document.
+// finish ends the view with its document. It has a topic of its own, so that
+// the last event on the document's is the document.
 func (v *view) finish() outcome {
 	v.publishing.Lock()
 	defer v.publishing.Unlock()
-	if last := v.poller.hub.Last(v.finished()); last != nil && v.at != nil && last.Seq == v.at.Seq+1 && last.On(v.topic()) {
-		v.setComplete(last) // a client that comes back to it may have it already
-		return ended
+	last := v.poller.hub.Last(v.finished())
+	if last == nil || last.Seq < v.at.Seq { // or else it has been told already
+		var err error
+		if last, err = v.publish(v.finished(), event.Event{Name: "complete", Data: []byte("{}")}); err != nil {
+			return ended
+		}
 	}
-	e, err := v.publish(event.Event{Name: "complete", Data: []byte("{}")}, v.finished())
-	if err == nil {
-		v.setComplete(e)
-	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.complete = last
 	return ended
 }
 
@@ -412,7 +415,7 @@ func (v *view) failed(status int, err error) outcome {
 	notice, _ := json.Marshal(staleNotice{Since: time.Now().UTC().Truncate(time.Millisecond), Status: status, Reason: http.StatusText(status)})
 	v.publishing.Lock()
 	defer v.publishing.Unlock()
-	if e, err := v.publish(event.Event{Name: "stale", Data: notice}); err == nil {
+	if e, err := v.publish(v.topic(), event.Event{Name: "stale", Data: notice}); err == nil {
 		v.set(v.doc, v.at, e)
 	}
 	return failed
@@ -443,7 +446,7 @@ func (v *view) end(resp *next.Response, first bool) {
 	}
 	if resp.Status == http.StatusNotFound || resp.Status == http.StatusGone {
 		notice, _ := json.Marshal(map[string]int{"status": resp.Status})
-		_, _ = v.publish(event.Event{Name: "gone", Data: notice}) // the stream ends with or without it
+		_, _ = v.publish(v.topic(), event.Event{Name: "gone", Data: notice}) // the stream ends with or without it
 	}
 }
 
@@ -453,9 +456,8 @@ func (v *view) refuse(resp *next.Response) {
 	v.refusal = resp
 }
 
-// publish publishes on the view's topic, and on more.
-func (v *view) publish(e event.Event, more ...string) (*store.Entry, error) {
-	entry, _, err := v.poller.hub.Publish(append(more, v.topic()), e)
+func (v *view) publish(topic string, e event.Event) (*store.Entry, error) {
+	entry, _, err := v.poller.hub.Publish([]string{topic}, e)
 	if err != nil {
 		v.poller.log.Error("event not published", v.fields(zap.String("event", e.Name), zap.Error(err))...)
 	}
@@ -466,12 +468,6 @@ func (v *view) set(doc *document, at, stale *store.Entry) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.doc, v.at, v.stale = doc, at, stale
-}
-
-func (v *view) setComplete(e *store.Entry) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.complete = e
 }
 
 // topic can't be named from outside: no topic of a webhook or a subscription
@@ -542,15 +538,15 @@ func (v *Viewing) Finished(lastEventID string) bool {
 // A position says nothing about whose it was: unless it is one of this view,
 // the viewer gets the document.
 func (v *Viewing) Source(lastEventID string) stream.Source {
-	h, topic := v.poller.hub, []string{v.view.topic()}
+	h, topics := v.poller.hub, []string{v.view.topic(), v.view.finished()}
 	seq, known := h.Resolve(lastEventID)
 	if known {
-		if e := h.Entry(seq); e != nil && e.On(topic[0]) {
-			return stream.Source{Cursor: h.FollowAfter(topic, seq), Done: v.view.done}
+		if e := h.Entry(seq); e != nil && e.On(topics[0]) {
+			return stream.Source{Cursor: h.FollowAfter(topics, seq), Done: v.view.done}
 		}
 	}
 	v.view.publishing.Lock()
-	src := stream.Source{Cursor: h.Follow(topic), Done: v.view.done}
+	src := stream.Source{Cursor: h.Follow(topics), Done: v.view.done}
 	snapshot := v.view.snapshot()
 	v.view.publishing.Unlock()
 	for i, e := range snapshot {
