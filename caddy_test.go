@@ -26,6 +26,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 	"github.com/quic-go/quic-go/http3"
+	"go.uber.org/goleak"
 
 	_ "github.com/caddy-sse/caddy-sse"
 	"github.com/caddy-sse/caddy-sse/event"
@@ -53,9 +54,6 @@ func startSite(t testing.TB, global, directives string) *site {
 	}
 	s.reload(global, directives)
 	t.Cleanup(func() {
-		for _, c := range s.clients {
-			c.CloseIdleConnections()
-		}
 		if err := caddy.Stop(); err != nil {
 			t.Errorf("stopping: %v", err)
 		}
@@ -146,7 +144,12 @@ func TestMain(m *testing.M) {
 		}
 		defer os.RemoveAll(files)
 		writeCertificate(files)
-		return m.Run()
+		code := m.Run()
+		if err := goleak.Find(goleak.IgnoreAnyFunction("github.com/caddyserver/certmagic.keepLockfileFresh")); err != nil && code == 0 {
+			fmt.Println(err)
+			return 1
+		}
+		return code
 	}())
 }
 
@@ -191,7 +194,11 @@ func (s *site) tcpClient(http2 bool) *http.Client {
 		Protocols:          protocols,
 		DisableCompression: true,
 		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, network, localhost(addr))
+			conn, err := new(net.Dialer).DialContext(ctx, network, localhost(addr))
+			if err == nil { // else Caddy's end of it would wait for ours
+				s.t.Cleanup(func() { conn.Close() })
+			}
+			return conn, err
 		},
 	}}
 }
