@@ -2,11 +2,8 @@ package caddysse
 
 import (
 	"encoding/json"
-	"maps"
-	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
@@ -174,6 +171,7 @@ func (h *History) parseBound(d *caddyfile.Dispenser, arg string) error {
 //			send           full | patch | merge | items <key> | jq <program>
 //			select         <jq>
 //			until          <jq>
+//			share          [unchecked]
 //			vary           <header>... | none
 //			refresh        <path>... | off
 //			ignore_max_age
@@ -240,6 +238,7 @@ func (h *Handler) parsePoll(d *caddyfile.Dispenser) error {
 		"send":           h.parseSend,
 		"select":         word(&h.Poll.Select),
 		"until":          word(&h.Poll.Until),
+		"share":          h.parseShare,
 		"vary":           words(&h.Poll.Vary),
 		"refresh":        h.parseRefresh,
 		"ignore_max_age": flag(&h.Poll.IgnoreMaxAge),
@@ -262,6 +261,18 @@ func (h *Handler) parseSend(d *caddyfile.Dispenser) error {
 	}
 	if _, err := change.New(h.Poll.Send, h.Poll.SendArgument); err != nil {
 		return d.Errf("%v", err)
+	}
+	return nil
+}
+
+func (h *Handler) parseShare(d *caddyfile.Dispenser) error {
+	h.Poll.Share = true
+	switch args := d.RemainingArgs(); {
+	case len(args) == 0:
+	case len(args) == 1 && args[0] == "unchecked":
+		h.Poll.ShareUnchecked = true
+	default:
+		return d.Errf("share takes nothing, or the word unchecked, got %s", strings.Join(args, " "))
 	}
 	return nil
 }
@@ -322,119 +333,6 @@ func (h *Handler) parseVerify(d *caddyfile.Dispenser) error {
 		"signed":    word(&v.Signed),
 		"timestamp": word(&v.Timestamp),
 		"tolerance": duration(&v.Tolerance),
-	})
-}
-
-// options are the words that a block knows, and how the rest of each line is
-// parsed. When an option's function is called, the word has just been read.
-type options map[string]func(d *caddyfile.Dispenser) error
-
-// parseBlock parses the block that may follow, each option at most once.
-func parseBlock(d *caddyfile.Dispenser, name string, known options) error {
-	seen := make(map[string]bool)
-	for nesting := d.Nesting(); d.NextBlock(nesting); {
-		option := d.Val()
-		parse := known[option]
-		switch {
-		case parse == nil:
-			return d.Errf("unknown option %q of %s: want one of %s", option, name, strings.Join(slices.Sorted(maps.Keys(known)), ", "))
-		case seen[option]:
-			return d.Errf("%s stands twice in %s: use one line", option, name)
-		}
-		seen[option] = true
-		if err := parse(d); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// words takes one argument or more.
-func words(dst *[]string) func(*caddyfile.Dispenser) error {
-	return func(d *caddyfile.Dispenser) error {
-		option := d.Val()
-		*dst = d.RemainingArgs()
-		if len(*dst) == 0 {
-			return d.Errf("%s needs a value", option)
-		}
-		return nil
-	}
-}
-
-// flag takes no argument.
-func flag(dst *bool) func(*caddyfile.Dispenser) error {
-	return func(d *caddyfile.Dispenser) error {
-		option := d.Val()
-		if d.NextArg() {
-			return d.Errf("%s takes no value, got %q", option, d.Val())
-		}
-		*dst = true
-		return nil
-	}
-}
-
-// word takes exactly one argument, which may not be empty.
-func word(dst *string) func(*caddyfile.Dispenser) error {
-	return func(d *caddyfile.Dispenser) error {
-		option := d.Val()
-		args := d.RemainingArgs()
-		switch {
-		case len(args) == 0 || args[0] == "":
-			return d.Errf("%s needs a value", option)
-		case len(args) > 1:
-			return d.Errf("%s takes one value, got %s: one with spaces is put in quotes", option, strings.Join(args, " "))
-		}
-		*dst = args[0]
-		return nil
-	}
-}
-
-// parsed takes one argument that is more than text.
-func parsed(set func(d *caddyfile.Dispenser, option, value string) error) func(*caddyfile.Dispenser) error {
-	return func(d *caddyfile.Dispenser) error {
-		option := d.Val()
-		var value string
-		if err := word(&value)(d); err != nil {
-			return err
-		}
-		return set(d, option, value)
-	}
-}
-
-func duration(dst *caddy.Duration) func(*caddyfile.Dispenser) error {
-	return parsed(func(d *caddyfile.Dispenser, option, value string) error {
-		return setDuration(d, option, value, dst)
-	})
-}
-
-func setDuration(d *caddyfile.Dispenser, option, value string, dst *caddy.Duration) error {
-	parsed, err := caddy.ParseDuration(value)
-	if err != nil || parsed <= 0 {
-		return d.Errf("%s %q is no duration above zero: write for example %v", option, value, 15*time.Second)
-	}
-	*dst = caddy.Duration(parsed)
-	return nil
-}
-
-func size(dst *int64) func(*caddyfile.Dispenser) error {
-	return parsed(func(d *caddyfile.Dispenser, option, value string) error {
-		n, err := humanize.ParseBytes(value)
-		if err != nil || n == 0 || n > 1<<40 {
-			return d.Errf("%s %q is no size above zero: write for example 10MiB", option, value)
-		}
-		*dst = int64(n)
-		return nil
-	})
-}
-
-func count(dst *int) func(*caddyfile.Dispenser) error {
-	return parsed(func(d *caddyfile.Dispenser, option, value string) error {
-		n, err := strconv.Atoi(value)
-		if err != nil || n <= 0 {
-			return d.Errf("%s %q is no whole number above zero", option, value)
-		}
-		*dst = n
-		return nil
 	})
 }
 

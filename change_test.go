@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 )
 
 // changes is a document, how changes of it are told, and what a viewer gets.
@@ -158,5 +159,27 @@ func TestABackendThatAsksForTimeIsGivenIt(t *testing.T) {
 	c.expect("", `2`)
 	if n := doc.count(); n != 2 {
 		t.Errorf("%d polls, want 2", n)
+	}
+}
+
+func TestAWriteThatTwoRulesSeeCostsOnePoll(t *testing.T) {
+	doc := newDocument(`1`)
+	s := polled(t, "1h {\n refresh /api\n }", doc.ServeHTTP)
+	c := s.open("HTTP/1.1", "/api/x")
+	c.expect("", `1`)
+	s.do("PUT", "/api/x", `2`)
+	c.expect("", `2`)
+	time.Sleep(300 * time.Millisecond) // what must not happen gives no sign
+	if n := doc.count(); n != 2 {
+		t.Errorf("%d polls, want 2", n)
+	}
+}
+
+func TestARuleMayTellViewersApartByAHint(t *testing.T) {
+	s := polled(t, "1h {\n vary Accept-Language\n }", func(w http.ResponseWriter, r *http.Request) {
+		_, _ = fmt.Fprintf(w, "%q", r.Header.Get("Accept-Language"))
+	})
+	for _, language := range []string{"de", "fr"} {
+		s.open("HTTP/1.1", "/api/x", "Accept-Language", language).expect("", fmt.Sprintf("%q", language))
 	}
 }

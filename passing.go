@@ -1,6 +1,7 @@
 package caddysse
 
 import (
+	"context"
 	"io"
 	"net/http"
 	"net/url"
@@ -27,6 +28,11 @@ func isSafe(method string) bool {
 // succeeded has the documents polled that it may have changed: the target, and
 // what the response's Location and Content-Location name (RFC 9111 §4.4).
 func (h *Handler) passWrite(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	seen := seenBy{h.hub}
+	if r.Context().Value(seen) != nil { // a rule before this one tells of it
+		return next.ServeHTTP(w, r)
+	}
+	r = r.WithContext(context.WithValue(r.Context(), seen, true))
 	target, prefix, host := *r.URL, strippedPrefix(r), r.Host // handlers may rewrite the request's
 	answer := watchAnswer(w)
 	if err := next.ServeHTTP(answer, r); err != nil {
@@ -37,6 +43,9 @@ func (h *Handler) passWrite(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 	return nil
 }
+
+// seenBy is the context key of requests that a rule of the hub has an eye on.
+type seenBy struct{ hub *sharedHub }
 
 // strippedPrefix is what handle_path, say, has taken off the request's path.
 func strippedPrefix(r *http.Request) string {

@@ -51,6 +51,9 @@ type Source struct {
 	// Done, if not nil, is closed when no more will come: the stream sends
 	// what there is and ends.
 	Done <-chan struct{}
+	// Revoked, if not nil, is closed when the client may no longer see what
+	// comes: the stream ends at once.
+	Revoked <-chan struct{}
 }
 
 // Reason is why a stream ended.
@@ -60,6 +63,7 @@ type Reason string
 const (
 	ClientLeft  Reason = "client left"
 	SourceEnded Reason = "source ended"
+	Revoked     Reason = "access revoked"
 	FellBehind  Reason = "fell out of the history"
 	TooOld      Reason = "max age"
 	Moved       Reason = "configuration changed"
@@ -160,7 +164,14 @@ func (s *conn) run(r *http.Request, group *Group) (Reason, error) {
 	}
 	ready := s.src.Cursor.Ready()
 	for {
+		select { // first, since of several that are ready any may be taken
+		case <-s.src.Revoked:
+			return Revoked, nil
+		default:
+		}
 		select {
+		case <-s.src.Revoked:
+			return Revoked, nil
 		case <-ready:
 			if reason, err := s.batch(); reason != "" {
 				return reason, err

@@ -55,9 +55,11 @@ func New(c *Config, h *hub.Hub, log *zap.Logger) *Poller {
 
 // Viewing is one viewer's use of a view.
 type Viewing struct {
-	view   *view
-	poller *Poller
-	once   sync.Once
+	view    *view
+	poller  *Poller
+	target  *target
+	revoked chan struct{} // closed when the backend refuses this viewer, but not others
+	once    sync.Once
 }
 
 // Join starts to watch what the request asks for, and waits until the view has
@@ -67,33 +69,39 @@ type Viewing struct {
 // with a stream of its own, and with the request's context's error if the
 // viewer has left.
 func (p *Poller) Join(r *http.Request, caller Caller) (*Viewing, *next.Response, error) {
-	t := newTarget(r, caller, p.hub, p.config.varyBy)
+	t := newTarget(r, caller, p.hub, p.config)
+	if p.config.Share && !p.config.ShareUnchecked {
+		if refused, err := p.ask(r.Context(), t); refused != nil || err != nil {
+			return nil, refused, err
+		}
+	}
 	for {
-		v, err := p.join(t)
+		viewing, err := p.join(t)
 		if err != nil {
 			return nil, nil, err
 		}
-		viewing := &Viewing{view: v, poller: p}
+		v := viewing.view
 		select {
 		case <-v.polled:
 		case <-r.Context().Done():
 			viewing.Leave()
 			return nil, nil, r.Context().Err()
 		}
-		if refused, err := v.refused(); refused != nil || err != nil {
+		switch refused, who, err := v.refused(); {
+		case err != nil, refused != nil && (who == t || !p.config.Share):
 			viewing.Leave()
 			return nil, refused, err
-		}
-		if v.is(p.key(t)) {
+		case refused == nil && v.is(p.key(t)):
 			return viewing, nil, nil
 		}
-		// The backend has said that this viewer's request may be answered
-		// otherwise than the one that was polled.
+		// The backend has refused somebody else, or has said that this
+		// viewer's request may be answered otherwise than the one that was
+		// polled.
 		viewing.Leave()
 	}
 }
 
-func (p *Poller) join(t *target) (*view, error) {
+func (p *Poller) join(t *target) (*Viewing, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	key := p.keyLocked(t)
@@ -112,18 +120,25 @@ func (p *Poller) join(t *target) (*view, error) {
 	}
 	v.viewers++
 	v.idle.Stop()
-	return v, nil
+	viewing := &Viewing{view: v, poller: p, target: t}
+	if p.config.Share {
+		viewing.revoked = make(chan struct{})
+		v.askers = append(v.askers, viewing)
+	}
+	return viewing, nil
 }
 
 // Leave ends the viewing. It may be called more than once.
 func (v *Viewing) Leave() {
-	v.once.Do(func() { v.poller.leave(v.view) })
+	v.once.Do(func() { v.poller.leave(v) })
 }
 
-func (p *Poller) leave(v *view) {
+func (p *Poller) leave(viewing *Viewing) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	v := viewing.view
 	v.viewers--
+	v.dropLocked(viewing)
 	if v.viewers == 0 {
 		p.abandonLocked(v)
 	}

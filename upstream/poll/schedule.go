@@ -1,6 +1,7 @@
 package poll
 
 import (
+	"errors"
 	"math/rand/v2"
 	"net/http"
 	"strconv"
@@ -109,7 +110,7 @@ func (s *schedule) backOff() time.Duration {
 // a date.
 func retryAfter(h http.Header, now time.Time) time.Duration {
 	value := h.Get("Retry-After")
-	if seconds, err := strconv.Atoi(value); err == nil {
+	if seconds, ok := deltaSeconds(value); ok {
 		return bounded(seconds)
 	}
 	if at, err := http.ParseTime(value); err == nil {
@@ -126,17 +127,23 @@ func freshness(h http.Header) time.Duration {
 		if !strings.EqualFold(name, "max-age") {
 			continue
 		}
-		seconds, err := strconv.Atoi(strings.Trim(value, `"`))
-		if err != nil {
-			return 0
-		}
-		age, _ := strconv.Atoi(h.Get("Age"))
-		return bounded(seconds - max(age, 0))
+		seconds, _ := deltaSeconds(strings.Trim(value, `"`))
+		age, _ := deltaSeconds(h.Get("Age"))
+		return bounded(seconds - age)
 	}
 	return 0
 }
 
-// bounded makes a duration of seconds that a stranger has written.
-func bounded(seconds int) time.Duration {
-	return time.Duration(min(max(seconds, 0), int(maxWait/time.Second))) * time.Second
+// deltaSeconds reads what a stranger has written; less than nothing is nothing.
+// One too large to be read is as large as can be (RFC 9111 §1.2.2).
+func deltaSeconds(value string) (seconds int64, ok bool) {
+	n, err := strconv.ParseInt(value, 10, 64)
+	if err != nil && !errors.Is(err, strconv.ErrRange) {
+		return 0, false
+	}
+	return max(n, 0), true
+}
+
+func bounded(seconds int64) time.Duration {
+	return time.Duration(min(max(seconds, 0), int64(maxWait/time.Second))) * time.Second
 }

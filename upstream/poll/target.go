@@ -84,7 +84,7 @@ func setOf(names ...string) map[string]bool {
 }
 
 // newTarget makes a viewer's request one that can be repeated.
-func newTarget(r *http.Request, caller Caller, h *hub.Hub, by *varyBy) *target {
+func newTarget(r *http.Request, caller Caller, h *hub.Hub, c *Config) *target {
 	u := *r.URL
 	u.RawQuery = stream.WithoutPosition(u.RawQuery)
 	u.Fragment, u.RawFragment = "", ""
@@ -99,26 +99,31 @@ func newTarget(r *http.Request, caller Caller, h *hub.Hub, by *varyBy) *target {
 		tls:      r.TLS,
 	}
 	personal := caller.User() != "" || t.certificate() != ""
-	parts := []string{t.scheme(), t.host, u.EscapedPath(), u.RawQuery, caller.User(), t.certificate(), strconv.FormatBool(caller.Trusted())}
+	parts := []string{t.scheme(), t.host, u.EscapedPath(), u.RawQuery, strconv.FormatBool(caller.Trusted())}
+	if !c.Share {
+		parts = append(parts, caller.User(), t.certificate())
+	}
 	var vars []string
 	for _, name := range slices.Sorted(maps.Keys(caller.Vars())) {
 		vars = append(vars, name, caller.Vars()[name])
 	}
 	parts = counted(parts, "", vars...)
 	for _, name := range slices.Sorted(maps.Keys(r.Header)) {
-		values := t.take(name, r, by)
+		values := t.take(name, r, c.varyBy)
 		if len(values) == 0 {
 			continue
 		}
 		t.header[name] = values
 		personal = personal || credentials[name]
-		if !hints[name] && !addresses[name] {
+		if alike[name] || c.varyBy.names(name) || !c.Share && !hints[name] && !addresses[name] {
 			parts = counted(parts, name, values...)
 		}
 	}
-	if personal {
+	switch {
+	case c.Share: // each is asked as who they are
+	case personal:
 		parts = t.addressed(parts)
-	} else {
+	default:
 		t.anonymise()
 	}
 	t.base = h.Digest(parts...)

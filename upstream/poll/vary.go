@@ -40,6 +40,8 @@ func newVaryBy(names []string) (*varyBy, error) {
 			return nil, fmt.Errorf("vary none stands alone")
 		case notSent[header]:
 			return nil, fmt.Errorf("vary %s: that header is never sent with a poll", header)
+		case addresses[header]:
+			return nil, fmt.Errorf("vary %s: addresses are told apart with credentials only, and then always", header)
 		}
 		by.headers[header] = true
 		if single {
@@ -49,9 +51,12 @@ func newVaryBy(names []string) (*varyBy, error) {
 	return by, nil
 }
 
+// names tells whether the rule names a header.
+func (by *varyBy) names(name string) bool { return by != nil && by.headers[name] }
+
 // drops tells whether a header is not sent.
 func (by *varyBy) drops(name string) bool {
-	return by != nil && !by.headers[name] && !alike[name] && !hints[name] && !addresses[name]
+	return by != nil && !by.names(name) && !alike[name] && !hints[name] && !addresses[name]
 }
 
 // cookie returns what of the viewer's cookies is sent.

@@ -40,6 +40,8 @@ type view struct {
 	key     string
 	viewers int
 	idle    *time.Timer
+	askers  []*Viewing // with share: those who are there
+	asked   *target    // whose request was last made
 
 	// Only the view's own goroutine uses these.
 	schedule  *schedule
@@ -52,15 +54,18 @@ type view struct {
 	// a viewer takes a place: it comes before both or after both.
 	publishing sync.Mutex
 
-	mu       sync.Mutex
-	refusal  *next.Response
-	err      error        // why it can't be polled at all
-	current  string       // the key, for those who wait for the first poll
-	instance string       // sets the topic apart from those of other views of the key
-	doc      *document    // the newest that the backend has confirmed
-	at       *store.Entry // the event that brought it
-	stale    *store.Entry // set while the backend fails
-	complete *store.Entry // set when the document is finished
+	mu        sync.Mutex
+	refusal   *next.Response
+	refusedTo *target
+	err       error        // why it can't be polled at all
+	current   string       // the key, for those who wait for the first poll
+	burst     time.Time    // when the newest burst of writes began
+	wrote     time.Time    // when the newest write was seen
+	instance  string       // sets the topic apart from those of other views of the key
+	doc       *document    // the newest that the backend has confirmed
+	at        *store.Entry // the event that brought it
+	stale     *store.Entry // set while the backend fails
+	complete  *store.Entry // set when the document is finished
 }
 
 // seed makes sums of bodies unpredictable to those who write them.
@@ -70,6 +75,7 @@ func newView(p *Poller, t *target, key string) *view {
 	v := &view{
 		poller:  p,
 		target:  t,
+		asked:   t,
 		key:     key,
 		current: key,
 		again:   make(chan struct{}, 1),
@@ -100,19 +106,40 @@ func (v *view) is(key string) bool {
 	return v.current == key
 }
 
-func (v *view) refused() (*next.Response, error) {
+// refused is what the first poll has come to, if it was no document, and who
+// had asked.
+func (v *view) refused() (*next.Response, *target, error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return v.refusal, v.err
+	return v.refusal, v.refusedTo, v.err
 }
 
 // refresh asks for a poll at once, or for one more if one is under way: that
 // one may have seen the state from before the reason to ask.
 func (v *view) refresh() {
+	v.noteWrite()
 	select {
 	case v.again <- struct{}{}:
 	default: // asked already
 	}
+}
+
+func (v *view) noteWrite() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	now := time.Now()
+	if now.Sub(v.wrote) >= settle {
+		v.burst = now
+	}
+	v.wrote = now
+}
+
+// writes returns when the newest burst of writes began, and when the newest
+// write of it was.
+func (v *view) writes() (began, newest time.Time) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.burst, v.wrote
 }
 
 // run polls until nobody watches, or the document has come to its end. Polls
@@ -149,15 +176,16 @@ const (
 
 // wait waits for the next poll's time or for a write. The first write of a
 // burst is a reason to poll at once, all others together are one when the
-// burst is over. It returns false when the view is to end.
+// burst is over, however long the polls take. It returns false when the view
+// is to end.
 func (v *view) wait(pause time.Duration) bool {
 	timer := time.NewTimer(pause)
 	defer timer.Stop()
-	var burst time.Time // when it must be over
+	var due time.Time // when a write must have been followed by a poll
 	for {
 		select {
 		case <-timer.C:
-			if !burst.IsZero() {
+			if !due.IsZero() {
 				v.refreshed = time.Now()
 			}
 			return true
@@ -166,16 +194,19 @@ func (v *view) wait(pause time.Duration) bool {
 		case <-v.again:
 		}
 		now := time.Now()
+		began, newest := v.writes()
 		switch {
-		case now.Before(v.notBefore): // the timer knows
-		case now.Sub(v.refreshed) >= settle && burst.IsZero():
+		case now.Before(v.notBefore):
+			due = v.notBefore
+			timer.Reset(due.Sub(now))
+		case due.IsZero() && began.After(v.refreshed):
 			v.refreshed = now
 			return true
 		default:
-			if burst.IsZero() {
-				burst = now.Add(maxSettle)
+			if due.IsZero() {
+				due = now.Add(maxSettle)
 			}
-			timer.Reset(min(settle, burst.Sub(now)))
+			timer.Reset(min(newest.Add(settle).Sub(now), due.Sub(now)))
 		}
 	}
 }
@@ -183,16 +214,8 @@ func (v *view) wait(pause time.Duration) bool {
 // poll asks once, when it is the view's turn. It returns the headers of the
 // answer, if there was one.
 func (v *view) poll(first bool) (outcome, http.Header) {
-	select {
-	case v.poller.slots <- struct{}{}:
-		defer func() { <-v.poller.slots }()
-	case <-v.ctx.Done():
-		return ended, nil
-	}
-	config := v.poller.config
-	ctx, cancel := context.WithTimeoutCause(v.ctx, time.Duration(config.Timeout), errTimeout)
-	defer cancel()
-	resp, err := v.target.caller.Do(v.target.request(ctx, v.etag), config.MaxBody)
+	asker := v.asker()
+	resp, err := v.poller.do(v.ctx, asker, v.etag)
 	switch {
 	case v.ctx.Err() != nil: // nobody watches
 		return ended, nil
@@ -202,12 +225,12 @@ func (v *view) poll(first bool) (outcome, http.Header) {
 	case err != nil:
 		return v.failed(0, err), nil
 	default:
-		return v.answered(ctx, resp, first), resp.Header
+		return v.answered(resp, asker, first), resp.Header
 	}
 }
 
 // answered takes what the backend has said.
-func (v *view) answered(ctx context.Context, resp *next.Response, first bool) outcome {
+func (v *view) answered(resp *next.Response, asker *target, first bool) outcome {
 	switch {
 	case failing(resp.Status):
 		return v.failed(resp.Status, nil)
@@ -216,8 +239,11 @@ func (v *view) answered(ctx context.Context, resp *next.Response, first bool) ou
 			return ended
 		}
 		return v.unchanged()
+	case refusesAsker(resp.Status) && v.revoke(asker):
+		v.refresh() // as somebody else
+		return unchanged
 	case resp.Status < 200 || resp.Status > 203:
-		v.end(resp, first)
+		v.end(resp, asker, first)
 		return ended
 	case v.parted(resp.Header, first): // its viewers come back, each to their own
 		return ended
@@ -227,16 +253,22 @@ func (v *view) answered(ctx context.Context, resp *next.Response, first bool) ou
 		v.etag = resp.Header.Get("ETag")
 		return v.unchanged()
 	}
-	doc, finished, err := v.poller.config.read(ctx, resp)
+	doc, finished, err := v.poller.config.read(v.ctx, resp)
 	if err != nil {
 		return v.failed(0, err)
 	}
 	v.etag, v.sum = resp.Header.Get("ETag"), sum
-	came := v.take(ctx, doc, first)
+	came := v.take(doc, first)
 	if finished && came != failed {
 		return v.finish()
 	}
 	return came
+}
+
+// refusesAsker tells statuses that are about who has asked, and not about what
+// was asked for.
+func refusesAsker(status int) bool {
+	return status == http.StatusUnauthorized || status == http.StatusForbidden
 }
 
 // fields are for log lines about the view. The query may hold secrets.
@@ -323,26 +355,26 @@ func (v *view) isOvertaken() bool {
 }
 
 // take publishes what has changed.
-func (v *view) take(ctx context.Context, doc *document, first bool) outcome {
+func (v *view) take(doc *document, first bool) outcome {
 	if first {
 		v.adopt(doc)
 	}
 	if v.doc != nil && v.doc.equal(doc) {
 		return v.unchanged()
 	}
-	if err := v.publishAll(doc, v.changes(ctx, doc)); err != nil {
+	if err := v.publishAll(doc, v.changes(doc)); err != nil {
 		return failed
 	}
 	return changed
 }
 
 // changes are the events that bring the viewers to a new document.
-func (v *view) changes(ctx context.Context, doc *document) []event.Event {
+func (v *view) changes(doc *document) []event.Event {
 	whole := []event.Event{doc.event()}
 	if v.doc == nil || v.stale != nil || v.doc.json == nil || doc.json == nil {
 		return whole
 	}
-	events, err := v.poller.config.mode.Events(ctx, v.doc.json, doc.json)
+	events, err := v.poller.config.mode.Events(v.ctx, v.doc.json, doc.json)
 	if err != nil {
 		v.poller.log.Error("change can't be told, the whole document is sent", v.fields(zap.Error(err))...)
 		return whole
@@ -368,7 +400,7 @@ func (v *view) publishAll(doc *document, events []event.Event) error {
 	defer v.publishing.Unlock()
 	at := v.at
 	for _, e := range events {
-		published, err := v.publish(v.topic(), e)
+		published, err := v.publish(e, v.topic())
 		if err != nil {
 			// The next poll tries again, with the whole document: nobody
 			// knows how much the viewers have.
@@ -385,15 +417,18 @@ func (v *view) publishAll(doc *document, events []event.Event) error {
 	return nil
 }
 
-// finish ends the view with its document. It has a topic of its own, so that
-// the last event on the document's is the document.
+// finish ends the view with its document. It is told on topics of its own, so
+// that the last event on the document's is the document: one for all who watch,
+// and one by which a client that comes back is known to have the very document
+// that is finished.
 func (v *view) finish() outcome {
 	v.publishing.Lock()
 	defer v.publishing.Unlock()
-	last := v.poller.hub.Last(v.finished())
+	all, this := v.finished(), v.finishedWith()
+	last := v.poller.hub.Last(this)
 	if last == nil || last.Seq < v.at.Seq { // or else it has been told already
 		var err error
-		if last, err = v.publish(v.finished(), event.Event{Name: "complete", Data: []byte("{}")}); err != nil {
+		if last, err = v.publish(event.Event{Name: "complete", Data: []byte("{}")}, all, this); err != nil {
 			return ended
 		}
 	}
@@ -415,7 +450,7 @@ func (v *view) failed(status int, err error) outcome {
 	notice, _ := json.Marshal(staleNotice{Since: time.Now().UTC().Truncate(time.Millisecond), Status: status, Reason: http.StatusText(status)})
 	v.publishing.Lock()
 	defer v.publishing.Unlock()
-	if e, err := v.publish(v.topic(), event.Event{Name: "stale", Data: notice}); err == nil {
+	if e, err := v.publish(event.Event{Name: "stale", Data: notice}, v.topic()); err == nil {
 		v.set(v.doc, v.at, e)
 	}
 	return failed
@@ -439,25 +474,25 @@ func statusOf(err error) int {
 // end takes the backend's word that there is no such document, or not for
 // these viewers. Those who wait for the first poll get its answer as it is, and
 // so do those who have watched, when they come back.
-func (v *view) end(resp *next.Response, first bool) {
+func (v *view) end(resp *next.Response, asker *target, first bool) {
 	if first {
-		v.refuse(resp)
+		v.refuse(resp, asker)
 		return
 	}
 	if resp.Status == http.StatusNotFound || resp.Status == http.StatusGone {
 		notice, _ := json.Marshal(map[string]int{"status": resp.Status})
-		_, _ = v.publish(v.topic(), event.Event{Name: "gone", Data: notice}) // the stream ends with or without it
+		_, _ = v.publish(event.Event{Name: "gone", Data: notice}, v.topic()) // the stream ends with or without it
 	}
 }
 
-func (v *view) refuse(resp *next.Response) {
+func (v *view) refuse(resp *next.Response, asker *target) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.refusal = resp
+	v.refusal, v.refusedTo = resp, asker
 }
 
-func (v *view) publish(topic string, e event.Event) (*store.Entry, error) {
-	entry, _, err := v.poller.hub.Publish([]string{topic}, e)
+func (v *view) publish(e event.Event, topics ...string) (*store.Entry, error) {
+	entry, _, err := v.poller.hub.Publish(topics, e)
 	if err != nil {
 		v.poller.log.Error("event not published", v.fields(zap.String("event", e.Name), zap.Error(err))...)
 	}
@@ -487,6 +522,11 @@ func (v *view) finished() string {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return "\x00finished/" + v.current
+}
+
+// finishedWith is the same for the document as it is now.
+func (v *view) finishedWith() string {
+	return v.finished() + "/" + v.poller.hub.Digest(string(v.doc.text))
 }
 
 // snapshot is what a viewer who has nothing must get.
@@ -529,7 +569,7 @@ func (v *Viewing) Finished(lastEventID string) bool {
 	}
 	seq, ok := v.poller.hub.Resolve(lastEventID)
 	e := v.poller.hub.Entry(seq)
-	return ok && e != nil && e.On(v.view.finished())
+	return ok && e != nil && e.On(v.view.finishedWith())
 }
 
 // Source is what the viewer's stream sends, given the position that the client
@@ -542,11 +582,11 @@ func (v *Viewing) Source(lastEventID string) stream.Source {
 	seq, known := h.Resolve(lastEventID)
 	if known {
 		if e := h.Entry(seq); e != nil && e.On(topics[0]) {
-			return stream.Source{Cursor: h.FollowAfter(topics, seq), Done: v.view.done}
+			return stream.Source{Cursor: h.FollowAfter(topics, seq), Done: v.view.done, Revoked: v.revoked}
 		}
 	}
 	v.view.publishing.Lock()
-	src := stream.Source{Cursor: h.Follow(topics), Done: v.view.done}
+	src := stream.Source{Cursor: h.Follow(topics), Done: v.view.done, Revoked: v.revoked}
 	snapshot := v.view.snapshot()
 	v.view.publishing.Unlock()
 	for i, e := range snapshot {

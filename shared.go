@@ -1,0 +1,104 @@
+package caddysse
+
+import (
+	"slices"
+	"sync"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/caddy-sse/caddy-sse/hub"
+	"github.com/caddy-sse/caddy-sse/stream"
+	"github.com/caddy-sse/caddy-sse/upstream/poll"
+)
+
+// hubs holds what outlives a configuration, keyed by the hub's name: keyed by
+// its options, a changed option would strand the streams on the old hub.
+var hubs = caddy.NewUsagePool()
+
+// sharedHub is a hub and the parts of all configurations that use it.
+type sharedHub struct {
+	*hub.Hub
+
+	mu      sync.Mutex
+	owners  []*App // those in force, the newest last
+	groups  map[*stream.Group]int
+	pollers map[*poll.Poller]struct{}
+}
+
+func newSharedHub(h *hub.Hub) *sharedHub {
+	return &sharedHub{
+		Hub:     h,
+		groups:  make(map[*stream.Group]int),
+		pollers: make(map[*poll.Poller]struct{}),
+	}
+}
+
+// Destruct implements [caddy.Destructor].
+func (s *sharedHub) Destruct() error { return s.Close() }
+
+func (s *sharedHub) adopt(a *App) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.owners = append(s.owners, a)
+}
+
+func (s *sharedHub) release(a *App) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.owners = slices.DeleteFunc(s.owners, func(o *App) bool { return o == a })
+}
+
+// hasSuccessor tells whether a newer configuration than a's has the hub.
+func (s *sharedHub) hasSuccessor(a *App) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := len(s.owners)
+	return n > 0 && s.owners[n-1] != a
+}
+
+// enter counts a stream in, so that it can be ended while it lasts, whatever
+// has become of its configuration.
+func (s *sharedHub) enter(g *stream.Group) (leave func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.groups[g]++
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.groups[g]--; s.groups[g] == 0 {
+			delete(s.groups, g)
+		}
+	}
+}
+
+// endAll ends the streams of every configuration, at once.
+func (s *sharedHub) endAll() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for g := range s.groups {
+		g.End(0)
+	}
+}
+
+// register makes a rule's poller hear of writes.
+func (s *sharedHub) register(p *poll.Poller) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.pollers[p] = struct{}{}
+}
+
+// wrote tells the pollers, those of earlier configurations too, that a write
+// to the paths of a host has succeeded.
+func (s *sharedHub) wrote(hostname string, paths []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for p := range s.pollers {
+		if p.Over() {
+			delete(s.pollers, p)
+			continue
+		}
+		p.Wrote(hostname, paths...)
+	}
+}
+
+var _ caddy.Destructor = (*sharedHub)(nil)

@@ -1,0 +1,129 @@
+package poll_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	jsonpatch "github.com/evanphx/json-patch/v5"
+
+	"github.com/caddy-sse/caddy-sse/event"
+	"github.com/caddy-sse/caddy-sse/upstream/change"
+)
+
+// copyOf is what a client keeps of a document: it does with events what the
+// standards say.
+type copyOf struct {
+	doc   []byte
+	items map[string]json.RawMessage // by id, of a client of items
+	stale bool
+	reset bool // until the whole document comes
+}
+
+func (c *copyOf) apply(e event.Event) (err error) {
+	if c.reset && !slices.Contains([]string{"", "reset", "stale"}, e.Name) {
+		return errors.New("it makes no sense after a reset")
+	}
+	switch e.Name {
+	case "":
+		*c = copyOf{doc: e.Data, items: itemsOf(e.Data)}
+	case "patch":
+		var patch jsonpatch.Patch
+		if patch, err = jsonpatch.DecodePatch(e.Data); err == nil {
+			c.doc, err = patch.Apply(c.doc)
+		}
+	case "merge":
+		c.doc, err = applyMerge(c.doc, e.Data)
+	case "added", "changed", "removed":
+		err = c.applyItem(e)
+	case "stale":
+		c.stale = true
+		return nil
+	case "reset":
+		c.reset = true
+	case "complete", "gone":
+	default:
+		err = fmt.Errorf("what is %q", e.Name)
+	}
+	if c.stale {
+		err = errors.Join(err, errors.New("a stale document comes back as a whole"))
+	}
+	return err
+}
+
+// applyItem refuses what a client that has missed nothing can't be told.
+func (c *copyOf) applyItem(e event.Event) error {
+	var data struct{ Key, Item, Old json.RawMessage }
+	if err := json.Unmarshal(e.Data, &data); err != nil {
+		return err
+	}
+	was, known := c.items[string(data.Key)]
+	if known != (e.Name != "added") || known && !sameJSON(was, data.Old) {
+		return fmt.Errorf("the client has %q", was)
+	}
+	if delete(c.items, string(data.Key)); e.Name != "removed" {
+		c.items[string(data.Key)] = data.Item
+	}
+	return nil
+}
+
+// has tells whether the copy is the document.
+func (c *copyOf) has(doc []byte) bool {
+	if c.items != nil {
+		return maps.EqualFunc(c.items, itemsOf(doc), func(a, b json.RawMessage) bool { return sameJSON(a, b) })
+	}
+	return sameJSON(c.doc, doc)
+}
+
+// itemsOf is a list of objects with ids as a set, and nil if it isn't one.
+func itemsOf(doc []byte) map[string]json.RawMessage {
+	var list []json.RawMessage
+	if json.Unmarshal(doc, &list) != nil {
+		return nil
+	}
+	items := make(map[string]json.RawMessage)
+	for _, item := range list {
+		var with struct{ ID json.RawMessage }
+		if json.Unmarshal(item, &with) != nil || with.ID == nil {
+			return nil
+		}
+		items[string(with.ID)] = item
+	}
+	return items
+}
+
+// sameJSON is an exact comparison, without which order and space are a change.
+func sameJSON(a, b []byte) bool {
+	first, errFirst := change.Parse(a)
+	second, errSecond := change.Parse(b)
+	if errFirst != nil || errSecond != nil {
+		return bytes.Equal(a, b)
+	}
+	return first.Equal(second)
+}
+
+// applyMerge is the pseudocode of RFC 7396, section 2.
+func applyMerge(target, patch []byte) ([]byte, error) {
+	var members, object map[string]json.RawMessage
+	if json.Unmarshal(patch, &members) != nil || members == nil {
+		return patch, nil
+	}
+	if json.Unmarshal(target, &object) != nil || object == nil {
+		object = make(map[string]json.RawMessage)
+	}
+	for name, value := range members {
+		if string(value) == "null" {
+			delete(object, name)
+			continue
+		}
+		merged, err := applyMerge(object[name], value)
+		if err != nil {
+			return nil, err
+		}
+		object[name] = merged
+	}
+	return json.Marshal(object)
+}

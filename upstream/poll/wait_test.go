@@ -1,0 +1,311 @@
+package poll_test
+
+import (
+	"net/http"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/caddy-sse/caddy-sse/upstream/next"
+	"github.com/caddy-sse/caddy-sse/upstream/poll"
+)
+
+// write is a write to /doc every so often until all of d has passed.
+func (e *env) write(every, d time.Duration) {
+	for range d / every {
+		e.Wrote("example.com", "/doc")
+		pass(every)
+	}
+}
+
+// since forgets the polls until now.
+func (e *env) forget() {
+	e.backend.mu.Lock()
+	defer e.backend.mu.Unlock()
+	e.began, e.at = time.Now(), nil
+}
+
+// wantPolls compares when polls came since the last forget.
+func (e *env) wantPolls(want ...time.Duration) {
+	e.t.Helper()
+	e.backend.mu.Lock()
+	defer e.backend.mu.Unlock()
+	if !slices.Equal(e.at, want) {
+		e.t.Errorf("polls at %v, want %v", e.at, want)
+	}
+}
+
+const ms = time.Millisecond
+
+// aMinute is an interval that leaves the polls to the writes.
+var aMinute = poll.Config{Interval: 60 * second}
+
+func TestAWriteThatIsAloneCostsOnePollAtOnce(t *testing.T) {
+	within(t, aMinute, func(e *env) {
+		e.watch(ask("/doc"))
+		pass(time.Second)
+		e.forget()
+		e.Wrote("example.com", "/doc")
+		pass(10 * time.Second)
+		e.wantPolls(0)
+	})
+}
+
+func TestAWriteRightAfterTheFirstPollIsFollowedByOne(t *testing.T) {
+	within(t, aMinute, func(e *env) {
+		e.watch(ask("/doc"))
+		e.Wrote("example.com", "/doc")
+		synctest.Wait()
+		e.wantPolls(0, 0)
+	})
+}
+
+func TestABurstCostsAPollAtItsBeginningAndOneAtItsEnd(t *testing.T) {
+	for _, takes := range []time.Duration{0, 20 * ms, 99 * ms, 101 * ms, 200 * ms, 450 * ms} {
+		within(t, aMinute, func(e *env) {
+			v := e.watch(ask("/doc"))
+			pass(time.Second)
+			e.forget()
+			e.take(takes)
+			e.write(5*ms, 500*ms-5*ms)
+			e.set(document("2"))
+			e.write(5*ms, 5*ms)
+			pass(10 * time.Second)
+			e.wantPolls(0, 595*ms)
+			v.want(t, "1", "2")
+		})
+	}
+}
+
+func TestABurstOfTwoWritesCostsTwoPolls(t *testing.T) {
+	within(t, aMinute, func(e *env) {
+		e.watch(ask("/doc"))
+		pass(time.Second)
+		e.forget()
+		e.write(30*ms, 60*ms)
+		pass(10 * time.Second)
+		e.wantPolls(0, 130*ms)
+	})
+}
+
+func TestABurstWithoutEndCostsAPollASecond(t *testing.T) {
+	for _, takes := range []time.Duration{0, 150 * ms} {
+		within(t, aMinute, func(e *env) {
+			e.watch(ask("/doc"))
+			pass(time.Second)
+			e.forget()
+			e.take(takes)
+			e.write(10*ms, 20*time.Second)
+			polls := e.polls() - 1
+			if polls < 17 || polls > 22 {
+				t.Errorf("%d polls of %v within 20 s, at %v", polls, takes, e.at)
+			}
+			e.backend.mu.Lock()
+			defer e.backend.mu.Unlock()
+			for i := 1; i < len(e.at); i++ {
+				if apart := e.at[i] - e.at[i-1]; apart > 1200*ms {
+					t.Errorf("polls are %v apart: %v", apart, e.at)
+				}
+			}
+		})
+	}
+}
+
+func TestWritesSecondsApartAreEachFollowedByAPollAtOnce(t *testing.T) {
+	within(t, aMinute, func(e *env) {
+		e.watch(ask("/doc"))
+		pass(time.Second)
+		e.forget()
+		e.write(5*time.Second, 10*time.Second)
+		e.wantPolls(0, 5*time.Second)
+	})
+}
+
+func TestTwoBurstsAreEachFollowedByAPollAtOnce(t *testing.T) {
+	within(t, aMinute, func(e *env) {
+		e.watch(ask("/doc"))
+		pass(time.Second)
+		e.forget()
+		e.write(10*ms, 50*ms)
+		pass(time.Second)
+		e.write(10*ms, 50*ms)
+		pass(10 * time.Second)
+		e.wantPolls(0, 140*ms, 1050*ms, 1190*ms)
+	})
+}
+
+func TestAWriteDuringAPollIsFollowedByOneMoreWhenItIsOver(t *testing.T) {
+	within(t, aMinute, func(e *env) {
+		e.take(2 * time.Second)
+		v := e.watch(ask("/doc"))
+		pass(time.Second)
+		e.Wrote("example.com", "/doc") // during the first
+		pass(1500 * ms)
+		e.set(document("2"))
+		e.Wrote("example.com", "/doc")
+		pass(10 * time.Second)
+		e.wantPolls(0, 2*time.Second, 4*time.Second)
+		v.want(t, "1", "2")
+	})
+}
+
+func TestAWriteDoesNotBreakTheBackendsRetryAfter(t *testing.T) {
+	for name, test := range map[string]struct {
+		config poll.Config
+		resp   *next.Response
+	}{
+		"of a failure":                  {poll.Config{Interval: 2 * second}, &next.Response{Status: 503, Header: http.Header{"Retry-After": {"20"}}}},
+		"of a failure, long interval":   {aMinute, &next.Response{Status: 429, Header: http.Header{"Retry-After": {"20"}}}},
+		"of an answer":                  {poll.Config{Interval: 2 * second}, document("2", "Retry-After", "20")},
+		"of an answer, longer interval": {aMinute, document("2", "Retry-After", "20")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			within(t, test.config, func(e *env) {
+				e.watch(ask("/doc"))
+				pass(time.Second)
+				e.set(test.resp)
+				e.Wrote("example.com", "/doc")
+				synctest.Wait()
+				e.set(document("3"))
+				e.forget()
+				e.write(time.Second, 15*time.Second)
+				e.wantPolls()
+				pass(5*time.Second - 1)
+				e.wantPolls()
+				pass(1) // the writes are not forgotten
+				e.wantPolls(20 * time.Second)
+			})
+		})
+	}
+}
+
+func TestAWriteIsAReasonToPollWhileTheDocumentIsFresh(t *testing.T) {
+	within(t, poll.Config{}, func(e *env) {
+		e.set(document("1", "Cache-Control", "max-age=600"))
+		e.watch(ask("/doc"))
+		pass(5 * time.Minute)
+		e.wantPolls(0)
+		e.Wrote("example.com", "/doc")
+		pass(0)
+		e.wantPolls(0, 5*time.Minute)
+	})
+}
+
+func TestAWriteIsAReasonToPollABackendThatFails(t *testing.T) {
+	within(t, aMinute, func(e *env) {
+		e.setError(errRefused)
+		v := e.watch(ask("/doc"))
+		pass(time.Second)
+		e.set(document("1"))
+		e.Wrote("example.com", "/doc")
+		synctest.Wait()
+		v.want(t, "stale", "1")
+	})
+}
+
+func TestAWriteIsAReasonToPollWhatHasSlowedDown(t *testing.T) {
+	within(t, poll.Config{Interval: 2 * second, Max: 60 * second}, func(e *env) {
+		v := e.watch(ask("/doc"))
+		pass(10 * time.Minute)
+		polls := e.polls()
+		e.set(document("2"))
+		e.Wrote("example.com", "/doc")
+		synctest.Wait()
+		v.want(t, "1", "2")
+		pass(2 * time.Second)
+		if e.polls() != polls+2 {
+			t.Errorf("%d polls: the pause is not the interval again", e.polls()-polls)
+		}
+	})
+}
+
+func TestThePauseGrowsToMaxWhileNothingChanges(t *testing.T) {
+	within(t, poll.Config{Interval: 2 * second, Max: 8 * second}, func(e *env) {
+		e.watch(ask("/doc"))
+		pass(34 * time.Second)
+		e.wantPolls(0, 2*time.Second, 5*time.Second, 9500*ms, 16250*ms, 24250*ms, 32250*ms)
+	})
+}
+
+func TestAViewEndsWhileItWaits(t *testing.T) {
+	for name, before := range map[string]func(e *env){
+		"for its time": func(*env) {},
+		"for the end of a burst": func(e *env) {
+			e.write(10*ms, 50*ms)
+		},
+		"for what Retry-After says": func(e *env) {
+			e.set(document("1", "Retry-After", "600"))
+			e.Wrote("example.com", "/doc")
+			synctest.Wait()
+			e.Wrote("example.com", "/doc")
+		},
+		"for a backend that fails": func(e *env) {
+			e.setError(errRefused)
+			e.Wrote("example.com", "/doc")
+		},
+	} {
+		within(t, poll.Config{Interval: caddy.Duration(time.Hour), Linger: -1}, func(e *env) {
+			v := e.watch(ask("/doc"))
+			pass(time.Second)
+			before(e)
+			synctest.Wait()
+			polls := e.polls()
+			v.leave()
+			e.Wrote("example.com", "/doc")
+			pass(2 * time.Hour)
+			if e.polls() != polls || e.Views() != 0 {
+				t.Errorf("%s: %d polls more, %d views", name, e.polls()-polls, e.Views())
+			}
+		})
+	}
+}
+
+func TestWritesBelowARefreshPathConcernTheWholeRule(t *testing.T) {
+	for path, concerned := range map[string]bool{
+		"/checkout": true, "/checkout/": true, "/checkout/42": true, "/checkout/42/x": true, "/admin/stock/7": true,
+		"/checkouts": false, "/check": false, "/Checkout": false, "/admin": false, "/admin/stocks": false, "/other": false,
+		"/doc": true, "/": true, // they concern the documents themselves
+	} {
+		within(t, poll.Config{Interval: 60 * second, Refresh: []string{"/checkout", "/admin/stock/"}}, func(e *env) {
+			e.watch(ask("/doc"))
+			e.watch(ask("/doc/2", "Authorization", "x"))
+			e.watch(ask("http://other.example.com/doc"))
+			pass(time.Second)
+			e.forget()
+			e.Wrote("example.com", "/elsewhere", path)
+			synctest.Wait()
+			want := map[bool][]time.Duration{true: {0, 0}}[concerned]
+			if !slices.Equal(e.at, want) {
+				t.Errorf("%s: polls at %v, want %v", path, e.at, want)
+			}
+			e.Wrote("elsewhere.example.com", path)
+			pass(time.Second)
+			if !slices.Equal(e.at, want) {
+				t.Errorf("%s of another host: polls at %v, want %v", path, e.at, want)
+			}
+		})
+	}
+}
+
+func TestARefreshPathThatIsTheRootConcernsAll(t *testing.T) {
+	within(t, poll.Config{Interval: 60 * second, Refresh: []string{"/"}}, func(e *env) {
+		e.watch(ask("/doc"))
+		pass(time.Second)
+		e.Wrote("example.com", "/any/thing")
+		synctest.Wait()
+		e.wantPolls(0, time.Second)
+	})
+}
+
+func TestRefreshOffLeavesItToTheInterval(t *testing.T) {
+	within(t, poll.Config{Interval: 60 * second, RefreshOff: true}, func(e *env) {
+		e.watch(ask("/doc"))
+		pass(time.Second)
+		e.write(10*ms, time.Second)
+		pass(time.Minute)
+		e.wantPolls(0, time.Minute)
+	})
+}
