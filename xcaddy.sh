@@ -177,19 +177,63 @@ node_major() { node -p 'process.versions.node.split(".")[0]' 2>/dev/null || echo
 # need_tools installs those of the tools that are missing, where it may. What is
 # still missing afterwards is the caller's to find out.
 need_tools() {
+	is_root_on_debian || return 0
 	local tool missing=()
 	for tool in gcc:gcc chromium:chromium curl:curl node:nodejs npm:npm; do
 		command -v "${tool%%:*}" >/dev/null || missing+=("${tool#*:}")
 	done
-	if [[ ${#missing[@]} == 0 ]] || ! is_root_on_debian; then return; fi
-	[[ ${missing[*]} == *gcc* ]] && missing+=(libc6-dev)
-	heading "installing ${missing[*]}"
+	[[ ${missing[*]-} == *gcc* ]] && missing+=(libc6-dev)
+	[[ ${#missing[@]} == 0 ]] || apt_install "${missing[@]}"
+	need_daemons
+}
+
+apt_install() {
+	heading "installing $*"
 	export DEBIAN_FRONTEND=noninteractive
-	if ! { apt-get update -q && apt-get install -y -q --no-install-recommends "${missing[@]}"; } >"$build/apt.log" 2>&1; then
+	if ! { apt-get update -q && apt-get install -y -q --no-install-recommends "$@"; } >"$build/apt.log" 2>&1; then
 		tail -n 20 "$build/apt.log"
-		say "apt-get could not install ${missing[*]}"
+		say "apt-get could not install $*"
 	fi
 }
+
+find_prometheus() { command -v prometheus; }
+
+# find_php_fpm: Debian's has its version in its name.
+find_php_fpm() { command -v php-fpm || compgen -G '/usr/sbin/php-fpm[0-9]*'; }
+
+# need_daemons installs what tests put Caddy in front of. The tests start it
+# themselves: here none of it is started, neither now nor with the machine.
+need_daemons() {
+	local missing=() pattern script
+	find_prometheus >/dev/null || missing+=(prometheus)
+	find_php_fpm >/dev/null || missing+=(php-fpm)
+	[[ ${#missing[@]} == 0 ]] && return
+	if ! without_services apt_install "${missing[@]}"; then
+		say "not installed: ${missing[*]}, since /usr/sbin/policy-rc.d would have them started"
+		return
+	fi
+	for pattern in "${missing[@]/#php-fpm/php*-fpm}"; do
+		for script in /etc/init.d/$pattern; do
+			[[ ! -e $script ]] || update-rc.d "${script##*/}" disable >>"$build/apt.log" 2>&1 || true
+		done
+	done
+}
+
+# without_services runs something that installs packages. Debian's maintainer
+# scripts start no service that this file refuses, by its status 101. One that is
+# there already is the machine's own, and has to refuse too.
+without_services() (
+	policy=/usr/sbin/policy-rc.d
+	if [[ ! -e $policy ]]; then
+		trap 'rm -f "$policy"' EXIT
+		printf '#!/bin/sh\nexit 101\n' >"$policy"
+		chmod 755 "$policy"
+	fi
+	status=0
+	"$policy" prometheus start >/dev/null 2>&1 || status=$?
+	((status == 101)) || return 1
+	"$@"
+)
 
 # Debian 12 has Node 18. A newer one comes as a package of npm's registry.
 need_node() {
@@ -266,6 +310,9 @@ test_e2e() {
 		left_out+=("the end-to-end tests: missing are $missing")
 		return
 	fi
+	# What is missing of these, its tests find out for themselves.
+	find_prometheus >/dev/null || left_out+=("the end-to-end tests with Prometheus: it is missing")
+	find_php_fpm >/dev/null || left_out+=("the end-to-end tests with PHP: php-fpm is missing")
 	build_caddy
 	build_petstore
 	heading "end-to-end tests"

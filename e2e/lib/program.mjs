@@ -1,5 +1,7 @@
 // Programs that tests start, and end by their pid.
 import { spawn } from 'node:child_process';
+import { accessSync, constants, readdirSync } from 'node:fs';
+import { delimiter, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 
@@ -9,11 +11,14 @@ const maxOutput = 1 << 20;
 const running = new Set();
 
 // Whatever ends the tests ends what they have started.
-process.on('exit', () => { for (const program of running) program.child.kill('SIGKILL'); });
+process.on('exit', () => { for (const program of running) program.child.kill(program.lastSignal); });
 for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => process.exit(1));
 
 export class Program {
-  constructor(command, args, { env, cwd = root } = {}) {
+  // lastSignal ends it when the tests end early. A program that has to end
+  // others is given the chance.
+  constructor(command, args, { env, cwd = root, lastSignal = 'SIGKILL' } = {}) {
+    this.lastSignal = lastSignal;
     this.name = [command.split('/').at(-1), args[0]].join(' ');
     this.stdout = '';
     this.stderr = '';
@@ -60,6 +65,48 @@ export async function until(what, condition, millis = 20_000) {
     if (value) return value;
     if (performance.now() > end) throw new Error(`not within ${millis} ms: ${what}`);
     await sleep(20);
+  }
+}
+
+// answers waits for a program that has been started.
+export async function answers(program, url, isReady = (response) => response !== null) {
+  try {
+    await until(`${program.name} answers on ${url}`, async () => {
+      if (!program.isRunning) throw new Error('it has ended');
+      const response = await fetch(url).catch(() => null);
+      await response?.body?.cancel();
+      return isReady(response);
+    });
+  } catch (error) {
+    await program.stop();
+    throw new Error(`${program.name} has not started: ${error.message}; it has said:\n${program.tail()}`);
+  }
+}
+
+// installed finds a program by its name where the system keeps programs.
+export function installed(name) {
+  for (const folder of [...process.env.PATH.split(delimiter), '/usr/sbin']) {
+    for (const file of filesIn(folder)) {
+      if (name.test(file) && isExecutable(join(folder, file))) return join(folder, file);
+    }
+  }
+  return undefined;
+}
+
+function filesIn(folder) {
+  try {
+    return readdirSync(folder);
+  } catch {
+    return [];
+  }
+}
+
+function isExecutable(file) {
+  try {
+    accessSync(file, constants.X_OK);
+    return true;
+  } catch {
+    return false;
   }
 }
 

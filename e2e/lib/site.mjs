@@ -5,7 +5,7 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Program, finished, root, until } from './program.mjs';
+import { Program, answers, finished, root } from './program.mjs';
 
 const caddy = join(root, 'caddy');
 const petstore = join(root, '.build', 'petstore');
@@ -56,20 +56,6 @@ export class Caddy {
 
 export function adapt(file) {
   return finished(caddy, ['adapt', '--config', file]);
-}
-
-async function answers(program, url) {
-  try {
-    await until(`${program.name} answers on ${url}`, async () => {
-      if (!program.isRunning) throw new Error('it has ended');
-      const response = await fetch(url).catch(() => null);
-      await response?.body?.cancel();
-      return response !== null;
-    });
-  } catch (error) {
-    await program.stop();
-    throw new Error(`${program.name} has not started: ${error.message}; it has said:\n${program.tail()}`);
-  }
 }
 
 // Site is Caddy in front of the petstore.

@@ -16,7 +16,7 @@ import (
 // Config is how a rule polls. Its zero value is ready for [Config.Provision].
 type Config struct {
 	// How long from the start of one poll to the start of the next, give or
-	// take a tenth, while somebody watches and the document changes. Default:
+	// take a fiftieth, while somebody watches and the document changes. Default:
 	// 2s; at least 100ms.
 	Interval caddy.Duration `json:"interval,omitempty"`
 

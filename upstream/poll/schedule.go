@@ -49,7 +49,7 @@ const (
 var chance = struct {
 	jitter float64        // the part of each pause, up or down
 	first  func() float64 // the part of the first pause that is waited
-}{0.1, rand.Float64}
+}{0.02, rand.Float64}
 
 func newSchedule(c *Config) *schedule {
 	interval := time.Duration(c.Interval)

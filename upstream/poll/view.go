@@ -169,7 +169,7 @@ func (v *view) run() {
 
 const (
 	// settle is how long no write must be seen until a burst of them is over.
-	settle = 100 * time.Millisecond
+	settle = 20 * time.Millisecond
 	// maxSettle is how long a burst may keep the documents waiting.
 	maxSettle = time.Second
 )

@@ -1,0 +1,54 @@
+// PHP-FPM as the system has it, with a configuration and a folder of its own.
+import { existsSync } from 'node:fs';
+import { chmod, chown, copyFile, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Program, installed, root, until } from './program.mjs';
+
+// Debian's has its version in its name.
+export const phpFPM = installed(/^php-fpm[\d.]*$/);
+
+const nobody = { name: 'nobody', id: 65534 }; // who the scripts run as, if the tests run as root
+
+export class PHP {
+  // start serves copies of the scripts, since nobody may read the project's.
+  static async start(scripts) {
+    const php = new PHP();
+    php.folder = await mkdtemp(join(tmpdir(), 'caddy-sse-php-'));
+    php.public = join(php.folder, 'public');
+    php.socket = join(php.folder, 'php-fpm.sock');
+    await mkdir(php.public);
+    await mkdir(join(php.folder, 'sessions'));
+    for (const script of scripts) await copyFile(join(root, 'e2e', 'php', script), join(php.public, script));
+    const isRoot = process.getuid() === 0;
+    if (isRoot) for (const path of ['', 'public', 'sessions']) await chown(join(php.folder, path), nobody.id, nobody.id);
+    await chmod(php.folder, 0o755);
+    const config = join(php.folder, 'php-fpm.conf');
+    await writeFile(config, php.configuration(isRoot ? nobody.name : ''));
+    php.program = new Program(phpFPM, ['--nodaemonize', '--force-stderr', '--fpm-config', config], { lastSignal: 'SIGTERM' });
+    await until('php-fpm listens', () => {
+      if (!php.program.isRunning) throw new Error(`php-fpm has ended; it has said:\n${php.program.tail()}`);
+      return existsSync(php.socket);
+    });
+    return php;
+  }
+
+  configuration(user) {
+    return `
+[global]
+error_log = ${this.folder}/php-fpm.log
+[www]
+${user && `user = ${user}`}
+listen = ${this.socket}
+pm = static
+pm.max_children = 5
+catch_workers_output = yes
+php_admin_value[session.save_path] = ${this.folder}/sessions
+`;
+  }
+
+  async stop() {
+    await this.program.stop();
+    await rm(this.folder, { recursive: true, force: true });
+  }
+}
