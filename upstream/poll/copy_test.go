@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 
 	jsonpatch "github.com/evanphx/json-patch/v5"
@@ -68,14 +67,6 @@ func (c *copyOf) applyItem(e event.Event) error {
 		c.items[string(data.Key)] = data.Item
 	}
 	return nil
-}
-
-// has tells whether the copy is the document.
-func (c *copyOf) has(doc []byte) bool {
-	if c.items != nil {
-		return maps.EqualFunc(c.items, itemsOf(doc), func(a, b json.RawMessage) bool { return sameJSON(a, b) })
-	}
-	return sameJSON(c.doc, doc)
 }
 
 // itemsOf is a list of objects with ids as a set, and nil if it isn't one.
