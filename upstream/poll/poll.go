@@ -36,6 +36,7 @@ type Poller struct {
 	mu      sync.Mutex
 	slots   chan struct{} // taken by polls in flight
 	views   map[string]*view
+	bases   map[string]int             // how many views there are of each base
 	varies  map[string]map[string]bool // by a view's base: the hints that tell its viewers apart
 	retired bool
 }
@@ -49,6 +50,7 @@ func New(c *Config, h *hub.Hub, log *zap.Logger) *Poller {
 		log:    log,
 		slots:  make(chan struct{}, c.MaxInFlight),
 		views:  make(map[string]*view),
+		bases:  make(map[string]int),
 		varies: make(map[string]map[string]bool),
 	}
 }
@@ -116,6 +118,7 @@ func (p *Poller) join(t *target) (*Viewing, error) {
 		}
 		v = newView(p, t, key)
 		p.views[key] = v
+		p.bases[t.base]++
 		go v.run()
 	}
 	v.viewers++
@@ -176,15 +179,11 @@ func (p *Poller) removeLocked(v *view) {
 		return
 	}
 	delete(p.views, v.key)
-	if len(p.varies) == 0 {
-		return
+	base := v.target.base
+	if p.bases[base]--; p.bases[base] == 0 { // what is known of it goes with its last view
+		delete(p.bases, base)
+		delete(p.varies, base)
 	}
-	for _, other := range p.views {
-		if other.target.base == v.target.base {
-			return
-		}
-	}
-	delete(p.varies, v.target.base)
 }
 
 // Retire ends views as soon as nobody watches them, without linger: another

@@ -110,6 +110,9 @@ func (s *schedule) backOff() time.Duration {
 // a date.
 func retryAfter(h http.Header, now time.Time) time.Duration {
 	value := h.Get("Retry-After")
+	if value == "" {
+		return 0
+	}
 	if seconds, ok := deltaSeconds(value); ok {
 		return bounded(seconds)
 	}

@@ -1,0 +1,126 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"time"
+)
+
+// caddyProcess is a Caddy with one site.
+type caddyProcess struct {
+	cmd    *exec.Cmd
+	in     io.WriteCloser
+	out    *json.Decoder
+	said   bytes.Buffer
+	dir    string // what it stores
+	url    string
+	atRest memory // before there was any viewer
+}
+
+const caddyfile = `{
+	admin off
+	persist_config off
+	auto_https off
+	storage file_system %[1]s
+	log {
+		output discard
+	}
+	servers {
+		protocols h1 h2c
+	}
+}
+http://127.0.0.1:%[2]d {
+	bind 127.0.0.1
+	%[3]s
+	reverse_proxy %[4]s
+}
+`
+
+// startCaddy starts one with a rule in front of a backend, and waits until it
+// serves.
+func startCaddy(rule, backend string) (*caddyProcess, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	port, err := freePort()
+	if err != nil {
+		return nil, err
+	}
+	c := &caddyProcess{url: fmt.Sprintf("http://127.0.0.1:%d", port)}
+	if c.dir, err = os.MkdirTemp("", "caddy-sse-bench"); err != nil {
+		return nil, err
+	}
+	c.cmd = exec.Command(self, childWord, fmt.Sprintf(caddyfile, c.dir, port, rule, backend))
+	c.cmd.Stderr = &c.said
+	if err := c.start(); err != nil {
+		return nil, errors.Join(err, c.stop(), errors.New(c.said.String()))
+	}
+	return c, nil
+}
+
+func (c *caddyProcess) start() (err error) {
+	if c.in, err = c.cmd.StdinPipe(); err != nil {
+		return err
+	}
+	out, err := c.cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := c.cmd.Start(); err != nil {
+		return err
+	}
+	c.out = json.NewDecoder(out)
+	return c.out.Decode(&c.atRest)
+}
+
+func (c *caddyProcess) tell(line string) (m memory, err error) {
+	if _, err := fmt.Fprintln(c.in, line); err != nil {
+		return m, err
+	}
+	return m, c.out.Decode(&m)
+}
+
+// profile writes a CPU profile, if there is a path, until the function that it
+// returns is called.
+func (c *caddyProcess) profile(path string) (stop func() error, err error) {
+	if path == "" {
+		return func() error { return nil }, nil
+	}
+	if _, err := c.tell("profile " + path); err != nil {
+		return nil, err
+	}
+	return func() error { _, err := c.tell("profiled"); return err }, nil
+}
+
+// usage is what the process has used so far.
+func (c *caddyProcess) usage() (usage, error) { return processUsage(c.cmd.Process.Pid) }
+
+// stop ends the process, which may have ended itself, and waits for it.
+func (c *caddyProcess) stop() error {
+	defer os.RemoveAll(c.dir)
+	if c.cmd.Process == nil {
+		return nil
+	}
+	c.in.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { _ = c.cmd.Process.Kill() })()
+	return c.cmd.Wait()
+}
+
+func freePort() (int, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, err
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port, nil
+}

@@ -1,0 +1,90 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// usage is what a process has used, as Linux tells in /proc.
+type usage struct {
+	cpu time.Duration
+	rss int64
+}
+
+// tick is the unit of times in /proc: USER_HZ is 100 wherever Go runs.
+const tick = 10 * time.Millisecond
+
+// processUsage reads /proc/<pid>/stat; see proc_pid_stat(5).
+func processUsage(pid int) (usage, error) {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return usage{}, err
+	}
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	const state = 3 // the field that comes after the name
+	if len(fields) <= 24-state {
+		return usage{}, fmt.Errorf("/proc/%d/stat is too short: %q", pid, stat)
+	}
+	field := func(number int) int64 {
+		n, _ := strconv.ParseInt(fields[number-state], 10, 64)
+		return n
+	}
+	return usage{
+		cpu: time.Duration(field(14)+field(15)) * tick,
+		rss: field(24) * int64(os.Getpagesize()),
+	}, nil
+}
+
+// busy is how long all of the machine's CPUs have worked so far; see
+// proc_stat(5).
+func busy() time.Duration {
+	stat, _ := os.ReadFile("/proc/stat")
+	line, _, _ := strings.Cut(string(stat), "\n")
+	var total time.Duration
+	for i, field := range strings.Fields(line) {
+		n, err := strconv.ParseInt(field, 10, 64)
+		if err == nil && i != 4 && i != 5 && i < 9 { // idle, iowait; what follows is counted already
+			total += time.Duration(n) * tick
+		}
+	}
+	return total
+}
+
+// meter measures the CPU that a span of time has taken.
+type meter struct {
+	started               time.Time
+	caddy                 *caddyProcess // or nil
+	ofCaddy, ofUs, ofAll  time.Duration
+	elapsed, caddyCPU, us time.Duration
+	others                time.Duration // what is neither Caddy's nor ours
+	rss                   int64         // Caddy's, at the end
+}
+
+func newMeter(c *caddyProcess) (*meter, error) {
+	m := &meter{started: time.Now(), caddy: c, ofAll: busy()}
+	var err error
+	m.ofCaddy, m.ofUs, err = m.read()
+	return m, err
+}
+
+func (m *meter) read() (caddyCPU, us time.Duration, err error) {
+	own, err := processUsage(os.Getpid())
+	if err != nil || m.caddy == nil {
+		return 0, own.cpu, err
+	}
+	theirs, err := m.caddy.usage()
+	m.rss = theirs.rss
+	return theirs.cpu, own.cpu, err
+}
+
+func (m *meter) stop() error {
+	caddyCPU, us, err := m.read()
+	m.elapsed = time.Since(m.started)
+	m.caddyCPU, m.us = caddyCPU-m.ofCaddy, us-m.ofUs
+	m.others = max(0, busy()-m.ofAll-m.caddyCPU-m.us)
+	return err
+}
