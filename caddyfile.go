@@ -171,7 +171,6 @@ func (h *History) parseBound(d *caddyfile.Dispenser, arg string) error {
 //			send           full | patch | merge | items <key> | jq <program>
 //			select         <jq>
 //			until          <jq>
-//			share          [unchecked]
 //			vary           <header>... | none
 //			refresh        <path>... | off
 //			ignore_max_age
@@ -238,7 +237,6 @@ func (h *Handler) parsePoll(d *caddyfile.Dispenser) error {
 		"send":           h.parseSend,
 		"select":         word(&h.Poll.Select),
 		"until":          word(&h.Poll.Until),
-		"share":          h.parseShare,
 		"vary":           words(&h.Poll.Vary),
 		"refresh":        h.parseRefresh,
 		"ignore_max_age": flag(&h.Poll.IgnoreMaxAge),
@@ -261,18 +259,6 @@ func (h *Handler) parseSend(d *caddyfile.Dispenser) error {
 	}
 	if _, err := change.New(h.Poll.Send, h.Poll.SendArgument); err != nil {
 		return d.Errf("%v", err)
-	}
-	return nil
-}
-
-func (h *Handler) parseShare(d *caddyfile.Dispenser) error {
-	h.Poll.Share = true
-	switch args := d.RemainingArgs(); {
-	case len(args) == 0:
-	case len(args) == 1 && args[0] == "unchecked":
-		h.Poll.ShareUnchecked = true
-	default:
-		return d.Errf("share takes nothing, or the word unchecked, got %s", strings.Join(args, " "))
 	}
 	return nil
 }

@@ -103,7 +103,6 @@ func TestAConfigurationThatCannotWorkIsRefusedWithWhatToWriteInstead(t *testing.
 		{"sse {\n poll 1s {\n vary X-Tenant Accept-Encoding\n }\n}", "never sent"},
 		{"sse {\n poll 1s {\n vary Range\n }\n}", "never sent"},
 		{"sse {\n poll 1s {\n vary X-Forwarded-For\n }\n}", "with credentials only"},
-		{"sse {\n poll 1s {\n share\n vary none\n }\n}", "leave out one"},
 		{"sse {\n poll 1s {\n vary none Cookie\n }\n}", "stands alone"},
 		{"sse {\n poll 1s {\n vary X-Y:z\n }\n}", "Cookie:session"},
 		{"sse {\n topic {query.topic}\n}", "allow *"},

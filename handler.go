@@ -112,7 +112,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	}
 	switch {
 	case h.Poll != nil:
-		return h.provisionPoll()
+		return h.provisionPoll(ctx)
 	case h.Webhook != nil:
 		return h.Webhook.Provision(caddy.NewReplacer())
 	default:
@@ -193,7 +193,12 @@ func (h *Handler) provisionStream(ctx caddy.Context) (err error) {
 	return nil
 }
 
-func (h *Handler) provisionPoll() error {
+func (h *Handler) provisionPoll(ctx caddy.Context) error {
+	scope, err := h.app.scope(ctx, h.Poll)
+	if err != nil {
+		return err
+	}
+	h.Poll.Scope = scope
 	if err := h.Poll.Provision(); err != nil {
 		return err
 	}
@@ -217,7 +222,7 @@ func (h *Handler) shutdown() {
 	if h.poller != nil {
 		h.poller.Retire()
 	}
-	if !caddy.Exiting() && h.hub.hasSuccessor(h.app) {
+	if !caddy.Exiting() && h.hub.hasOther(h.app) {
 		h.group.End(h.drain)
 		return
 	}
@@ -294,9 +299,12 @@ func (h *Handler) watch(w http.ResponseWriter, r *http.Request, nextHandler cadd
 	case r.Context().Err() != nil:
 		return nil // the viewer has left
 	case errors.Is(err, next.ErrStream):
+		h.cors.Remove(w.Header()) // the backend's own are added
 		return nextHandler.ServeHTTP(w, r)
 	case err != nil:
 		return h.refuse(w, r, err)
+	case refused != nil && refused.Err != nil:
+		return refused.Err // as for the viewer's own request, with the error routes
 	case refused != nil:
 		passRefusal(w, refused)
 		return nil
@@ -378,7 +386,7 @@ func replacer(r *http.Request) *caddy.Replacer {
 func passRefusal(w http.ResponseWriter, resp *next.Response) {
 	header := w.Header()
 	vary := header["Vary"]
-	maps.Copy(header, resp.Header)
+	maps.Copy(header, resp.Header.Clone())
 	header["Vary"] = append(vary, resp.Header["Vary"]...)
 	for _, name := range []string{"Set-Cookie", "Content-Length", "Connection", "Keep-Alive", "Transfer-Encoding", "Upgrade", "Trailer"} {
 		header.Del(name)

@@ -9,10 +9,12 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
 
 	"github.com/caddy-sse/caddy-sse/hub"
 	"github.com/caddy-sse/caddy-sse/store"
+	"github.com/caddy-sse/caddy-sse/upstream/poll"
 )
 
 func init() {
@@ -32,6 +34,7 @@ type App struct {
 	Hubs map[string]*HubConfig `json:"hubs,omitempty"`
 
 	shared map[string]*sharedHub
+	scopes map[string]int
 	log    *zap.Logger
 }
 
@@ -47,7 +50,7 @@ type HubConfig struct {
 
 	// How long a reload may take to move the open streams to the new
 	// configuration: each is ended at a random moment within it, and its
-	// client resumes where it was. Default: 30s.
+	// client resumes where it was. Default, and what zero means: 30s.
 	Drain caddy.Duration `json:"drain,omitempty"`
 
 	opener StoreOpener
@@ -55,14 +58,14 @@ type HubConfig struct {
 
 // History bounds a hub's log.
 type History struct {
-	// How many events are kept. Default: 10000.
+	// How many events are kept. Default, and what zero means: 10000.
 	MaxEvents int `json:"max_events,omitempty"`
 
-	// How long an event is kept. Default: 24h.
+	// How long an event is kept. Default, and what zero means: 24h.
 	MaxAge caddy.Duration `json:"max_age,omitempty"`
 
-	// How many bytes of memory or disk the events may take. Default:
-	// 268435456 (256 MiB).
+	// How many bytes of memory or disk the events may take. Default, and what
+	// zero means: 268435456 (256 MiB).
 	MaxBytes int64 `json:"max_bytes,omitempty"`
 }
 
@@ -95,6 +98,7 @@ func (App) CaddyModule() caddy.ModuleInfo {
 func (a *App) Provision(ctx caddy.Context) error {
 	a.log = ctx.Logger()
 	a.shared = make(map[string]*sharedHub)
+	a.scopes = make(map[string]int)
 	if a.Hubs == nil {
 		a.Hubs = make(map[string]*HubConfig)
 	}
@@ -187,6 +191,23 @@ func (a *App) Cleanup() error {
 		}
 	}
 	return nil
+}
+
+// scope sets the views of a poll rule apart from those of any other: where it
+// listens, what it says, and which one it is of those that are alike. The same
+// rule has the same scope after a reload.
+func (a *App) scope(ctx caddy.Context, config *poll.Config) (string, error) {
+	says, err := json.Marshal(config)
+	if err != nil {
+		return "", err
+	}
+	var listen []string
+	if server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok {
+		listen = server.Listen
+	}
+	scope := fmt.Sprintf("%q %s", listen, says)
+	a.scopes[scope]++
+	return fmt.Sprintf("%s %d", scope, a.scopes[scope]), nil
 }
 
 // hub returns what a rule needs of the hub of that name.

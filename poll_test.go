@@ -262,6 +262,107 @@ func TestViewersThatARuleDoesNotTellApartShareOnePoll(t *testing.T) {
 	}
 }
 
+func TestTwoRulesForOneURLNeverGetEachOthersDocuments(t *testing.T) {
+	backend := startBackend(t, newDocument(`{"public":1,"secret":2}`).ServeHTTP)
+	s := startSite(t, "", `
+	@staff query staff=1
+	handle @staff {
+		uri query -staff
+		sse {
+			poll 100ms
+		}
+		reverse_proxy `+backend+`
+	}
+	handle {
+		sse {
+			poll 100ms {
+				select `+"`{public}`"+`
+			}
+		}
+		reverse_proxy `+backend+`
+	}`)
+	for _, protocol := range protocols {
+		staff := s.open(protocol, "/api/x?staff=1")
+		staff.expect("", `{"public":1,"secret":2}`)
+		public := s.open(protocol, "/api/x")
+		public.expect("", `{"public":1}`)
+		s.do("PUT", "/api/x", `{"public":3,"secret":4}`)
+		public.expect("", `{"public":3}`)
+		staff.expect("", `{"public":3,"secret":4}`)
+		s.do("PUT", "/api/x", `{"public":1,"secret":2}`)
+		public.expect("", `{"public":1}`)
+	}
+}
+
+func TestViewersWhomAVariableTellsApartNeverShare(t *testing.T) {
+	s := startSite(t, "", `
+	@two query tenant=2
+	vars tenant 1
+	vars @two tenant 2
+	uri query -tenant
+	sse {
+		poll 1h
+	}
+	respond {vars.tenant}`)
+	s.open("HTTP/1.1", "/x").expect("", `1`)
+	s.open("HTTP/1.1", "/x?tenant=2").expect("", `2`)
+}
+
+func TestARefusalIsOneHoweverLongItsPageAndWhateverItsType(t *testing.T) {
+	doc := newDocument(`1`)
+	refuse := func(w http.ResponseWriter, contentType string) {
+		w.Header().Set("Content-Type", contentType)
+		w.WriteHeader(http.StatusForbidden)
+		_, _ = io.WriteString(w, strings.Repeat("no ", 1000))
+	}
+	var kind atomic.Value
+	s := polled(t, "100ms {\n max_body 1KiB\n }", func(w http.ResponseWriter, r *http.Request) {
+		if contentType, _ := kind.Load().(string); contentType != "" {
+			refuse(w, contentType)
+			return
+		}
+		doc.ServeHTTP(w, r)
+	})
+	for _, contentType := range []string{"text/html", "text/event-stream"} {
+		kind.Store("")
+		c := s.open("HTTP/1.1", "/api/x")
+		c.expect("", `1`)
+		kind.Store(contentType)
+		c.ended()
+		if resp := s.do("GET", "/api/x", "", "Accept", "text/event-stream"); resp.StatusCode != http.StatusForbidden {
+			t.Errorf("%s: the reconnect got %d", contentType, resp.StatusCode)
+		}
+	}
+}
+
+func TestAFinishedDocumentThatVariesByAHintIsAnswered(t *testing.T) {
+	s := polled(t, "100ms {\n until true\n }", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Vary", "Accept-Language")
+		_, _ = fmt.Fprintf(w, "%q", r.Header.Get("Accept-Language"))
+	})
+	for _, language := range []string{"de", "fr"} {
+		c := s.open("HTTP/2.0", "/api/x", "Accept-Language", language)
+		c.expect("", fmt.Sprintf("%q", language))
+		c.expect("complete", `{}`)
+		c.ended()
+	}
+}
+
+func TestWhatCaddyItselfRefusesIsAnsweredByItsErrorRoutes(t *testing.T) {
+	s := startSite(t, "", `
+	sse /api/* {
+		poll 1s
+	}
+	error /api/* 403
+	handle_errors {
+		respond "our own page for {err.status_code}"
+	}`)
+	resp := s.do("GET", "/api/x", "", "Accept", "text/event-stream")
+	if resp.StatusCode != http.StatusForbidden || resp.body != "our own page for 403" {
+		t.Errorf("got %d %q", resp.StatusCode, resp.body)
+	}
+}
+
 func TestAnotherViewersPositionGivesOnesOwnDocument(t *testing.T) {
 	s := polled(t, "1h", func(w http.ResponseWriter, r *http.Request) {
 		_, _ = fmt.Fprintf(w, "%q", r.Header.Get("Cookie"))

@@ -1,6 +1,7 @@
 package caddysse
 
 import (
+	"maps"
 	"slices"
 	"sync"
 
@@ -20,7 +21,7 @@ type sharedHub struct {
 	*hub.Hub
 
 	mu      sync.Mutex
-	owners  []*App // those in force, the newest last
+	owners  []*App // those that have started and not stopped
 	groups  map[*stream.Group]int
 	pollers map[*poll.Poller]struct{}
 }
@@ -48,12 +49,12 @@ func (s *sharedHub) release(a *App) {
 	s.owners = slices.DeleteFunc(s.owners, func(o *App) bool { return o == a })
 }
 
-// hasSuccessor tells whether a newer configuration than a's has the hub.
-func (s *sharedHub) hasSuccessor(a *App) bool {
+// hasOther tells whether another configuration has the hub: one that comes
+// after a's or, if a's is rolled back, the one that stays.
+func (s *sharedHub) hasOther(a *App) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	n := len(s.owners)
-	return n > 0 && s.owners[n-1] != a
+	return slices.ContainsFunc(s.owners, func(o *App) bool { return o != a })
 }
 
 // enter counts a stream in, so that it can be ended while it lasts, whatever
@@ -80,10 +81,11 @@ func (s *sharedHub) endAll() {
 	}
 }
 
-// register makes a rule's poller hear of writes.
+// register makes a rule's poller hear of writes, and forgets those that are over.
 func (s *sharedHub) register(p *poll.Poller) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	maps.DeleteFunc(s.pollers, func(p *poll.Poller, _ struct{}) bool { return p.Over() })
 	s.pollers[p] = struct{}{}
 }
 
@@ -93,10 +95,6 @@ func (s *sharedHub) wrote(hostname string, paths []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for p := range s.pollers {
-		if p.Over() {
-			delete(s.pollers, p)
-			continue
-		}
 		p.Wrote(hostname, paths...)
 	}
 }

@@ -445,6 +445,24 @@ func TestAClientThatHasReceivedNothingYetMissesNothingInAReload(t *testing.T) {
 	}
 }
 
+func TestAReloadSendsNoDocumentAgainThatTheClientHas(t *testing.T) {
+	doc := newDocument(`1`)
+	global, rule := "sse {\n drain 10ms\n }", "sse /api/* {\n poll 100ms\n }\n reverse_proxy "+startBackend(t, doc.ServeHTTP)
+	for _, protocol := range protocols {
+		t.Run(protocol, func(t *testing.T) {
+			s := startSite(t, global, rule)
+			doc.set(`1`)
+			c := s.open(protocol, "/api/x")
+			position := c.expect("", `1`).ID
+			s.reload(global, rule)
+			c.ended()
+			c = s.open(protocol, "/api/x", "Last-Event-ID", position)
+			doc.set(`2`)
+			c.expect("", `2`)
+		})
+	}
+}
+
 func TestAConfigThatIsRejectedDisturbsNothing(t *testing.T) {
 	s := startPubsub(t, "")
 	c := s.open("HTTP/2.0", "/events/news")

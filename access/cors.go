@@ -65,6 +65,12 @@ func (c *CORS) Headers(h http.Header, r *http.Request) {
 	}
 }
 
+// Remove takes away what Headers has added, for a response that brings its own.
+func (c *CORS) Remove(h http.Header) {
+	h.Del("Access-Control-Allow-Origin")
+	h.Del("Access-Control-Allow-Credentials")
+}
+
 // Preflight answers the request by which a browser asks whether it may open a
 // stream from another origin, and returns false for any other request and for
 // origins that may not.

@@ -51,9 +51,6 @@ type Source struct {
 	// Done, if not nil, is closed when no more will come: the stream sends
 	// what there is and ends.
 	Done <-chan struct{}
-	// Revoked, if not nil, is closed when the client may no longer see what
-	// comes: the stream ends at once.
-	Revoked <-chan struct{}
 }
 
 // Reason is why a stream ended.
@@ -63,7 +60,6 @@ type Reason string
 const (
 	ClientLeft  Reason = "client left"
 	SourceEnded Reason = "source ended"
-	Revoked     Reason = "access revoked"
 	FellBehind  Reason = "fell out of the history"
 	TooOld      Reason = "max age"
 	Moved       Reason = "configuration changed"
@@ -95,7 +91,7 @@ func WriteHeader(w http.ResponseWriter) {
 // client knows of the stream is in it. The group may be nil.
 func Serve(w http.ResponseWriter, r *http.Request, src Source, group *Group, o *Options) Summary {
 	defer src.Cursor.Close()
-	discardBody(r)
+	discardBody(w, r)
 	s := &conn{
 		w:       w,
 		control: http.NewResponseController(w),
@@ -115,11 +111,16 @@ func Serve(w http.ResponseWriter, r *http.Request, src Source, group *Group, o *
 }
 
 // discardBody reads a body that a GET should not have: HTTP/1 notices that a
-// client has left only once the request was read to its end.
-func discardBody(r *http.Request) {
-	if r.Body != nil && r.Body != http.NoBody {
-		_, _ = io.CopyN(io.Discard, r.Body, 64<<10)
+// client has left only once the request was read to its end. A client that
+// announces more than it sends is not waited for.
+func discardBody(w http.ResponseWriter, r *http.Request) {
+	if r.Body == nil || r.Body == http.NoBody {
+		return
 	}
+	control := http.NewResponseController(w)
+	_ = control.SetReadDeadline(time.Now().Add(time.Second)) // some writers have none
+	_, _ = io.CopyN(io.Discard, r.Body, 64<<10)
+	_ = control.SetReadDeadline(time.Time{})
 }
 
 // spread returns a time within half of d more or less.
@@ -164,14 +165,7 @@ func (s *conn) run(r *http.Request, group *Group) (Reason, error) {
 	}
 	ready := s.src.Cursor.Ready()
 	for {
-		select { // first, since of several that are ready any may be taken
-		case <-s.src.Revoked:
-			return Revoked, nil
-		default:
-		}
 		select {
-		case <-s.src.Revoked:
-			return Revoked, nil
 		case <-ready:
 			if reason, err := s.batch(); reason != "" {
 				return reason, err

@@ -33,6 +33,10 @@ type Response struct {
 	Status int
 	Header http.Header
 	Body   []byte
+	// Err is the error of a handler that stands for the status, if that is
+	// all that there is: a viewer's own request would be answered as the
+	// server's error routes say.
+	Err error
 }
 
 // Caller makes requests on behalf of a viewer whose own request may long be
@@ -40,21 +44,21 @@ type Response struct {
 type Caller struct {
 	handler caddyhttp.Handler
 	server  *caddyhttp.Server
-	vars    map[string]string
+	vars    map[string]any
 	user    string
 	trusted bool
 }
 
 // For returns a caller into what comes after the handler of the viewer's
 // request r. It keeps what earlier handlers found out about the viewer: the
-// user's id, and variables that are strings.
+// user's id, and variables that are text, numbers or booleans.
 func For(r *http.Request, handler caddyhttp.Handler) *Caller {
-	c := &Caller{handler: handler, vars: make(map[string]string)}
+	c := &Caller{handler: handler, vars: make(map[string]any)}
 	c.server, _ = r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
 	vars, _ := r.Context().Value(caddyhttp.VarsCtxKey).(map[string]any)
 	for name, value := range vars {
-		if s, ok := value.(string); ok && name != caddyhttp.ClientIPVarKey {
-			c.vars[name] = s
+		if isScalar(value) && name != caddyhttp.ClientIPVarKey && name != caddyhttp.TrustedProxyVarKey {
+			c.vars[name] = value
 		}
 	}
 	c.trusted, _ = vars[caddyhttp.TrustedProxyVarKey].(bool)
@@ -64,6 +68,16 @@ func For(r *http.Request, handler caddyhttp.Handler) *Caller {
 	return c
 }
 
+// isScalar tells the kinds of values that the vars directive sets.
+func isScalar(value any) bool {
+	switch value.(type) {
+	case string, bool, int, float64:
+		return true
+	default:
+		return false
+	}
+}
+
 // userID is the placeholder that Caddy's authentication handlers set.
 const userID = "http.auth.user.id"
 
@@ -71,9 +85,15 @@ const userID = "http.auth.user.id"
 // empty if none has.
 func (c *Caller) User() string { return c.user }
 
-// Vars are the variables that earlier handlers have set. They must not be
-// changed.
-func (c *Caller) Vars() map[string]string { return c.vars }
+// Vars are the variables that earlier handlers have set, written so that no two
+// that differ are alike.
+func (c *Caller) Vars() map[string]string {
+	vars := make(map[string]string, len(c.vars))
+	for name, value := range c.vars {
+		vars[name] = fmt.Sprintf("%T:%v", value, value)
+	}
+	return vars
+}
 
 // Trusted tells that the viewer's connection is one of a proxy that the server
 // trusts: its address is not the viewer's own.
@@ -105,9 +125,7 @@ func (c *Caller) restore(ctx context.Context, repl *caddy.Replacer) {
 		repl.Set(userID, c.user)
 	}
 	if vars, ok := ctx.Value(caddyhttp.VarsCtxKey).(map[string]any); ok {
-		for name, value := range maps.All(c.vars) {
-			vars[name] = value
-		}
+		maps.Copy(vars, c.vars)
 	}
 }
 
@@ -129,22 +147,27 @@ func (rec *recorder) WriteHeader(status int) {
 	}
 	rec.status = status
 	rec.sent = rec.header.Clone() // what is set from now on is too late
-	if isStream(rec.sent) {
+	if rec.isAnswer() && isStream(rec.sent) {
 		rec.err = ErrStream
 	}
 }
 
 func (rec *recorder) Write(p []byte) (int, error) {
 	rec.WriteHeader(http.StatusOK)
-	if rec.err == nil && int64(len(rec.body)+len(p)) > rec.maxBody {
+	room := rec.maxBody - int64(len(rec.body))
+	if rec.err == nil && int64(len(p)) > room && rec.isAnswer() {
 		rec.err = fmt.Errorf("%w: more than %d bytes", ErrTooLarge, rec.maxBody)
 	}
 	if rec.err != nil {
 		return 0, rec.err
 	}
-	rec.body = append(rec.body, p...)
+	rec.body = append(rec.body, p[:min(int64(len(p)), room)]...)
 	return len(p), nil
 }
+
+// isAnswer tells whether the body matters. What is refused is refused, however
+// long the page that says so, and whatever its type.
+func (rec *recorder) isAnswer() bool { return rec.status < 300 }
 
 // FlushError lets handlers flush: what is recorded is as good as sent.
 func (rec *recorder) FlushError() error { return rec.err }
@@ -173,7 +196,7 @@ func (rec *recorder) response(ctx context.Context, err error) (*Response, error)
 	case ctx.Err() != nil: // a cancelled request may look like an answer
 		return nil, context.Cause(ctx)
 	case errors.As(err, &status) && status.StatusCode != 0:
-		return &Response{Status: status.StatusCode, Header: make(http.Header)}, nil
+		return &Response{Status: status.StatusCode, Header: make(http.Header), Err: err}, nil
 	case err != nil:
 		return nil, err
 	case rec.status == 0:

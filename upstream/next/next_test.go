@@ -238,10 +238,10 @@ func TestWhatEarlierHandlersFoundOutIsRestored(t *testing.T) {
 	if _, err := c.Do(httptest.NewRequest(http.MethodGet, "/", nil), 100); err != nil {
 		t.Fatal(err)
 	}
-	if user != "ann" || tenant != "acme" || number != nil || ip == "203.0.113.9" {
+	if user != "ann" || tenant != "acme" || number != 7 || ip == "203.0.113.9" {
 		t.Errorf("the handler sees user %q, tenant %q, number %v, address %q", user, tenant, number, ip)
 	}
-	if c.User() != "ann" || !maps.Equal(c.Vars(), map[string]string{"tenant": "acme"}) || c.Trusted() {
+	if c.User() != "ann" || !maps.Equal(c.Vars(), map[string]string{"tenant": "string:acme", "number": "int:7"}) || c.Trusted() {
 		t.Errorf("%q, %q, %v", c.User(), c.Vars(), c.Trusted())
 	}
 }
@@ -296,7 +296,7 @@ func TestRequestsDoNotMeet(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if c.Vars()["tenant"] != "acme" {
+	if c.Vars()["tenant"] != "string:acme" {
 		t.Errorf("%q", c.Vars())
 	}
 }

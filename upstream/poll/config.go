@@ -83,15 +83,6 @@ type Config struct {
 	// any case.
 	Vary []string `json:"vary,omitempty"`
 
-	// Whether all who may see the document share one view of it, whatever
-	// their credentials. Each new viewer is asked of the backend once as
-	// themselves, and gets its refusal; polls are made as the viewers who are
-	// there, in turn, and who is refused then loses the stream. Only for documents that are the same for all who may see them.
-	Share bool `json:"share,omitempty"`
-
-	// With share: whether new viewers are let in without asking the backend.
-	ShareUnchecked bool `json:"share_unchecked,omitempty"`
-
 	// Paths that have the rule's views polled at once when a write to them, or
 	// below them, succeeds. This is in addition to the views' own paths,
 	// those above and those below.
@@ -104,6 +95,11 @@ type Config struct {
 	// says that the document can change. A write that is seen is a reason to
 	// poll in any case.
 	IgnoreMaxAge bool `json:"ignore_max_age,omitempty"`
+
+	// Scope sets the rule's views apart from those of other rules on the hub:
+	// what they select, and which handlers answer them, may differ. It should
+	// be the same for the same rule after a reload.
+	Scope string `json:"-"`
 
 	mode          *change.Mode
 	varyBy        *varyBy
@@ -137,10 +133,6 @@ func (c *Config) check() error {
 		return fmt.Errorf("poll: max %v is shorter than the interval, %v", time.Duration(c.Max), time.Duration(c.Interval))
 	case c.Timeout < 0 || c.MaxBody < 0 || c.MaxViews < 0 || c.MaxInFlight < 0:
 		return errors.New("poll: timeout, max_body, max_views and max_in_flight can't be negative")
-	case c.ShareUnchecked && !c.Share:
-		return errors.New("poll: share_unchecked needs share")
-	case c.Share && len(c.Vary) > 0:
-		return errors.New("poll: share makes one view of all viewers, vary tells them apart: leave out one")
 	case c.RefreshOff && len(c.Refresh) > 0:
 		return errors.New("poll: refresh off and paths to refresh by don't go together")
 	}

@@ -7,6 +7,8 @@
 package poll
 
 import (
+	"context"
+	"maps"
 	"net/http"
 	"strings"
 	"sync"
@@ -57,11 +59,9 @@ func New(c *Config, h *hub.Hub, log *zap.Logger) *Poller {
 
 // Viewing is one viewer's use of a view.
 type Viewing struct {
-	view    *view
-	poller  *Poller
-	target  *target
-	revoked chan struct{} // closed when the backend refuses this viewer, but not others
-	once    sync.Once
+	view   *view
+	poller *Poller
+	once   sync.Once
 }
 
 // Join starts to watch what the request asks for, and waits until the view has
@@ -72,11 +72,6 @@ type Viewing struct {
 // viewer has left.
 func (p *Poller) Join(r *http.Request, caller Caller) (*Viewing, *next.Response, error) {
 	t := newTarget(r, caller, p.hub, p.config)
-	if p.config.Share && !p.config.ShareUnchecked {
-		if refused, err := p.ask(r.Context(), t); refused != nil || err != nil {
-			return nil, refused, err
-		}
-	}
 	for {
 		viewing, err := p.join(t)
 		if err != nil {
@@ -89,16 +84,15 @@ func (p *Poller) Join(r *http.Request, caller Caller) (*Viewing, *next.Response,
 			viewing.Leave()
 			return nil, nil, r.Context().Err()
 		}
-		switch refused, who, err := v.refused(); {
-		case err != nil, refused != nil && (who == t || !p.config.Share):
+		if refused, err := v.refused(); refused != nil || err != nil {
 			viewing.Leave()
 			return nil, refused, err
-		case refused == nil && v.is(p.key(t)):
+		}
+		if v.admits(t) {
 			return viewing, nil, nil
 		}
-		// The backend has refused somebody else, or has said that this
-		// viewer's request may be answered otherwise than the one that was
-		// polled.
+		// The backend has said that this viewer's request may be answered
+		// otherwise than the one that was polled.
 		viewing.Leave()
 	}
 }
@@ -116,32 +110,38 @@ func (p *Poller) join(t *target) (*Viewing, error) {
 				RetryAfter: 5 * time.Second,
 			}
 		}
-		v = newView(p, t, key)
+		v = newView(p, t, key, maps.Clone(p.varies[t.base]))
 		p.views[key] = v
 		p.bases[t.base]++
 		go v.run()
 	}
 	v.viewers++
 	v.idle.Stop()
-	viewing := &Viewing{view: v, poller: p, target: t}
-	if p.config.Share {
-		viewing.revoked = make(chan struct{})
-		v.askers = append(v.askers, viewing)
+	return &Viewing{view: v, poller: p}, nil
+}
+
+// do makes a request when it is its turn.
+func (p *Poller) do(ctx context.Context, t *target, etag string) (*next.Response, error) {
+	select {
+	case p.slots <- struct{}{}:
+		defer func() { <-p.slots }()
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
 	}
-	return viewing, nil
+	ctx, cancel := context.WithTimeoutCause(ctx, time.Duration(p.config.Timeout), errTimeout)
+	defer cancel()
+	return t.caller.Do(t.request(ctx, etag), p.config.MaxBody)
 }
 
 // Leave ends the viewing. It may be called more than once.
 func (v *Viewing) Leave() {
-	v.once.Do(func() { v.poller.leave(v) })
+	v.once.Do(func() { v.poller.leave(v.view) })
 }
 
-func (p *Poller) leave(viewing *Viewing) {
+func (p *Poller) leave(v *view) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	v := viewing.view
 	v.viewers--
-	v.dropLocked(viewing)
 	if v.viewers == 0 {
 		p.abandonLocked(v)
 	}
@@ -261,7 +261,7 @@ func (p *Poller) rekey(v *view) bool {
 		delete(p.views, v.key)
 		p.views[key] = v
 	}
-	v.rename(key)
+	v.rename(key, maps.Clone(p.varies[v.target.base]))
 	return true
 }
 
@@ -284,9 +284,10 @@ func (p *Poller) Wrote(hostname string, paths ...string) {
 }
 
 // related tells whether one of the paths is the target's, above or below it.
+// Nothing counts as below the root: a write to "/" would be one to everything.
 func (t *target) related(paths []string) bool {
 	for _, path := range paths {
-		if within(t.path, path) || within(path, t.path) {
+		if within(path, t.path) || path != "/" && within(t.path, path) {
 			return true
 		}
 	}

@@ -99,10 +99,7 @@ func newTarget(r *http.Request, caller Caller, h *hub.Hub, c *Config) *target {
 		tls:      r.TLS,
 	}
 	personal := caller.User() != "" || t.certificate() != ""
-	parts := []string{t.scheme(), t.host, u.EscapedPath(), u.RawQuery, strconv.FormatBool(caller.Trusted())}
-	if !c.Share {
-		parts = append(parts, caller.User(), t.certificate())
-	}
+	parts := []string{c.Scope, t.scheme(), t.host, u.EscapedPath(), u.RawQuery, caller.User(), t.certificate(), strconv.FormatBool(caller.Trusted())}
 	var vars []string
 	for _, name := range slices.Sorted(maps.Keys(caller.Vars())) {
 		vars = append(vars, name, caller.Vars()[name])
@@ -115,15 +112,13 @@ func newTarget(r *http.Request, caller Caller, h *hub.Hub, c *Config) *target {
 		}
 		t.header[name] = values
 		personal = personal || credentials[name]
-		if alike[name] || c.varyBy.names(name) || !c.Share && !hints[name] && !addresses[name] {
+		if c.varyBy.names(name) || !hints[name] && !addresses[name] {
 			parts = counted(parts, name, values...)
 		}
 	}
-	switch {
-	case c.Share: // each is asked as who they are
-	case personal:
+	if personal {
 		parts = t.addressed(parts)
-	default:
+	} else {
 		t.anonymise()
 	}
 	t.base = h.Digest(parts...)

@@ -6,9 +6,11 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"hash/maphash"
 	"net/http"
 	"net/textproto"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"time"
@@ -40,8 +42,6 @@ type view struct {
 	key     string
 	viewers int
 	idle    *time.Timer
-	askers  []*Viewing // with share: those who are there
-	asked   *target    // whose request was last made
 
 	// Only the view's own goroutine uses these.
 	schedule  *schedule
@@ -54,30 +54,30 @@ type view struct {
 	// a viewer takes a place: it comes before both or after both.
 	publishing sync.Mutex
 
-	mu        sync.Mutex
-	refusal   *next.Response
-	refusedTo *target
-	err       error        // why it can't be polled at all
-	current   string       // the key, for those who wait for the first poll
-	burst     time.Time    // when the newest burst of writes began
-	wrote     time.Time    // when the newest write was seen
-	instance  string       // sets the topic apart from those of other views of the key
-	doc       *document    // the newest that the backend has confirmed
-	at        *store.Entry // the event that brought it
-	stale     *store.Entry // set while the backend fails
-	complete  *store.Entry // set when the document is finished
+	mu       sync.Mutex
+	refusal  *next.Response
+	err      error           // why it can't be polled at all
+	current  string          // the key, for those who wait for the first poll
+	burst    time.Time       // when the newest burst of writes began
+	wrote    time.Time       // when the newest write was seen
+	instance string          // sets the topic apart from those of other views of the key
+	doc      *document       // the newest that the backend has confirmed
+	at       *store.Entry    // the event that brought it
+	hints    map[string]bool // those that the key holds
+	stale    *store.Entry    // set while the backend fails
+	complete *store.Entry    // set when the document is finished
 }
 
 // seed makes sums of bodies unpredictable to those who write them.
 var seed = maphash.MakeSeed()
 
-func newView(p *Poller, t *target, key string) *view {
+func newView(p *Poller, t *target, key string, hints map[string]bool) *view {
 	v := &view{
 		poller:  p,
 		target:  t,
-		asked:   t,
 		key:     key,
 		current: key,
+		hints:   hints,
 		again:   make(chan struct{}, 1),
 		polled:  make(chan struct{}),
 		done:    make(chan struct{}),
@@ -94,10 +94,19 @@ func newView(p *Poller, t *target, key string) *view {
 }
 
 // rename gives the view another key. The caller holds the poller's mutex.
-func (v *view) rename(key string) {
+func (v *view) rename(key string, hints map[string]bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.key, v.current = key, key
+	v.key, v.current, v.hints = key, key, hints
+}
+
+// admits tells whether the view is one for a request, by the hints that it is
+// itself told apart by: what the poller knows of them goes with the last view,
+// which this may have been.
+func (v *view) admits(t *target) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.poller.hub.Digest(t.key(v.hints)...) == v.current
 }
 
 func (v *view) is(key string) bool {
@@ -106,12 +115,11 @@ func (v *view) is(key string) bool {
 	return v.current == key
 }
 
-// refused is what the first poll has come to, if it was no document, and who
-// had asked.
-func (v *view) refused() (*next.Response, *target, error) {
+// refused is what the first poll has come to, if it was no document.
+func (v *view) refused() (*next.Response, error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return v.refusal, v.refusedTo, v.err
+	return v.refusal, v.err
 }
 
 // refresh asks for a poll at once, or for one more if one is under way: that
@@ -148,7 +156,7 @@ func (v *view) run() {
 	defer v.cancel()
 	for first := true; ; first = false {
 		started := time.Now()
-		came, header := v.poll(first)
+		came, header := v.pollSafely(first)
 		if came == ended {
 			v.poller.remove(v)
 			close(v.done)
@@ -211,11 +219,21 @@ func (v *view) wait(pause time.Duration) bool {
 	}
 }
 
+// pollSafely is poll, for a goroutine around which no server would keep a panic
+// from ending the process.
+func (v *view) pollSafely(first bool) (came outcome, header http.Header) {
+	defer func() {
+		if p := recover(); p != nil {
+			came = v.failed(0, fmt.Errorf("poll panicked: %v\n%s", p, debug.Stack()))
+		}
+	}()
+	return v.poll(first)
+}
+
 // poll asks once, when it is the view's turn. It returns the headers of the
 // answer, if there was one.
 func (v *view) poll(first bool) (outcome, http.Header) {
-	asker := v.asker()
-	resp, err := v.poller.do(v.ctx, asker, v.etag)
+	resp, err := v.poller.do(v.ctx, v.target, v.etag)
 	switch {
 	case v.ctx.Err() != nil: // nobody watches
 		return ended, nil
@@ -225,12 +243,12 @@ func (v *view) poll(first bool) (outcome, http.Header) {
 	case err != nil:
 		return v.failed(0, err), nil
 	default:
-		return v.answered(resp, asker, first), resp.Header
+		return v.answered(resp, first), resp.Header
 	}
 }
 
 // answered takes what the backend has said.
-func (v *view) answered(resp *next.Response, asker *target, first bool) outcome {
+func (v *view) answered(resp *next.Response, first bool) outcome {
 	switch {
 	case failing(resp.Status):
 		return v.failed(resp.Status, nil)
@@ -239,11 +257,8 @@ func (v *view) answered(resp *next.Response, asker *target, first bool) outcome 
 			return ended
 		}
 		return v.unchanged()
-	case refusesAsker(resp.Status) && v.revoke(asker):
-		v.refresh() // as somebody else
-		return unchanged
 	case resp.Status < 200 || resp.Status > 203:
-		v.end(resp, asker, first)
+		v.end(resp, first)
 		return ended
 	case v.parted(resp.Header, first): // its viewers come back, each to their own
 		return ended
@@ -263,12 +278,6 @@ func (v *view) answered(resp *next.Response, asker *target, first bool) outcome 
 		return v.finish()
 	}
 	return came
-}
-
-// refusesAsker tells statuses that are about who has asked, and not about what
-// was asked for.
-func refusesAsker(status int) bool {
-	return status == http.StatusUnauthorized || status == http.StatusForbidden
 }
 
 // fields are for log lines about the view. The query may hold secrets.
@@ -474,9 +483,9 @@ func statusOf(err error) int {
 // end takes the backend's word that there is no such document, or not for
 // these viewers. Those who wait for the first poll get its answer as it is, and
 // so do those who have watched, when they come back.
-func (v *view) end(resp *next.Response, asker *target, first bool) {
+func (v *view) end(resp *next.Response, first bool) {
 	if first {
-		v.refuse(resp, asker)
+		v.refuse(resp)
 		return
 	}
 	if resp.Status == http.StatusNotFound || resp.Status == http.StatusGone {
@@ -485,10 +494,10 @@ func (v *view) end(resp *next.Response, asker *target, first bool) {
 	}
 }
 
-func (v *view) refuse(resp *next.Response, asker *target) {
+func (v *view) refuse(resp *next.Response) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.refusal, v.refusedTo = resp, asker
+	v.refusal = resp
 }
 
 func (v *view) publish(e event.Event, topics ...string) (*store.Entry, error) {
@@ -582,11 +591,11 @@ func (v *Viewing) Source(lastEventID string) stream.Source {
 	seq, known := h.Resolve(lastEventID)
 	if known {
 		if e := h.Entry(seq); e != nil && e.On(topics[0]) {
-			return stream.Source{Cursor: h.FollowAfter(topics, seq), Done: v.view.done, Revoked: v.revoked}
+			return stream.Source{Cursor: h.FollowAfter(topics, seq), Done: v.view.done}
 		}
 	}
 	v.view.publishing.Lock()
-	src := stream.Source{Cursor: h.Follow(topics), Done: v.view.done, Revoked: v.revoked}
+	src := stream.Source{Cursor: h.Follow(topics), Done: v.view.done}
 	snapshot := v.view.snapshot()
 	v.view.publishing.Unlock()
 	for i, e := range snapshot {
