@@ -1,0 +1,214 @@
+package poll
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/caddy-sse/caddy-sse/event"
+	"github.com/caddy-sse/caddy-sse/store"
+	"github.com/caddy-sse/caddy-sse/upstream/next"
+)
+
+// unchanged notes that the backend has confirmed the document. If it was said
+// to be stale, or another view has had the last word on the topic, then it is
+// sent once more.
+func (v *view) unchanged() outcome {
+	if v.stale != nil && v.doc != nil || v.isOvertaken() {
+		if err := v.publishAll(v.doc, []event.Event{v.doc.event()}); err != nil {
+			return failed
+		}
+	}
+	return unchanged
+}
+
+// isOvertaken tells whether something newer than the view's document is on its
+// topic: a view of an earlier configuration, whose backend may be another, is
+// still polled while its streams move here.
+func (v *view) isOvertaken() bool {
+	if v.instance != "" || v.at == nil || v.poller.isRetired() {
+		return false
+	}
+	last := v.poller.hub.Last(v.topic())
+	return last != nil && last.Seq > v.at.Seq
+}
+
+// take publishes what has changed.
+func (v *view) take(doc *document, first bool) outcome {
+	if first {
+		v.adopt(doc)
+	}
+	if v.doc != nil && v.doc.equal(doc) {
+		return v.unchanged()
+	}
+	if err := v.publishAll(doc, v.changes(doc)); err != nil {
+		return failed
+	}
+	return changed
+}
+
+// changes are the events that bring the viewers to a new document.
+func (v *view) changes(doc *document) []event.Event {
+	whole := []event.Event{doc.event()}
+	if v.doc == nil || v.stale != nil || v.doc.json == nil || doc.json == nil {
+		return whole
+	}
+	events, err := v.poller.config.mode.Events(v.ctx, v.doc.json, doc.json)
+	if err != nil {
+		v.poller.log.Error("change can't be told, the whole document is sent", v.fields(zap.Error(err))...)
+		return whole
+	}
+	return events
+}
+
+// adopt goes on where an earlier view left off, perhaps under an earlier
+// configuration: a client that has its last document needs no other. It comes
+// before any viewer, who would not get the document any more.
+func (v *view) adopt(doc *document) {
+	last := v.poller.hub.Last(v.topic())
+	frame, err := doc.event().Encode()
+	if err == nil && last != nil && bytes.Equal(last.Frame.WithoutID(), frame) {
+		v.set(doc, last, nil)
+	}
+}
+
+// publishAll publishes what brings the viewers to a document. That may be
+// nothing, if the rule's way to tell a change finds none worth telling.
+func (v *view) publishAll(doc *document, events []event.Event) error {
+	v.publishing.Lock()
+	defer v.publishing.Unlock()
+	at := v.at
+	for _, e := range events {
+		published, err := v.publish(e, v.topic())
+		if err != nil {
+			// The next poll tries again, with the whole document: nobody
+			// knows how much the viewers have.
+			v.sum, v.etag = 0, ""
+			v.set(nil, nil, v.stale)
+			return err
+		}
+		at = published
+	}
+	if v.stale != nil {
+		v.poller.log.Info("backend answers again", v.fields()...)
+	}
+	v.set(doc, at, nil)
+	return nil
+}
+
+// finish ends the view with its document. It is told on topics of its own, so
+// that the last event on the document's is the document: one for all who watch,
+// and one by which a client that comes back is known to have the very document
+// that is finished.
+func (v *view) finish() outcome {
+	v.publishing.Lock()
+	defer v.publishing.Unlock()
+	all, this := v.finished(), v.finishedWith()
+	last := v.poller.hub.Last(this)
+	if last == nil || last.Seq < v.at.Seq { // or else it has been told already
+		var err error
+		if last, err = v.publish(event.Event{Name: "complete", Data: []byte("{}")}, all, this); err != nil {
+			return ended
+		}
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.complete = last
+	return ended
+}
+
+// failed tells the viewers, once, that what they have may be out of date.
+func (v *view) failed(status int, err error) outcome {
+	if v.stale != nil {
+		return failed
+	}
+	if status == 0 {
+		status = statusOf(err)
+	}
+	v.poller.log.Warn("backend fails, viewers keep what they have", v.fields(zap.Int("status", status), zap.Error(err))...)
+	notice, _ := json.Marshal(staleNotice{Since: time.Now().UTC().Truncate(time.Millisecond), Status: status, Reason: http.StatusText(status)})
+	v.publishing.Lock()
+	defer v.publishing.Unlock()
+	if e, err := v.publish(event.Event{Name: "stale", Data: notice}, v.topic()); err == nil {
+		v.set(v.doc, v.at, e)
+	}
+	return failed
+}
+
+// staleNotice is the data of a stale event. It says nothing of where the
+// backend is or how it failed beyond the status.
+type staleNotice struct {
+	Since  time.Time `json:"since"`
+	Status int       `json:"status"`
+	Reason string    `json:"reason"`
+}
+
+func statusOf(err error) int {
+	if errors.Is(err, errTimeout) || errors.Is(err, context.DeadlineExceeded) {
+		return http.StatusGatewayTimeout
+	}
+	return http.StatusBadGateway
+}
+
+// end takes the backend's word that there is no such document, or not for
+// these viewers. Those who wait for the first poll get its answer as it is, and
+// so do those who have watched, when they come back.
+func (v *view) end(resp *next.Response, first bool) {
+	if first {
+		v.refuse(resp)
+		return
+	}
+	if resp.Status == http.StatusNotFound || resp.Status == http.StatusGone {
+		notice, _ := json.Marshal(map[string]int{"status": resp.Status})
+		_, _ = v.publish(event.Event{Name: "gone", Data: notice}, v.topic()) // the stream ends with or without it
+	}
+}
+
+func (v *view) refuse(resp *next.Response) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.refusal = resp
+}
+
+func (v *view) publish(e event.Event, topics ...string) (*store.Entry, error) {
+	entry, _, err := v.poller.hub.Publish(topics, e)
+	if err != nil {
+		v.poller.log.Error("event not published", v.fields(zap.String("event", e.Name), zap.Error(err))...)
+	}
+	return entry, err
+}
+
+func (v *view) set(doc *document, at, stale *store.Entry) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.doc, v.at, v.stale = doc, at, stale
+}
+
+// topic can't be named from outside: no topic of a webhook or a subscription
+// holds a control character.
+//
+// Views of one key share it, one after the other, if their events make sense to
+// whoever has missed some. A patch needs the very document that it was made
+// for, so those that send patches have a topic each.
+func (v *view) topic() string {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return "\x00poll/" + v.current + v.instance
+}
+
+// finished is the topic of the events that end the key's documents.
+func (v *view) finished() string {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return "\x00finished/" + v.current
+}
+
+// finishedWith is the same for the document as it is now.
+func (v *view) finishedWith() string {
+	return v.finished() + "/" + v.poller.hub.Digest(string(v.doc.text))
+}

@@ -1,0 +1,84 @@
+package poll
+
+import (
+	"github.com/caddy-sse/caddy-sse/store"
+	"github.com/caddy-sse/caddy-sse/stream"
+)
+
+// snapshot is what a viewer who has nothing must get.
+func (v *view) snapshot() []*store.Entry {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	var entries []*store.Entry
+	for _, e := range []*store.Entry{v.wholeLocked(), v.stale, v.complete} {
+		if e != nil {
+			entries = append(entries, e)
+		}
+	}
+	return entries
+}
+
+// wholeLocked is the document as an event in the place of the one that brought
+// it, which may have been a patch.
+func (v *view) wholeLocked() *store.Entry {
+	if v.doc == nil || v.instance == "" {
+		return v.at
+	}
+	frame, err := v.doc.event().Encode()
+	if err != nil { // it has been encoded before, or a part of it that is no less
+		return v.at
+	}
+	return &store.Entry{Seq: v.at.Seq, ID: v.at.ID, Frame: frame.WithID(v.at.ID)}
+}
+
+// Finished tells whether the client has been told before that the document is
+// finished: it should not come back.
+func (v *Viewing) Finished(lastEventID string) bool {
+	v.view.mu.Lock()
+	complete := v.view.complete
+	v.view.mu.Unlock()
+	if complete == nil {
+		return false
+	}
+	if complete.ID == lastEventID {
+		return true
+	}
+	seq, ok := v.poller.hub.Resolve(lastEventID)
+	e := v.poller.hub.Entry(seq)
+	return ok && e != nil && e.On(v.view.finishedWith())
+}
+
+// Source is what the viewer's stream sends, given the position that the client
+// has; empty if it has none.
+//
+// A position says nothing about whose it was: unless it is one of this view,
+// the viewer gets the document.
+func (v *Viewing) Source(lastEventID string) stream.Source {
+	h, topics := v.poller.hub, []string{v.view.topic(), v.view.finished()}
+	seq, known := h.Resolve(lastEventID)
+	if known {
+		if e := h.Entry(seq); e != nil && e.On(topics[0]) {
+			return stream.Source{Cursor: h.FollowAfter(topics, seq), Done: v.view.done}
+		}
+	}
+	v.view.publishing.Lock()
+	src := stream.Source{Cursor: h.Follow(topics), Done: v.view.done}
+	snapshot := v.view.snapshot()
+	v.view.publishing.Unlock()
+	for i, e := range snapshot {
+		if e.ID == lastEventID { // out of the history, yet all that there is
+			src.First, known = snapshot[i+1:], true
+			snapshot = nil
+			src.Cursor.Skip(e.Seq)
+			break
+		}
+	}
+	if lastEventID != "" && !known {
+		src.First = append(src.First, stream.ResetAlone())
+	}
+	src.First = append(src.First, snapshot...)
+	if n := len(src.First); n > 0 {
+		src.Cursor.Skip(src.First[n-1].Seq)
+	}
+	return src
+}
