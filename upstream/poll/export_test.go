@@ -5,6 +5,9 @@ import (
 	"slices"
 )
 
+// shipped is what is left to chance outside of tests.
+var shipped = chance
+
 // Steady takes chance out of the times of polls.
 func Steady() {
 	chance.jitter = 0

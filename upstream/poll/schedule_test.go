@@ -1,7 +1,6 @@
 package poll
 
 import (
-	"math/rand/v2"
 	"net/http"
 	"slices"
 	"testing"
@@ -215,9 +214,9 @@ func TestPollsAreAPauseApartFromStartToStart(t *testing.T) {
 
 // withChance leaves to chance what Steady has taken out.
 func withChance(t *testing.T) {
-	old := chance
-	chance.jitter, chance.first = 0.1, rand.Float64
-	t.Cleanup(func() { chance = old })
+	steady := chance
+	chance = shipped
+	t.Cleanup(func() { chance = steady })
 }
 
 // extremes are the shortest and the longest of many draws.
@@ -230,12 +229,12 @@ func extremes(draw func() time.Duration) (shortest, longest time.Duration) {
 	return shortest, longest
 }
 
-func TestJitterIsATenthUpOrDown(t *testing.T) {
+func TestJitterIsAFiftiethUpOrDown(t *testing.T) {
 	withChance(t)
 	s := scheduleOf(t, every(10*time.Second))
 	s.after(changed)
 	shortest, longest := extremes(func() time.Duration { return s.after(changed) })
-	if shortest < 9*time.Second || shortest > 9100*time.Millisecond || longest < 10900*time.Millisecond || longest > 11*time.Second {
+	if shortest < 9800*time.Millisecond || shortest > 9810*time.Millisecond || longest < 10190*time.Millisecond || longest > 10200*time.Millisecond {
 		t.Errorf("%v to %v", shortest, longest)
 	}
 }
