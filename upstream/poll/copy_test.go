@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	jsonpatch "github.com/evanphx/json-patch/v5"
@@ -30,11 +31,13 @@ func (c *copyOf) apply(e event.Event) (err error) {
 	case "":
 		*c = copyOf{doc: e.Data, items: itemsOf(e.Data)}
 	case "patch":
+		c.items = nil
 		var patch jsonpatch.Patch
 		if patch, err = jsonpatch.DecodePatch(e.Data); err == nil {
 			c.doc, err = patch.Apply(c.doc)
 		}
 	case "merge":
+		c.items = nil
 		c.doc, err = applyMerge(c.doc, e.Data)
 	case "added", "changed", "removed":
 		err = c.applyItem(e)
@@ -43,6 +46,7 @@ func (c *copyOf) apply(e event.Event) (err error) {
 		return nil
 	case "reset":
 		c.reset = true
+		return nil
 	case "complete", "gone":
 	default:
 		err = fmt.Errorf("what is %q", e.Name)
@@ -67,6 +71,14 @@ func (c *copyOf) applyItem(e event.Event) error {
 		c.items[string(data.Key)] = data.Item
 	}
 	return nil
+}
+
+// has tells whether the copy is the document.
+func (c *copyOf) has(doc []byte) bool {
+	if c.items != nil {
+		return maps.EqualFunc(c.items, itemsOf(doc), func(a, b json.RawMessage) bool { return sameJSON(a, b) })
+	}
+	return sameJSON(c.doc, doc)
 }
 
 // itemsOf is a list of objects with ids as a set, and nil if it isn't one.

@@ -171,7 +171,7 @@ func (w *world) pick(n int, f func(*client)) {
 func (w *world) settle() (wrong []string) {
 	w.change(func() { w.failing, w.slow = false, 0 })
 	w.hub.SetHistory(store.History{})
-	time.Sleep(20 * time.Second)
+	time.Sleep(time.Minute) // more than the longest backoff
 	synctest.Wait()
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -102,17 +102,16 @@ func (v *view) publishAll(doc *document, events []event.Event) error {
 }
 
 // finish ends the view with its document. It is told on topics of its own, so
-// that the last event on the document's is the document: one for all who watch,
-// and one by which a client that comes back is known to have the very document
-// that is finished.
+// that the last event on the document's is the document: one for those who
+// watch this view, since another configuration's may go on, and one by which a
+// client that comes back is known to have the very document that is finished.
 func (v *view) finish() outcome {
 	v.publishing.Lock()
 	defer v.publishing.Unlock()
-	all, this := v.finished(), v.finishedWith()
-	last := v.poller.hub.Last(this)
+	last := v.poller.hub.Last(v.finished())
 	if last == nil || last.Seq < v.at.Seq { // or else it has been told already
 		var err error
-		if last, err = v.publish(event.Event{Name: "complete", Data: []byte("{}")}, all, this); err != nil {
+		if last, err = v.publish(event.Event{Name: "complete", Data: []byte("{}")}, v.finished(), v.ending); err != nil {
 			return ended
 		}
 	}
@@ -201,14 +200,10 @@ func (v *view) topic() string {
 	return "\x00poll/" + v.current + v.instance
 }
 
-// finished is the topic of the events that end the key's documents.
+// finished is the topic of the events that have ended views of the key with the
+// very document that the view has now.
 func (v *view) finished() string {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return "\x00finished/" + v.current
-}
-
-// finishedWith is the same for the document as it is now.
-func (v *view) finishedWith() string {
-	return v.finished() + "/" + v.poller.hub.Digest(string(v.doc.text))
+	return "\x00finished/" + v.current + "/" + v.poller.hub.Digest(string(v.doc.text))
 }

@@ -20,6 +20,7 @@ type schedule struct {
 	pause   time.Duration // from start to start, at present
 	failing *backoff.ExponentialBackOff
 	first   bool
+	chance  luck
 }
 
 // outcome is what a poll has come to, as far as the schedule is concerned.
@@ -46,14 +47,16 @@ const (
 
 // chance is what schedules leave to it, so that views which come up together,
 // after a restart say, don't stay together. Tests take it out.
-var chance = struct {
+var chance = luck{0.02, rand.Float64}
+
+type luck struct {
 	jitter float64        // the part of each pause, up or down
 	first  func() float64 // the part of the first pause that is waited
-}{0.02, rand.Float64}
+}
 
 func newSchedule(c *Config) *schedule {
 	interval := time.Duration(c.Interval)
-	return &schedule{interval: interval, max: time.Duration(c.Max), ignoreMaxAge: c.IgnoreMaxAge, pause: interval, first: true}
+	return &schedule{interval: interval, max: time.Duration(c.Max), ignoreMaxAge: c.IgnoreMaxAge, pause: interval, first: true, chance: chance}
 }
 
 // next returns how long to wait for the next poll, given what the last one
@@ -69,10 +72,10 @@ func (s *schedule) next(o outcome, took time.Duration, h http.Header, now time.T
 	case unchanged:
 		s.pause = min(time.Duration(float64(s.pause)*slowdown), s.max)
 	}
-	wait := rest(spread(s.pause, chance.jitter), took)
+	wait := rest(spread(s.pause, s.chance.jitter), took)
 	if s.first {
 		s.first = false
-		wait = time.Duration(chance.first() * float64(wait))
+		wait = time.Duration(s.chance.first() * float64(wait))
 	}
 	if !s.ignoreMaxAge {
 		wait = max(wait, freshness(h)-took)

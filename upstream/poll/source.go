@@ -45,7 +45,15 @@ func (v *Viewing) Finished(lastEventID string) bool {
 	}
 	seq, ok := v.poller.hub.Resolve(lastEventID)
 	e := v.poller.hub.Entry(seq)
-	return ok && e != nil && e.On(v.view.finishedWith())
+	return ok && e != nil && e.On(v.view.finished())
+}
+
+// hasEndedBefore tells whether it was an earlier view of the key that has told
+// of the document's end: on the topics of this one there is nothing of it.
+func (v *view) hasEndedBefore() bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.complete != nil && !v.complete.On(v.ending)
 }
 
 // Source is what the viewer's stream sends, given the position that the client
@@ -54,10 +62,10 @@ func (v *Viewing) Finished(lastEventID string) bool {
 // A position says nothing about whose it was: unless it is one of this view,
 // the viewer gets the document.
 func (v *Viewing) Source(lastEventID string) stream.Source {
-	h, topics := v.poller.hub, []string{v.view.topic(), v.view.finished()}
+	h, topics := v.poller.hub, []string{v.view.topic(), v.view.ending}
 	seq, known := h.Resolve(lastEventID)
 	if known {
-		if e := h.Entry(seq); e != nil && e.On(topics[0]) {
+		if e := h.Entry(seq); e != nil && e.On(topics[0]) && !v.view.hasEndedBefore() {
 			return stream.Source{Cursor: h.FollowAfter(topics, seq), Done: v.view.done}
 		}
 	}
@@ -66,7 +74,7 @@ func (v *Viewing) Source(lastEventID string) stream.Source {
 	snapshot := v.view.snapshot()
 	v.view.publishing.Unlock()
 	for i, e := range snapshot {
-		if e.ID == lastEventID { // out of the history, yet all that there is
+		if e.ID == lastEventID { // this is all that came after it
 			src.First, known = snapshot[i+1:], true
 			snapshot = nil
 			src.Cursor.Skip(e.Seq)

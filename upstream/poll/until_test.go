@@ -19,13 +19,13 @@ const (
 
 // untilShipped runs a test for each way to tell changes. The backend's document
 // is open.
-func untilShipped(t *testing.T, test func(e *env, c poll.Config)) {
+func untilShipped(t *testing.T, test func(t testing.TB, e *env, send string)) {
 	for _, send := range []string{"full", "patch", "merge"} {
 		c := poll.Config{Until: `.status == "shipped"`, Send: send}
 		t.Run(send, func(t *testing.T) {
 			within(t, c, func(e *env) {
 				e.set(document(open))
-				test(e, c)
+				test(e.t, e, send)
 			})
 		})
 	}
@@ -67,7 +67,7 @@ func (v *viewer) wantCopies(t testing.TB, want ...string) {
 }
 
 func TestAFinishedDocumentEndsItsStreams(t *testing.T) {
-	untilShipped(t, func(e *env, _ poll.Config) {
+	untilShipped(t, func(t testing.TB, e *env, _ string) {
 		a, b := e.watch(ask("/doc")), e.watch(ask("/doc"))
 		e.set(document(packed))
 		pass(2 * time.Second)
@@ -91,7 +91,7 @@ func TestAFinishedDocumentEndsItsStreams(t *testing.T) {
 }
 
 func TestWhoKnowsThatADocumentIsFinishedShouldNotComeBack(t *testing.T) {
-	untilShipped(t, func(e *env, _ poll.Config) {
+	untilShipped(t, func(t testing.TB, e *env, _ string) {
 		other := e.watch(ask("/other"))
 		v := e.watch(ask("/doc"))
 		first := v.lastID()
@@ -122,7 +122,7 @@ func TestWhoKnowsThatADocumentIsFinishedShouldNotComeBack(t *testing.T) {
 }
 
 func TestANewcomerGetsAFinishedDocumentAndItsEnd(t *testing.T) {
-	untilShipped(t, func(e *env, _ poll.Config) {
+	untilShipped(t, func(t testing.TB, e *env, _ string) {
 		e.set(document(shipped))
 		for range 3 {
 			v := e.watch(ask("/doc"))
@@ -179,7 +179,7 @@ func (e *env) publishElsewhere(n int) {
 }
 
 func TestWhoMissedTheEndGetsIt(t *testing.T) {
-	untilShipped(t, func(e *env, c poll.Config) {
+	untilShipped(t, func(t testing.TB, e *env, send string) {
 		v := e.watch(ask("/doc"))
 		id := v.lastID()
 		e.set(document(shipped))
@@ -191,7 +191,7 @@ func TestWhoMissedTheEndGetsIt(t *testing.T) {
 		}
 		after := e.resume(ask("/doc"), v.entries[len(v.entries)-2].ID)
 		want := []string{"complete"}
-		if c.Send != "full" {
+		if send != "full" {
 			want = []string{shipped, "complete"} // another view's patches: nobody knows what they were for
 		}
 		after.wantCopies(t, want...)
@@ -199,7 +199,7 @@ func TestWhoMissedTheEndGetsIt(t *testing.T) {
 }
 
 func TestTheEndIsToldThoughTheHistoryIsGone(t *testing.T) {
-	untilShipped(t, func(e *env, _ poll.Config) {
+	untilShipped(t, func(t testing.TB, e *env, _ string) {
 		v := e.watch(ask("/doc"))
 		first := v.lastID()
 		e.set(document(shipped))
@@ -219,7 +219,7 @@ func TestTheEndIsToldThoughTheHistoryIsGone(t *testing.T) {
 }
 
 func TestADocumentThatIsOpenedAgainIsWatchedAgain(t *testing.T) {
-	untilShipped(t, func(e *env, _ poll.Config) {
+	untilShipped(t, func(t testing.TB, e *env, _ string) {
 		v := e.watch(ask("/doc"))
 		e.set(document(shipped))
 		pass(2 * time.Second)
@@ -245,7 +245,7 @@ func TestADocumentThatIsOpenedAgainIsWatchedAgain(t *testing.T) {
 
 // Who was told of an end has only the document that ended.
 func TestWhoKnowsAnEarlierEndGetsTheDocumentThatEndedSince(t *testing.T) {
-	untilShipped(t, func(e *env, _ poll.Config) {
+	untilShipped(t, func(t testing.TB, e *env, _ string) {
 		v := e.watch(ask("/doc"))
 		e.set(document(shipped))
 		pass(2 * time.Second)
@@ -264,6 +264,28 @@ func TestWhoKnowsAnEarlierEndGetsTheDocumentThatEndedSince(t *testing.T) {
 		got := e.resume(ask("/doc"), early).copies(t)
 		if n := len(got); n < 2 || got[n-2] != returned || got[n-1] != "complete" {
 			t.Errorf("%q", got)
+		}
+	})
+}
+
+func TestAnEndThatIsOverIsNotToldToWhoMissedIt(t *testing.T) {
+	untilShipped(t, func(t testing.TB, e *env, _ string) {
+		v := e.watch(ask("/doc"))
+		id := v.lastID()
+		e.set(document(shipped))
+		pass(2 * time.Second)
+		e.set(document(packed))
+		back := e.resume(ask("/doc"), id)
+		if got := back.copies(t); got[len(got)-1] != packed || slices.Contains(got, "complete") {
+			t.Errorf("%q", got)
+		}
+	})
+	within(t, poll.Config{Until: ".done", Select: ".n"}, func(e *env) {
+		e.set(document(`{"n":1,"done":true}`))
+		v := e.watch(ask("/doc"))
+		e.set(document(`{"n":1}`))
+		if got := e.resume(ask("/doc"), v.events()[0].ID).copies(t); slices.Contains(got, "complete") {
+			t.Errorf("%q, though it is open again", got)
 		}
 	})
 }

@@ -30,6 +30,7 @@ type view struct {
 	target *target
 	ctx    context.Context
 	cancel context.CancelFunc
+	ending string        // the topic of the view's own end
 	again  chan struct{} // asks for a poll at once
 	polled chan struct{} // closed after the first poll
 	done   chan struct{} // closed when the document has come to its end
@@ -74,6 +75,7 @@ func newView(p *Poller, t *target, key string, hints map[string]bool) *view {
 		key:     key,
 		current: key,
 		hints:   hints,
+		ending:  "\x00end/" + rand.Text(),
 		again:   make(chan struct{}, 1),
 		polled:  make(chan struct{}),
 		done:    make(chan struct{}),

@@ -1,0 +1,222 @@
+package poll_test
+
+import (
+	"net/http"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/caddy-sse/caddy-sse/store"
+	"github.com/caddy-sse/caddy-sse/upstream/next"
+	"github.com/caddy-sse/caddy-sse/upstream/poll"
+)
+
+// successor is the poller of a new configuration, with a backend of its own.
+// Viewers of either must leave before the test ends.
+func (e *env) successor(c poll.Config) *env {
+	e.t.Helper()
+	if err := c.Provision(); err != nil {
+		e.t.Fatal(err)
+	}
+	b := &backend{began: e.began}
+	b.set(document("1"))
+	return &env{Poller: poll.New(&c, e.hub, zap.NewNop()), backend: b, t: e.t, hub: e.hub}
+}
+
+// over lets all viewers leave.
+func (e *env) over() {
+	e.t.Helper()
+	for _, v := range e.viewers {
+		v.leave()
+	}
+	e.Retire()
+	synctest.Wait()
+	if !e.Over() {
+		e.t.Errorf("%d views are left", e.Views())
+	}
+}
+
+func last(of []string) string {
+	if len(of) == 0 {
+		return ""
+	}
+	return of[len(of)-1]
+}
+
+func TestTheNewConfigurationsBackendHasTheLastWord(t *testing.T) {
+	for name, answer := range map[string]func(*http.Request) (*next.Response, error){
+		"the same bytes": func(*http.Request) (*next.Response, error) { return document(`{"of":"new"}`), nil },
+		"304": func(r *http.Request) (*next.Response, error) {
+			if r.Header.Get("If-None-Match") == `"1"` {
+				return status(http.StatusNotModified), nil
+			}
+			return document(`{"of":"new"}`, "ETag", `"1"`), nil
+		},
+	} {
+		for _, send := range []string{"full", "patch", "items id"} {
+			within(t, config{}.with(send), func(e *env) {
+				e.set(document(`{"of":"old"}`))
+				stays, moves := e.watch(ask("/doc")), e.watch(ask("/doc"))
+				now := e.successor(config{}.with(send))
+				now.setFunc(answer)
+				early := now.watch(ask("/doc"))
+				e.Retire()
+				e.set(document(`{"of":"old","n":2}`))
+				pass(3 * time.Second)
+				moved := now.resume(ask("/doc"), moves.lastID())
+				moves.leave()
+				e.set(document(`{"of":"old","n":3}`))
+				pass(3 * time.Second)
+				id := stays.lastID()
+				stays.leave()
+				if !e.Over() {
+					t.Error("the old one goes on")
+				}
+				had := stays.got()
+				late := now.resume(ask("/doc"), id)
+				pass(3 * time.Second)
+				fresh := now.watch(ask("/doc"))
+				for who, got := range map[string][]string{"early": early.got(), "moved": moved.got(), "late": append(had, late.got()...), "fresh": fresh.got()} {
+					if last(got) != `{"of":"new"}` {
+						t.Errorf("%s, %s: who is %s got %q", send, name, who, got)
+					}
+				}
+				counts := len(early.got())
+				pass(time.Minute)
+				if len(early.got()) != counts {
+					t.Errorf("%s, %s: it is sent again and again: %q", send, name, early.got())
+				}
+				now.over()
+			})
+		}
+	}
+}
+
+// with sets what is sent, as it is written.
+func (c config) with(send string) poll.Config {
+	c.Send, c.SendArgument = send, ""
+	if send == "items id" {
+		c.Send, c.SendArgument = "items", "id"
+	}
+	return poll.Config(c)
+}
+
+type config poll.Config
+
+func TestARetiredPollerDoesNotFight(t *testing.T) {
+	within(t, poll.Config{}, func(e *env) {
+		e.set(document(`"old"`))
+		old := e.watch(ask("/doc"))
+		now := e.successor(poll.Config{})
+		now.set(document(`"new"`))
+		e.Retire()
+		v := now.watch(ask("/doc"))
+		pass(time.Minute)
+		v.want(t, `"new"`)
+		if got := old.got(); !slices.Equal(got, []string{`"old"`, `"new"`}) {
+			t.Errorf("who has not moved yet got %q", got)
+		}
+		now.over()
+	})
+}
+
+func TestTheStaleNoticeOfAnotherConfigurationIsOverruled(t *testing.T) {
+	within(t, poll.Config{}, func(e *env) {
+		old := e.watch(ask("/doc"))
+		now := e.successor(poll.Config{})
+		v := now.watch(ask("/doc"))
+		e.Retire()
+		e.set(status(http.StatusBadGateway))
+		pass(3 * time.Second)
+		old.leave()
+		pass(3 * time.Second)
+		if got := v.got(); last(got) != "1" {
+			t.Errorf("%q", got)
+		}
+		now.over()
+	})
+}
+
+func TestTheEndOfAnotherConfigurationsDocumentIsNotThisOnes(t *testing.T) {
+	for _, send := range []string{"full", "patch"} {
+		within(t, poll.Config{Until: ".done", Send: send}, func(e *env) {
+			e.set(document(`{"done":false}`))
+			old := e.watch(ask("/doc"))
+			now := e.successor(poll.Config{Send: send})
+			now.set(document(`{"done":false}`))
+			v := now.watch(ask("/doc"))
+			e.Retire()
+			e.set(document(`{"done":true}`))
+			pass(3 * time.Second)
+			if got := old.got(); !slices.Contains(got, "complete") || !old.hasEnded() {
+				t.Errorf("%s: the old one's viewer got %q", send, got)
+			}
+			pass(3 * time.Second)
+			if got := v.got(); slices.Contains(got, "complete") || last(got) != `{"done":false}` || v.hasEnded() {
+				t.Errorf("%s: the new one's viewer got %q", send, got)
+			}
+			now.over()
+		})
+	}
+}
+
+func TestWhatIsNotOvertakenIsNotSentAgain(t *testing.T) {
+	within(t, poll.Config{}, func(e *env) {
+		v := e.watch(ask("/doc"))
+		e.watch(ask("/doc", "Authorization", "x"))
+		for range 10 {
+			e.publishElsewhere(1)
+			pass(2 * time.Second)
+		}
+		v.want(t, "1")
+	})
+}
+
+// A patch is for the very document that the viewers have: nobody knows what
+// they have when a part of a change could not be stored.
+func TestAfterAPublicationThatFailedTheWholeDocumentIsSent(t *testing.T) {
+	const list = `[{"id":1,"note":"a long one, so that patches are shorter"},{"id":2}]`
+	for send, partly := range map[string]int{"patch": 0, "items id": 3} {
+		for left := range partly + 1 {
+			s := &flakyStore{Memory: store.NewMemory()}
+			over(t, config{Interval: second}.with(send), s, func(e *env) {
+				e.set(document(list, "ETag", `"1"`))
+				v := e.watch(ask("/doc"))
+				n := left
+				s.afterAppend = func() {
+					if n--; n <= 0 {
+						s.broken.Store(true)
+					}
+				}
+				s.broken.Store(left == 0)
+				e.set(document(`[{"id":1,"note":"a long one, so that patches are shorter","n":1},{"id":3},{"id":4}]`, "ETag", `"2"`))
+				pass(3 * time.Second)
+				during := e.watch(ask("/doc"))
+				id := v.lastID()
+				s.afterAppend = nil
+				s.broken.Store(false)
+				back := e.resume(ask("/doc"), id)
+				const now = `[{"id":1,"note":"a long one, so that patches are shorter","n":2},{"id":4}]`
+				e.set(document(now, "ETag", `"3"`))
+				pass(time.Minute)
+				for who, w := range map[string]*viewer{"stayed": v, "came": during} {
+					c := copyOf{}
+					for _, event := range w.events() {
+						if err := c.apply(event); err != nil {
+							t.Errorf("%s, %d stored: who %s got %s %s: %v", send, left, who, event.Name, event.Data, err)
+						}
+					}
+					if !c.has([]byte(now)) {
+						t.Errorf("%s, %d stored: who %s has %s after %q", send, left, who, c.doc, w.got())
+					}
+				}
+				if got := back.got(); last(got) != now {
+					t.Errorf("%s, %d stored: who came back got %q", send, left, got)
+				}
+			})
+		}
+	}
+}

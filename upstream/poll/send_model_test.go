@@ -1,0 +1,350 @@
+package poll_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"pgregory.net/rapid"
+
+	"github.com/caddy-sse/caddy-sse/event"
+	"github.com/caddy-sse/caddy-sse/store"
+	"github.com/caddy-sse/caddy-sse/upstream/next"
+	"github.com/caddy-sse/caddy-sse/upstream/poll"
+)
+
+// However a change is told and whatever happens, the copy that a client makes of
+// what it gets is the backend's document in the end, and no event on the way is
+// one that its copy has no place for.
+func TestEverybodysCopyIsTheBackendsDocumentInTheEnd(t *testing.T) {
+	for _, send := range []string{"full", "patch", "merge", "items id"} {
+		t.Run(send, func(t *testing.T) {
+			rapid.Check(t, func(rt *rapid.T) {
+				things := rapid.SliceOfN(rapid.Custom(drawThing(send == "items id")), 1, 60).Draw(rt, "things")
+				linger := rapid.SampledFrom([]caddy.Duration{-1, 3 * second, 60 * second}).Draw(rt, "linger")
+				var wrong []string
+				synctest.Test(t, func(t *testing.T) {
+					s := newStage(t, config{Interval: second, Max: 4 * second, Linger: linger, Timeout: 3 * second}.with(send))
+					defer s.end()
+					for _, thing := range things {
+						s.happen(thing)
+					}
+					wrong = s.settle()
+				})
+				if len(wrong) > 0 {
+					rt.Fatalf("%s", strings.Join(wrong, "\n"))
+				}
+			})
+		})
+	}
+}
+
+// thing is what may happen.
+type thing struct {
+	Kind, Doc string
+	N         int
+}
+
+func drawThing(list bool) func(*rapid.T) thing {
+	return func(t *rapid.T) thing {
+		th := thing{
+			Kind: rapid.SampledFrom([]string{
+				"join", "join", "leave", "drop", "drop", "change", "change", "change", "change", "write", "fail", "recover",
+				"slow", "busy", "full disk", "disk", "reload", "wait", "wait",
+			}).Draw(t, "kind"),
+			N: rapid.IntRange(0, 99).Draw(t, "n"),
+		}
+		if th.Kind == "change" {
+			th.Doc = drawDoc(t, list)
+		}
+		return th
+	}
+}
+
+const filler = "what makes a document longer than most of what can be said of its changes"
+
+// drawDoc makes documents that have much in common, and now and then nothing.
+func drawDoc(t *rapid.T, list bool) string {
+	var doc any
+	switch odd := rapid.IntRange(0, 15).Draw(t, "odd"); {
+	case odd == 0:
+		return rapid.SampledFrom([]string{"null", "1", "[]", "{}", "<html>", "", `"x"`, `{"a":1,"a":2}`, `[{"id":1},{"id":1}]`}).Draw(t, "doc")
+	case list:
+		items := []any{}
+		for _, id := range rapid.SliceOfNDistinct(rapid.IntRange(1, 6), 0, 6, rapid.ID[int]).Draw(t, "ids") {
+			items = append(items, map[string]any{"id": id, "v": drawMember(t), "note": filler})
+		}
+		doc = items
+	default:
+		members := map[string]any{"note": filler}
+		for _, name := range rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"a", "b/c", "m~n", "d"}), 0, 4, rapid.ID[string]).Draw(t, "names") {
+			members[name] = drawMember(t)
+		}
+		doc = members
+	}
+	text, err := json.Marshal(doc)
+	if err != nil {
+		panic(err)
+	}
+	return string(text)
+}
+
+func drawMember(t *rapid.T) any {
+	switch rapid.IntRange(0, 4).Draw(t, "member") {
+	case 0:
+		return nil
+	case 1:
+		return map[string]any{"x": rapid.IntRange(0, 2).Draw(t, "x"), "y": json.Number("12345678901234567890.10")}
+	case 2:
+		return rapid.SliceOfN(rapid.IntRange(0, 3), 0, 5).Draw(t, "array")
+	default:
+		return rapid.IntRange(0, 3).Draw(t, "number")
+	}
+}
+
+// stage is where things happen: a backend with one document for all.
+type stage struct {
+	*env
+	disk *flakyStore
+	c    poll.Config
+
+	mu      sync.Mutex
+	doc     string
+	failing bool
+	slow    time.Duration
+	clients []*copier
+	before  []*env // retired
+	wrong   []string
+}
+
+func newStage(t *testing.T, c poll.Config) *stage {
+	disk := &flakyStore{Memory: store.NewMemory()}
+	s := &stage{env: newEnv(t, c, disk), disk: disk, c: c, doc: "[]"}
+	s.setFunc(s.answer)
+	return s
+}
+
+func (s *stage) answer(r *http.Request) (*next.Response, error) {
+	s.mu.Lock()
+	body, failing, slow := s.doc, s.failing, s.slow
+	s.mu.Unlock()
+	if slow > 0 {
+		select {
+		case <-time.After(slow):
+		case <-r.Context().Done():
+			return nil, context.Cause(r.Context())
+		}
+	}
+	tag := fmt.Sprintf("%q", body)
+	switch {
+	case failing:
+		return status(http.StatusServiceUnavailable), nil
+	case r.Header.Get("If-None-Match") == tag:
+		return status(http.StatusNotModified), nil
+	default:
+		return document(body, "Etag", tag), nil
+	}
+}
+
+func (s *stage) happen(th thing) {
+	switch th.Kind {
+	case "join":
+		s.join()
+	case "leave":
+		s.pick(th.N, (*copier).leave)
+	case "drop":
+		s.pick(th.N, (*copier).drop)
+	case "change":
+		s.change(func() { s.doc = th.Doc })
+	case "write":
+		s.current().Wrote("example.com", "/doc")
+	case "fail":
+		s.change(func() { s.failing = true })
+	case "recover":
+		s.change(func() { s.failing, s.slow = false, 0 })
+	case "slow":
+		s.change(func() { s.slow = time.Duration(th.N) * 50 * ms })
+	case "busy":
+		s.hub.SetHistory(store.History{MaxEvents: 1 + th.N%10})
+		_, _, _ = s.hub.Publish([]string{"elsewhere"}, event.Event{Data: []byte("x")})
+	case "full disk":
+		s.disk.broken.Store(true)
+	case "disk":
+		s.disk.broken.Store(false)
+	case "reload":
+		s.reload()
+	case "wait":
+		time.Sleep(time.Duration(th.N) * 67 * ms)
+	}
+	if th.N%2 == 0 {
+		synctest.Wait()
+	}
+}
+
+func (s *stage) change(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f()
+}
+
+func (s *stage) pick(n int, f func(*copier)) {
+	if len(s.clients) > 0 {
+		f(s.clients[n%len(s.clients)])
+	}
+}
+
+func (s *stage) current() *poll.Poller {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.Poller
+}
+
+// reload replaces the poller. Streams move when they are dropped.
+func (s *stage) reload() {
+	now := s.successor(s.c)
+	now.backend = s.backend
+	s.mu.Lock()
+	old := s.Poller
+	s.before = append(s.before, &env{Poller: old, t: s.t})
+	s.Poller = now.Poller
+	s.mu.Unlock()
+	old.Retire()
+}
+
+// settle lets everything come to rest, and tells what is wrong then.
+func (s *stage) settle() []string {
+	s.change(func() { s.failing, s.slow = false, 0 })
+	s.disk.broken.Store(false)
+	s.hub.SetHistory(store.History{})
+	time.Sleep(2 * time.Minute) // the longest backoff
+	synctest.Wait()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i, c := range s.clients {
+		c.mu.Lock()
+		if c.open && (c.copy.stale || c.copy.reset || !c.copy.has([]byte(s.doc))) {
+			s.wrong = append(s.wrong, fmt.Sprintf("client %d has %s %s (stale: %v, reset: %v), want %s, after %q", i, c.copy.doc, c.copy.items, c.copy.stale, c.copy.reset, s.doc, c.log))
+		}
+		s.wrong = append(s.wrong, c.wrong...)
+		c.mu.Unlock()
+	}
+	return s.wrong
+}
+
+func (s *stage) end() {
+	for _, c := range s.clients {
+		c.leave()
+	}
+	for _, old := range s.before {
+		old.over()
+	}
+	s.env.end()
+}
+
+// copier is a client that reconnects until it is closed, and keeps a copy.
+type copier struct {
+	ctx     context.Context
+	close   context.CancelFunc
+	gone    chan struct{}
+	dropped chan struct{}
+
+	mu     sync.Mutex
+	open   bool
+	lastID string
+	copy   copyOf
+	log    []string
+	wrong  []string
+}
+
+func (s *stage) join() {
+	c := &copier{gone: make(chan struct{}), dropped: make(chan struct{}, 1), open: true}
+	c.ctx, c.close = context.WithCancel(context.Background())
+	s.clients = append(s.clients, c)
+	go func() {
+		defer close(c.gone)
+		for c.ctx.Err() == nil {
+			c.connect(s)
+			select {
+			case <-time.After(rand.N(2 * time.Second)):
+			case <-c.ctx.Done():
+			}
+		}
+	}()
+}
+
+func (c *copier) connect(s *stage) {
+	viewing, refused, err := s.current().Join(ask("/doc").WithContext(c.ctx), &caller{backend: s.backend})
+	if err != nil || refused != nil {
+		return
+	}
+	defer viewing.Leave()
+	src := viewing.Source(c.lastID)
+	defer src.Cursor.Close()
+	if !c.receive(src.First) {
+		return
+	}
+	for over := false; !over; {
+		select {
+		case <-src.Cursor.Ready():
+		case <-src.Done:
+			over = true
+		case <-c.dropped:
+			return
+		case <-c.ctx.Done():
+			return
+		}
+		for more := true; more; more = !src.Cursor.Drained() {
+			entries, err := src.Cursor.Next(100, nil)
+			if err != nil || !c.receive(entries) {
+				return
+			}
+		}
+	}
+}
+
+// receive returns false if the connection breaks in between: whoever is to be
+// dropped may be so after any event.
+func (c *copier) receive(entries []*store.Entry) bool {
+	for i, e := range (&viewer{entries: entries}).events() {
+		c.mu.Lock()
+		if err := c.copy.apply(e); err != nil {
+			c.wrong = append(c.wrong, fmt.Sprintf("%s %s (%s): %v, after %q", e.Name, e.Data, e.ID, err, c.log))
+		}
+		if e.ID != "" {
+			c.lastID = e.ID
+		}
+		c.log = append(c.log, e.ID+" "+e.Name+" "+string(e.Data))
+		c.mu.Unlock()
+		if i+1 < len(entries) {
+			select {
+			case <-c.dropped:
+				return false
+			default:
+			}
+		}
+	}
+	return true
+}
+
+func (c *copier) leave() {
+	c.close()
+	<-c.gone
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.open = false
+}
+
+func (c *copier) drop() {
+	select {
+	case c.dropped <- struct{}{}:
+	default:
+	}
+}
