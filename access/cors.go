@@ -1,6 +1,7 @@
 package access
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -13,12 +14,14 @@ import (
 type CORS struct {
 	any     bool
 	origins []string
+	method  string
 }
 
 // NewCORS checks origins, such as https://app.example.com. "*" is any origin,
-// without credentials.
-func NewCORS(origins []string) (*CORS, error) {
-	c := new(CORS)
+// without credentials. The method is that of the requests that open streams;
+// empty: GET.
+func NewCORS(origins []string, method string) (*CORS, error) {
+	c := &CORS{method: cmp.Or(method, http.MethodGet)}
 	for _, o := range origins {
 		if o == "*" {
 			c.any = true
@@ -75,7 +78,7 @@ func (c *CORS) Remove(h http.Header) {
 // stream from another origin, and returns false for any other request and for
 // origins that may not.
 func (c *CORS) Preflight(w http.ResponseWriter, r *http.Request) bool {
-	if r.Method != http.MethodOptions || r.Header.Get("Access-Control-Request-Method") != http.MethodGet {
+	if r.Method != http.MethodOptions || r.Header.Get("Access-Control-Request-Method") != c.method {
 		return false
 	}
 	if !c.any && !slices.Contains(c.origins, strings.ToLower(r.Header.Get("Origin"))) {
@@ -83,8 +86,12 @@ func (c *CORS) Preflight(w http.ResponseWriter, r *http.Request) bool {
 	}
 	h := w.Header()
 	c.Headers(h, r)
-	h.Set("Access-Control-Allow-Methods", "GET")
-	h.Set("Access-Control-Allow-Headers", allowedHeaders)
+	h.Set("Access-Control-Allow-Methods", c.method)
+	headers := allowedHeaders
+	if c.method != http.MethodGet {
+		headers += ", Content-Type" // of the query
+	}
+	h.Set("Access-Control-Allow-Headers", headers)
 	h.Set("Access-Control-Max-Age", "7200")
 	w.WriteHeader(http.StatusNoContent)
 	return true

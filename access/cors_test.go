@@ -12,7 +12,7 @@ import (
 
 func cors(t *testing.T, origins ...string) *access.CORS {
 	t.Helper()
-	c, err := access.NewCORS(origins)
+	c, err := access.NewCORS(origins, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -33,15 +33,15 @@ func TestWhatIsNoOriginIsRefused(t *testing.T) {
 		"https://app.example.com?x", "https://app.example.com#x", "//app.example.com", "HTTPS://app.example.com", "https:app.example.com", "**",
 		"https://*.example.com", "https://app.example.com:443", "http://app.example.com:80", "https://app.example.com:",
 	} {
-		if _, err := access.NewCORS([]string{origin}); err == nil {
+		if _, err := access.NewCORS([]string{origin}, ""); err == nil {
 			t.Errorf("%q is accepted", origin)
 		}
 	}
-	if _, err := access.NewCORS([]string{"https://app.example.com", "*"}); err == nil || !strings.Contains(err.Error(), "https://app.example.com") {
+	if _, err := access.NewCORS([]string{"https://app.example.com", "*"}, ""); err == nil || !strings.Contains(err.Error(), "https://app.example.com") {
 		t.Errorf("* and an origin: %v", err)
 	}
 	for _, origin := range []string{"https://app.example.com", "https://App.Example.com", "http://localhost:3000", "https://[::1]:8443", "app://x", "https://app.example.com:80"} {
-		if _, err := access.NewCORS([]string{origin}); err != nil {
+		if _, err := access.NewCORS([]string{origin}, ""); err != nil {
 			t.Error(err)
 		}
 	}

@@ -68,7 +68,7 @@ func Accepts(h http.Header) bool {
 	}
 	best, specific := 0.0, -1
 	for t, q := range accepted(values) {
-		if s := specificity(t); s > specific || s == specific && q > best {
+		if s := matches(t, MediaType); s > specific || s == specific && q > best {
 			best, specific = q, s
 		}
 	}
@@ -90,20 +90,6 @@ func AsksFor(h http.Header) bool {
 	return asked > 0 && asked >= other
 }
 
-// specificity orders the media ranges that a stream falls under.
-func specificity(t string) int {
-	switch t {
-	case MediaType:
-		return 2
-	case "text/*":
-		return 1
-	case "*/*":
-		return 0
-	default:
-		return -1
-	}
-}
-
 // accepted yields the media ranges of Accept headers with their weights. What
 // can't be parsed is left out.
 func accepted(values []string) func(yield func(string, float64) bool) {
@@ -123,6 +109,44 @@ func accepted(values []string) func(yield func(string, float64) bool) {
 				return
 			}
 		}
+	}
+}
+
+// Prefers tells whether there is nothing that the client would rather have than
+// a media type. It must take it by its full name if named is set; else a
+// wildcard will do, or that it doesn't say what it takes.
+func Prefers(h http.Header, mediaType string, named bool) bool {
+	mediaType, _, err := mime.ParseMediaType(mediaType)
+	if err != nil {
+		return false
+	}
+	values := h.Values("Accept")
+	if len(values) == 0 {
+		return !named
+	}
+	best, own, specific := 0.0, 0.0, -1
+	for t, q := range accepted(values) {
+		best = max(best, q)
+		if s := matches(t, mediaType); s > specific {
+			own, specific = q, s
+		}
+	}
+	return own > 0 && own >= best && (specific == 2 || !named)
+}
+
+// matches tells how closely a media range matches a type: 2 by its name, 1 by
+// its kind, 0 as anything does, -1 not at all.
+func matches(mediaRange, mediaType string) int {
+	kind, _, _ := strings.Cut(mediaType, "/")
+	switch mediaRange {
+	case mediaType:
+		return 2
+	case kind + "/*":
+		return 1
+	case "*/*":
+		return 0
+	default:
+		return -1
 	}
 }
 

@@ -51,6 +51,9 @@ type Source struct {
 	// Done, if not nil, is closed when no more will come: the stream sends
 	// what there is and ends.
 	Done <-chan struct{}
+	// Revoked, if not nil, is closed when the client may see no more: the
+	// stream ends at once.
+	Revoked <-chan struct{}
 }
 
 // Reason is why a stream ended.
@@ -60,6 +63,7 @@ type Reason string
 const (
 	ClientLeft  Reason = "client left"
 	SourceEnded Reason = "source ended"
+	Revoked     Reason = "access revoked"
 	FellBehind  Reason = "fell out of the history"
 	TooOld      Reason = "max age"
 	Moved       Reason = "configuration changed"
@@ -179,6 +183,8 @@ func (s *conn) run(r *http.Request, group *Group) (Reason, error) {
 				return WriteFailed, err
 			}
 			heartbeat.Reset(s.o.Heartbeat)
+		case <-s.src.Revoked:
+			return Revoked, nil
 		case <-s.src.Done:
 			if reason, err := s.drain(); reason != "" {
 				return reason, err
@@ -247,6 +253,8 @@ func (s *conn) batch() (Reason, error) {
 	var err error
 	s.entries, err = s.src.Cursor.Next(maxBatch, s.entries[:0])
 	switch {
+	case isClosed(s.src.Revoked): // before what it gave was published, perhaps
+		return Revoked, nil
 	case errors.Is(err, hub.ErrLost):
 		return FellBehind, nil
 	case err != nil:
@@ -257,6 +265,15 @@ func (s *conn) batch() (Reason, error) {
 		}
 	}
 	return "", nil
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
 }
 
 func (s *conn) sendEntries() error {
