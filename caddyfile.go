@@ -42,11 +42,15 @@ func parseGlobal(d *caddyfile.Dispenser, existing any) (any, error) {
 // to other paths which concern it.
 func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 	h.Next() // the directive's name
+	handler := new(Handler)
+	if h.NextArg() {
+		handler.Name = h.Val() // unless the block says otherwise
+		h.Prev()
+	}
 	matcher, err := h.ExtractMatcherSet()
 	if err != nil {
 		return nil, err
 	}
-	handler := new(Handler)
 	if err := handler.UnmarshalCaddyfile(h.Dispenser); err != nil {
 		return nil, err
 	}
@@ -57,7 +61,7 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 			paths = append(paths, path, strings.TrimSuffix(path, "/")+"/*")
 		}
 		matcher := caddy.ModuleMap{"path": h.JSON(paths)}
-		routes = append(routes, h.NewRoute(matcher, &Handler{Hub: handler.Hub, Observe: true})...)
+		routes = append(routes, h.NewRoute(matcher, &Handler{Name: handler.Name, Hub: handler.Hub, Observe: true})...)
 	}
 	return routes, nil
 }
@@ -171,12 +175,19 @@ func (h *History) parseBound(d *caddyfile.Dispenser, arg string) error {
 //			send           full | patch | merge | items <key> | jq <program>
 //			select         <jq>
 //			until          <jq>
+//			event          <template>
 //			vary           <header>... | none
+//			share          [unchecked]
 //			refresh        <path>... | off
 //			ignore_max_age
+//			absorb
+//			method         GET | POST
+//			max_request    <size>
 //			max_body       <size>
 //			max_views      <count>
 //			max_in_flight  <count>
+//
+//			max_views_per_client <count>
 //		}
 //		webhook {
 //			verify <sender> <secret>... {
@@ -195,6 +206,7 @@ func (h *History) parseBound(d *caddyfile.Dispenser, arg string) error {
 //			data     <template>
 //			max_body <size>
 //		}
+//		name      <name>
 //		hub       <name>
 //		topic     <template>...
 //		allow     <pattern>...
@@ -211,6 +223,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	return parseBlock(d, "sse", options{
 		"poll":      h.parsePoll,
 		"webhook":   h.parseWebhook,
+		"name":      word(&h.Name),
 		"hub":       word(&h.Hub),
 		"topic":     words(&h.Topics),
 		"allow":     words(&h.Allow),
@@ -237,13 +250,32 @@ func (h *Handler) parsePoll(d *caddyfile.Dispenser) error {
 		"send":           h.parseSend,
 		"select":         word(&h.Poll.Select),
 		"until":          word(&h.Poll.Until),
+		"event":          word(&h.Poll.Event),
 		"vary":           words(&h.Poll.Vary),
+		"share":          h.parseShare,
+		"absorb":         flag(&h.Poll.Absorb),
+		"method":         word(&h.Poll.Method),
+		"max_request":    size(&h.Poll.MaxRequest),
 		"refresh":        h.parseRefresh,
 		"ignore_max_age": flag(&h.Poll.IgnoreMaxAge),
 		"max_body":       size(&h.Poll.MaxBody),
 		"max_views":      count(&h.Poll.MaxViews),
 		"max_in_flight":  count(&h.Poll.MaxInFlight),
+
+		"max_views_per_client": count(&h.Poll.MaxViewsPerClient),
 	})
+}
+
+func (h *Handler) parseShare(d *caddyfile.Dispenser) error {
+	switch args := d.RemainingArgs(); {
+	case len(args) == 0:
+		h.Poll.Share = "checked"
+	case len(args) == 1 && args[0] == "unchecked":
+		h.Poll.Share = args[0]
+	default:
+		return d.Errf("share %s is unknown: write `share`, or `share unchecked` to let in whoever comes", strings.Join(args, " "))
+	}
+	return nil
 }
 
 func (h *Handler) parseSend(d *caddyfile.Dispenser) error {

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"net/http"
 	"time"
 
@@ -34,6 +33,11 @@ func init() {
 // `webhook`, which publishes what it receives, and `topics`, which lets clients
 // watch what webhooks publish.
 type Handler struct {
+	// What the rule is called in metrics and by the admin API. Rules of one
+	// name are counted together. Default: in a Caddyfile the rule's matcher,
+	// such as `/api/*`; else "poll", "webhook" or "topic".
+	Name string `json:"name,omitempty"`
+
 	// The hub to publish on and read from. Default: "default".
 	Hub string `json:"hub,omitempty"`
 
@@ -78,15 +82,16 @@ type Handler struct {
 	// Caddyfile makes rules like this one for the other paths that it names.
 	Observe bool `json:"observe,omitempty"`
 
-	app    *App
-	hub    *sharedHub
-	drain  time.Duration
-	poller *poll.Poller
-	topics *access.Topics
-	cors   *access.CORS
-	stream stream.Options
-	group  *stream.Group
-	log    *zap.Logger
+	app     *App
+	hub     *sharedHub
+	drain   time.Duration
+	poller  *poll.Poller
+	topics  *access.Topics
+	cors    *access.CORS
+	stream  stream.Options
+	group   *stream.Group
+	metrics *ruleMetrics
+	log     *zap.Logger
 }
 
 // CaddyModule returns the module's information.
@@ -107,6 +112,10 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if h.Observe {
 		return nil
 	}
+	if err := registerMetrics(ctx.GetMetricsRegistry()); err != nil {
+		return err
+	}
+	h.metrics = metricsOf(h)
 	if err := h.provisionStream(ctx); err != nil {
 		return err
 	}
@@ -152,13 +161,15 @@ func (h *Handler) check() error {
 // maxHeartbeat is QUIC's idle timeout in Caddy, which sends no keep-alives.
 const maxHeartbeat = 30 * time.Second
 
+func (h *Handler) hubName() string { return cmp.Or(h.Hub, defaultHub) }
+
 func (h *Handler) provisionHub(ctx caddy.Context) error {
 	app, err := ctx.App("sse")
 	if err != nil {
 		return err
 	}
 	h.app = app.(*App)
-	shared, config, err := h.app.hub(cmp.Or(h.Hub, defaultHub))
+	shared, config, err := h.app.hub(h.hubName())
 	if err != nil {
 		return err
 	}
@@ -176,7 +187,11 @@ func (h *Handler) provisionStream(ctx caddy.Context) (err error) {
 		Retry:     cmp.Or(time.Duration(h.Retry), stream.DefaultRetry),
 		MaxAge:    time.Duration(h.MaxAge),
 	}
-	if h.cors, err = access.NewCORS(h.CORS); err != nil {
+	method := http.MethodGet
+	if h.Poll != nil {
+		method = h.Poll.Method
+	}
+	if h.cors, err = access.NewCORS(h.CORS, method); err != nil {
 		return err
 	}
 	server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
@@ -202,8 +217,8 @@ func (h *Handler) provisionPoll(ctx caddy.Context) error {
 	if err := h.Poll.Provision(); err != nil {
 		return err
 	}
-	h.poller = poll.New(h.Poll, h.hub.Hub, h.log)
-	h.hub.register(h.poller)
+	h.poller = poll.New(h.Poll, h.hub.Hub, h.log, h.metrics)
+	h.hub.register(h.name(), h.poller)
 	return nil
 }
 
@@ -278,16 +293,22 @@ func (h *Handler) serveWebhook(w http.ResponseWriter, r *http.Request, next cadd
 	return nil
 }
 
-// servePoll streams the document that a GET asks to watch, and lets all else
-// pass, with an eye on what it changes.
+// servePoll streams the document that a request asks to watch, and lets all
+// else pass, with an eye on what it changes.
 func (h *Handler) servePoll(w http.ResponseWriter, r *http.Request, nextHandler caddyhttp.Handler) error {
 	switch {
-	case r.Method == http.MethodGet && stream.AsksFor(r.Header):
+	case r.Method == h.Poll.Method && stream.AsksFor(r.Header):
 		return h.watch(w, r, nextHandler)
-	case isSafe(r.Method):
-		return nextHandler.ServeHTTP(w, r)
-	default:
+	case !isSafe(r.Method):
 		return h.passWrite(w, r, nextHandler)
+	case h.Poll.Absorb && h.poller.Absorb(w, r, next.For(r, nextHandler)):
+		logFields(r, func(enc zapcore.ObjectEncoder) {
+			enc.AddString("hub", h.hubName())
+			enc.AddBool("absorbed", true)
+		})
+		return nil
+	default:
+		return nextHandler.ServeHTTP(w, r)
 	}
 }
 
@@ -344,6 +365,7 @@ func (h *Handler) serveTopics(w http.ResponseWriter, r *http.Request, next caddy
 func (h *Handler) serve(w http.ResponseWriter, r *http.Request, src stream.Source) {
 	leave := h.hub.enter(h.group)
 	defer leave()
+	ended := h.metrics.opened(r.ProtoMajor)
 	options := h.stream
 	if _, idle := caddyhttp.IdleTimeoutsFromContext(r.Context()); idle != nil {
 		defer idle.Override(writeTimeout, 0, 0)()
@@ -351,15 +373,23 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, src stream.Sourc
 		options.WriteTimeout = writeTimeout
 	}
 	summary := stream.Serve(w, r, src, h.group, &options)
+	ended(summary.Reason)
 	if summary.Reason == stream.StoreFailed {
 		h.log.Error("stream ended", zap.String("reason", string(summary.Reason)), zap.Error(summary.Err))
 	}
+	logFields(r, func(enc zapcore.ObjectEncoder) {
+		enc.AddString("hub", h.hubName())
+		enc.AddInt("events", summary.Events)
+		enc.AddInt64("bytes", summary.Bytes)
+		enc.AddString("reason", string(summary.Reason))
+	})
+}
+
+// logFields adds what became of a request to its line in the access log.
+func logFields(r *http.Request, add func(enc zapcore.ObjectEncoder)) {
 	if extra, ok := r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields); ok {
 		extra.Set(zap.Object("sse", zapcore.ObjectMarshalerFunc(func(enc zapcore.ObjectEncoder) error {
-			enc.AddString("hub", cmp.Or(h.Hub, defaultHub))
-			enc.AddInt("events", summary.Events)
-			enc.AddInt64("bytes", summary.Bytes)
-			enc.AddString("reason", string(summary.Reason))
+			add(enc)
 			return nil
 		})))
 	}
@@ -373,6 +403,7 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, err error) erro
 		return caddyhttp.Error(http.StatusInternalServerError, err)
 	}
 	h.log.Debug("request refused", zap.Int("status", refused.Status), zap.String("reason", refused.Reason), zap.Error(refused.Err))
+	h.metrics.refused(refused.Status)
 	refused.Write(w, r)
 	return nil
 }
@@ -381,16 +412,9 @@ func replacer(r *http.Request) *caddy.Replacer {
 	return r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 }
 
-// passRefusal answers with what the backend has said, but for its cookies: the
-// answer may go to several viewers, and a session is one's own.
+// passRefusal answers with what the backend has said.
 func passRefusal(w http.ResponseWriter, resp *next.Response) {
-	header := w.Header()
-	vary := header["Vary"]
-	maps.Copy(header, resp.Header.Clone())
-	header["Vary"] = append(vary, resp.Header["Vary"]...)
-	for _, name := range []string{"Set-Cookie", "Content-Length", "Connection", "Keep-Alive", "Transfer-Encoding", "Upgrade", "Trailer"} {
-		header.Del(name)
-	}
+	poll.CopyAnswer(w.Header(), resp.Header)
 	w.WriteHeader(resp.Status)
 	_, _ = w.Write(resp.Body)
 }

@@ -23,14 +23,14 @@ type sharedHub struct {
 	mu      sync.Mutex
 	owners  []*App // those that have started and not stopped
 	groups  map[*stream.Group]int
-	pollers map[*poll.Poller]struct{}
+	pollers map[*poll.Poller]string // with the rules' names
 }
 
 func newSharedHub(h *hub.Hub) *sharedHub {
 	return &sharedHub{
 		Hub:     h,
 		groups:  make(map[*stream.Group]int),
-		pollers: make(map[*poll.Poller]struct{}),
+		pollers: make(map[*poll.Poller]string),
 	}
 }
 
@@ -82,11 +82,28 @@ func (s *sharedHub) endAll() {
 }
 
 // register makes a rule's poller hear of writes, and forgets those that are over.
-func (s *sharedHub) register(p *poll.Poller) {
+func (s *sharedHub) register(rule string, p *poll.Poller) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	maps.DeleteFunc(s.pollers, func(p *poll.Poller, _ struct{}) bool { return p.Over() })
-	s.pollers[p] = struct{}{}
+	maps.DeleteFunc(s.pollers, func(p *poll.Poller, _ string) bool { return p.Over() })
+	s.pollers[p] = rule
+}
+
+// eachPoller calls f for the poller of each rule, those of earlier
+// configurations too while they have views.
+func eachPoller(f func(ruleID, *poll.Poller)) {
+	hubs.Range(func(name, shared any) bool {
+		s := shared.(*sharedHub)
+		s.mu.Lock()
+		pollers := maps.Clone(s.pollers)
+		s.mu.Unlock()
+		for p, rule := range pollers {
+			if !p.Over() {
+				f(ruleID{name.(string), rule}, p)
+			}
+		}
+		return true
+	})
 }
 
 // wrote tells the pollers, those of earlier configurations too, that a write

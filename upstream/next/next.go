@@ -10,6 +10,7 @@ import (
 	"maps"
 	"mime"
 	"net/http"
+	"net/netip"
 	"runtime/debug"
 
 	"github.com/caddyserver/caddy/v2"
@@ -47,6 +48,8 @@ type Caller struct {
 	vars    map[string]any
 	user    string
 	trusted bool
+
+	original, client string
 }
 
 // For returns a caller into what comes after the handler of the viewer's
@@ -62,6 +65,10 @@ func For(r *http.Request, handler caddyhttp.Handler) *Caller {
 		}
 	}
 	c.trusted, _ = vars[caddyhttp.TrustedProxyVarKey].(bool)
+	c.client, _ = vars[caddyhttp.ClientIPVarKey].(string)
+	if original, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok {
+		c.original = original.URL.EscapedPath()
+	}
 	if repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
 		c.user, _ = repl.GetString(userID)
 	}
@@ -98,6 +105,25 @@ func (c *Caller) Vars() map[string]string {
 // Trusted tells that the viewer's connection is one of a proxy that the server
 // trusts: its address is not the viewer's own.
 func (c *Caller) Trusted() bool { return c.trusted }
+
+// Original is the path of the viewer's request as it came, before handlers have
+// rewritten it: one path may be reached in several ways, with other handlers to
+// follow.
+func (c *Caller) Original() string { return c.original }
+
+// Client is the network that the viewer is in: the address, as far as proxies
+// are trusted to know it, of which for IPv6 the first 64 bits count.
+func (c *Caller) Client() string {
+	addr, err := netip.ParseAddr(c.client)
+	if err != nil || addr.Unmap().Is4() {
+		return c.client
+	}
+	network, err := addr.WithZone("").Prefix(64)
+	if err != nil {
+		return c.client
+	}
+	return network.String()
+}
 
 // Do makes a request, whose body in the answer may have maxBody bytes at most.
 // An answer of any status is no error, and neither is a handler's own error that

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"time"
 
@@ -40,6 +41,11 @@ type Config struct {
 	// where viewers with the same credentials count once. A client that
 	// asks for one more gets 503. Default: 10000.
 	MaxViews int `json:"max_views,omitempty"`
+
+	// How many of those views one client may have brought about, by its
+	// address, of which for IPv6 the first 64 bits count. One that asks for
+	// one more gets 429. Default: 1000.
+	MaxViewsPerClient int `json:"max_views_per_client,omitempty"`
 
 	// How many polls of the rule may be under way at a time; others wait for
 	// their turn. Default: 100.
@@ -83,6 +89,44 @@ type Config struct {
 	// any case.
 	Vary []string `json:"vary,omitempty"`
 
+	// Whether all who may see a document share one view of it, whatever their
+	// Authorization and Cookie, the user whom Caddy has authenticated, their
+	// client certificate and address:
+	//
+	// - `checked`: the backend is asked about each new viewer as themselves,
+	//   and polls are made as the viewers in turn; whom it refuses loses the
+	//   stream
+	// - `unchecked`: nobody is asked about
+	//
+	// Every other header still tells viewers apart, unless `vary` says which
+	// do. Default: viewers share only if their credentials are the same, or
+	// the backend says Cache-Control: public, without Set-Cookie, which is
+	// taken for `checked` unless the rule has `vary`.
+	Share string `json:"share,omitempty"`
+
+	// Whether ordinary GET and HEAD requests for a document that is watched are
+	// answered from its last poll, if that is no older than the interval and
+	// no write has been seen since. Requests whose Cache-Control or Pragma
+	// says no-cache go to the backend. The header Accept doesn't tell viewers
+	// apart any more: polls ask for JSON.
+	Absorb bool `json:"absorb,omitempty"`
+
+	// The method of the requests that are watched: GET (the default) or POST,
+	// for queries such as GraphQL's or JSON-RPC's. With POST a poll sends the
+	// viewer's body again. It must be a query: nothing may come of its being
+	// repeated.
+	Method string `json:"method,omitempty"`
+
+	// How many bytes the body of a POST that is watched may have; a longer one
+	// is refused with 413. Default: 65536 (64 KiB).
+	MaxRequest int64 `json:"max_request,omitempty"`
+
+	// The name of the events that hold whole documents. It may hold
+	// placeholders {json.PATH} that look into the document that is sent, by
+	// its GJSON path; where they come to what can't be a name, the event is
+	// unnamed. Default: unnamed, which is what a browser's onmessage gets.
+	Event string `json:"event,omitempty"`
+
 	// Paths that have the rule's views polled at once when a write to them, or
 	// below them, succeeds. This is in addition to the views' own paths,
 	// those above and those below.
@@ -103,8 +147,15 @@ type Config struct {
 
 	mode          *change.Mode
 	varyBy        *varyBy
+	eventName     *eventName
 	program, done *jq.Program
 }
+
+// What [Config].Share may say.
+const (
+	shareChecked   = "checked"
+	shareUnchecked = "unchecked"
+)
 
 // minInterval keeps a typing error from becoming a load test.
 const minInterval = 100 * time.Millisecond
@@ -118,6 +169,9 @@ func (c *Config) Provision() error {
 	c.MaxBody = cmp.Or(c.MaxBody, 10<<20)
 	c.MaxViews = cmp.Or(c.MaxViews, 10000)
 	c.MaxInFlight = cmp.Or(c.MaxInFlight, 100)
+	c.MaxViewsPerClient = cmp.Or(c.MaxViewsPerClient, 1000)
+	c.MaxRequest = cmp.Or(c.MaxRequest, 64<<10)
+	c.Method = cmp.Or(c.Method, http.MethodGet)
 	c.Send = cmp.Or(c.Send, "full")
 	if err := c.check(); err != nil {
 		return err
@@ -131,8 +185,14 @@ func (c *Config) check() error {
 		return fmt.Errorf("poll interval %v is too short: use %v or more", time.Duration(c.Interval), minInterval)
 	case c.Max < c.Interval:
 		return fmt.Errorf("poll: max %v is shorter than the interval, %v", time.Duration(c.Max), time.Duration(c.Interval))
-	case c.Timeout < 0 || c.MaxBody < 0 || c.MaxViews < 0 || c.MaxInFlight < 0:
-		return errors.New("poll: timeout, max_body, max_views and max_in_flight can't be negative")
+	case c.Timeout < 0 || c.MaxBody < 0 || c.MaxViews < 0 || c.MaxViewsPerClient < 0 || c.MaxInFlight < 0 || c.MaxRequest < 0:
+		return errors.New("poll: timeout, max_body, max_views, max_views_per_client, max_in_flight and max_request can't be negative")
+	case c.Method != http.MethodGet && c.Method != http.MethodPost:
+		return fmt.Errorf("poll: method %q can't be watched: use GET or POST", c.Method)
+	case c.Absorb && c.Method != http.MethodGet:
+		return errors.New("poll: absorb answers GET requests: leave out method POST, or absorb")
+	case c.Share != "" && c.Share != shareChecked && c.Share != shareUnchecked:
+		return fmt.Errorf("poll: share %q is unknown: use %s or %s", c.Share, shareChecked, shareUnchecked)
 	case c.RefreshOff && len(c.Refresh) > 0:
 		return errors.New("poll: refresh off and paths to refresh by don't go together")
 	}
@@ -148,8 +208,11 @@ func (c *Config) compile() (err error) {
 	if c.mode, err = change.New(c.Send, c.SendArgument); err != nil {
 		return fmt.Errorf("poll: %w", err)
 	}
-	if c.varyBy, err = newVaryBy(c.Vary); err != nil {
+	if c.varyBy, err = newVaryBy(c.Vary, c.Share != ""); err != nil {
 		return fmt.Errorf("poll: %w", err)
+	}
+	if c.eventName, err = newEventName(c.Event); err != nil {
+		return fmt.Errorf("poll: event: %w", err)
 	}
 	if c.program, err = compile(c.Select); err != nil {
 		return fmt.Errorf("poll: select: %w", err)

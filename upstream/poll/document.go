@@ -15,6 +15,7 @@ import (
 
 // document is what a backend has answered, as viewers get it.
 type document struct {
+	name string           // what its event is called
 	json *change.Document // nil if it is no JSON
 	text []byte
 }
@@ -28,7 +29,7 @@ func (d *document) equal(other *document) bool {
 	return bytes.Equal(d.text, other.text)
 }
 
-func (d *document) event() event.Event { return event.Event{Data: d.text} }
+func (d *document) event() event.Event { return event.Event{Name: d.name, Data: d.text} }
 
 // read makes a document of a response, and tells whether it is finished.
 func (c *Config) read(ctx context.Context, resp *next.Response) (d *document, finished bool, err error) {
@@ -43,8 +44,15 @@ func (c *Config) read(ctx context.Context, resp *next.Response) (d *document, fi
 			return nil, false, err
 		}
 	}
-	d, err = newDocument(resp.Header.Get("Content-Type"), body)
-	return d, finished, err
+	if d, err = newDocument(resp.Header.Get("Content-Type"), body); err != nil {
+		return nil, false, err
+	}
+	if d.json != nil {
+		d.name = c.eventName.of(d.text)
+	} else {
+		d.name = c.eventName.of(nil)
+	}
+	return d, finished, nil
 }
 
 // isFinished is true if the last that until gives is neither false nor null.
@@ -77,7 +85,7 @@ func newDocument(contentType string, body []byte) (*document, error) {
 	parsed, err := change.Parse(body)
 	switch {
 	case err == nil:
-		return &document{parsed, parsed.Bytes()}, nil
+		return &document{json: parsed, text: parsed.Bytes()}, nil
 	case !errors.Is(err, change.ErrNotJSON):
 		return nil, err
 	case utf8.Valid(body):

@@ -21,9 +21,10 @@ func (p *Poller) Keys() []string {
 	return slices.Collect(maps.Keys(p.views))
 }
 
-// Varies is of how many URLs the poller knows what they vary by.
-func (p *Poller) Varies() int {
+// Known is of how many resources the poller knows something, and of how many
+// clients.
+func (p *Poller) Known() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return len(p.varies)
+	return len(p.resources) + len(p.clients) + len(p.failures.current)
 }

@@ -119,12 +119,16 @@ type caller struct {
 	user    string
 	vars    map[string]string
 	trusted bool
+
+	original, client string
 }
 
 func (c *caller) Do(r *http.Request, _ int64) (*next.Response, error) { return c.do(r) }
 func (c *caller) User() string                                        { return c.user }
 func (c *caller) Vars() map[string]string                             { return c.vars }
 func (c *caller) Trusted() bool                                       { return c.trusted }
+func (c *caller) Original() string                                    { return c.original }
+func (c *caller) Client() string                                      { return c.client }
 
 // env is a poller, the hub that it publishes on and the backend that it polls.
 type env struct {
@@ -156,7 +160,7 @@ func newEnv(t testing.TB, c poll.Config, s store.Store) *env {
 	}
 	h := hub.New(s, store.History{MaxEvents: 10000})
 	e := &env{
-		Poller:  poll.New(&c, h, zap.NewNop()),
+		Poller:  poll.New(&c, h, zap.NewNop(), nil),
 		backend: &backend{began: time.Now()},
 		t:       t,
 		hub:     h,
@@ -172,8 +176,8 @@ func (e *env) end() {
 	}
 	e.Retire()
 	synctest.Wait()
-	if !e.Over() || e.Views() > 0 || e.Varies() > 0 {
-		e.t.Errorf("%d views are left, %d varied URLs", e.Views(), e.Varies())
+	if !e.Over() || e.Views() > 0 || e.Known() > 0 {
+		e.t.Errorf("%d views are left, and %d things are known", e.Views(), e.Known())
 	}
 	if err := e.hub.Close(); err != nil {
 		e.t.Error(err)

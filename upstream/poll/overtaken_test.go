@@ -23,7 +23,7 @@ func (e *env) successor(c poll.Config) *env {
 	}
 	b := &backend{began: e.began}
 	b.set(document("1"))
-	return &env{Poller: poll.New(&c, e.hub, zap.NewNop()), backend: b, t: e.t, hub: e.hub}
+	return &env{Poller: poll.New(&c, e.hub, zap.NewNop(), nil), backend: b, t: e.t, hub: e.hub}
 }
 
 // over lets all viewers leave.

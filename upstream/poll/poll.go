@@ -8,12 +8,14 @@ package poll
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"net/http"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
 
 	"github.com/caddy-sse/caddy-sse/hub"
@@ -27,33 +29,42 @@ type Caller interface {
 	User() string
 	Vars() map[string]string
 	Trusted() bool
+	Original() string
+	Client() string
 }
 
 // Poller holds the views of one rule. It is safe for concurrent use.
 type Poller struct {
-	config *Config
-	hub    *hub.Hub
-	log    *zap.Logger
+	config   *Config
+	hub      *hub.Hub
+	log      *zap.Logger
+	observer Observer
+	slots    chan struct{} // taken by polls in flight
+	failures *failures
 
-	mu      sync.Mutex
-	slots   chan struct{} // taken by polls in flight
-	views   map[string]*view
-	bases   map[string]int             // how many views there are of each base
-	varies  map[string]map[string]bool // by a view's base: the hints that tell its viewers apart
-	retired bool
+	mu        sync.Mutex
+	views     map[string]*view
+	clients   map[string]int       // how many views each client has brought about
+	resources map[string]*resource // by target.shared, while there are views of it
+	retired   bool
 }
 
-// New returns a poller that publishes on the hub. The config must have been
-// provisioned.
-func New(c *Config, h *hub.Hub, log *zap.Logger) *Poller {
+// New returns a poller that publishes on the hub, and tells the observer what
+// it does; nil: nobody. The config must have been provisioned.
+func New(c *Config, h *hub.Hub, log *zap.Logger, o Observer) *Poller {
+	if o == nil {
+		o = nobodyObserves{}
+	}
 	return &Poller{
-		config: c,
-		hub:    h,
-		log:    log,
-		slots:  make(chan struct{}, c.MaxInFlight),
-		views:  make(map[string]*view),
-		bases:  make(map[string]int),
-		varies: make(map[string]map[string]bool),
+		config:    c,
+		hub:       h,
+		log:       log,
+		observer:  o,
+		slots:     make(chan struct{}, c.MaxInFlight),
+		failures:  newFailures(log),
+		views:     make(map[string]*view),
+		clients:   make(map[string]int),
+		resources: make(map[string]*resource),
 	}
 }
 
@@ -61,67 +72,159 @@ func New(c *Config, h *hub.Hub, log *zap.Logger) *Poller {
 type Viewing struct {
 	view   *view
 	poller *Poller
+	asker  *asker
+	member *member // nil until the backend lets the viewer in
 	once   sync.Once
+
+	unanswered *unanswered // set if the backend can't tell now
 }
 
 // Join starts to watch what the request asks for, and waits until the view has
-// been polled once. It returns the backend's own answer if that is a refusal.
-// It fails with a [refusal.Error] if the rule has no room for another view or
-// the document can't be polled, with [next.ErrStream] if the backend answers
-// with a stream of its own, and with the request's context's error if the
-// viewer has left.
+// been polled once and the backend lets the viewer in. It returns the
+// backend's own answer if that is a refusal. It fails with a [refusal.Error] if
+// the rule has no room for another view, the request's body is too large or the
+// document can't be polled, with [next.ErrStream] if the backend answers with a
+// stream of its own, and with the request's context's error if the viewer has
+// left. The request's body is put back.
 func (p *Poller) Join(r *http.Request, caller Caller) (*Viewing, *next.Response, error) {
-	t := newTarget(r, caller, p.hub, p.config)
-	for {
-		viewing, err := p.join(t)
-		if err != nil {
-			return nil, nil, err
-		}
-		v := viewing.view
-		select {
-		case <-v.polled:
-		case <-r.Context().Done():
-			viewing.Leave()
-			return nil, nil, r.Context().Err()
-		}
-		if refused, err := v.refused(); refused != nil || err != nil {
-			viewing.Leave()
+	body, err := p.config.query(r)
+	if err != nil {
+		return nil, nil, err
+	}
+	t := newTarget(r, body, caller, p.hub, p.config)
+	for range maxRounds {
+		viewing, refused, err := p.attempt(r.Context(), t)
+		switch {
+		case refused != nil || err != nil:
 			return nil, refused, err
-		}
-		if v.admits(t) {
+		case viewing.member != nil:
 			return viewing, nil, nil
+		case viewing.unanswered != nil:
+			t = t.alone(viewing.unanswered)
 		}
-		// The backend has said that this viewer's request may be answered
-		// otherwise than the one that was polled.
+	}
+	return nil, nil, &refusal.Error{
+		Status:     http.StatusServiceUnavailable,
+		Reason:     "whose document this is changes all the time; try again later",
+		RetryAfter: 5 * time.Second,
+	}
+}
+
+// maxRounds bounds how often a viewer is sent to another view before a stream
+// has begun.
+const maxRounds = 10
+
+// attempt joins the view that is the viewer's as far as is known. A viewing
+// that is no member was about another one, as it turned out, and is over.
+func (p *Poller) attempt(ctx context.Context, t *target) (*Viewing, *next.Response, error) {
+	viewing, err := p.join(t)
+	if err != nil {
+		return nil, nil, err
+	}
+	refused, err := viewing.settle(ctx, t)
+	if refused != nil || err != nil || viewing.member == nil {
 		viewing.Leave()
 	}
+	return viewing, refused, err
+}
+
+// settle waits until it is known whether the viewer may watch. It returns the
+// backend's answer, or an error, if they may not; else the viewing is a member,
+// or the viewer belongs elsewhere.
+func (viewing *Viewing) settle(ctx context.Context, t *target) (*next.Response, error) {
+	v := viewing.view
+	select {
+	case <-v.polled:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	refused, err := v.refused()
+	turnedDown := refused != nil || err != nil
+	switch {
+	case errors.Is(err, errUnanswered):
+		viewing.expel()
+		viewing.unanswered = v.unanswered
+		return nil, nil
+	case turnedDown && v.creator == viewing.asker.id:
+		return refused, err
+	case turnedDown: // somebody else
+		viewing.expel()
+		return viewing.ask(ctx)
+	case !v.admits(t):
+		// The backend has said that this viewer's request may be answered
+		// otherwise than the one that was polled.
+		viewing.expel()
+		return nil, nil
+	case viewing.member != nil:
+		return nil, nil
+	}
+	refused, err = viewing.ask(ctx)
+	if refused == nil && err == nil && viewing.unanswered == nil {
+		viewing.enter()
+	}
+	return refused, err
 }
 
 func (p *Poller) join(t *target) (*Viewing, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	key := p.keyLocked(t)
-	v := p.views[key]
-	if v == nil {
-		if len(p.views) >= p.config.MaxViews {
-			return nil, &refusal.Error{
-				Status:     http.StatusServiceUnavailable,
-				Reason:     "too many documents are watched; try again later",
-				RetryAfter: 5 * time.Second,
-			}
+	viewing := &Viewing{view: p.views[key], poller: p, asker: t.asker}
+	if viewing.view == nil {
+		if err := p.fullLocked(t); err != nil {
+			return nil, err
 		}
-		v = newView(p, t, key, maps.Clone(p.varies[t.base]))
-		p.views[key] = v
-		p.bases[t.base]++
-		go v.run()
+		viewing.view = p.beginLocked(t, key)
 	}
-	v.viewers++
-	v.idle.Stop()
-	return &Viewing{view: v, poller: p}, nil
+	viewing.view.viewers++
+	viewing.view.idle.Stop()
+	viewing.enterIfKnownLocked()
+	return viewing, nil
+}
+
+// fullLocked refuses one view more than there may be.
+func (p *Poller) fullLocked(t *target) error {
+	switch {
+	case len(p.views) >= p.config.MaxViews:
+		return &refusal.Error{
+			Status:     http.StatusServiceUnavailable,
+			Reason:     "too many documents are watched; try again later",
+			RetryAfter: 5 * time.Second,
+		}
+	case p.clients[t.client()] >= p.config.MaxViewsPerClient:
+		return &refusal.Error{
+			Status:     http.StatusTooManyRequests,
+			Reason:     "too many documents are watched from your address; try again later",
+			RetryAfter: time.Duration(max(p.config.Linger, caddy.Duration(5*time.Second))),
+		}
+	}
+	return nil
+}
+
+func (p *Poller) beginLocked(t *target, key string) *view {
+	known := p.resources[t.shared]
+	if known == nil {
+		known = newResource()
+		p.resources[t.shared] = known
+	}
+	known.views++
+	v := newView(p, t, key, p.sharesLocked(t), maps.Clone(known.varies))
+	p.views[key] = v
+	p.clients[v.client]++
+	go v.run()
+	return v
+}
+
+// asked makes a request to learn whether a viewer may share.
+func (p *Poller) asked(ctx context.Context, t *target, as *asker) (*next.Response, error) {
+	started := time.Now()
+	resp, err := p.do(ctx, t, as, validators{})
+	p.observer.Polled(Asked, time.Since(started))
+	return resp, err
 }
 
 // do makes a request when it is its turn.
-func (p *Poller) do(ctx context.Context, t *target, etag string) (*next.Response, error) {
+func (p *Poller) do(ctx context.Context, t *target, as *asker, since validators) (*next.Response, error) {
 	select {
 	case p.slots <- struct{}{}:
 		defer func() { <-p.slots }()
@@ -130,17 +233,19 @@ func (p *Poller) do(ctx context.Context, t *target, etag string) (*next.Response
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, time.Duration(p.config.Timeout), errTimeout)
 	defer cancel()
-	return t.caller.Do(t.request(ctx, etag), p.config.MaxBody)
+	return as.caller.Do(t.request(ctx, as, since), p.config.MaxBody)
 }
 
 // Leave ends the viewing. It may be called more than once.
 func (v *Viewing) Leave() {
-	v.once.Do(func() { v.poller.leave(v.view) })
+	v.once.Do(func() { v.poller.leave(v) })
 }
 
-func (p *Poller) leave(v *view) {
+func (p *Poller) leave(viewing *Viewing) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	viewing.expelLocked()
+	v := viewing.view
 	v.viewers--
 	if v.viewers == 0 {
 		p.abandonLocked(v)
@@ -179,10 +284,12 @@ func (p *Poller) removeLocked(v *view) {
 		return
 	}
 	delete(p.views, v.key)
-	base := v.target.base
-	if p.bases[base]--; p.bases[base] == 0 { // what is known of it goes with its last view
-		delete(p.bases, base)
-		delete(p.varies, base)
+	if p.clients[v.client]--; p.clients[v.client] == 0 {
+		delete(p.clients, v.client)
+	}
+	known := p.resources[v.target.shared]
+	if known.views--; known.views == 0 { // what is known of it goes with its last view
+		delete(p.resources, v.target.shared)
 	}
 }
 
@@ -227,41 +334,45 @@ func (p *Poller) key(t *target) string {
 
 // keyLocked is what viewers who share a view have in common.
 func (p *Poller) keyLocked(t *target) string {
-	return p.hub.Digest(t.key(p.varies[t.base])...)
+	var varies map[string]bool
+	if known := p.resources[t.shared]; known != nil {
+		varies = known.varies
+	}
+	return p.hub.Digest(t.key(p.sharesLocked(t), varies)...)
 }
 
-// vary takes note of the hints by which the backend tells viewers of a view's
-// URL apart.
-func (p *Poller) vary(v *view, hints []string) {
+// sharesLocked tells whether all share who may see the document.
+func (p *Poller) sharesLocked(t *target) bool {
+	known := p.resources[t.shared]
+	return p.config.Share != "" || known != nil && known.public == isPublic
+}
+
+// learn takes note of what a response says about whose it is.
+func (p *Poller) learn(v *view, h http.Header, notModified bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.views[v.key] != v {
 		return // it has ended, and what is known goes with the last view
 	}
-	for _, name := range hints {
-		known := p.varies[v.target.base]
-		if known == nil {
-			known = make(map[string]bool)
-			p.varies[v.target.base] = known
-		}
-		known[name] = true
+	known := p.resources[v.target.shared]
+	known.vary(variedHints(h))
+	if p.config.varyBy == nil && !(notModified && h.Get("Cache-Control") == "") {
+		known.say(isForAll(h))
 	}
 }
 
-// rekey moves a view to the key that it has since the backend's Vary is known.
-// It returns false if another view is there already.
+// rekey moves a view to the key that it has since more is known of it. It
+// returns false if another view is there already.
 func (p *Poller) rekey(v *view) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	key := p.keyLocked(v.target)
-	if p.views[key] != nil {
+	if p.views[v.key] != v || p.views[key] != nil {
 		return false
 	}
-	if p.views[v.key] == v {
-		delete(p.views, v.key)
-		p.views[key] = v
-	}
-	v.rename(key, maps.Clone(p.varies[v.target.base]))
+	delete(p.views, v.key)
+	p.views[key] = v
+	v.rename(key, p.sharesLocked(v.target), maps.Clone(p.resources[v.target.shared].varies))
 	return true
 }
 

@@ -661,7 +661,7 @@ func TestTheViewOfAnotherConfigurationGoesOn(t *testing.T) {
 		}
 		old := e.Poller
 		old.Retire()
-		e.Poller = poll.New(&c, e.hub, zap.NewNop())
+		e.Poller = poll.New(&c, e.hub, zap.NewNop(), nil)
 		e.resume(ask("/doc"), v.lastID()).want(t)
 		v.leave()
 		synctest.Wait()
@@ -726,7 +726,7 @@ func TestAHandlersPanicMakesTheDocumentStale(t *testing.T) {
 			e.t.Fatal(err, refused)
 		}
 		defer viewing.Leave()
-		v := e.watch(ask("/doc"))
+		v := e.watchAs(ask("/doc"), &caller{original: "/doc"}, "")
 		panics.Store(true)
 		pass(2 * time.Second)
 		v.want(t, "1", "stale")

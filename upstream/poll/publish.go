@@ -15,16 +15,16 @@ import (
 	"github.com/caddy-sse/caddy-sse/upstream/next"
 )
 
-// unchanged notes that the backend has confirmed the document. If it was said
+// confirmed notes that the backend has confirmed the document. If it was said
 // to be stale, or another view has had the last word on the topic, then it is
 // sent once more.
-func (v *view) unchanged() outcome {
+func (v *view) confirmed(came outcome) outcome {
 	if v.stale != nil && v.doc != nil || v.isOvertaken() {
 		if err := v.publishAll(v.doc, []event.Event{v.doc.event()}); err != nil {
 			return failed
 		}
 	}
-	return unchanged
+	return came
 }
 
 // isOvertaken tells whether something newer than the view's document is on its
@@ -44,7 +44,7 @@ func (v *view) take(doc *document, first bool) outcome {
 		v.adopt(doc)
 	}
 	if v.doc != nil && v.doc.equal(doc) {
-		return v.unchanged()
+		return v.confirmed(unchanged)
 	}
 	if err := v.publishAll(doc, v.changes(doc)); err != nil {
 		return failed
@@ -88,16 +88,15 @@ func (v *view) publishAll(doc *document, events []event.Event) error {
 		if err != nil {
 			// The next poll tries again, with the whole document: nobody
 			// knows how much the viewers have.
-			v.sum, v.etag = 0, ""
+			v.sum, v.since = 0, validators{}
 			v.set(nil, nil, v.stale)
 			return err
 		}
 		at = published
 	}
-	if v.stale != nil {
-		v.poller.log.Info("backend answers again", v.fields()...)
-	}
+	v.poller.failures.end(&v.outage)
 	v.set(doc, at, nil)
+	v.tellSize(doc, events)
 	return nil
 }
 
@@ -129,7 +128,10 @@ func (v *view) failed(status int, err error) outcome {
 	if status == 0 {
 		status = statusOf(err)
 	}
-	v.poller.log.Warn("backend fails, viewers keep what they have", v.fields(zap.Int("status", status), zap.Error(err))...)
+	v.status(status)
+	if v.outage == nil { // or it has been told, but could not be published
+		v.outage = v.poller.failures.begin(v.target.hostname, status, v.fields(zap.Error(err))...)
+	}
 	notice, _ := json.Marshal(staleNotice{Since: time.Now().UTC().Truncate(time.Millisecond), Status: status, Reason: http.StatusText(status)})
 	v.publishing.Lock()
 	defer v.publishing.Unlock()
@@ -162,11 +164,13 @@ func (v *view) end(resp *next.Response, first bool) {
 		v.refuse(resp)
 		return
 	}
-	if resp.Status == http.StatusNotFound || resp.Status == http.StatusGone {
+	if isGone(resp.Status) {
 		notice, _ := json.Marshal(map[string]int{"status": resp.Status})
 		_, _ = v.publish(event.Event{Name: "gone", Data: notice}, v.topic()) // the stream ends with or without it
 	}
 }
+
+func isGone(status int) bool { return status == http.StatusNotFound || status == http.StatusGone }
 
 func (v *view) refuse(resp *next.Response) {
 	v.mu.Lock()

@@ -29,6 +29,7 @@ type outcome int
 const (
 	changed outcome = iota
 	unchanged
+	notModified // unchanged, by the backend's own word
 	failed
 	ended // there is no next poll
 )
@@ -69,7 +70,7 @@ func (s *schedule) next(o outcome, took time.Duration, h http.Header, now time.T
 	switch o {
 	case changed:
 		s.pause = s.interval
-	case unchanged:
+	case unchanged, notModified:
 		s.pause = min(time.Duration(float64(s.pause)*slowdown), s.max)
 	}
 	wait := rest(spread(s.pause, s.chance.jitter), took)
@@ -128,8 +129,8 @@ func retryAfter(h http.Header, now time.Time) time.Duration {
 // freshness is how long a response says that it will not change (RFC 9111
 // §4.2), less the time that it has spent in caches.
 func freshness(h http.Header) time.Duration {
-	for directive := range strings.SplitSeq(strings.Join(h.Values("Cache-Control"), ","), ",") {
-		name, value, _ := strings.Cut(strings.TrimSpace(directive), "=")
+	for directive := range listed(h, "Cache-Control") {
+		name, value, _ := strings.Cut(directive, "=")
 		if !strings.EqualFold(name, "max-age") {
 			continue
 		}

@@ -66,11 +66,11 @@ func (v *Viewing) Source(lastEventID string) stream.Source {
 	seq, known := h.Resolve(lastEventID)
 	if known {
 		if e := h.Entry(seq); e != nil && e.On(topics[0]) && !v.view.hasEndedBefore() {
-			return stream.Source{Cursor: h.FollowAfter(topics, seq), Done: v.view.done}
+			return stream.Source{Cursor: h.FollowAfter(topics, seq), Done: v.view.done, Revoked: v.member.revoked}
 		}
 	}
 	v.view.publishing.Lock()
-	src := stream.Source{Cursor: h.Follow(topics), Done: v.view.done}
+	src := stream.Source{Cursor: h.Follow(topics), Done: v.view.done, Revoked: v.member.revoked}
 	snapshot := v.view.snapshot()
 	v.view.publishing.Unlock()
 	for i, e := range snapshot {

@@ -1,10 +1,10 @@
 package poll
 
 import (
+	"bytes"
 	"cmp"
 	"context"
-	"crypto/sha256"
-	"crypto/tls"
+	"io"
 	"maps"
 	"net"
 	"net/http"
@@ -15,6 +15,7 @@ import (
 	"strings"
 
 	"github.com/caddy-sse/caddy-sse/hub"
+	"github.com/caddy-sse/caddy-sse/internal/refusal"
 	"github.com/caddy-sse/caddy-sse/stream"
 )
 
@@ -22,18 +23,25 @@ import (
 //
 // A header reaches the backend only if it is part of the view's key, or is one
 // of the hints, which become part of it as soon as the backend says that they
-// matter, or can't tell one viewer from another.
+// matter, or can't tell one viewer from another, or is a credential where all
+// who may see a document share it.
 type target struct {
-	caller   Caller
+	method   string
 	url      *url.URL
 	host     string
 	hostname string // the host without its port
 	path     string
-	header   http.Header
-	remote   string
-	tls      *tls.ConnectionState
+	header   http.Header // but for the asker's
+	body     []byte      // of a query
 
-	base string // a digest of all of the key but the hints
+	asker *asker
+
+	// shared is a digest of all of the key but the hints, and private one of
+	// that and of whose request it is.
+	shared, private string
+	// unanswered is set for a viewer whom the backend couldn't tell whether
+	// they may share.
+	unanswered *unanswered
 }
 
 // hints are sent as the first viewer sent them, and tell viewers apart only if
@@ -84,44 +92,42 @@ func setOf(names ...string) map[string]bool {
 }
 
 // newTarget makes a viewer's request one that can be repeated.
-func newTarget(r *http.Request, caller Caller, h *hub.Hub, c *Config) *target {
+func newTarget(r *http.Request, body []byte, caller Caller, h *hub.Hub, c *Config) *target {
 	u := *r.URL
 	u.RawQuery = stream.WithoutPosition(u.RawQuery)
 	u.Fragment, u.RawFragment = "", ""
 	t := &target{
-		caller:   caller,
+		method:   r.Method,
 		url:      &u,
 		host:     r.Host,
 		hostname: Hostname(r.Host),
 		path:     u.Path,
 		header:   make(http.Header, len(r.Header)),
-		remote:   r.RemoteAddr,
-		tls:      r.TLS,
+		body:     body,
+		asker:    newAsker(r, caller, c.varyBy),
 	}
-	personal := caller.User() != "" || t.certificate() != ""
-	parts := []string{c.Scope, t.scheme(), t.host, u.EscapedPath(), u.RawQuery, caller.User(), t.certificate(), strconv.FormatBool(caller.Trusted())}
+	parts := []string{c.Scope, scheme(r), t.method, t.host, u.EscapedPath(), u.RawQuery, string(body), caller.Original(), strconv.FormatBool(caller.Trusted())}
 	var vars []string
 	for _, name := range slices.Sorted(maps.Keys(caller.Vars())) {
 		vars = append(vars, name, caller.Vars()[name])
 	}
 	parts = counted(parts, "", vars...)
 	for _, name := range slices.Sorted(maps.Keys(r.Header)) {
-		values := t.take(name, r, c.varyBy)
+		if credentials[name] || addresses[name] {
+			continue // the asker's
+		}
+		values := t.take(name, r, c)
 		if len(values) == 0 {
 			continue
 		}
 		t.header[name] = values
-		personal = personal || credentials[name]
-		if c.varyBy.names(name) || !hints[name] && !addresses[name] {
+		if c.varyBy.names(name) || !hints[name] {
 			parts = counted(parts, name, values...)
 		}
 	}
-	if personal {
-		parts = t.addressed(parts)
-	} else {
-		t.anonymise()
-	}
-	t.base = h.Digest(parts...)
+	t.shared = h.Digest(parts...)
+	t.private = h.Digest(append([]string{t.shared}, t.asker.parts()...)...)
+	t.asker.id = t.private
 	return t
 }
 
@@ -131,32 +137,23 @@ func counted(parts []string, name string, values ...string) []string {
 	return append(append(parts, name, strconv.Itoa(len(values))), values...)
 }
 
-// addressed adds the viewer's address, since a backend may decide by it, and
-// not every cookie is a secret.
-func (t *target) addressed(parts []string) []string {
-	for _, name := range slices.Sorted(maps.Keys(addresses)) {
-		parts = counted(parts, name, t.header[name]...)
-	}
-	host, _, err := net.SplitHostPort(t.remote)
-	if err != nil {
-		host = t.remote
-	}
-	return counted(parts, "", host)
-}
-
 // take returns what of a viewer's header is sent.
-func (t *target) take(name string, r *http.Request, by *varyBy) []string {
+func (t *target) take(name string, r *http.Request, c *Config) []string {
 	switch {
 	case name == "Accept":
-		return []string{cmp.Or(stream.OtherTypes(r.Header), "application/json, */*;q=0.5")}
-	case notSent[name], strings.HasPrefix(name, "Sec-"), connectionNames(r.Header)[name], by.drops(name):
+		if c.Absorb {
+			return []string{defaultAccept} // for all, so that there is something to absorb
+		}
+		return []string{cmp.Or(stream.OtherTypes(r.Header), defaultAccept)}
+	case notSent[name], strings.HasPrefix(name, "Sec-"), connectionNames(r.Header)[name], c.varyBy.drops(name):
 		return nil
-	case name == "Cookie":
-		return slices.Clone(by.cookie(r))
 	default:
 		return slices.Clone(r.Header[name])
 	}
 }
+
+// defaultAccept is sent for a viewer who takes nothing beside a stream.
+const defaultAccept = "application/json, */*;q=0.5"
 
 // connectionNames are the headers that Connection declares to be hop by hop.
 func connectionNames(h http.Header) map[string]bool {
@@ -169,63 +166,64 @@ func connectionNames(h http.Header) map[string]bool {
 	return names
 }
 
-// anonymise takes the viewer's address out of the request.
-func (t *target) anonymise() {
-	for name := range addresses {
-		if len(t.header[name]) > 0 {
-			t.header[name] = []string{nobody}
-		}
-	}
-	if !t.caller.Trusted() {
-		t.remote = net.JoinHostPort(nobody, "0")
-	}
-}
-
-func (t *target) scheme() string {
-	if t.tls != nil {
+func scheme(r *http.Request) string {
+	if r.TLS != nil {
 		return "https"
 	}
 	return "http"
 }
 
-// certificate identifies the viewer's client certificate; empty if none.
-func (t *target) certificate() string {
-	if t.tls == nil || len(t.tls.PeerCertificates) == 0 {
-		return ""
-	}
-	sum := sha256.Sum256(t.tls.PeerCertificates[0].Raw)
-	return string(sum[:])
-}
-
 // key is what viewers who share a view have in common, given the hints that
-// the backend tells them apart by.
-func (t *target) key(varies map[string]bool) []string {
-	parts := []string{t.base}
+// the backend tells them apart by, and whether all share who may see it.
+func (t *target) key(shared bool, varies map[string]bool) []string {
+	parts := []string{"private", t.private}
+	switch {
+	case t.unanswered != nil:
+		parts[0] = "unanswered"
+	case shared:
+		parts = []string{"shared", t.shared}
+	}
 	for _, name := range slices.Sorted(maps.Keys(varies)) {
 		parts = append(parts, name, strings.Join(t.header[name], ", "))
 	}
 	return parts
 }
 
+// alone is the same request, made for a viewer whom the backend couldn't tell
+// whether they may share.
+func (t *target) alone(u *unanswered) *target {
+	alone := *t
+	alone.unanswered = u
+	return &alone
+}
+
+// client is who has brought the view about, as far as views are counted.
+func (t *target) client() string { return t.asker.caller.Client() }
+
 // request returns a fresh request: a handler may change the one it gets.
-func (t *target) request(ctx context.Context, etag string) *http.Request {
+func (t *target) request(ctx context.Context, as *asker, since validators) *http.Request {
 	u := *t.url
 	r := &http.Request{
-		Method:     http.MethodGet,
-		URL:        &u,
-		Proto:      "HTTP/1.1",
-		ProtoMajor: 1,
-		ProtoMinor: 1,
-		Header:     t.header.Clone(),
-		Body:       http.NoBody,
-		Host:       t.host,
-		RemoteAddr: t.remote,
-		RequestURI: u.RequestURI(),
-		TLS:        t.tls,
+		Method:        t.method,
+		URL:           &u,
+		Proto:         "HTTP/1.1",
+		ProtoMajor:    1,
+		ProtoMinor:    1,
+		Header:        t.header.Clone(),
+		Body:          http.NoBody,
+		ContentLength: int64(len(t.body)),
+		Host:          t.host,
+		RemoteAddr:    as.remote,
+		RequestURI:    u.RequestURI(),
+		TLS:           as.tls,
 	}
-	if etag != "" {
-		r.Header.Set("If-None-Match", etag)
+	for name, values := range as.header {
+		r.Header[name] = slices.Clone(values)
 	}
+	if len(t.body) > 0 {
+		r.Body = io.NopCloser(bytes.NewReader(t.body))
+	}
+	since.ask(r.Header)
 	return r.WithContext(ctx)
 }
 
@@ -235,4 +233,27 @@ func Hostname(host string) string {
 		host = name
 	}
 	return strings.ToLower(host)
+}
+
+// queryNames are the names of the parameters in the target's query, each once.
+func (t *target) queryNames() []string {
+	values, _ := url.ParseQuery(t.url.RawQuery) // what can't be read is left out
+	return slices.Sorted(maps.Keys(values))
+}
+
+// query reads the body of a request that is watched, and puts it back.
+func (c *Config) query(r *http.Request) ([]byte, error) {
+	if c.Method != http.MethodPost {
+		return nil, nil
+	}
+	body, err := io.ReadAll(io.LimitReader(r.Body, c.MaxRequest+1))
+	switch {
+	case err != nil:
+		return nil, err
+	case int64(len(body)) > c.MaxRequest:
+		return nil, refusal.Newf(http.StatusRequestEntityTooLarge, "the body has more than %d bytes", c.MaxRequest)
+	}
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	r.ContentLength = int64(len(body))
+	return body, nil
 }

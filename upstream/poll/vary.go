@@ -14,6 +14,7 @@ import (
 type varyBy struct {
 	headers map[string]bool
 	cookies map[string]bool // if not empty: of all cookies only these
+	shares  bool            // credentials are sent all the same
 }
 
 // alike are headers that are sent, and are part of the key, whatever a rule says:
@@ -22,11 +23,12 @@ var alike = setOf("Accept", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Forwarde
 
 // newVaryBy reads the names of headers, of single cookies written
 // Cookie:session, or the one word "none". No names at all are no rule: nil.
-func newVaryBy(names []string) (*varyBy, error) {
+// Where viewers share, credentials are sent all the same.
+func newVaryBy(names []string, shares bool) (*varyBy, error) {
 	if len(names) == 0 {
 		return nil, nil
 	}
-	by := &varyBy{make(map[string]bool), make(map[string]bool)}
+	by := &varyBy{make(map[string]bool), make(map[string]bool), shares}
 	if len(names) == 1 && names[0] == "none" {
 		return by, nil
 	}
@@ -38,6 +40,8 @@ func newVaryBy(names []string) (*varyBy, error) {
 			return nil, fmt.Errorf("vary %q is no header: write for example Authorization, or Cookie:session for a single cookie", name)
 		case header == "None":
 			return nil, fmt.Errorf("vary none stands alone")
+		case shares && credentials[header]:
+			return nil, fmt.Errorf("vary %s and share don't go together: share makes one view of all who may see it, whatever their Authorization and Cookie", header)
 		case notSent[header]:
 			return nil, fmt.Errorf("vary %s: that header is never sent with a poll", header)
 		case addresses[header]:
@@ -54,16 +58,28 @@ func newVaryBy(names []string) (*varyBy, error) {
 // names tells whether the rule names a header.
 func (by *varyBy) names(name string) bool { return by != nil && by.headers[name] }
 
-// drops tells whether a header is not sent.
+// drops tells whether a header, which is neither a credential nor an address,
+// is not sent.
 func (by *varyBy) drops(name string) bool {
-	return by != nil && !by.names(name) && !alike[name] && !hints[name] && !addresses[name]
+	return by != nil && !by.names(name) && !alike[name] && !hints[name]
 }
 
-// cookie returns what of the viewer's cookies is sent.
-func (by *varyBy) cookie(r *http.Request) []string {
-	if by == nil || len(by.cookies) == 0 {
-		return r.Header["Cookie"]
+// own returns what of a viewer's credential or address is sent.
+func (by *varyBy) own(name string, r *http.Request) []string {
+	switch {
+	case by == nil || by.shares || addresses[name]:
+		return r.Header[name]
+	case !by.headers[name]:
+		return nil
+	case name == "Cookie" && len(by.cookies) > 0:
+		return by.cookie(r)
+	default:
+		return r.Header[name]
 	}
+}
+
+// cookie returns those of the viewer's cookies that the rule names.
+func (by *varyBy) cookie(r *http.Request) []string {
 	var kept []string
 	for _, c := range r.Cookies() {
 		if by.cookies[c.Name] {

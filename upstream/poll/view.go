@@ -7,9 +7,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"net/http"
-	"net/textproto"
 	"runtime/debug"
-	"strings"
 	"sync"
 	"time"
 
@@ -26,17 +24,21 @@ var errTimeout = errors.New("the backend took too long")
 // view is one document as one set of viewers sees it, and the goroutine that
 // polls it.
 type view struct {
-	poller *Poller
-	target *target
-	ctx    context.Context
-	cancel context.CancelFunc
-	ending string        // the topic of the view's own end
-	again  chan struct{} // asks for a poll at once
-	polled chan struct{} // closed after the first poll
-	done   chan struct{} // closed when the document has come to its end
+	poller  *Poller
+	target  *target
+	ctx     context.Context
+	cancel  context.CancelFunc
+	ending  string        // the topic of the view's own end
+	client  string        // who has brought it about
+	creator string        // the asker of the first poll
+	again   chan struct{} // asks for a poll at once
+	polled  chan struct{} // closed after the first poll
+	done    chan struct{} // closed when the document has come to its end
 
 	// Guarded by the poller's mutex.
 	key     string
+	shared  bool // among all who may see the document
+	members *members
 	viewers int
 	idle    *time.Timer
 
@@ -44,41 +46,51 @@ type view struct {
 	schedule  *schedule
 	notBefore time.Time // the backend has asked for as much
 	refreshed time.Time // when a write was last the reason to poll
-	etag      string
-	sum       uint64 // of the last body
+	since     validators
+	sum       uint64   // of the last body
+	outage    *failure // while the backend fails
 
 	// Held from an event's publication until the view knows of it, and while
 	// a viewer takes a place: it comes before both or after both.
 	publishing sync.Mutex
 
-	mu       sync.Mutex
-	refusal  *next.Response
-	err      error           // why it can't be polled at all
-	current  string          // the key, for those who wait for the first poll
-	burst    time.Time       // when the newest burst of writes began
-	wrote    time.Time       // when the newest write was seen
-	instance string          // sets the topic apart from those of other views of the key
-	doc      *document       // the newest that the backend has confirmed
-	at       *store.Entry    // the event that brought it
-	hints    map[string]bool // those that the key holds
-	stale    *store.Entry    // set while the backend fails
-	complete *store.Entry    // set when the document is finished
+	mu         sync.Mutex
+	refusal    *next.Response
+	err        error           // why it can't be polled at all
+	unanswered *unanswered     // goes with errUnanswered
+	current    string          // the key, and
+	together   bool            // whether it is shared, for those who wait for the first poll
+	burst      time.Time       // when the newest burst of writes began
+	wrote      time.Time       // when the newest write was seen
+	instance   string          // sets the topic apart from those of other views of the key
+	doc        *document       // the newest that the backend has confirmed
+	at         *store.Entry    // the event that brought it
+	hints      map[string]bool // those that the key holds
+	stale      *store.Entry    // set while the backend fails
+	complete   *store.Entry    // set when the document is finished
+	kept       *kept           // what ordinary requests are answered with
+	news       news
 }
 
 // seed makes sums of bodies unpredictable to those who write them.
 var seed = maphash.MakeSeed()
 
-func newView(p *Poller, t *target, key string, hints map[string]bool) *view {
+func newView(p *Poller, t *target, key string, shared bool, hints map[string]bool) *view {
 	v := &view{
-		poller:  p,
-		target:  t,
-		key:     key,
-		current: key,
-		hints:   hints,
-		ending:  "\x00end/" + rand.Text(),
-		again:   make(chan struct{}, 1),
-		polled:  make(chan struct{}),
-		done:    make(chan struct{}),
+		poller:   p,
+		target:   t,
+		client:   t.client(),
+		creator:  t.asker.id,
+		key:      key,
+		shared:   shared,
+		members:  newMembers(t.asker),
+		current:  key,
+		together: shared,
+		hints:    hints,
+		ending:   "\x00end/" + rand.Text(),
+		again:    make(chan struct{}, 1),
+		polled:   make(chan struct{}),
+		done:     make(chan struct{}),
 
 		schedule: newSchedule(p.config),
 	}
@@ -92,10 +104,11 @@ func newView(p *Poller, t *target, key string, hints map[string]bool) *view {
 }
 
 // rename gives the view another key. The caller holds the poller's mutex.
-func (v *view) rename(key string, hints map[string]bool) {
+func (v *view) rename(key string, shared bool, hints map[string]bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.key, v.current, v.hints = key, key, hints
+	v.key, v.shared = key, shared
+	v.current, v.together, v.hints = key, shared, hints
 }
 
 // admits tells whether the view is one for a request, by the hints that it is
@@ -104,7 +117,7 @@ func (v *view) rename(key string, hints map[string]bool) {
 func (v *view) admits(t *target) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return v.poller.hub.Digest(t.key(v.hints)...) == v.current
+	return v.poller.hub.Digest(t.key(v.together, v.hints)...) == v.current
 }
 
 func (v *view) is(key string) bool {
@@ -152,9 +165,14 @@ func (v *view) writes() (began, newest time.Time) {
 // of one view never overlap.
 func (v *view) run() {
 	defer v.cancel()
+	defer v.poller.failures.forget(&v.outage)
 	for first := true; ; first = false {
 		started := time.Now()
 		came, header := v.pollSafely(first)
+		took := time.Since(started)
+		if v.ctx.Err() == nil {
+			v.poller.observer.Polled(came.result(), took)
+		}
 		if came == ended {
 			v.poller.remove(v)
 			close(v.done)
@@ -167,7 +185,9 @@ func (v *view) run() {
 		}
 		now := time.Now()
 		v.notBefore = now.Add(retryAfter(header, now))
-		if !v.wait(v.schedule.next(came, now.Sub(started), header, now)) {
+		pause := v.schedule.next(came, took, header, now)
+		v.note(came, now, now.Add(pause))
+		if !v.wait(pause) {
 			return
 		}
 	}
@@ -228,55 +248,71 @@ func (v *view) pollSafely(first bool) (came outcome, header http.Header) {
 	return v.poll(first)
 }
 
-// poll asks once, when it is the view's turn. It returns the headers of the
-// answer, if there was one.
+// poll asks once, when it is the view's turn, or twice if the first answer may
+// be about who has asked. It returns the headers of the answer, if there was
+// one.
 func (v *view) poll(first bool) (outcome, http.Header) {
-	resp, err := v.poller.do(v.ctx, v.target, v.etag)
+	if u := v.target.unanswered; first && u != nil {
+		return v.failed(u.status, u.err), u.header
+	}
+	as, asked := v.nextAsker(), time.Now()
+	resp, err := v.poller.do(v.ctx, v.target, as, v.since)
+	if other := v.otherAsker(as); other != nil && !isGood(resp, err) && v.ctx.Err() == nil {
+		resp, err = v.secondOpinion(as, other, resp, err)
+	}
 	switch {
 	case v.ctx.Err() != nil: // nobody watches
 		return ended, nil
 	case first && misconfigured(err):
-		v.giveUp(err)
+		v.giveUp(unwatchable(err))
+		return ended, nil
+	case first && (err != nil || failing(resp.Status)) && v.isChecked():
+		v.leaveAlone(resp, err)
 		return ended, nil
 	case err != nil:
 		return v.failed(0, err), nil
-	default:
-		return v.answered(resp, first), resp.Header
 	}
+	came := v.answered(resp, first)
+	v.keep(resp, came, asked)
+	return came, resp.Header
 }
 
 // answered takes what the backend has said.
 func (v *view) answered(resp *next.Response, first bool) outcome {
+	v.status(resp.Status)
+	unmodified := resp.Status == http.StatusNotModified && v.since != (validators{})
 	switch {
 	case failing(resp.Status):
 		return v.failed(resp.Status, nil)
-	case resp.Status == http.StatusNotModified && v.etag != "":
-		if v.parted(resp.Header, first) {
-			return ended
-		}
-		return v.unchanged()
-	case resp.Status < 200 || resp.Status > 203:
+	case !unmodified && !isDocument(resp.Status):
 		v.end(resp, first)
 		return ended
-	case v.parted(resp.Header, first): // its viewers come back, each to their own
+	case v.target.unanswered != nil: // its viewers come back, to be asked about
 		return ended
+	case v.parted(resp.Header, unmodified, first): // its viewers come back, each to their own
+		return ended
+	case unmodified:
+		return v.confirmed(notModified)
 	}
 	sum := maphash.Bytes(seed, resp.Body)
 	if v.doc != nil && sum == v.sum {
-		v.etag = resp.Header.Get("ETag")
-		return v.unchanged()
+		v.since = v.validatorsOf(resp.Header)
+		return v.confirmed(unchanged)
 	}
 	doc, finished, err := v.poller.config.read(v.ctx, resp)
 	if err != nil {
 		return v.failed(0, err)
 	}
-	v.etag, v.sum = resp.Header.Get("ETag"), sum
+	v.since, v.sum = v.validatorsOf(resp.Header), sum
 	came := v.take(doc, first)
 	if finished && came != failed {
 		return v.finish()
 	}
 	return came
 }
+
+// isDocument tells the statuses of answers that are the document.
+func isDocument(status int) bool { return status >= 200 && status <= 203 }
 
 // fields are for log lines about the view. The query may hold secrets.
 func (v *view) fields(more ...zap.Field) []zap.Field {
@@ -288,16 +324,33 @@ func misconfigured(err error) bool {
 	return errors.Is(err, next.ErrStream) || errors.Is(err, next.ErrNoAnswer) || errors.Is(err, next.ErrTooLarge)
 }
 
+// unwatchable is what viewers of a document that can't be polled are told.
+func unwatchable(err error) error {
+	if errors.Is(err, next.ErrStream) {
+		return err // what is a stream already can pass as it is
+	}
+	return &refusal.Error{Status: http.StatusBadGateway, Reason: "this document can't be watched: " + err.Error(), Err: err}
+}
+
 // giveUp ends a view that can't be polled.
 func (v *view) giveUp(err error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if errors.Is(err, next.ErrStream) {
-		v.err = err // what is a stream already can pass as it is
-		return
+	v.err = err
+	if !errors.Is(err, next.ErrStream) {
+		v.poller.log.Error("document can't be polled", v.fields(zap.Error(err))...)
 	}
-	v.poller.log.Error("document can't be polled", v.fields(zap.Error(err))...)
-	v.err = &refusal.Error{Status: http.StatusBadGateway, Reason: "this document can't be watched: " + err.Error(), Err: err}
+}
+
+// leaveAlone ends a view that was to be shared by those whom the backend lets
+// see it, while it can't tell who that is.
+func (v *view) leaveAlone(resp *next.Response, err error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.err, v.unanswered = errUnanswered, &unanswered{err: err}
+	if err == nil {
+		v.unanswered = &unanswered{status: resp.Status, header: resp.Header}
+	}
 }
 
 // failing tells whether a status says that the backend can't answer now, as
@@ -311,29 +364,14 @@ func failing(status int) bool {
 	}
 }
 
-// parted takes note of what the backend varies by, and tells whether the view's
-// viewers may no longer share it: for what this response says, or for what one
-// to another view of the same URL has said before.
-func (v *view) parted(h http.Header, first bool) bool {
-	v.poller.vary(v, variedHints(h))
+// parted takes note of what the backend says about whose the document is, and
+// tells whether the view's viewers may no longer share it, or should share it
+// with others: for what this response says, or for what one to another view of
+// the same URL has said before.
+func (v *view) parted(h http.Header, notModified, first bool) bool {
+	v.poller.learn(v, h, notModified)
 	if v.is(v.poller.key(v.target)) {
 		return false
 	}
 	return !first || !v.poller.rekey(v)
-}
-
-// variedHints are the hints that a response's Vary names; "*" names them all.
-func variedHints(h http.Header) []string {
-	var names []string
-	for name := range strings.SplitSeq(strings.Join(h.Values("Vary"), ","), ",") {
-		name = textproto.CanonicalMIMEHeaderKey(strings.TrimSpace(name))
-		if name == "*" {
-			for hint := range hints {
-				names = append(names, hint)
-			}
-		} else if hints[name] {
-			names = append(names, name)
-		}
-	}
-	return names
 }

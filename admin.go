@@ -1,0 +1,92 @@
+package caddysse
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/caddy-sse/caddy-sse/upstream/poll"
+)
+
+func init() {
+	caddy.RegisterModule(Admin{})
+}
+
+// Admin adds to the admin API what there is to see of this module:
+//
+//	GET /sse/views   what is polled, and what has become of it
+//
+// It shows no credentials, no data and no values of queries.
+type Admin struct{}
+
+// CaddyModule returns the module's information.
+func (Admin) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "admin.api.sse", New: func() caddy.Module { return new(Admin) }}
+}
+
+// Routes implements [caddy.AdminRouter].
+func (Admin) Routes() []caddy.AdminRoute {
+	return []caddy.AdminRoute{{Pattern: "/sse/views", Handler: caddy.AdminHandlerFunc(listViews)}}
+}
+
+// viewEntry is a view in the list.
+type viewEntry struct {
+	Hub  string `json:"hub"`
+	Rule string `json:"rule"`
+	poll.ViewInfo
+}
+
+// viewList is what GET /sse/views answers.
+type viewList struct {
+	Total int         `json:"total"` // of those that match
+	Views []viewEntry `json:"views"`
+}
+
+// listViews answers with the views that are polled, by hub, rule, host and
+// path: those of ?hub=, ?rule=, ?host= and whose path begins with ?path=, at
+// most ?limit= of them, 1000 unless it says otherwise.
+func listViews(w http.ResponseWriter, r *http.Request) error {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		return caddy.APIError{HTTPStatus: http.StatusMethodNotAllowed, Err: fmt.Errorf("%s is not answered here: use GET", r.Method)}
+	}
+	query := r.URL.Query()
+	limit := 1000
+	if text := query.Get("limit"); text != "" {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 0 {
+			return caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: fmt.Errorf("limit %q is no whole number", text)}
+		}
+		limit = n
+	}
+	list := viewList{Views: []viewEntry{}}
+	eachPoller(func(rule ruleID, p *poll.Poller) {
+		if !wanted(query, "hub", rule.hub) || !wanted(query, "rule", rule.name) {
+			return
+		}
+		for _, info := range p.List() {
+			if wanted(query, "host", info.Host) && strings.HasPrefix(info.Path, query.Get("path")) {
+				list.Views = append(list.Views, viewEntry{rule.hub, rule.name, info})
+			}
+		}
+	})
+	slices.SortStableFunc(list.Views, func(a, b viewEntry) int {
+		return strings.Compare(a.Hub+"\x00"+a.Rule, b.Hub+"\x00"+b.Rule)
+	})
+	list.Total = len(list.Views)
+	list.Views = list.Views[:min(limit, len(list.Views))]
+	w.Header().Set("Content-Type", "application/json")
+	return json.NewEncoder(w).Encode(list)
+}
+
+// wanted tells whether a query that names a value, or doesn't, means this one.
+func wanted(query map[string][]string, name, value string) bool {
+	return len(query[name]) == 0 || slices.Contains(query[name], value)
+}
+
+// Interface guard
+var _ caddy.AdminRouter = Admin{}

@@ -1,0 +1,180 @@
+package caddysse
+
+import (
+	"cmp"
+	"errors"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/caddy-sse/caddy-sse/stream"
+	"github.com/caddy-sse/caddy-sse/upstream/poll"
+)
+
+// The metrics, all named caddy_sse_*. They count on across reloads. A rule's
+// label is its name, so that there are no more series than rules.
+var (
+	streams = gauge("streams", "Open streams.", "proto")
+
+	streamsEnded = counter("streams_ended_total", "Streams that have ended, by why.", "reason")
+	refusals     = counter("refusals_total", "Requests that the rule itself has refused, by status.", "status")
+
+	polls        = counter("polls_total", "Requests to the backend, by what they have come to.", "result")
+	savedBytes   = counter("poll_saved_bytes_total", "Bytes that viewers were not sent, since changes were told and not whole documents.")
+	absorbed     = counter("absorbed_requests_total", "Ordinary requests that were answered from the last poll.")
+	pollDuration = prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Namespace: "caddy", Subsystem: "sse",
+		Name:    "poll_duration_seconds",
+		Help:    "How long requests to the backend took, and waited for their turn.",
+		Buckets: prometheus.DefBuckets,
+	}, ruleLabels)
+
+	pollViews   = description("poll_views", "Views that are polled.")
+	pollViewers = description("poll_viewers", "Streams that watch views.")
+	staleViews  = description("poll_stale_views", "Views whose backend fails.")
+	staleness   = description("poll_staleness_seconds", "Age of the oldest answer of the backend that viewers have.")
+)
+
+var ruleLabels = []string{"hub", "rule"}
+
+func counter(name, help string, labels ...string) *prometheus.CounterVec {
+	return prometheus.NewCounterVec(prometheus.CounterOpts{
+		Namespace: "caddy", Subsystem: "sse", Name: name, Help: help,
+	}, append(ruleLabels, labels...))
+}
+
+func gauge(name, help string, labels ...string) *prometheus.GaugeVec {
+	return prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Namespace: "caddy", Subsystem: "sse", Name: name, Help: help,
+	}, append(ruleLabels, labels...))
+}
+
+func description(name, help string) *prometheus.Desc {
+	return prometheus.NewDesc(prometheus.BuildFQName("caddy", "sse", name), help, ruleLabels, nil)
+}
+
+// registerMetrics adds the metrics to the registry of a configuration.
+func registerMetrics(registry *prometheus.Registry) error {
+	for _, c := range []prometheus.Collector{streams, streamsEnded, refusals, polls, savedBytes, absorbed, pollDuration, viewCollector{}} {
+		if err := registry.Register(c); err != nil && !errors.As(err, new(prometheus.AlreadyRegisteredError)) {
+			return err
+		}
+	}
+	return nil
+}
+
+// viewCollector counts the views when it is asked.
+type viewCollector struct{}
+
+// Describe implements [prometheus.Collector].
+func (viewCollector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{pollViews, pollViewers, staleViews, staleness} {
+		ch <- d
+	}
+}
+
+// Collect implements [prometheus.Collector].
+func (viewCollector) Collect(ch chan<- prometheus.Metric) {
+	for rule, t := range pollTotals() {
+		for _, m := range []struct {
+			desc  *prometheus.Desc
+			value float64
+		}{
+			{pollViews, float64(t.Views)},
+			{pollViewers, float64(t.Viewers)},
+			{staleViews, float64(t.Stale)},
+			{staleness, t.Oldest.Seconds()},
+		} {
+			ch <- prometheus.MustNewConstMetric(m.desc, prometheus.GaugeValue, m.value, rule.hub, rule.name)
+		}
+	}
+}
+
+// ruleID is what a rule is called among all.
+type ruleID struct{ hub, name string }
+
+// pollTotals are sums over the views of each rule, those of earlier
+// configurations too.
+func pollTotals() map[ruleID]poll.Totals {
+	totals := make(map[ruleID]poll.Totals)
+	eachPoller(func(rule ruleID, p *poll.Poller) {
+		sum, more := totals[rule], p.Totals()
+		sum.Views += more.Views
+		sum.Viewers += more.Viewers
+		sum.Stale += more.Stale
+		sum.Oldest = max(sum.Oldest, more.Oldest)
+		totals[rule] = sum
+	})
+	return totals
+}
+
+// ruleMetrics are the metrics of one rule.
+type ruleMetrics struct {
+	rule  ruleID
+	polls map[poll.Result]prometheus.Counter
+
+	took            prometheus.Observer
+	saved, absorbed prometheus.Counter
+}
+
+// name is what the rule is called; by its kind if it has no name.
+func (h *Handler) name() string {
+	kind := "topic"
+	switch {
+	case h.Poll != nil:
+		kind = "poll"
+	case h.Webhook != nil:
+		kind = "webhook"
+	}
+	return cmp.Or(h.Name, kind)
+}
+
+// metricsOf returns a rule's metrics, all of them at zero at first: what is not
+// there can't be watched.
+func metricsOf(h *Handler) *ruleMetrics {
+	m := &ruleMetrics{rule: ruleID{h.hubName(), h.name()}}
+	if h.Poll == nil {
+		return m
+	}
+	m.polls = make(map[poll.Result]prometheus.Counter)
+	for _, r := range poll.Results {
+		m.polls[r] = polls.WithLabelValues(m.rule.hub, m.rule.name, string(r))
+	}
+	m.took = pollDuration.WithLabelValues(m.rule.hub, m.rule.name)
+	m.saved = savedBytes.WithLabelValues(m.rule.hub, m.rule.name)
+	m.absorbed = absorbed.WithLabelValues(m.rule.hub, m.rule.name)
+	return m
+}
+
+// Polled implements [poll.Observer].
+func (m *ruleMetrics) Polled(r poll.Result, took time.Duration) {
+	m.polls[r].Inc()
+	m.took.Observe(took.Seconds())
+}
+
+// Saved implements [poll.Observer].
+func (m *ruleMetrics) Saved(bytes int64) { m.saved.Add(float64(bytes)) }
+
+// Absorbed implements [poll.Observer].
+func (m *ruleMetrics) Absorbed() { m.absorbed.Inc() }
+
+// opened counts a stream in, and out when the function that it returns is called.
+func (m *ruleMetrics) opened(protoMajor int) (ended func(stream.Reason)) {
+	open := streams.WithLabelValues(m.rule.hub, m.rule.name, strconv.Itoa(protoMajor))
+	open.Inc()
+	return func(reason stream.Reason) {
+		open.Dec()
+		streamsEnded.WithLabelValues(m.rule.hub, m.rule.name, string(reason)).Inc()
+	}
+}
+
+func (m *ruleMetrics) refused(status int) {
+	refusals.WithLabelValues(m.rule.hub, m.rule.name, strconv.Itoa(status)).Inc()
+}
+
+// Interface guards
+var (
+	_ prometheus.Collector = viewCollector{}
+	_ poll.Observer        = (*ruleMetrics)(nil)
+)

@@ -1,0 +1,74 @@
+package poll
+
+import (
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// failures tells in the log when a backend begins to fail and when it answers
+// again: once, and not for each of the views that find it so. It is safe for
+// concurrent use.
+type failures struct {
+	log *zap.Logger
+
+	mu      sync.Mutex
+	current map[failure]*outage
+}
+
+// failure is what views that fail at the same time have in common. What fails
+// in another way has a line of its own.
+type failure struct {
+	hostname string
+	status   int
+}
+
+type outage struct {
+	since    time.Time
+	failing  int // views that fail now
+	affected int // views that have failed since
+}
+
+func newFailures(log *zap.Logger) *failures {
+	return &failures{log: log, current: make(map[failure]*outage)}
+}
+
+// begin notes that a view fails. The fields are logged if it is the first.
+func (f *failures) begin(hostname string, status int, fields ...zap.Field) *failure {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	what := failure{hostname, status}
+	o := f.current[what]
+	if o == nil {
+		o = &outage{since: time.Now()}
+		f.current[what] = o
+		f.log.Warn("backend fails, viewers keep what they have", append(fields, zap.Int("status", status))...)
+	}
+	o.failing++
+	o.affected++
+	return &what
+}
+
+// end notes that a view which may have failed gets answers again.
+func (f *failures) end(what **failure) { f.over(what, true) }
+
+// forget notes that a view which may have failed is polled no more.
+func (f *failures) forget(what **failure) { f.over(what, false) }
+
+func (f *failures) over(what **failure, answers bool) {
+	if *what == nil {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	o := f.current[**what]
+	if o.failing--; o.failing == 0 {
+		delete(f.current, **what)
+		if answers {
+			f.log.Info("backend answers again", zap.String("host", (*what).hostname), zap.Int("status", (*what).status),
+				zap.Int("views", o.affected), zap.Duration("after", time.Since(o.since)))
+		}
+	}
+	*what = nil
+}

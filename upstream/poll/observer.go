@@ -1,0 +1,201 @@
+package poll
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/caddy-sse/caddy-sse/event"
+)
+
+// Result is what a request to the backend has come to.
+type Result string
+
+// The results.
+const (
+	Changed     Result = "changed"
+	Unchanged   Result = "unchanged"
+	NotModified Result = "not_modified" // unchanged, by the backend's own word
+	Failed      Result = "failed"
+	Ended       Result = "ended" // refused, gone, finished, or its viewers have parted
+	Asked       Result = "asked" // whether a viewer may share a view
+)
+
+// Results are all of them.
+var Results = []Result{Changed, Unchanged, NotModified, Failed, Ended, Asked}
+
+func (o outcome) result() Result { return Results[o] }
+
+// Observer is told what a poller does. It must be safe for concurrent use, and
+// quick.
+type Observer interface {
+	// Polled is called after each request to the backend.
+	Polled(r Result, took time.Duration)
+	// Saved is called when a change was told with fewer bytes than the whole
+	// document has, with how many fewer that were for all viewers together.
+	Saved(bytes int64)
+	// Absorbed is called when a request that didn't ask for a stream has been
+	// answered from the last poll.
+	Absorbed()
+}
+
+type nobodyObserves struct{}
+
+func (nobodyObserves) Polled(Result, time.Duration) {}
+func (nobodyObserves) Saved(int64)                  {}
+func (nobodyObserves) Absorbed()                    {}
+
+// tellSize tells the observer what a change has saved.
+func (v *view) tellSize(doc *document, events []event.Event) {
+	saved := len(doc.text)
+	for _, e := range events {
+		saved -= len(e.Data)
+	}
+	if saved > 0 && v.instance != "" { // else the events are the document
+		v.poller.mu.Lock()
+		viewers := v.viewers
+		v.poller.mu.Unlock()
+		v.poller.observer.Saved(int64(saved) * int64(viewers))
+	}
+}
+
+// news is what has become of a view, for those who look at it from outside.
+type news struct {
+	polls   uint64
+	status  int
+	polled  time.Time
+	changed time.Time
+	due     time.Time
+}
+
+// status notes what the backend has answered with.
+func (v *view) status(status int) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.news.status = status
+}
+
+// note notes what a poll has come to, and when the next one is due.
+func (v *view) note(came outcome, now, due time.Time) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.news.polls++
+	v.news.due = due
+	if came != failed {
+		v.news.polled = now
+	}
+	if came == changed {
+		v.news.changed = now
+	}
+}
+
+// ViewInfo is what may be shown of a view: nothing in it is a credential, and
+// of the URL's query only the names.
+type ViewInfo struct {
+	// View is a keyed digest of all that tells this view from others.
+	View string `json:"view"`
+	// Method, Host and Path are the request's.
+	Method string `json:"method"`
+	Host   string `json:"host"`
+	Path   string `json:"path"`
+	// Query are the names of the query's parameters.
+	Query []string `json:"query,omitempty"`
+	// Shared is set if all share it who may see the document.
+	Shared bool `json:"shared"`
+	// Viewers is how many streams watch it; none while it lingers.
+	Viewers int `json:"viewers"`
+	// Polls is how many polls there were.
+	Polls uint64 `json:"polls"`
+	// Interval is the pause between two polls, at present, in seconds.
+	Interval float64 `json:"interval"`
+	// Status is that of the backend's last answer; 502 and 504 if there was none.
+	Status int `json:"status"`
+	// Bytes is the document's size.
+	Bytes int `json:"bytes"`
+	// Confirmed is when the backend last answered, Changed when the document
+	// last changed, Stale since when the backend fails, Due when it is polled
+	// next.
+	Confirmed *time.Time `json:"confirmed,omitempty"`
+	Changed   *time.Time `json:"changed,omitempty"`
+	Stale     *time.Time `json:"stale,omitempty"`
+	Due       *time.Time `json:"due,omitempty"`
+}
+
+// List returns what there is to tell about each view, by host and path.
+func (p *Poller) List() []ViewInfo {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	list := make([]ViewInfo, 0, len(p.views))
+	for _, v := range p.views {
+		list = append(list, v.infoLocked())
+	}
+	slices.SortFunc(list, func(a, b ViewInfo) int {
+		return strings.Compare(a.Host+a.Path+a.View, b.Host+b.Path+b.View)
+	})
+	return list
+}
+
+func (v *view) infoLocked() ViewInfo {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	info := ViewInfo{
+		View:      v.key,
+		Method:    v.target.method,
+		Host:      v.target.host,
+		Path:      v.target.path,
+		Query:     v.target.queryNames(),
+		Shared:    v.shared,
+		Viewers:   v.viewers,
+		Polls:     v.news.polls,
+		Interval:  v.news.due.Sub(v.news.polled).Seconds(),
+		Status:    v.news.status,
+		Confirmed: known(v.news.polled),
+		Changed:   known(v.news.changed),
+		Due:       known(v.news.due),
+	}
+	if v.doc != nil {
+		info.Bytes = len(v.doc.text)
+	}
+	if v.stale != nil {
+		info.Stale = known(v.stale.Time)
+	}
+	return info
+}
+
+// known is nil for a time that is not.
+func known(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}
+
+// Totals are sums over the views of a poller.
+type Totals struct {
+	Views   int
+	Viewers int
+	Stale   int // views whose backend fails
+	// Oldest is the age of the oldest answer that viewers have; zero if there
+	// is none.
+	Oldest time.Duration
+}
+
+// Totals returns sums over the views.
+func (p *Poller) Totals() Totals {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := time.Now()
+	t := Totals{Views: len(p.views)}
+	for _, v := range p.views {
+		t.Viewers += v.viewers
+		v.mu.Lock()
+		if v.stale != nil {
+			t.Stale++
+		}
+		if !v.news.polled.IsZero() {
+			t.Oldest = max(t.Oldest, now.Sub(v.news.polled))
+		}
+		v.mu.Unlock()
+	}
+	return t
+}

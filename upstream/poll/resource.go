@@ -1,0 +1,98 @@
+package poll
+
+import (
+	"net/http"
+	"net/textproto"
+	"strings"
+)
+
+// resource is what the backend's answers have said of a URL and what else is
+// common to all who may share it.
+type resource struct {
+	views  int             // how many there are of it
+	varies map[string]bool // the hints that tell its viewers apart
+	public publicity
+}
+
+// publicity is whether a response may be shown to others than who has asked.
+type publicity int
+
+const (
+	unknown publicity = iota
+	isPublic
+	// wasPublic is for good: a backend that changes its mind with every answer
+	// would have its viewers come back with every answer.
+	wasPublic
+)
+
+func newResource() *resource { return &resource{varies: make(map[string]bool)} }
+
+func (r *resource) vary(hints []string) {
+	for _, name := range hints {
+		r.varies[name] = true
+	}
+}
+
+// say notes whether the newest answer is for all.
+func (r *resource) say(forAll bool) {
+	switch {
+	case forAll && r.public == unknown:
+		r.public = isPublic
+	case !forAll && r.public == isPublic:
+		r.public = wasPublic
+	}
+}
+
+// isForAll tells whether a response may be shown to others than who has asked:
+// it says so (RFC 9111 §5.2.2.9), and nothing that speaks against it.
+func isForAll(h http.Header) bool {
+	if len(h["Set-Cookie"]) > 0 {
+		return false
+	}
+	for name := range listed(h, "Vary") {
+		name = textproto.CanonicalMIMEHeaderKey(name)
+		if name == "*" || credentials[name] || addresses[name] {
+			return false
+		}
+	}
+	public := false
+	for directive := range listed(h, "Cache-Control") {
+		name, _, _ := strings.Cut(directive, "=")
+		switch strings.ToLower(name) {
+		case "public":
+			public = true
+		case "private", "no-store":
+			return false
+		}
+	}
+	return public
+}
+
+// variedHints are the hints that a response's Vary names; "*" names them all.
+func variedHints(h http.Header) []string {
+	var names []string
+	for name := range listed(h, "Vary") {
+		name = textproto.CanonicalMIMEHeaderKey(name)
+		if name == "*" {
+			for hint := range hints {
+				names = append(names, hint)
+			}
+		} else if hints[name] {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// listed yields the members of a header that is a list (RFC 9110 §5.6.1).
+func listed(h http.Header, name string) func(yield func(string) bool) {
+	return func(yield func(string) bool) {
+		for _, value := range h.Values(name) {
+			for member := range strings.SplitSeq(value, ",") {
+				if member = strings.TrimSpace(member); member != "" && !yield(member) {
+					return
+				}
+			}
+		}
+	}
+}
