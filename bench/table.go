@@ -52,6 +52,7 @@ func rows() []*row {
 		{name: "`poll`, changed behind its back", send: "full"},
 		{name: "`poll`, changed behind its back, `send patch`", send: "patch"},
 		{name: "`poll`, changed by a `PUT` through the proxy", send: "full", put: true},
+		{name: "`poll`, changed by a `PUT` through the proxy, `send patch`", send: "patch", put: true},
 	}
 }
 
