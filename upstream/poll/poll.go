@@ -42,6 +42,8 @@ type Poller struct {
 	slots    chan struct{} // taken by polls in flight
 	failures *failures
 
+	tellFull, tellClient sync.Once // that a bound is met: each once, or strangers would fill the log
+
 	mu        sync.Mutex
 	views     map[string]*view
 	clients   map[string]int       // how many views each client has brought about
@@ -186,12 +188,19 @@ func (p *Poller) join(t *target) (*Viewing, error) {
 func (p *Poller) fullLocked(t *target) error {
 	switch {
 	case len(p.views) >= p.config.MaxViews:
+		p.tellFull.Do(func() {
+			p.log.Warn("as many documents are watched as the rule allows, others are refused: raise max_views, or have more viewers share", zap.Int("max_views", p.config.MaxViews))
+		})
 		return &refusal.Error{
 			Status:     http.StatusServiceUnavailable,
 			Reason:     "too many documents are watched; try again later",
 			RetryAfter: 5 * time.Second,
 		}
 	case p.clients[t.client()] >= p.config.MaxViewsPerClient:
+		p.tellClient.Do(func() {
+			p.log.Warn("a client watches as many documents as one may: if it is a proxy, name it in trusted_proxies, or raise max_views_per_client",
+				zap.String("client", t.client()), zap.Int("max_views_per_client", p.config.MaxViewsPerClient))
+		})
 		return &refusal.Error{
 			Status:     http.StatusTooManyRequests,
 			Reason:     "too many documents are watched from your address; try again later",

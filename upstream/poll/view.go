@@ -168,7 +168,7 @@ func (v *view) run() {
 	defer v.poller.failures.forget(&v.outage)
 	for first := true; ; first = false {
 		started := time.Now()
-		came, header := v.pollSafely(first)
+		came, header := v.pollAside(first)
 		took := time.Since(started)
 		if v.ctx.Err() == nil {
 			v.poller.observer.Polled(came.result(), took)
@@ -235,6 +235,18 @@ func (v *view) wait(pause time.Duration) bool {
 			timer.Reset(min(newest.Add(settle).Sub(now), due.Sub(now)))
 		}
 	}
+}
+
+// pollAside polls on a goroutine of its own, since a request through Caddy's
+// handlers needs a stack many times the size of the one that waits for the next.
+func (v *view) pollAside(first bool) (came outcome, header http.Header) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		came, header = v.pollSafely(first)
+	}()
+	<-done
+	return came, header
 }
 
 // pollSafely is poll, for a goroutine around which no server would keep a panic
