@@ -275,3 +275,24 @@ func BenchmarkRun(b *testing.B) {
 		}
 	}
 }
+
+// Errors end up in logs.
+func TestAnErrorSaysWhatIsWrongAndQuotesNothingOfTheDocument(t *testing.T) {
+	for program, want := range map[string]string{
+		".name.first":                   "expected an object but got: string",
+		".n + .name":                    "cannot add: number",
+		".list | tonumber":              "tonumber cannot be applied to: array",
+		`"\(.name)" | .[0:1] | .secret`: "expected an object but got: string",
+		".odd | .x":                     "expected an object but got: string",
+		".name | fromjson":              "fromjson",
+		".name | test(\"(\")":           "",
+	} {
+		err := runError(t, program, `{"name":"hunter2","n":4711,"list":["hunter2"],"odd":"hunter2) and (\nhunter2"}`)
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", program, err, want)
+		}
+		if strings.Contains(err.Error(), "hunter") || strings.Contains(err.Error(), "4711") {
+			t.Errorf("%s: %v", program, err)
+		}
+	}
+}

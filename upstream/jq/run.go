@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 	"unicode/utf8"
 
 	"github.com/itchyny/gojq"
@@ -42,7 +43,7 @@ func (p *Program) Run(ctx context.Context, doc []byte) ([][]byte, error) {
 			return nil, p.failure(timed, err)
 		}
 		if err := out.add(value); err != nil {
-			return nil, p.failure(timed, err)
+			return nil, fmt.Errorf("%w: %w", ErrFailed, err)
 		}
 	}
 }
@@ -83,8 +84,23 @@ func (p *Program) failure(ctx context.Context, err error) error {
 	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		return context.Cause(ctx)
 	}
-	return fmt.Errorf("%w: %w", ErrFailed, err)
+	return fmt.Errorf("%w: %s", ErrFailed, withoutValues(err))
 }
+
+// withoutValues says what went wrong, for logs, which must not hold what the
+// document holds: gojq quotes the values that an operation has failed on. What
+// a program says itself, with error, is its author's word.
+func withoutValues(err error) string {
+	var own gojq.ValueError
+	if errors.As(err, &own) {
+		return err.Error()
+	}
+	return quoted.ReplaceAllString(err.Error(), "$1…")
+}
+
+// quoted are the values in an error, from the first one to the end of the last:
+// in parentheses behind their types, or strings alone.
+var quoted = regexp.MustCompile(`(?s)(\b(?:boolean|number|string|array|object) )\(.*\)|".*"`)
 
 func (p *Program) tooLong() error {
 	return fmt.Errorf("%w: %w: it ran for more than %v", ErrFailed, ErrBound, p.bounds.time)
