@@ -3,6 +3,7 @@ package hub
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 
 	"github.com/caddy-sse/caddy-sse/store"
@@ -70,6 +71,21 @@ func (c *Cursor) Close() {
 			delete(h.readers, t)
 		}
 	}
+}
+
+// Followers returns how many cursors are on any of the topics now.
+func (h *Hub) Followers(topics []string) int {
+	h.readersMu.RLock()
+	defer h.readersMu.RUnlock()
+	n := 0
+	for i, t := range topics {
+		for c := range h.readers[t] {
+			if !slices.ContainsFunc(topics[:i], func(t string) bool { return slices.Contains(c.topics, t) }) {
+				n++
+			}
+		}
+	}
+	return n
 }
 
 // wake is called in the order of the log, so the first call since the last

@@ -175,8 +175,8 @@ func (s *racyStore) Read(topics []string, after uint64, maxBytes int, buf []*sto
 	return s.Memory.Read(topics, after, maxBytes, buf)
 }
 
-func (s *racyStore) Append(entries []*store.Entry) error {
-	err := s.Memory.Append(entries)
+func (s *racyStore) Append(entries []*store.Entry, receipts []store.Receipt) error {
+	err := s.Memory.Append(entries, receipts)
 	once(&s.afterAppend)
 	return err
 }

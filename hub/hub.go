@@ -13,19 +13,13 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
-	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
 
-	"github.com/caddy-sse/caddy-sse/event"
 	"github.com/caddy-sse/caddy-sse/store"
 )
-
-// ErrNoTopic is returned when an event is published on no topic at all.
-var ErrNoTopic = errors.New("an event needs a topic")
 
 // Hub is one log and its readers. It is safe for concurrent use.
 type Hub struct {
@@ -79,148 +73,6 @@ func (h *Hub) Close() error {
 
 // ErrClosed is returned for an event that is published on a closed hub.
 var ErrClosed = errors.New("the hub is closed")
-
-// publication is one event on its way into the log, and what became of it.
-type publication struct {
-	topics []string
-	id     string // the publisher's, or empty
-	frame  event.Frame
-	entry  *store.Entry
-	dup    bool
-	err    error
-}
-
-// Publish appends an event to the log, as durably as its store makes it, and
-// wakes the readers of its topics.
-//
-// The event's id, if it has one, is kept. If the log already holds an event
-// with that id on the same topics then nothing is published, and the one from
-// before is returned with duplicate true. An id that an event on other topics
-// has taken, or that looks like a position of this log, is replaced: events
-// from unrelated publishers must not hide each other.
-//
-// It fails if the event can't be encoded (see [event.Event.Encode]), if there
-// is no topic, or if the store fails; then nothing was published.
-func (h *Hub) Publish(topics []string, e event.Event) (entry *store.Entry, duplicate bool, err error) {
-	if len(topics) == 0 {
-		return nil, false, ErrNoTopic
-	}
-	if e.ID != "" {
-		if err := event.CheckID(e.ID); err != nil {
-			return nil, false, err
-		}
-	}
-	frame, err := event.Event{Name: e.Name, Data: e.Data}.Encode()
-	if err != nil {
-		return nil, false, err
-	}
-	p := &publication{topics: unique(topics), id: e.ID, frame: frame}
-	h.commit(p)
-	return p.entry, p.dup, p.err
-}
-
-// PublishFrame is [Hub.Publish] for an event that is encoded already, without
-// an id.
-func (h *Hub) PublishFrame(topics []string, frame event.Frame) (*store.Entry, error) {
-	if len(topics) == 0 {
-		return nil, ErrNoTopic
-	}
-	p := &publication{topics: unique(topics), frame: frame}
-	h.commit(p)
-	return p.entry, p.err
-}
-
-// unique drops what is named twice; it keeps its argument as it is.
-func unique(topics []string) []string {
-	if len(topics) == 1 {
-		return []string{topics[0]}
-	}
-	sorted := slices.Sorted(slices.Values(topics))
-	return slices.Compact(sorted)
-}
-
-// commit gets p into the log. Whoever becomes the writer takes along all that
-// has queued up meanwhile, so that many publishers share one append (and, with
-// a store on disk, one sync).
-func (h *Hub) commit(p *publication) {
-	h.queueMu.Lock()
-	h.queue = append(h.queue, p)
-	h.queueMu.Unlock()
-
-	h.writeMu.Lock()
-	defer h.writeMu.Unlock()
-	h.queueMu.Lock()
-	batch := h.queue
-	h.queue = nil
-	h.queueMu.Unlock()
-	if len(batch) > 0 { // empty when an earlier writer took p along
-		h.appendLocked(batch)
-	}
-}
-
-func (h *Hub) appendLocked(batch []*publication) {
-	if h.closed {
-		fail(batch, ErrClosed)
-		return
-	}
-	_, head := h.store.Range()
-	now := time.Now()
-	entries := make([]*store.Entry, 0, len(batch))
-	given := make(map[string]*store.Entry)
-	for _, p := range batch {
-		id, before := h.idLocked(p, given)
-		if before != nil {
-			p.entry, p.dup = before, true
-			continue
-		}
-		seq := head + 1 + uint64(len(entries))
-		p.entry = &store.Entry{Seq: seq, Time: now, Topics: p.topics, ID: id, Given: id != ""}
-		if id == "" {
-			p.entry.ID = h.position(seq)
-		} else {
-			given[id] = p.entry
-		}
-		p.entry.Frame = p.frame.WithID(p.entry.ID)
-		entries = append(entries, p.entry)
-	}
-	if len(entries) == 0 {
-		return
-	}
-	if err := h.store.Append(entries); err != nil {
-		fail(batch, fmt.Errorf("storing %d events: %w", len(entries), err))
-		return
-	}
-	h.wake(entries)
-	h.trimLocked()
-}
-
-// idLocked returns the id under which p is published, empty for its position,
-// or the entry that it is a duplicate of. given holds those of the same batch.
-func (h *Hub) idLocked(p *publication, given map[string]*store.Entry) (string, *store.Entry) {
-	if p.id == "" || strings.HasPrefix(p.id, h.epoch) {
-		return "", nil
-	}
-	before := given[p.id]
-	if before == nil {
-		before = h.store.Lookup(p.id)
-	}
-	switch {
-	case before == nil:
-		return p.id, nil
-	case slices.Equal(before.Topics, p.topics):
-		return "", before
-	default:
-		return "", nil
-	}
-}
-
-// fail tells all of a batch that nothing of it was stored: a duplicate of an
-// entry in the same batch is as lost as the entry is.
-func fail(batch []*publication, err error) {
-	for _, p := range batch {
-		p.entry, p.dup, p.err = nil, false, err
-	}
-}
 
 // wake tells the readers of each topic where the first event that they have
 // not seen is. It runs in the order of the log.
@@ -313,6 +165,10 @@ func (h *Hub) Resolve(id string) (uint64, bool) {
 // Digest returns a keyed hash of the parts, the same for the life of the log,
 // from which nobody can learn them.
 func (h *Hub) Digest(parts ...string) string {
+	return base64.RawURLEncoding.EncodeToString(h.digest(parts...)[:18])
+}
+
+func (h *Hub) digest(parts ...string) []byte {
 	mac := hmac.New(sha256.New, h.store.Secret())
 	var length [8]byte
 	for _, p := range parts { // length first, or ("ab","c") would be ("a","bc")
@@ -320,5 +176,5 @@ func (h *Hub) Digest(parts ...string) string {
 		mac.Write(length[:])
 		mac.Write([]byte(p))
 	}
-	return base64.RawURLEncoding.EncodeToString(mac.Sum(nil)[:18])
+	return mac.Sum(nil)
 }

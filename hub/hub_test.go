@@ -203,12 +203,12 @@ func newGatedStore() *gatedStore {
 	return &gatedStore{Memory: store.NewMemory(), appending: make(chan int), result: make(chan error)}
 }
 
-func (s *gatedStore) Append(entries []*store.Entry) error {
+func (s *gatedStore) Append(entries []*store.Entry, receipts []store.Receipt) error {
 	s.appending <- len(entries)
 	if err := <-s.result; err != nil {
 		return err
 	}
-	return s.Memory.Append(entries)
+	return s.Memory.Append(entries, receipts)
 }
 
 // result is what a publisher is told.

@@ -21,6 +21,8 @@ type Memory struct {
 	bytes  int64
 	topics map[string]*queue
 	given  map[string]*Entry
+
+	receipts ledger
 }
 
 var _ Store = (*Memory)(nil)
@@ -44,9 +46,12 @@ func (m *Memory) Epoch() string { return m.epoch }
 func (m *Memory) Secret() []byte { return m.secret }
 
 // Append implements [Store]. It never fails.
-func (m *Memory) Append(entries []*Entry) error {
+func (m *Memory) Append(entries []*Entry, receipts []Receipt) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	for i := range receipts {
+		m.receipts.add(&receipts[i])
+	}
 	for _, e := range entries {
 		m.log.push(e)
 		m.head = e.Seq
@@ -77,6 +82,7 @@ func (m *Memory) Trim(h History, now time.Time) error {
 	for len(m.log) > 0 && m.overLocked(h, now) {
 		m.dropLocked()
 	}
+	m.receipts.expire(now)
 	return nil
 }
 
@@ -140,6 +146,13 @@ func (m *Memory) Lookup(id string) *Entry {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	return m.given[id]
+}
+
+// Receipt implements [Store].
+func (m *Memory) Receipt(space string, key Key) (time.Time, string, bool) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return m.receipts.find(space, key)
 }
 
 // Last implements [Store].

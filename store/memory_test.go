@@ -56,7 +56,7 @@ func TestTrimmedEntriesAreNotKeptAlive(t *testing.T) {
 	for seq := uint64(1); seq <= 100; seq++ {
 		e := &store.Entry{Seq: seq, Time: time.Now(), Topics: []string{"a"}, ID: "x", Frame: event.Frame(strings.Repeat("x", 1000))}
 		runtime.AddCleanup(e, func(int) { counted <- struct{}{} }, 0)
-		if err := m.Append([]*store.Entry{e}); err != nil {
+		if err := m.Append([]*store.Entry{e}, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -86,7 +86,7 @@ func BenchmarkMemoryAppendAndTrim(b *testing.B) {
 	b.ReportAllocs()
 	for i := range b.N {
 		batch[0] = &store.Entry{Seq: uint64(i + 1), Time: now, Topics: topics, ID: "x", Frame: frame}
-		_ = m.Append(batch)
+		_ = m.Append(batch, nil)
 		_ = m.Trim(store.History{MaxEvents: 10000}, now)
 	}
 }
@@ -94,7 +94,7 @@ func BenchmarkMemoryAppendAndTrim(b *testing.B) {
 func BenchmarkMemoryReadAtTheHead(b *testing.B) {
 	m := store.NewMemory()
 	for seq := uint64(1); seq <= 10000; seq++ {
-		_ = m.Append([]*store.Entry{{Seq: seq, Time: time.Now(), Topics: []string{"a"}, Frame: event.Frame("data: x\n\n")}})
+		_ = m.Append([]*store.Entry{{Seq: seq, Time: time.Now(), Topics: []string{"a"}, Frame: event.Frame("data: x\n\n")}}, nil)
 	}
 	buf := make([]*store.Entry, 0, 8)
 	b.ReportAllocs()

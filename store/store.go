@@ -58,6 +58,33 @@ type History struct {
 	MaxBytes  int64
 }
 
+// Key is a digest that names a delivery within its space.
+type Key [16]byte
+
+// Receipt is what stays of a delivery when its events have left the log: the
+// proof that it has been, for when it comes again.
+type Receipt struct {
+	// Space sets the keys of unrelated publishers apart.
+	Space string
+	// Key is the delivery's. A receipt replaces an earlier one of its space
+	// and key.
+	Key Key
+	// Time is when the delivery came.
+	Time time.Time
+	// Answer is what the publisher wants to know of it then. The store does
+	// not look into it.
+	Answer string
+	// Window bounds the receipts of the space, from now on.
+	Window Window
+}
+
+// Window bounds the receipts of a space: the oldest go as soon as either bound
+// is passed. Zero means no bound.
+type Window struct {
+	MaxCount int
+	MaxAge   time.Duration
+}
+
 // Batch is what a read of the log gives: a consistent view of it.
 type Batch struct {
 	// Entries are in the order of the log.
@@ -81,10 +108,14 @@ type Store interface {
 	// digests that nobody outside may compute.
 	Secret() []byte
 	// Append adds entries, numbered by the caller from one more than the
-	// head, and returns once they are as durable as this store makes them.
-	// On an error none of them is in the log.
-	Append(entries []*Entry) error
-	// Trim drops the oldest entries until the log is within its bounds.
+	// head, and receipts, and returns once they are as durable as this store
+	// makes them. Either may be empty. They are stored in one step: on an
+	// error, and after a crash before the end of it, none of them is there.
+	// Of the receipts of a space that its bound has no room for, the first
+	// go first. It keeps neither slice.
+	Append(entries []*Entry, receipts []Receipt) error
+	// Trim drops the oldest entries until the log is within its bounds, and
+	// the receipts that are older than their windows.
 	Trim(h History, now time.Time) error
 	// Range returns the positions of the oldest and of the newest entry. An
 	// empty log's tail is one more than its head.
@@ -95,6 +126,9 @@ type Store interface {
 	Entry(seq uint64) *Entry
 	// Lookup returns the entry whose publisher gave it this id, or nil.
 	Lookup(id string) *Entry
+	// Receipt returns the time and the answer of a space's receipt, and false
+	// if there is none.
+	Receipt(space string, key Key) (at time.Time, answer string, ok bool)
 	// Last returns the newest entry on a topic, or nil.
 	Last(topic string) *Entry
 	// Read returns the entries on any of the topics after a position, each

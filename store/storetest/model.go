@@ -17,9 +17,10 @@ import (
 // against.
 func model(t *testing.T, open func(t *testing.T) store.Store) {
 	rapid.Check(t, func(rt *rapid.T) {
-		w := &walker{log: &log{TB: t, Store: open(t)}, list: &list{tail: 1}}
+		w := &walker{log: &log{TB: t, Store: open(t)}, list: &list{tail: 1, windows: make(map[string]store.Window)}}
 		rt.Repeat(map[string]func(*rapid.T){
 			"append": w.append,
+			"sign":   w.sign,
 			"trim":   w.trim,
 			"read":   w.read,
 			"":       w.check,
@@ -32,6 +33,9 @@ type list struct {
 	entries []*store.Entry
 	tail    uint64
 	now     time.Duration
+
+	receipts []store.Receipt         // in their order
+	windows  map[string]store.Window // by space
 }
 
 func (m *list) trim(h store.History, now time.Time) {
@@ -86,8 +90,10 @@ func (w *walker) append(t *rapid.T) {
 			batch = append(batch, w.log.entry(data, topics...))
 		}
 	}
-	w.log.append(batch...)
+	receipts := w.receipts(t, 0)
+	w.log.commit(batch, receipts...)
 	w.list.entries = append(w.list.entries, batch...)
+	w.list.sign(receipts)
 }
 
 func (w *walker) trim(t *rapid.T) {
@@ -99,6 +105,7 @@ func (w *walker) trim(t *rapid.T) {
 	}
 	w.log.trim(h, w.list.now)
 	w.list.trim(h, start.Add(w.list.now))
+	w.list.expire(start.Add(w.list.now))
 }
 
 // read reads on from a random place, by random pieces, to the end.
@@ -148,6 +155,7 @@ func (w *walker) check(t *rapid.T) {
 			t.Fatalf("%q (given: %v) is looked up as %+v", e.ID, e.Given, s.Lookup(e.ID))
 		}
 	}
+	w.checkReceipts(t)
 	for _, name := range names {
 		want := m.after(0, []string{name})
 		e := s.Last(name)

@@ -43,6 +43,11 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"a bounded read gives at least one and says where it stopped", boundedRead},
 		{"a bounded read of several topics skips nothing", boundedMerge},
 		{"a read says how far the log reaches back", readSaysTail},
+		{"a receipt is found by its space and its key", receiptsFound},
+		{"a receipt needs no entries, and outlives those it came with", receiptsAlone},
+		{"a receipt replaces an earlier one of its key", receiptsReplaced},
+		{"the oldest receipts of a space leave when there are too many", receiptsByCount},
+		{"receipts leave when they are too old", receiptsByAge},
 		{"readers are never in the way of the writer", concurrent},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(t, open(t)) })
@@ -87,7 +92,12 @@ func (l *log) given(id, data string, topics ...string) *store.Entry {
 
 func (l *log) append(entries ...*store.Entry) {
 	l.Helper()
-	if err := l.Append(entries); err != nil {
+	l.commit(entries)
+}
+
+func (l *log) commit(entries []*store.Entry, receipts ...store.Receipt) {
+	l.Helper()
+	if err := l.Append(entries, receipts); err != nil {
 		l.Fatal(err)
 	}
 }

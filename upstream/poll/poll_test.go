@@ -761,11 +761,11 @@ type flakyStore struct {
 	afterAppend func()
 }
 
-func (s *flakyStore) Append(entries []*store.Entry) error {
+func (s *flakyStore) Append(entries []*store.Entry, receipts []store.Receipt) error {
 	if s.broken.Load() {
 		return errors.New("disk full")
 	}
-	err := s.Memory.Append(entries)
+	err := s.Memory.Append(entries, receipts)
 	if s.afterAppend != nil {
 		s.afterAppend()
 	}

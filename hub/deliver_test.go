@@ -1,0 +1,326 @@
+package hub_test
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/caddy-sse/caddy-sse/event"
+	"github.com/caddy-sse/caddy-sse/hub"
+	"github.com/caddy-sse/caddy-sse/store"
+)
+
+func message(id, data string, topics ...string) hub.Message {
+	return hub.Message{Topics: topics, Event: event.Event{ID: id, Data: []byte(data)}}
+}
+
+func receipt(space, id string) hub.Receipt { return hub.Receipt{Space: space, ID: id} }
+
+// deliver wants a delivery to come to this.
+func deliver(t testing.TB, h *hub.Hub, r hub.Receipt, duplicate bool, messages ...hub.Message) []string {
+	t.Helper()
+	got, err := h.Deliver(messages, r)
+	if err != nil || got.Duplicate != duplicate {
+		t.Fatalf("%+v: %+v, %v; want a duplicate: %v", r, got, err, duplicate)
+	}
+	return got.IDs
+}
+
+func TestADeliveryOfSeveralEventsIsPublishedInItsOrder(t *testing.T) {
+	h := newHub(t, store.History{})
+	c := follow(t, h, "a", "b")
+	ids := deliver(t, h, hub.Receipt{}, false, message("", "1", "a"), message("d2", "2", "b", "a"), message("", "3", "b"))
+	if want := []string{h.Position(1), "d2", h.Position(3)}; !slices.Equal(ids, want) {
+		t.Errorf("%q, want %q", ids, want)
+	}
+	wantRead(t, c, "1", "2", "3")
+}
+
+func TestADeliveryOfWhichOneEventIsWrongPublishesNothing(t *testing.T) {
+	h := newHub(t, store.History{})
+	for _, wrong := range []hub.Message{message("", "\xff", "a"), message("a b", "x", "a"), message("", "x")} {
+		got, err := h.Deliver([]hub.Message{message("", "1", "a"), wrong, message("", "3", "a")}, receipt("s", "d1"))
+		if err == nil || got.IDs != nil || got.Duplicate || !strings.Contains(err.Error(), "event 2 of 3") {
+			t.Errorf("%+v: %+v, %v", wrong, got, err)
+		}
+	}
+	if h.Entry(1) != nil {
+		t.Error("something was published")
+	}
+	deliver(t, h, receipt("s", "d1"), false, message("", "x", "a"))
+}
+
+func TestADeliveryOfNothingChangesNothing(t *testing.T) {
+	h := newHub(t, store.History{})
+	if ids := deliver(t, h, hub.Receipt{Space: "s"}, false); len(ids) != 0 {
+		t.Errorf("%q", ids)
+	}
+}
+
+func TestADeliveryThatComesAgainIsAnsweredLikeTheFirstTime(t *testing.T) {
+	h := newHub(t, store.History{})
+	c := follow(t, h, "a", "b")
+	first := deliver(t, h, receipt("s", "d1"), false, message("d1", "1", "a"), message("", "2", "b"))
+	for _, again := range [][]hub.Message{
+		{message("d1", "1", "a"), message("", "2", "b")},
+		{message("other", "changed", "b")},
+		{},
+	} {
+		if ids := deliver(t, h, receipt("s", "d1"), true, again...); !slices.Equal(ids, first) {
+			t.Errorf("%q, want %q", ids, first)
+		}
+	}
+	wantRead(t, c, "1", "2")
+}
+
+func TestAReceiptOutlivesItsEvents(t *testing.T) {
+	h := newHub(t, store.History{MaxEvents: 1})
+	first := deliver(t, h, receipt("s", "d1"), false, message("x", "1", "a"), message("", "2", "a"), message("y", "3", "a"))
+	busy(t, h, 3)
+	if h.Entry(3) != nil {
+		t.Fatal("the events are still there")
+	}
+	if ids := deliver(t, h, receipt("s", "d1"), true, message("x", "1", "a")); !slices.Equal(ids, first) {
+		t.Errorf("%q, want %q", ids, first)
+	}
+}
+
+func TestADeliveryThatWasDroppedIsRememberedToo(t *testing.T) {
+	h := newHub(t, store.History{})
+	c := follow(t, h, "a")
+	deliver(t, h, receipt("s", "d1"), false)
+	if ids := deliver(t, h, receipt("s", "d1"), true, message("", "1", "a")); len(ids) != 0 {
+		t.Errorf("%q", ids)
+	}
+	wantRead(t, c)
+	if woken(c) {
+		t.Error("woken for nothing")
+	}
+}
+
+func TestReceiptsOfDifferentSpacesHaveNothingToDoWithEachOther(t *testing.T) {
+	h := newHub(t, store.History{})
+	c := follow(t, h, "a")
+	for i, r := range []hub.Receipt{receipt("s", "d1"), receipt("t", "d1"), receipt("s", "d2"), receipt("sd", "1"), receipt("", "sd1")} {
+		deliver(t, h, r, false, message("same", fmt.Sprint(i), "a"))
+	}
+	wantRead(t, c, "0", "1", "2", "3", "4")
+}
+
+// Without the receipt such an event's retry is a second event, since its id
+// can't be kept.
+func TestWithAReceiptAnEventWhoseIDOthersHaveTakenCountsOnceToo(t *testing.T) {
+	h := newHub(t, store.History{})
+	deliver(t, h, hub.Receipt{}, false, message("d1", "of another sender", "b"))
+	c := follow(t, h, "a")
+	first := deliver(t, h, receipt("s", "d1"), false, message("d1", "1", "a"))
+	if again := deliver(t, h, receipt("s", "d1"), true, message("d1", "1", "a")); first[0] != h.Position(2) || again[0] != first[0] {
+		t.Errorf("%q, then %q", first, again)
+	}
+	wantRead(t, c, "1")
+}
+
+func TestEventsOfADeliveryThatShareAnIDAreAllPublished(t *testing.T) {
+	h := newHub(t, store.History{})
+	c := follow(t, h, "a")
+	ids := deliver(t, h, receipt("s", "d1"), false, message("d1", "1", "a"), message("d1", "2", "a"))
+	if want := []string{"d1", h.Position(2)}; !slices.Equal(ids, want) {
+		t.Errorf("%q, want %q", ids, want)
+	}
+	wantRead(t, c, "1", "2")
+}
+
+func TestWithoutAReceiptEachEventIsLookedAt(t *testing.T) {
+	h := newHub(t, store.History{})
+	c := follow(t, h, "a")
+	deliver(t, h, hub.Receipt{}, false, message("d1", "1", "a"))
+	if ids := deliver(t, h, hub.Receipt{}, false, message("d1", "1", "a"), message("d2", "2", "a")); !slices.Equal(ids, []string{"d1", "d2"}) {
+		t.Errorf("%q", ids)
+	}
+	deliver(t, h, hub.Receipt{}, true, message("d2", "2", "a"), message("d1", "1", "a"))
+	wantRead(t, c, "1", "2")
+}
+
+func TestAReceiptLastsForItsWindow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(t, store.History{})
+		deliver(t, h, receipt("default", "d1"), false)
+		short := receipt("short", "d1")
+		short.Window.MaxAge = time.Minute
+		deliver(t, h, short, false)
+		time.Sleep(time.Minute - 1)
+		deliver(t, h, short, true) // which doesn't begin the window anew
+		time.Sleep(1)
+		deliver(t, h, short, false)
+		time.Sleep(24*time.Hour - time.Minute - 1)
+		deliver(t, h, receipt("default", "d1"), true)
+		time.Sleep(1)
+		deliver(t, h, receipt("default", "d1"), false)
+	})
+}
+
+func TestASpaceKeepsAsManyReceiptsAsItsWindowAllows(t *testing.T) {
+	h := newHub(t, store.History{})
+	few := func(id int) hub.Receipt {
+		return hub.Receipt{Space: "few", ID: fmt.Sprint(id), Window: store.Window{MaxCount: 3}}
+	}
+	for i := range 5 {
+		deliver(t, h, few(i), false)
+		deliver(t, h, receipt("many", fmt.Sprint(i)), false)
+	}
+	for i, known := range []bool{false, false, true, true, true} {
+		if _, ok := h.Delivered(few(i)); ok != known {
+			t.Errorf("%d of few is known: %v", i, ok)
+		}
+		if _, ok := h.Delivered(receipt("many", fmt.Sprint(i))); !ok {
+			t.Errorf("%d of many is forgotten", i)
+		}
+	}
+}
+
+func TestOneMayLookWhatADeliveryHasComeTo(t *testing.T) {
+	h := newHub(t, store.History{})
+	for _, r := range []hub.Receipt{receipt("s", "d1"), receipt("s", "")} {
+		if got, ok := h.Delivered(r); ok {
+			t.Errorf("%+v: %+v", r, got)
+		}
+	}
+	ids := deliver(t, h, receipt("s", "d1"), false, message("", "1", "a"))
+	if got, ok := h.Delivered(receipt("s", "d1")); !ok || !got.Duplicate || !slices.Equal(got.IDs, ids) {
+		t.Errorf("%+v, %v", got, ok)
+	}
+}
+
+// A receipt has room for a few ids. Past it they are told as long as the
+// events are there, and then as places that mean the same.
+func TestManyIDsOfADeliveryAreToldAsLongAsItsEventsAreThere(t *testing.T) {
+	h := newHub(t, store.History{})
+	var messages []hub.Message
+	for i := range 50 {
+		messages = append(messages, message(fmt.Sprintf("item-%032d", i), "x", "a"))
+	}
+	first := deliver(t, h, receipt("s", "d1"), false, messages...)
+	if again := deliver(t, h, receipt("s", "d1"), true); !slices.Equal(again, first) {
+		t.Errorf("%q, want %q", again, first)
+	}
+	h.SetHistory(store.History{MaxEvents: 1})
+	again := deliver(t, h, receipt("s", "d1"), true)
+	if len(again) != 50 || again[0] != first[0] || again[48] != h.Position(49) || again[49] != first[49] {
+		t.Errorf("%q", again)
+	}
+}
+
+func TestStrangersTextIsInNoReceipt(t *testing.T) {
+	s := &spyStore{Memory: store.NewMemory()}
+	h := over(t, s, store.History{})
+	deliver(t, h, receipt("a secret rule", strings.Repeat("stranger", 10000)), false, message("", "x", "a"))
+	if len(s.receipts) != 1 || len(s.receipts[0].Space) > 64 || strings.Contains(fmt.Sprintf("%+v", s.receipts), "a secret rule") || len(s.receipts[0].Answer) > 16 {
+		t.Errorf("%+v", s.receipts)
+	}
+}
+
+type spyStore struct {
+	*store.Memory
+	receipts []store.Receipt
+}
+
+func (s *spyStore) Append(entries []*store.Entry, receipts []store.Receipt) error {
+	s.receipts = append(s.receipts, receipts...)
+	return s.Memory.Append(entries, receipts)
+}
+
+func TestDeliveriesThatArriveAtTheSameMomentArePublishedOnce(t *testing.T) {
+	h := newHub(t, store.History{MaxEvents: 100000})
+	c := follow(t, h, "a")
+	var mu sync.Mutex
+	answers := make(map[string][]string)
+	fresh := 0
+	var wg sync.WaitGroup
+	for i := range 300 {
+		wg.Go(func() {
+			id := fmt.Sprint(i % 30)
+			got, err := h.Deliver([]hub.Message{message("", id, "a"), message("", id, "a")}, receipt("s", id))
+			mu.Lock()
+			defer mu.Unlock()
+			if !got.Duplicate {
+				fresh++
+			}
+			if before := answers[id]; err != nil || len(got.IDs) != 2 || before != nil && !slices.Equal(before, got.IDs) {
+				t.Errorf("%+v, %v; before: %q", got, err, before)
+			}
+			answers[id] = got.IDs
+		})
+	}
+	wg.Wait()
+	entries, err := read(c)
+	if err != nil || len(entries) != 60 || fresh != 30 {
+		t.Errorf("%d events, %d new, %v", len(entries), fresh, err)
+	}
+	for i := 0; i+1 < len(entries); i += 2 {
+		if data := dataOf(entries[i : i+2]); data[0] != data[1] {
+			t.Errorf("a delivery was torn apart: %q", data)
+		}
+	}
+}
+
+// deliverTogether makes one batch of the same delivery, twice.
+func deliverTogether(t *testing.T, h *hub.Hub, s *gatedStore, fate error) (got [2]hub.Outcome, errs [2]error) {
+	t.Helper()
+	var wg sync.WaitGroup
+	wg.Go(func() { publish(t, h, "first", "first") })
+	<-s.appending
+	for i := range got {
+		wg.Go(func() { got[i], errs[i] = h.Deliver([]hub.Message{message("", "x", "a")}, receipt("s", "d1")) })
+		for h.Waiting() <= i {
+			runtime.Gosched()
+		}
+	}
+	s.result <- nil
+	if n := <-s.appending; n != 1 {
+		t.Errorf("the batch has %d events", n)
+	}
+	s.result <- fate
+	wg.Wait()
+	return got, errs
+}
+
+func TestADeliveryTwiceInOneBatchIsPublishedOnce(t *testing.T) {
+	s := newGatedStore()
+	h := over(t, s, store.History{})
+	got, errs := deliverTogether(t, h, s, nil)
+	want := []string{h.Position(2)}
+	if errs[0] != nil || errs[1] != nil || got[0].Duplicate || !got[1].Duplicate || !slices.Equal(got[0].IDs, want) || !slices.Equal(got[1].IDs, want) {
+		t.Errorf("%+v, %v", got, errs)
+	}
+}
+
+func TestADeliveryThatCouldNotBeStoredLeavesNoReceipt(t *testing.T) {
+	s := newGatedStore()
+	h := over(t, s, store.History{})
+	full := errors.New("disk full")
+	got, errs := deliverTogether(t, h, s, full)
+	if !errors.Is(errs[0], full) || !errors.Is(errs[1], full) || got[0].IDs != nil || got[1].IDs != nil {
+		t.Errorf("%+v, %v", got, errs)
+	}
+	go func() { <-s.appending; s.result <- nil }()
+	deliver(t, h, receipt("s", "d1"), false, message("", "x", "a"))
+	deliver(t, h, receipt("s", "d1"), true) // while nothing can be stored
+}
+
+func TestFollowersAreCountedOnce(t *testing.T) {
+	h := newHub(t, store.History{})
+	follow(t, h, "a")
+	follow(t, h, "a", "b")
+	follow(t, h, "c", "b")
+	for topics, want := range map[string]int{"a": 2, "b": 2, "a b": 3, "a a": 2, "b c": 2, "d": 0, "": 0} {
+		if got := h.Followers(strings.Fields(topics)); got != want {
+			t.Errorf("%q: %d, want %d", topics, got, want)
+		}
+	}
+}
