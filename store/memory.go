@@ -2,10 +2,8 @@ package store
 
 import (
 	"cmp"
-	"crypto/rand"
 	"slices"
 	"sort"
-	"strings"
 	"sync"
 	"time"
 )
@@ -29,10 +27,9 @@ var _ Store = (*Memory)(nil)
 
 // NewMemory returns an empty log with an epoch of its own.
 func NewMemory() *Memory {
-	secret := make([]byte, 32)
-	_, _ = rand.Read(secret) // never fails
+	epoch, secret := newEpoch()
 	return &Memory{
-		epoch:  strings.ToLower(rand.Text()[:10]),
+		epoch:  epoch,
 		secret: secret,
 		topics: make(map[string]*queue),
 		given:  make(map[string]*Entry),

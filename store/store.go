@@ -42,8 +42,11 @@ func (e *Entry) On(topic string) bool {
 const entryOverhead = 256
 
 // Size is what the entry counts against [History.MaxBytes].
-func (e *Entry) Size() int64 {
-	n := entryOverhead + len(e.Frame) + len(e.ID)
+func (e *Entry) Size() int64 { return e.sizeWith(len(e.Frame)) }
+
+// sizeWith is Size with a frame of that length.
+func (e *Entry) sizeWith(frame int) int64 {
+	n := entryOverhead + frame + len(e.ID)
 	for _, t := range e.Topics {
 		n += len(t)
 	}

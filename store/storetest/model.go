@@ -16,16 +16,21 @@ import (
 // model walks stores at random beside a list, which any answer is checked
 // against.
 func model(t *testing.T, open func(t *testing.T) store.Store) {
-	rapid.Check(t, func(rt *rapid.T) {
-		w := &walker{log: &log{TB: t, Store: open(t)}, list: &list{tail: 1, windows: make(map[string]store.Window)}}
-		rt.Repeat(map[string]func(*rapid.T){
-			"append": w.append,
-			"sign":   w.sign,
-			"trim":   w.trim,
-			"read":   w.read,
-			"":       w.check,
-		})
-	})
+	rapid.Check(t, func(rt *rapid.T) { rt.Repeat(newWalker(t, open(t)).actions()) })
+}
+
+func newWalker(t *testing.T, s store.Store) *walker {
+	return &walker{log: &log{TB: t, Store: s}, list: &list{tail: 1, windows: make(map[string]store.Window)}}
+}
+
+func (w *walker) actions() map[string]func(*rapid.T) {
+	return map[string]func(*rapid.T){
+		"append": w.append,
+		"sign":   w.sign,
+		"trim":   w.trim,
+		"read":   w.read,
+		"":       w.check,
+	}
 }
 
 // list is the naive log.

@@ -1,0 +1,372 @@
+package store
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"sync"
+	"time"
+
+	"go.etcd.io/bbolt"
+)
+
+// File is a store that keeps the log in a file, so that it outlives the
+// process: what [File.Append] has taken is on the disk when it returns, as far
+// as the disk can be believed. Where each entry is, and the newest entries
+// themselves, are in memory as well: who follows the log reads no file.
+//
+// One process at a time can have the file open.
+type File struct {
+	path   string
+	epoch  string
+	secret []byte
+
+	// writing is held by whoever changes the file.
+	writing sync.Mutex
+	// onDisk is the position of the oldest entry in the file, which may hold
+	// more than the log: what has left goes with the next append.
+	onDisk uint64
+	// gone are the numbers of receipts that are in the file and no more in
+	// the ledger.
+	gone     []uint64
+	appended bool      // since the last Trim
+	cleared  time.Time // when what has left was last removed from the file
+	shrunk   time.Time // when it was last tried to make the file smaller
+	unsynced bool      // the file's name may not last yet
+
+	// mu guards the rest. All that index and receipts hold is in the file,
+	// too: an entry is added to the file first, and removed from it last.
+	mu       sync.RWMutex
+	db       *bbolt.DB
+	index    index
+	receipts ledger
+}
+
+var _ Store = (*File)(nil)
+
+// cacheBytes is how much of the newest entries is kept in memory.
+const cacheBytes = 8 << 20
+
+// Epoch implements [Store].
+func (f *File) Epoch() string { return f.epoch }
+
+// Secret implements [Store].
+func (f *File) Secret() []byte { return f.secret }
+
+// Append implements [Store]. It fails when the disk is full, and works again
+// when it isn't any more.
+func (f *File) Append(entries []*Entry, receipts []Receipt) error {
+	if len(entries) == 0 && len(receipts) == 0 {
+		return nil
+	}
+	f.writing.Lock()
+	defer f.writing.Unlock()
+	first := f.receipts.last + 1
+	write := func() error {
+		return f.update(func(b buckets) error {
+			if err := b.put(f.index.head, entries); err != nil {
+				return err
+			}
+			return b.sign(first, receipts)
+		})
+	}
+	err := write()
+	if err != nil && f.behind() > 0 && f.clearAll() == nil {
+		err = write() // what has left made room
+	}
+	if err != nil {
+		return fmt.Errorf("writing to %s: %w", f.path, err)
+	}
+	f.appended = true
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, e := range entries {
+		f.index.add(e, len(e.Frame), true)
+	}
+	f.index.bound(cacheBytes)
+	for i := range receipts {
+		f.receipts.put(first+uint64(i), &receipts[i])
+	}
+	return nil
+}
+
+// clearing is how much of what has left the log is removed from the file in
+// one step.
+const clearing = 2000
+
+// update changes the file in one step, and takes the occasion to remove some of
+// what has left the log.
+func (f *File) update(change func(b buckets) error) error {
+	if err := f.syncName(); err != nil {
+		return err
+	}
+	tail := min(f.onDisk+clearing, f.index.tail())
+	gone := f.gone[:min(clearing, len(f.gone))]
+	err := guard(func() error {
+		return f.db.Update(func(tx *bbolt.Tx) error {
+			b := bucketsOf(tx)
+			if err := b.clean(f.index.head, f.receipts.last); err != nil {
+				return err
+			}
+			if err := b.remove(f.onDisk, tail, gone); err != nil {
+				return err
+			}
+			return change(b)
+		})
+	})
+	if err != nil {
+		return err
+	}
+	f.onDisk, f.gone = tail, f.gone[len(gone):]
+	return nil
+}
+
+// Trim implements [Store]. What has left the log leaves the file with the next
+// Append, or now, if there was none since the last Trim.
+func (f *File) Trim(h History, now time.Time) error {
+	f.writing.Lock()
+	defer f.writing.Unlock()
+	f.mu.Lock()
+	for f.index.over(h, now) {
+		f.index.drop()
+	}
+	f.receipts.expire(now)
+	f.mu.Unlock()
+	if err := f.clear(now); err != nil {
+		return fmt.Errorf("removing old events from %s: %w", f.path, err)
+	}
+	return f.shrink(now)
+}
+
+// clear removes what has left the log from the file, unless an append will soon
+// do so by the way. While events only leave, one by one, it waits until a
+// second's are together.
+func (f *File) clear(now time.Time) error {
+	behind := f.behind()
+	idle := !f.appended && (len(f.index.refs) == 0 || now.Sub(f.cleared) >= time.Second)
+	f.appended = false
+	if behind == 0 || behind < clearing && !idle {
+		return nil
+	}
+	f.cleared = now
+	return f.clearAll()
+}
+
+// behind is how much is in the file and no more in the log.
+func (f *File) behind() int { return int(f.index.tail()-f.onDisk) + len(f.gone) }
+
+func (f *File) clearAll() error {
+	for f.behind() > 0 {
+		if err := f.update(func(buckets) error { return nil }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Close implements [Store].
+func (f *File) Close() error {
+	f.writing.Lock()
+	defer f.writing.Unlock()
+	return errors.Join(f.clearAll(), f.db.Close())
+}
+
+// The file's buckets. The log's keys are positions, those of the receipts their
+// numbers; the log's sequence is its head.
+var (
+	metaBucket    = []byte("meta")
+	logBucket     = []byte("log")
+	receiptBucket = []byte("receipts")
+)
+
+// fill is how full pages are made: all keys but the receipts' that go are
+// written and removed in their order.
+const fill = 0.95
+
+// buckets are those of one transaction.
+type buckets struct{ log, receipts *bbolt.Bucket }
+
+func bucketsOf(tx *bbolt.Tx) buckets {
+	b := buckets{tx.Bucket(logBucket), tx.Bucket(receiptBucket)}
+	b.log.FillPercent, b.receipts.FillPercent = fill, fill
+	return b
+}
+
+func keyOf(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
+
+// put adds entries behind the head.
+func (b buckets) put(head uint64, entries []*Entry) error {
+	for _, e := range entries {
+		if err := b.log.Put(keyOf(e.Seq), appendRecord(nil, e)); err != nil {
+			return err
+		}
+		head = e.Seq
+	}
+	return b.log.SetSequence(head)
+}
+
+func (b buckets) sign(number uint64, receipts []Receipt) error {
+	for i := range receipts {
+		if err := b.receipts.Put(keyOf(number+uint64(i)), appendReceipt(nil, &receipts[i])); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// clean removes what is beyond the newest: it is of an append that was reported
+// to have failed, when the disk did take it.
+func (b buckets) clean(head, number uint64) error {
+	for _, c := range []struct {
+		*bbolt.Cursor
+		last uint64
+	}{{b.log.Cursor(), head}, {b.receipts.Cursor(), number}} {
+		for k, _ := c.Last(); k != nil && binary.BigEndian.Uint64(k) > c.last; k, _ = c.Last() {
+			if err := c.Delete(); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// remove removes the entries from one position up to before another, and
+// receipts by their numbers.
+func (b buckets) remove(from, to uint64, receipts []uint64) error {
+	for ; from < to; from++ {
+		if err := b.log.Delete(keyOf(from)); err != nil {
+			return err
+		}
+	}
+	for _, number := range receipts {
+		if err := b.receipts.Delete(keyOf(number)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Range implements [Store].
+func (f *File) Range() (tail, head uint64) {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return f.index.tail(), f.index.head
+}
+
+// Oldest implements [Store].
+func (f *File) Oldest() (time.Time, bool) {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	if len(f.index.refs) == 0 {
+		return time.Time{}, false
+	}
+	return time.Unix(0, f.index.refs[0].at), true
+}
+
+// Receipt implements [Store].
+func (f *File) Receipt(space string, key Key) (time.Time, string, bool) {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return f.receipts.find(space, key)
+}
+
+// Entry implements [Store]. An entry that can't be read is none.
+func (f *File) Entry(seq uint64) *Entry {
+	return f.one(func(*index) uint64 { return seq })
+}
+
+// Lookup implements [Store]. An entry that can't be read is none.
+func (f *File) Lookup(id string) *Entry {
+	return f.one(func(x *index) uint64 { return x.given[id] })
+}
+
+// Last implements [Store]. An entry that can't be read is none.
+func (f *File) Last(topic string) *Entry {
+	return f.one(func(x *index) uint64 {
+		if t := x.topics[topic]; t != nil {
+			return t.seqs[len(t.seqs)-1]
+		}
+		return 0
+	})
+}
+
+// one reads the entry whose position find returns.
+func (f *File) one(find func(x *index) uint64) *Entry {
+	f.mu.RLock()
+	seq := find(&f.index)
+	if f.index.at(seq) == nil {
+		f.mu.RUnlock()
+		return nil
+	}
+	entries, err := f.loadAndUnlock([]uint64{seq}, nil)
+	if err != nil {
+		return nil
+	}
+	return entries[0]
+}
+
+// Read implements [Store]. It fails when the file is damaged, or can't be read.
+func (f *File) Read(topics []string, after uint64, maxBytes int, buf []*Entry) (Batch, error) {
+	var room [32]uint64
+	var b Batch
+	f.mu.RLock()
+	seqs := f.index.find(topics, after, maxBytes, room[:0], &b)
+	entries, err := f.loadAndUnlock(seqs, buf)
+	if err != nil {
+		return Batch{}, fmt.Errorf("reading %s: %w", f.path, err)
+	}
+	b.Entries = entries
+	return b, nil
+}
+
+// loadAndUnlock appends entries of the log, those that aren't in memory from
+// the file. It is called with mu held for reading, and lets go of it before
+// it waits for the disk: the transaction holds on to what was in the file.
+func (f *File) loadAndUnlock(seqs []uint64, buf []*Entry) ([]*Entry, error) {
+	start := len(buf)
+	fromFile := false
+	for _, seq := range seqs {
+		e := f.index.at(seq).entry
+		buf = append(buf, e)
+		fromFile = fromFile || e == nil
+	}
+	if !fromFile {
+		f.mu.RUnlock()
+		return buf, nil
+	}
+	tx, err := f.db.Begin(false)
+	f.mu.RUnlock()
+	if err != nil {
+		return nil, err
+	}
+	err = guard(func() error {
+		defer tx.Rollback() //nolint:errcheck // it only reads
+		return fillIn(tx, seqs, buf[start:])
+	})
+	return buf, err
+}
+
+// fillIn reads what is missing among the entries at the positions.
+func fillIn(tx *bbolt.Tx, seqs []uint64, entries []*Entry) (err error) {
+	log := tx.Bucket(logBucket).Cursor()
+	last := uint64(math.MaxUint64)
+	var key, value []byte
+	for i, seq := range seqs {
+		if entries[i] != nil {
+			continue
+		}
+		if seq == last+1 { // as a rule a reader's entries are near each other
+			key, value = log.Next()
+		} else {
+			key, value = log.Seek(keyOf(seq))
+		}
+		if last = seq; len(key) != 8 || binary.BigEndian.Uint64(key) != seq {
+			return fmt.Errorf("the event at %d: %w", seq, ErrDamaged)
+		}
+		if entries[i], err = parseRecord(seq, value); err != nil {
+			return fmt.Errorf("the event at %d: %w", seq, err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,325 @@
+package store
+
+import (
+	"cmp"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
+)
+
+// FileOptions say how a file is opened. The zero ones are the defaults.
+type FileOptions struct {
+	// Wait is how long to wait for a process that has the file open, one that
+	// is about to end say. Zero means 3 s.
+	Wait time.Duration
+	// Replaced, if it is set, makes a damaged file be set aside and a new log
+	// be begun in its place. It is told where the old one is now, and why.
+	Replaced func(aside string, cause error)
+}
+
+// format is the version of what is in the file.
+const format = 1
+
+// OpenFile opens the log in a file, and makes an empty one if there is no file.
+// The file can be read and written by its owner only, and so can its directory
+// if it is made.
+//
+// It fails if another process has the file open, and with [ErrDamaged] if the
+// file is damaged and no [FileOptions.Replaced] is set; the file is as it was.
+func OpenFile(path string, o FileOptions) (*File, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, err
+	}
+	f, err := openFile(path, o)
+	if err == nil || o.Replaced == nil || !errors.Is(err, ErrDamaged) {
+		return f, err
+	}
+	aside := path + ".damaged-" + time.Now().UTC().Format("20060102T150405.000000000Z")
+	if err := os.Rename(path, aside); err != nil {
+		return nil, fmt.Errorf("setting a damaged file aside: %w", err)
+	}
+	o.Replaced(aside, err)
+	return openFile(path, o)
+}
+
+func openFile(path string, o FileOptions) (*File, error) {
+	if err := create(path); err != nil {
+		return nil, fmt.Errorf("making %s: %w", path, err)
+	}
+	db, err := lockFile(path, cmp.Or(o.Wait, 3*time.Second))
+	if err != nil {
+		return nil, fmt.Errorf("opening %s: %w", path, err)
+	}
+	removeLeftovers(path)
+	db.AllocSize = growth
+	f := &File{path: path, db: db, index: newIndex()}
+	f.receipts.dropped = func(number uint64) { f.gone = append(f.gone, number) }
+	if err := guard(f.load); err != nil {
+		_ = guard(db.Close)
+		return nil, fmt.Errorf("opening %s: %w", path, err)
+	}
+	_ = f.shrinkTo(1, 2) // a file that stays large works as well
+	return f, nil
+}
+
+// guard turns what bbolt does about a file that makes no sense, and the
+// system's faults where a file is shorter than it says, into errors.
+func guard(do func() error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("%w: %v", ErrDamaged, r)
+		}
+	}()
+	return do()
+}
+
+// create makes the file of an empty log, unless there is a file. It appears
+// whole or not at all.
+func create(path string) error {
+	if _, err := os.Stat(path); err == nil || !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	db, err := newDB(path)
+	if err != nil {
+		return err
+	}
+	made := db.Path()
+	defer os.Remove(made)
+	if err := errors.Join(db.Update(initialize), db.Close()); err != nil {
+		return err
+	}
+	// Unlike a renaming this leaves alone what another process has made.
+	if err := os.Link(made, path); err != nil {
+		if _, there := os.Stat(path); there != nil {
+			return err
+		}
+	}
+	return syncDir(path)
+}
+
+// newDB makes an empty file beside another.
+func newDB(path string) (*bbolt.DB, error) {
+	file, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".new-*")
+	if err != nil {
+		return nil, err
+	}
+	if err := file.Close(); err != nil {
+		return nil, err
+	}
+	db, err := bbolt.Open(file.Name(), 0o600, boltOptions(0))
+	if err != nil {
+		return nil, errors.Join(err, os.Remove(file.Name()))
+	}
+	return db, nil
+}
+
+// removeLeftovers removes what a crash has left half made. Whoever has locked
+// the file itself is the only one that makes any.
+func removeLeftovers(path string) {
+	made, _ := filepath.Glob(filepath.Join(filepath.Dir(path), "*.new-*"))
+	for _, name := range made {
+		if strings.HasPrefix(filepath.Base(name), filepath.Base(path)+".new-") {
+			_ = os.Remove(name)
+		}
+	}
+}
+
+func boltOptions(wait time.Duration) *bbolt.Options {
+	return &bbolt.Options{Timeout: wait, FreelistType: bbolt.FreelistMapType}
+}
+
+// growth is by how many bytes a file grows that has become larger than that.
+const growth = 4 << 20
+
+func initialize(tx *bbolt.Tx) error {
+	meta, err := tx.CreateBucket(metaBucket)
+	if err != nil {
+		return err
+	}
+	for _, name := range [][]byte{logBucket, receiptBucket} {
+		if _, err := tx.CreateBucket(name); err != nil {
+			return err
+		}
+	}
+	epoch, secret := newEpoch()
+	return errors.Join(
+		meta.Put([]byte("format"), []byte{format}),
+		meta.Put([]byte("epoch"), []byte(epoch)),
+		meta.Put([]byte("secret"), secret),
+	)
+}
+
+// newEpoch returns what tells a new log from all others, and its secret.
+func newEpoch() (epoch string, secret []byte) {
+	secret = make([]byte, 32)
+	_, _ = rand.Read(secret) // never fails
+	return strings.ToLower(rand.Text()[:10]), secret
+}
+
+// lockFile opens the file for this process alone.
+func lockFile(path string, wait time.Duration) (*bbolt.DB, error) {
+	for {
+		db, file, err := openBolt(path, wait)
+		if err != nil {
+			return nil, err
+		}
+		// Whoever had it may have put a smaller one in its place.
+		same, err := isAt(path, file)
+		if same {
+			return db, nil
+		}
+		if err := errors.Join(err, db.Close()); err != nil {
+			return nil, err
+		}
+	}
+}
+
+func isAt(path string, file *os.File) (bool, error) {
+	is, err := file.Stat()
+	if err != nil {
+		return false, err
+	}
+	at, err := os.Stat(path)
+	return err == nil && os.SameFile(is, at), err
+}
+
+func openBolt(path string, wait time.Duration) (db *bbolt.DB, file *os.File, err error) {
+	options := boltOptions(wait)
+	options.OpenFile = func(name string, flag int, mode os.FileMode) (*os.File, error) {
+		// Not a new one: bbolt would make a log out of nothing.
+		file, err = os.OpenFile(name, flag&^os.O_CREATE, mode)
+		if err == nil {
+			err = wantContent(file)
+		}
+		return file, err
+	}
+	err = guard(func() (err error) {
+		db, err = bbolt.Open(path, 0o600, options)
+		return err
+	})
+	switch {
+	case err == nil:
+		return db, file, nil
+	case errors.Is(err, berrors.ErrTimeout):
+		err = fmt.Errorf("another process has had it open for the last %v: each needs a directory of its own", wait)
+	case errors.Is(err, berrors.ErrInvalid), errors.Is(err, berrors.ErrVersionMismatch), errors.Is(err, berrors.ErrChecksum):
+		err = fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	if file != nil {
+		unlock(file) // bbolt leaves it open when it panics
+		_ = file.Close()
+	}
+	return nil, nil, err
+}
+
+// wantContent refuses a file that has lost all, which bbolt would take for a
+// new one.
+func wantContent(file *os.File) error {
+	info, err := file.Stat()
+	if err == nil && info.Size() < 2*4096 {
+		err = fmt.Errorf("%w: it has %d bytes", ErrDamaged, info.Size())
+	}
+	return err
+}
+
+// load reads all but the frames.
+func (f *File) load() error {
+	return f.db.View(func(tx *bbolt.Tx) error {
+		if err := f.checkLength(tx); err != nil {
+			return err
+		}
+		if err := f.loadMeta(tx); err != nil {
+			return err
+		}
+		if err := f.loadLog(tx); err != nil {
+			return err
+		}
+		return f.loadReceipts(tx)
+	})
+}
+
+func (f *File) checkLength(tx *bbolt.Tx) error {
+	info, err := os.Stat(f.path)
+	if err == nil && info.Size() < tx.Size() {
+		err = fmt.Errorf("%w: it has %d bytes of %d", ErrDamaged, info.Size(), tx.Size())
+	}
+	return err
+}
+
+func (f *File) loadMeta(tx *bbolt.Tx) error {
+	meta := tx.Bucket(metaBucket)
+	if meta == nil || tx.Bucket(logBucket) == nil || tx.Bucket(receiptBucket) == nil {
+		return fmt.Errorf("%w: it is no log", ErrDamaged)
+	}
+	if v := meta.Get([]byte("format")); len(v) != 1 || v[0] != format {
+		return fmt.Errorf("it is of format %v, and this version reads %d: it was made by another version", v, format)
+	}
+	f.epoch = string(meta.Get([]byte("epoch")))
+	f.secret = append([]byte(nil), meta.Get([]byte("secret"))...)
+	if f.epoch == "" || len(f.secret) == 0 {
+		return fmt.Errorf("%w: its epoch or its secret is missing", ErrDamaged)
+	}
+	return nil
+}
+
+func (f *File) loadLog(tx *bbolt.Tx) error {
+	log := tx.Bucket(logBucket)
+	err := log.ForEach(func(key, value []byte) error {
+		seq, err := number(key)
+		if err != nil {
+			return err
+		}
+		if len(f.index.refs) > 0 && seq != f.index.head+1 {
+			return fmt.Errorf("%w: there is nothing between %d and %d", ErrDamaged, f.index.head, seq)
+		}
+		e, frame, err := parseHead(seq, value)
+		if err != nil {
+			return fmt.Errorf("the event at %d: %w", seq, err)
+		}
+		f.index.add(e, len(frame), false)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	head := log.Sequence()
+	if len(f.index.refs) > 0 && f.index.head != head {
+		return fmt.Errorf("%w: it ends at %d instead of %d", ErrDamaged, f.index.head, head)
+	}
+	f.index.head, f.index.cached = head, head+1
+	f.onDisk = f.index.tail()
+	return nil
+}
+
+func (f *File) loadReceipts(tx *bbolt.Tx) error {
+	return tx.Bucket(receiptBucket).ForEach(func(key, value []byte) error {
+		n, err := number(key)
+		if err != nil {
+			return err
+		}
+		r, err := parseReceipt(value)
+		if err != nil {
+			return fmt.Errorf("receipt %d: %w", n, err)
+		}
+		f.receipts.put(n, r)
+		return nil
+	})
+}
+
+func number(key []byte) (uint64, error) {
+	if len(key) != 8 {
+		return 0, fmt.Errorf("%w: %x is no number", ErrDamaged, key)
+	}
+	return binary.BigEndian.Uint64(key), nil
+}

@@ -1,0 +1,100 @@
+package store
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"time"
+
+	"go.etcd.io/bbolt"
+)
+
+// A file never gets smaller by itself: what is free in it is used again. One
+// that is mostly free, since the history was made smaller or after a burst, is
+// copied into a new one of what is in it, if it is not small anyway.
+const (
+	smallFile   = 32 << 20
+	shrinkPause = time.Minute // from one look to the next
+)
+
+// shrink makes a file smaller of which less than a quarter is in use. Events
+// that are published meanwhile wait, so it is not done for less.
+func (f *File) shrink(now time.Time) error {
+	if now.Sub(f.shrunk) < shrinkPause {
+		return nil
+	}
+	f.shrunk = now
+	return f.shrinkTo(1, 4)
+}
+
+// shrinkTo makes a file smaller if the part of it that is in use is less than
+// so many of so many. Where that fails the file stays as it is.
+func (f *File) shrinkTo(parts, of int64) error {
+	info, err := os.Stat(f.path)
+	if err != nil {
+		return err
+	}
+	used, err := f.used()
+	if err != nil || info.Size() < smallFile || used > info.Size()/of*parts {
+		return err
+	}
+	return guard(f.replace)
+}
+
+// used is how many bytes of the file hold something.
+func (f *File) used() (bytes int64, err error) {
+	err = f.db.View(func(tx *bbolt.Tx) error {
+		stats := f.db.Stats()
+		bytes = tx.Size() - int64(stats.FreePageN+stats.PendingPageN)*int64(f.db.Info().PageSize)
+		return nil
+	})
+	return bytes, err
+}
+
+// replace puts a copy in the file's place. The copy is locked before anybody
+// else can find it.
+func (f *File) replace() error {
+	db, err := newDB(f.path)
+	if err != nil {
+		return err
+	}
+	made := db.Path()
+	db.AllocSize = growth
+	db.NoSync = true // it is of no use before it is complete
+	err = errors.Join(bbolt.Compact(db, f.db, 8<<20), db.Sync())
+	db.NoSync = false
+	if err == nil {
+		err = os.Rename(made, f.path)
+	}
+	if err != nil {
+		return errors.Join(err, db.Close(), os.Remove(made))
+	}
+	f.unsynced = true
+	f.mu.Lock()
+	old := f.db
+	f.db = db
+	f.mu.Unlock()
+	return errors.Join(f.syncName(), old.Close()) // which waits for those who read it
+}
+
+// syncName sees to it that the file that is written to is the one that is found
+// after a crash.
+func (f *File) syncName() error {
+	if !f.unsynced {
+		return nil
+	}
+	if err := syncDir(f.path); err != nil {
+		return err
+	}
+	f.unsynced = false
+	return nil
+}
+
+// syncDir makes the names beside a file last.
+func syncDir(path string) error {
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}
