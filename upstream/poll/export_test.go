@@ -1,6 +1,7 @@
 package poll
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 )
@@ -27,4 +28,34 @@ func (p *Poller) Known() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return len(p.resources) + len(p.clients) + len(p.failures.current)
+}
+
+// Related returns those of some paths of a host that a write to one concerns.
+func Related(paths []string, written string) (related []string) {
+	var p places
+	views := make([]*view, len(paths))
+	for i, path := range paths {
+		views[i] = &view{target: &target{hostname: "a", path: path}}
+		p.add(views[i])
+		other := &view{target: &target{hostname: "b", path: path}}
+		p.add(other)
+		if i%3 == 0 {
+			p.remove(other)
+		}
+	}
+	p.related("a", written, func(v *view) { related = append(related, v.target.path) })
+	for _, v := range views {
+		p.remove(v)
+	}
+	p.related("a", written, func(*view) { panic("it was removed") })
+	return related
+}
+
+// WriteAmong returns a write to one of n views.
+func WriteAmong(n int) func() {
+	p := &Poller{config: new(Config)}
+	for i := range n {
+		p.places.add(&view{target: &target{hostname: "example.com", path: fmt.Sprintf("/v1/orders/%d", i)}, again: make(chan struct{}, 1)})
+	}
+	return func() { p.Wrote("example.com", "/v1/orders/7") }
 }

@@ -46,6 +46,7 @@ type Poller struct {
 
 	mu        sync.Mutex
 	views     map[string]*view
+	places    places               // the same by their paths
 	clients   map[string]int       // how many views each client has brought about
 	resources map[string]*resource // by target.shared, while there are views of it
 	retired   bool
@@ -219,6 +220,7 @@ func (p *Poller) beginLocked(t *target, key string) *view {
 	known.views++
 	v := newView(p, t, key, p.sharesLocked(t), maps.Clone(known.varies))
 	p.views[key] = v
+	p.places.add(v)
 	p.clients[v.client]++
 	go v.run()
 	return v
@@ -293,6 +295,7 @@ func (p *Poller) removeLocked(v *view) {
 		return
 	}
 	delete(p.views, v.key)
+	p.places.remove(v)
 	if p.clients[v.client]--; p.clients[v.client] == 0 {
 		delete(p.clients, v.client)
 	}
@@ -393,25 +396,19 @@ func (p *Poller) Wrote(hostname string, paths ...string) {
 	if p.config.RefreshOff {
 		return
 	}
-	all := p.config.refreshedBy(paths)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, v := range p.views {
-		if v.target.hostname == hostname && (all || v.target.related(paths)) {
-			v.refresh()
+	if p.config.refreshedBy(paths) {
+		for _, v := range p.views {
+			if v.target.hostname == hostname {
+				v.refresh()
+			}
 		}
+		return
 	}
-}
-
-// related tells whether one of the paths is the target's, above or below it.
-// Nothing counts as below the root: a write to "/" would be one to everything.
-func (t *target) related(paths []string) bool {
 	for _, path := range paths {
-		if within(path, t.path) || path != "/" && within(t.path, path) {
-			return true
-		}
+		p.places.related(hostname, path, (*view).refresh)
 	}
-	return false
 }
 
 // within tells whether path is parent or below it.
