@@ -3,6 +3,7 @@ package poll
 import (
 	"bytes"
 	"net/http"
+	"net/textproto"
 	"strconv"
 	"strings"
 	"time"
@@ -58,7 +59,7 @@ func (p *Poller) Absorb(w http.ResponseWriter, r *http.Request, caller Caller) b
 		return false
 	}
 	k := p.keptFor(r, caller)
-	if k == nil || !acceptable(r.Header, k.header) {
+	if k == nil || !acceptable(r.Header, k.header, p.config.varyBy) {
 		return false
 	}
 	k.write(w, r, p.hub.Digest(string(k.body)))
@@ -107,11 +108,22 @@ func (p *Poller) keptFor(r *http.Request, caller Caller) *kept {
 
 // acceptable tells whether the client would have been given this answer: it
 // takes nothing more gladly. Where the backend decides by what the client
-// takes, it must have said so, or who knows what it would be given.
-func acceptable(request, answer http.Header) bool {
+// takes, it must have said so, or who knows what it would be given; and so with
+// all else by which the backend decides and which polls don't send.
+func acceptable(request, answer http.Header, by *varyBy) bool {
+	if len(request["Origin"]) > 0 && answer.Get("Access-Control-Allow-Origin") != "*" {
+		return false // polls are made for no page, and what lets one read is not in the answer
+	}
 	decides := false
 	for name := range listed(answer, "Vary") {
-		decides = decides || name == "*" || strings.EqualFold(name, "Accept")
+		switch name = textproto.CanonicalMIMEHeaderKey(name); {
+		case name == "*", addresses[name]:
+			return false
+		case name == "Accept":
+			decides = true
+		case name != "Accept-Encoding" && len(request[name]) > 0 && !isSent(name, by):
+			return false
+		}
 	}
 	return stream.Prefers(request, answer.Get("Content-Type"), decides)
 }

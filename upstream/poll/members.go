@@ -15,6 +15,9 @@ type members struct {
 	list []*member
 	turn int
 	last *asker // who was asked as last, who may have left since
+	// since is the last position on the topic from before the view, and from
+	// before somebody was refused.
+	since uint64
 }
 
 // member is one viewer, however many streams they have open.
@@ -41,6 +44,24 @@ func (m *members) enter(a *asker) *member {
 	}
 	one.streams++
 	return one
+}
+
+// resumes tells whether a viewer may have all that has come after a position:
+// in a view whose viewers are asked about only if nobody has been refused
+// since. It may have been this viewer, who gets the document as it is now and
+// nothing of what it was in between.
+func (v *view) resumes(seq uint64) bool {
+	v.poller.mu.Lock()
+	defer v.poller.mu.Unlock()
+	return !v.isCheckedLocked() || seq > v.members.since
+}
+
+// barLocked keeps what is published from now on from who has been refused until now.
+// The caller holds the poller's mutex.
+func (v *view) barLocked() {
+	if last := v.poller.hub.Last(v.topic()); last != nil {
+		v.members.since = last.Seq
+	}
 }
 
 // leave takes one of a member's streams away.
@@ -142,6 +163,7 @@ func (v *view) revoke(refused, another *asker) {
 		v.members.remove(one)
 		if v.isCheckedLocked() {
 			close(one.revoked)
+			v.barLocked()
 		}
 	}
 	if v.members.last.id == refused.id {
@@ -153,7 +175,7 @@ func (v *view) revoke(refused, another *asker) {
 // be about who has asked and not about what was asked for. It returns the
 // answer that is about the view.
 func (v *view) secondOpinion(as, other *asker, resp *next.Response, err error) (*next.Response, error) {
-	second, secondErr := v.poller.do(v.ctx, v.target, other, v.since)
+	second, secondErr := v.poller.asked(v.ctx, v.target, other, v.since)
 	refused, secondRefused := refuses(resp, err), refuses(second, secondErr)
 	switch {
 	case v.ctx.Err() != nil:
@@ -198,7 +220,7 @@ var errUnanswered = errors.New("the backend doesn't answer")
 // answer if that is a refusal. An answer that fails lets nobody in.
 func (viewing *Viewing) ask(ctx context.Context) (*next.Response, error) {
 	v := viewing.view
-	resp, err := v.poller.asked(ctx, v.target, viewing.asker)
+	resp, err := v.poller.asked(ctx, v.target, viewing.asker, validators{})
 	switch {
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
@@ -211,6 +233,7 @@ func (viewing *Viewing) ask(ctx context.Context) (*next.Response, error) {
 		viewing.unanswered = &unanswered{status: resp.Status, header: resp.Header}
 		return nil, nil
 	case isDocument(resp.Status):
+		v.poller.learn(v, resp.Header, false)
 		return nil, nil
 	}
 	return resp, nil

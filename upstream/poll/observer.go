@@ -66,6 +66,7 @@ type news struct {
 	polled  time.Time
 	changed time.Time
 	due     time.Time
+	pause   time.Duration
 }
 
 // status notes what the backend has answered with.
@@ -80,7 +81,7 @@ func (v *view) note(came outcome, now, due time.Time) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.news.polls++
-	v.news.due = due
+	v.news.due, v.news.pause = due, due.Sub(now)
 	if came != failed {
 		v.news.polled = now
 	}
@@ -147,7 +148,7 @@ func (v *view) infoLocked() ViewInfo {
 		Shared:    v.shared,
 		Viewers:   v.viewers,
 		Polls:     v.news.polls,
-		Interval:  v.news.due.Sub(v.news.polled).Seconds(),
+		Interval:  v.news.pause.Seconds(),
 		Status:    v.news.status,
 		Confirmed: known(v.news.polled),
 		Changed:   known(v.news.changed),

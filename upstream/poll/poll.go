@@ -162,8 +162,8 @@ func (viewing *Viewing) settle(ctx context.Context, t *target) (*next.Response, 
 		return nil, nil
 	}
 	refused, err = viewing.ask(ctx)
-	if refused == nil && err == nil && viewing.unanswered == nil {
-		viewing.enter()
+	if refused == nil && err == nil && viewing.unanswered == nil && v.is(viewing.poller.key(t)) {
+		viewing.enter() // or else the answer has told that it is another's view
 	}
 	return refused, err
 }
@@ -219,6 +219,7 @@ func (p *Poller) beginLocked(t *target, key string) *view {
 	}
 	known.views++
 	v := newView(p, t, key, p.sharesLocked(t), maps.Clone(known.varies))
+	v.barLocked()
 	p.views[key] = v
 	p.places.add(v)
 	p.clients[v.client]++
@@ -227,9 +228,9 @@ func (p *Poller) beginLocked(t *target, key string) *view {
 }
 
 // asked makes a request to learn whether a viewer may share.
-func (p *Poller) asked(ctx context.Context, t *target, as *asker) (*next.Response, error) {
+func (p *Poller) asked(ctx context.Context, t *target, as *asker, since validators) (*next.Response, error) {
 	started := time.Now()
-	resp, err := p.do(ctx, t, as, validators{})
+	resp, err := p.do(ctx, t, as, since)
 	p.observer.Polled(Asked, time.Since(started))
 	return resp, err
 }
@@ -385,6 +386,7 @@ func (p *Poller) rekey(v *view) bool {
 	delete(p.views, v.key)
 	p.views[key] = v
 	v.rename(key, p.sharesLocked(v.target), maps.Clone(p.resources[v.target.shared].varies))
+	v.barLocked()
 	return true
 }
 
@@ -393,21 +395,25 @@ func (p *Poller) rekey(v *view) bool {
 // at once, and all of them if the rule says that a path concerns it. A poll
 // that is already under way doesn't count as having seen it.
 func (p *Poller) Wrote(hostname string, paths ...string) {
-	if p.config.RefreshOff {
+	if p.config.RefreshOff && !p.config.Absorb {
 		return
+	}
+	see := (*view).refresh
+	if p.config.RefreshOff { // no reason to poll, but what was polled before is too old to be absorbed
+		see = (*view).noteWrite
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.config.refreshedBy(paths) {
 		for _, v := range p.views {
 			if v.target.hostname == hostname {
-				v.refresh()
+				see(v)
 			}
 		}
 		return
 	}
 	for _, path := range paths {
-		p.places.related(hostname, path, (*view).refresh)
+		p.places.related(hostname, path, see)
 	}
 }
 

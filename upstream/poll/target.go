@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"io"
 	"maps"
 	"net"
@@ -145,11 +146,19 @@ func (t *target) take(name string, r *http.Request, c *Config) []string {
 			return []string{defaultAccept} // for all, so that there is something to absorb
 		}
 		return []string{cmp.Or(stream.OtherTypes(r.Header), defaultAccept)}
-	case notSent[name], strings.HasPrefix(name, "Sec-"), connectionNames(r.Header)[name], c.varyBy.drops(name):
+	case !isSent(name, c.varyBy), connectionNames(r.Header)[name]:
 		return nil
 	default:
 		return slices.Clone(r.Header[name])
 	}
+}
+
+// isSent tells whether polls carry a header if the viewer's request has it.
+func isSent(name string, by *varyBy) bool {
+	if credentials[name] {
+		return by == nil || by.shares || by.names(name)
+	}
+	return addresses[name] || !notSent[name] && !strings.HasPrefix(name, "Sec-") && !by.drops(name)
 }
 
 // defaultAccept is sent for a viewer who takes nothing beside a stream.
@@ -248,10 +257,10 @@ func (c *Config) query(r *http.Request) ([]byte, error) {
 	}
 	body, err := io.ReadAll(io.LimitReader(r.Body, c.MaxRequest+1))
 	switch {
-	case err != nil:
-		return nil, err
-	case int64(len(body)) > c.MaxRequest:
+	case errors.As(err, new(*http.MaxBytesError)), int64(len(body)) > c.MaxRequest:
 		return nil, refusal.Newf(http.StatusRequestEntityTooLarge, "the body has more than %d bytes", c.MaxRequest)
+	case err != nil:
+		return nil, &refusal.Error{Status: http.StatusBadRequest, Reason: "the body broke off", Err: err}
 	}
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	r.ContentLength = int64(len(body))

@@ -174,6 +174,9 @@ func (v *view) run() {
 			v.poller.observer.Polled(came.result(), took)
 		}
 		if came == ended {
+			if v.ctx.Err() == nil { // by the backend's word
+				v.poller.failures.end(&v.outage)
+			}
 			v.poller.remove(v)
 			close(v.done)
 		}
