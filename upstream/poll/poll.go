@@ -153,9 +153,9 @@ func (viewing *Viewing) settle(ctx context.Context, t *target) (*next.Response, 
 	case turnedDown: // somebody else
 		viewing.expel()
 		return viewing.ask(ctx)
-	case !v.admits(t):
+	case !v.admits(t) || v.isEmpty():
 		// The backend has said that this viewer's request may be answered
-		// otherwise than the one that was polled.
+		// otherwise than the one that was polled, or as one to another view.
 		viewing.expel()
 		return nil, nil
 	case viewing.member != nil:

@@ -126,6 +126,9 @@ func newTarget(r *http.Request, body []byte, caller Caller, h *hub.Hub, c *Confi
 			parts = counted(parts, name, values...)
 		}
 	}
+	if c.Absorb {
+		t.header["Accept"] = []string{defaultAccept}
+	}
 	t.shared = h.Digest(parts...)
 	t.private = h.Digest(append([]string{t.shared}, t.asker.parts()...)...)
 	t.asker.id = t.private
@@ -141,10 +144,9 @@ func counted(parts []string, name string, values ...string) []string {
 // take returns what of a viewer's header is sent.
 func (t *target) take(name string, r *http.Request, c *Config) []string {
 	switch {
+	case name == "Accept" && c.Absorb:
+		return nil // it is the same for all, so that there is something to absorb
 	case name == "Accept":
-		if c.Absorb {
-			return []string{defaultAccept} // for all, so that there is something to absorb
-		}
 		return []string{cmp.Or(stream.OtherTypes(r.Header), defaultAccept)}
 	case !isSent(name, c.varyBy), connectionNames(r.Header)[name]:
 		return nil

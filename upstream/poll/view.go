@@ -120,6 +120,18 @@ func (v *view) admits(t *target) bool {
 	return v.poller.hub.Digest(t.key(v.together, v.hints)...) == v.current
 }
 
+// isEmpty tells whether the view has ended with nothing in it.
+func (v *view) isEmpty() bool {
+	select {
+	case <-v.done:
+	default:
+		return false
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.at == nil && v.stale == nil && v.complete == nil
+}
+
 func (v *view) is(key string) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
