@@ -63,6 +63,9 @@ func (v *view) changes(doc *document) []event.Event {
 		v.poller.log.Error("change can't be told, the whole document is sent", v.fields(zap.Error(err))...)
 		return whole
 	}
+	if len(events) == 1 && events[0].Name == "" && v.poller.config.Send != "jq" {
+		return whole // with its name
+	}
 	return events
 }
 
