@@ -41,17 +41,19 @@ func TestADateIsSentBackOnlyIfItTellsTheDocumentFromAllOthers(t *testing.T) {
 
 func TestADocumentThatIsNotModifiedSinceIsConfirmed(t *testing.T) {
 	within(t, poll.Config{Interval: second}, func(e *env) {
-		modified, body := "Sat, 01 Jan 2000 00:00:00 GMT", "1"
-		e.setFunc(func(r *http.Request) (*next.Response, error) {
-			if r.Header.Get("If-Modified-Since") == modified {
-				return status(http.StatusNotModified), nil
-			}
-			return document(body, "Last-Modified", modified, "Date", "Sat, 01 Jan 2000 01:00:00 GMT"), nil
-		})
+		answer := func(modified, body string) {
+			e.setFunc(func(r *http.Request) (*next.Response, error) {
+				if r.Header.Get("If-Modified-Since") == modified {
+					return status(http.StatusNotModified), nil
+				}
+				return document(body, "Last-Modified", modified, "Date", "Sat, 01 Jan 2000 01:00:00 GMT"), nil
+			})
+		}
+		answer("Sat, 01 Jan 2000 00:00:00 GMT", "1")
 		v := e.watch(ask("/doc"))
 		pass(3 * time.Second)
 		v.want(t, "1")
-		modified, body = "Sat, 01 Jan 2000 00:30:00 GMT", "2"
+		answer("Sat, 01 Jan 2000 00:30:00 GMT", "2")
 		pass(3 * time.Second)
 		v.want(t, "1", "2")
 	})
