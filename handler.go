@@ -372,8 +372,9 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, src stream.Sourc
 	} else {
 		options.WriteTimeout = writeTimeout
 	}
-	summary := stream.Serve(w, r, src, h.group, &options)
-	ended(summary.Reason)
+	summary := stream.Summary{Reason: stream.WriteFailed} // should the writer panic
+	defer func() { ended(summary.Reason) }()
+	summary = stream.Serve(w, r, src, h.group, &options)
 	if summary.Reason == stream.StoreFailed {
 		h.log.Error("stream ended", zap.String("reason", string(summary.Reason)), zap.Error(summary.Err))
 	}

@@ -1,6 +1,7 @@
 package poll_test
 
 import (
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -387,5 +388,95 @@ func TestNothingIsAbsorbedUnlessTheRuleSaysSo(t *testing.T) {
 		e.set(asJSON("1"))
 		e.watch(ask("/doc"))
 		e.wantPassed()
+	})
+}
+
+func TestWhatMayMeanSomethingElseToTheBackendIsLeftToIt(t *testing.T) {
+	within(t, poll.Config{Interval: second, Absorb: true}, func(e *env) {
+		e.set(asJSON("1"))
+		e.watch(ask("/doc"))
+		for what, r := range map[string]*http.Request{
+			"a WebSocket":       httptest.NewRequest(http.MethodGet, "/doc", nil),
+			"its own parameter": httptest.NewRequest(http.MethodGet, "/doc?last_event_id=42", nil),
+		} {
+			if what == "a WebSocket" {
+				r.Header.Set("Upgrade", "websocket")
+			}
+			if e.Absorb(httptest.NewRecorder(), r, &caller{backend: e.backend}) {
+				t.Errorf("%s was answered from the last poll", what)
+			}
+		}
+	})
+}
+
+func TestWhoHasCredentialsThatPollsDoNotCarryAsksTheBackendUnlessItSaysPublic(t *testing.T) {
+	within(t, poll.Config{Interval: second, Absorb: true, Vary: []string{"none"}}, func(e *env) {
+		e.set(asJSON("1"))
+		v := e.watch(ask("/doc"))
+		e.wantAbsorbed(http.StatusOK, "1")
+		e.wantPassed("Cookie", "session=1")
+		e.wantPassed("Authorization", "Bearer x")
+		e.set(asJSON("2", "Cache-Control", "public"))
+		pass(time.Second)
+		v.want(t, "1", "2")
+		e.wantAbsorbed(http.StatusOK, "2", "Cookie", "session=1")
+		e.set(asJSON("3", "Cache-Control", "public", "Vary", "Cookie"))
+		pass(time.Second)
+		e.wantPassed("Cookie", "session=1")
+	})
+}
+
+func TestAHeaderThatMayBeAboutWhoHasAskedKeepsASharedAnswerFromOthers(t *testing.T) {
+	c := shared
+	c.Absorb = true
+	within(t, c, func(e *env) {
+		e.set(asJSON("1", "X-Csrf-Token", "alice's"))
+		e.watch(as("alice"))
+		e.wantPassed("Cookie", "alice")
+		e.set(asJSON("2", "ETag", `"2"`))
+		pass(time.Second)
+		e.wantAbsorbed(http.StatusOK, "2", "Cookie", "alice")
+	})
+}
+
+func TestWhoWasNotAskedAboutForAMinuteAsksTheBackend(t *testing.T) {
+	c := shared
+	c.Interval, c.Absorb = 10*second, true
+	within(t, c, func(e *env) {
+		e.set(asJSON("1"))
+		var all []string
+		for i := range 20 { // each is asked about every 200 s
+			all = append(all, fmt.Sprint("viewer", i))
+		}
+		e.join(all...)
+		pass(2 * time.Minute)
+		absorbed := 0
+		for _, who := range all {
+			if e.get(http.MethodGet, "Cookie", who) != nil {
+				absorbed++
+			}
+		}
+		if absorbed < 5 || absorbed > 7 {
+			t.Errorf("%d are answered from the last poll", absorbed)
+		}
+	})
+}
+
+func TestAFailureDoesNotEndAnsweringForGood(t *testing.T) {
+	within(t, poll.Config{Interval: second, Absorb: true}, func(e *env) {
+		confirms := func(r *http.Request) (*next.Response, error) {
+			if r.Header.Get("If-None-Match") != "" {
+				return status(http.StatusNotModified), nil
+			}
+			return asJSON("1", "ETag", `"1"`), nil
+		}
+		e.setFunc(confirms)
+		e.watch(ask("/doc"))
+		e.set(status(http.StatusServiceUnavailable))
+		pass(10 * time.Second)
+		e.wantPassed()
+		e.setFunc(confirms)
+		pass(20 * time.Second)
+		e.wantAbsorbed(http.StatusOK, "1")
 	})
 }

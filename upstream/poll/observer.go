@@ -1,6 +1,7 @@
 package poll
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 	"time"
@@ -124,15 +125,20 @@ type ViewInfo struct {
 
 // List returns what there is to tell about each view, by host and path.
 func (p *Poller) List() []ViewInfo {
+	list := p.infos()
+	slices.SortFunc(list, func(a, b ViewInfo) int {
+		return cmp.Or(strings.Compare(a.Host, b.Host), strings.Compare(a.Path, b.Path), strings.Compare(a.View, b.View))
+	})
+	return list
+}
+
+func (p *Poller) infos() []ViewInfo {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	list := make([]ViewInfo, 0, len(p.views))
 	for _, v := range p.views {
 		list = append(list, v.infoLocked())
 	}
-	slices.SortFunc(list, func(a, b ViewInfo) int {
-		return strings.Compare(a.Host+a.Path+a.View, b.Host+b.Path+b.View)
-	})
 	return list
 }
 

@@ -39,8 +39,10 @@ type Poller struct {
 	hub      *hub.Hub
 	log      *zap.Logger
 	observer Observer
-	slots    chan struct{} // taken by polls in flight
 	failures *failures
+
+	slots     chan struct{} // taken by requests in flight
+	questions chan struct{} // taken by those among them that are no polls
 
 	tellFull, tellClient sync.Once // that a bound is met: each once, or strangers would fill the log
 
@@ -64,6 +66,7 @@ func New(c *Config, h *hub.Hub, log *zap.Logger, o Observer) *Poller {
 		log:       log,
 		observer:  o,
 		slots:     make(chan struct{}, c.MaxInFlight),
+		questions: make(chan struct{}, (c.MaxInFlight+1)/2),
 		failures:  newFailures(log),
 		views:     make(map[string]*view),
 		clients:   make(map[string]int),
@@ -124,10 +127,14 @@ func (p *Poller) attempt(ctx context.Context, t *target) (*Viewing, *next.Respon
 	if err != nil {
 		return nil, nil, err
 	}
+	settled := false
+	defer func() {
+		if !settled {
+			viewing.Leave()
+		}
+	}()
 	refused, err := viewing.settle(ctx, t)
-	if refused != nil || err != nil || viewing.member == nil {
-		viewing.Leave()
-	}
+	settled = refused == nil && err == nil && viewing.member != nil
 	return viewing, refused, err
 }
 
@@ -141,18 +148,17 @@ func (viewing *Viewing) settle(ctx context.Context, t *target) (*next.Response, 
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	refused, err := v.refused()
-	turnedDown := refused != nil || err != nil
+	refused, err, to := v.refused()
 	switch {
+	case (refused != nil || err != nil) && to != viewing.asker.id: // somebody else
+		viewing.expel()
+		return viewing.ask(ctx)
 	case errors.Is(err, errUnanswered):
 		viewing.expel()
 		viewing.unanswered = v.unanswered
 		return nil, nil
-	case turnedDown && v.creator == viewing.asker.id:
+	case refused != nil || err != nil:
 		return refused, err
-	case turnedDown: // somebody else
-		viewing.expel()
-		return viewing.ask(ctx)
 	case !v.admits(t) || v.isEmpty():
 		// The backend has said that this viewer's request may be answered
 		// otherwise than the one that was polled, or as one to another view.
@@ -162,8 +168,8 @@ func (viewing *Viewing) settle(ctx context.Context, t *target) (*next.Response, 
 		return nil, nil
 	}
 	refused, err = viewing.ask(ctx)
-	if refused == nil && err == nil && viewing.unanswered == nil && v.is(viewing.poller.key(t)) {
-		viewing.enter() // or else the answer has told that it is another's view
+	if refused == nil && err == nil && viewing.unanswered == nil {
+		viewing.enter(t)
 	}
 	return refused, err
 }
@@ -179,8 +185,6 @@ func (p *Poller) join(t *target) (*Viewing, error) {
 		}
 		viewing.view = p.beginLocked(t, key)
 	}
-	viewing.view.viewers++
-	viewing.view.idle.Stop()
 	viewing.enterIfKnownLocked()
 	return viewing, nil
 }
@@ -217,14 +221,26 @@ func (p *Poller) beginLocked(t *target, key string) *view {
 		known = newResource()
 		p.resources[t.shared] = known
 	}
+	known.forget.Stop()
 	known.views++
 	v := newView(p, t, key, p.sharesLocked(t), maps.Clone(known.varies))
-	v.barLocked()
 	p.views[key] = v
 	p.places.add(v)
 	p.clients[v.client]++
 	go v.run()
 	return v
+}
+
+// question asks whether a viewer may share. There are fewer of them at a time
+// than polls: strangers ask them, and the polls must have their turn.
+func (p *Poller) question(ctx context.Context, t *target, as *asker) (*next.Response, error) {
+	select {
+	case p.questions <- struct{}{}:
+		defer func() { <-p.questions }()
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	return p.asked(ctx, t, as, validators{})
 }
 
 // asked makes a request to learn whether a viewer may share.
@@ -250,18 +266,7 @@ func (p *Poller) do(ctx context.Context, t *target, as *asker, since validators)
 
 // Leave ends the viewing. It may be called more than once.
 func (v *Viewing) Leave() {
-	v.once.Do(func() { v.poller.leave(v) })
-}
-
-func (p *Poller) leave(viewing *Viewing) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	viewing.expelLocked()
-	v := viewing.view
-	v.viewers--
-	if v.viewers == 0 {
-		p.abandonLocked(v)
-	}
+	v.once.Do(v.expel)
 }
 
 // abandonLocked ends a view that nobody watches, after the linger.
@@ -301,8 +306,8 @@ func (p *Poller) removeLocked(v *view) {
 		delete(p.clients, v.client)
 	}
 	known := p.resources[v.target.shared]
-	if known.views--; known.views == 0 { // what is known of it goes with its last view
-		delete(p.resources, v.target.shared)
+	if known.views--; known.views == 0 {
+		p.forgetLocked(v.target.shared, known)
 	}
 }
 
@@ -315,6 +320,12 @@ func (p *Poller) Retire() {
 	for _, v := range p.views {
 		if v.viewers == 0 {
 			p.removeLocked(v)
+		}
+	}
+	for key, known := range p.resources {
+		if known.views == 0 {
+			known.forget.Stop()
+			delete(p.resources, key)
 		}
 	}
 }
@@ -386,7 +397,6 @@ func (p *Poller) rekey(v *view) bool {
 	delete(p.views, v.key)
 	p.views[key] = v
 	v.rename(key, p.sharesLocked(v.target), maps.Clone(p.resources[v.target.shared].varies))
-	v.barLocked()
 	return true
 }
 

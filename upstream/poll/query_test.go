@@ -131,3 +131,31 @@ func TestAQueryIsSharedByWhoMaySeeItsAnswer(t *testing.T) {
 		}
 	})
 }
+
+// A backend that refuses POSTs from other pages goes by what browsers say of
+// the page, and must be told.
+func TestAQueryIsSentAgainWithWhatTheBrowserSaysOfThePage(t *testing.T) {
+	for _, vary := range [][]string{nil, {"none"}} {
+		within(t, poll.Config{Interval: second, Method: http.MethodPost, Vary: vary}, func(e *env) {
+			foreign := map[string]string{"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site", "Referer": "https://evil.example/", "Content-Type": "application/json"}
+			r := httptest.NewRequest(http.MethodPost, "/graphql", strings.NewReader("{}"))
+			r.Header.Set("Accept", "text/event-stream")
+			for name, value := range foreign {
+				r.Header.Set(name, value)
+			}
+			e.watch(r)
+			for name, value := range foreign {
+				if got := e.last().Header.Get(name); got != value {
+					t.Errorf("with vary %q the backend gets %s: %q", vary, name, got)
+				}
+			}
+			r = httptest.NewRequest(http.MethodPost, "/graphql", strings.NewReader("{}"))
+			r.Header.Set("Accept", "text/event-stream")
+			r.Header.Set("Content-Type", "application/json")
+			e.watch(r)
+			if e.Views() != 2 {
+				t.Errorf("%d views: one page shares what another was answered", e.Views())
+			}
+		})
+	}
+}

@@ -148,7 +148,7 @@ func (t *target) take(name string, r *http.Request, c *Config) []string {
 		return nil // it is the same for all, so that there is something to absorb
 	case name == "Accept":
 		return []string{cmp.Or(stream.OtherTypes(r.Header), defaultAccept)}
-	case !isSent(name, c.varyBy), connectionNames(r.Header)[name]:
+	case !c.isSent(name), connectionNames(r.Header)[name]:
 		return nil
 	default:
 		return slices.Clone(r.Header[name])
@@ -156,12 +156,24 @@ func (t *target) take(name string, r *http.Request, c *Config) []string {
 }
 
 // isSent tells whether polls carry a header if the viewer's request has it.
-func isSent(name string, by *varyBy) bool {
-	if credentials[name] {
+func (c *Config) isSent(name string) bool {
+	by := c.varyBy
+	switch {
+	case credentials[name]:
 		return by == nil || by.shares || by.names(name)
+	case addresses[name]:
+		return true
+	case c.Method == http.MethodPost && pageSays[name]:
+		return true
+	default:
+		return !notSent[name] && !strings.HasPrefix(name, "Sec-") && !by.drops(name)
 	}
-	return addresses[name] || !notSent[name] && !strings.HasPrefix(name, "Sec-") && !by.drops(name)
 }
+
+// pageSays are headers by which a backend may tell that a POST comes from
+// another's page, which is to be refused: they are sent with those, whatever a
+// rule says.
+var pageSays = setOf("Origin", "Referer", "Sec-Fetch-Site", "Sec-Fetch-Mode", "Sec-Fetch-Dest", "Sec-Fetch-User")
 
 // defaultAccept is sent for a viewer who takes nothing beside a stream.
 const defaultAccept = "application/json, */*;q=0.5"
@@ -247,9 +259,16 @@ func Hostname(host string) string {
 }
 
 // queryNames are the names of the parameters in the target's query, each once.
+// What has no value may be one itself, and what can't be read is left out.
 func (t *target) queryNames() []string {
-	values, _ := url.ParseQuery(t.url.RawQuery) // what can't be read is left out
-	return slices.Sorted(maps.Keys(values))
+	names := make(map[string]bool)
+	for pair := range strings.SplitSeq(t.url.RawQuery, "&") {
+		name, _, named := strings.Cut(pair, "=")
+		if name, err := url.QueryUnescape(name); named && err == nil {
+			names[name] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(names))
 }
 
 // query reads the body of a request that is watched, and puts it back.
