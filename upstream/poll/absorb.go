@@ -71,7 +71,7 @@ func (p *Poller) Absorb(w http.ResponseWriter, r *http.Request, caller Caller) b
 // mayAbsorb tells whether a request leaves it open who answers it.
 func mayAbsorb(r *http.Request) bool {
 	switch {
-	case r.Method != http.MethodGet && r.Method != http.MethodHead, r.ContentLength > 0, len(r.Header["Upgrade"]) > 0:
+	case r.Method != http.MethodGet && r.Method != http.MethodHead, hasBody(r), len(r.Header["Upgrade"]) > 0:
 		return false
 	case stream.WithoutPosition(r.URL.RawQuery) != r.URL.RawQuery: // to the backend it may mean something
 		return false
@@ -86,6 +86,13 @@ func mayAbsorb(r *http.Request) bool {
 		}
 	}
 	return true
+}
+
+// hasBody tells whether a request has, or may have, a body. Over HTTP/3 the
+// length isn't known unless the client has told it; a GET's would mean nothing
+// (RFC 9110 §9.3.1).
+func hasBody(r *http.Request) bool {
+	return r.ContentLength > 0 || r.ContentLength < 0 && r.ProtoMajor < 3
 }
 
 // keptFor is what the request's own viewers were sent.
