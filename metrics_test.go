@@ -86,7 +86,7 @@ func (s *site) wantMetric(hub, name string, want float64) {
 func TestMetricsTellWhatTheRulesDoAndGoOnAfterAReload(t *testing.T) {
 	hub := newHubName() // the counters of others go on
 	doc := newDocument(`{"stock":5,"note":"` + strings.Repeat("x", 200) + `"}`)
-	directives := "sse /api/* {\n hub "+hub+"\n poll 1h {\n send merge\n absorb\n max_views 2\n }\n }\n reverse_proxy " + startBackend(t, doc.ServeHTTP)
+	directives := "sse /api/* {\n hub " + hub + "\n poll 1h {\n send merge\n absorb\n max_views 2\n }\n }\n reverse_proxy " + startBackend(t, doc.ServeHTTP)
 	s := watchedSite(t, "sse "+hub+" {\n drain 100ms\n }", directives)
 	const rule = `rule="/api/*"`
 	// All are there before anything happens.
