@@ -181,3 +181,25 @@ func TestAThinWebhookHasTheViewsPolledThatItConcerns(t *testing.T) {
 		})
 	}
 }
+
+func TestAPasswordIsAskedForBeforeItIsSent(t *testing.T) {
+	// The hash, of "antitiming", is Caddy's own for when there is no user.
+	s := startSite(t, "", `
+	sse /hooks/app {
+		webhook {
+			verify basic ann $argon2id$v=19$m=47104,t=1,p=1$P2nzckEdTZ3bxCiBCkRTyA$xQL3Z32eo5jKl7u5tcIsnEKObYiyNZQQf5/4sAau6Pg
+		}
+	}`)
+	resp := s.do("POST", "/hooks/app", "x")
+	if resp.StatusCode != http.StatusUnauthorized || resp.Header.Get("WWW-Authenticate") != `Basic realm="webhook"` {
+		t.Errorf("got %s %v", resp.Status, resp.Header)
+	}
+	r, err := http.NewRequest(http.MethodPost, "/", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.SetBasicAuth("ann", "antitiming")
+	if resp := s.do("POST", "/hooks/app", "x", "Authorization", r.Header.Get("Authorization")); resp.StatusCode != http.StatusAccepted {
+		t.Errorf("got %s %s", resp.Status, resp.body)
+	}
+}

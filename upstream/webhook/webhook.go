@@ -281,6 +281,9 @@ func (wh *Webhook) receive(w http.ResponseWriter, r *http.Request, repl *caddy.R
 	}
 	proven, refused := wh.sender.check(d)
 	if refused != nil {
+		if wh.sender.proof == byPassword && refused.Status == http.StatusUnauthorized {
+			w.Header().Set("WWW-Authenticate", `Basic realm="webhook"`) // Twilio, for one, waits for it
+		}
 		return nil, refused
 	}
 	if d.body, refused = decoded(r, d.body, wh.maxBody()); refused != nil {
