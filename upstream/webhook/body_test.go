@@ -122,6 +122,7 @@ func TestASplitBodyIsPublishedWholeOrNotAtAll(t *testing.T) {
 	refuse(t, wh, post("/t", `[{"a":1},{"b":2}]`), 422, `the payload has no "a", which the topic needs`)
 	refuse(t, wh, post("/t", `[{"a":1},7]`), 422, `no "a"`)
 	refuse(t, wh, post("/t", `{"a":1}x`), 400, "the body isn't JSON, which split needs")
+	refuse(t, wh, post("/t", "[\"caf\xe9\"]"), 400, "the text is not UTF-8")
 	refuse(t, open(t, webhook.Webhook{Split: ".a.b[]"}), post("/t", `[1]`), 422, "split: jq program failed")
 	refuse(t, open(t, webhook.Webhook{Split: "range(10001)"}), post("/t", `1`), 422, "more than 10000 values")
 }
@@ -260,11 +261,26 @@ func TestACloudEventsDataIsJSONOrTextOrBytes(t *testing.T) {
 
 // Their headers aren't signed, so that anyone on the way could add them.
 func TestWhoSignsTheBodyOnlyIsNotBelievedToSendCloudEvents(t *testing.T) {
-	wh := verified(t, webhook.Verify{Sender: "github", Secrets: []string{"k"}})
-	r := post("/t", "{}", "X-Hub-Signature-256", "sha256="+hexMAC(sha256.New, "k", "{}"),
-		"ce-specversion", "1.0", "ce-type", "t", "ce-source", "/s", "ce-id", "1")
-	if got := accept(t, wh, r).Event; string(got.Data) != "{}" || got.Name != "" {
-		t.Errorf("%+v", got)
+	forged := []string{"ce-specversion", "1.0", "ce-type", "t", "ce-source", "/s", "ce-id", "1", "ce-user", "victim"}
+	for _, verify := range []webhook.Verify{
+		{Sender: "github", Secrets: []string{"k"}},
+		{Sender: "hmac", Secrets: []string{"k"}, Header: "X-Hub-Signature-256", Prefix: "sha256="},
+	} {
+		wh := provision(t, webhook.Webhook{Verify: &verify, Topics: []string{"users/{json.user}"}})
+		body := `{"user":"ann"}`
+		r := post("/t", body, append(forged, "X-Hub-Signature-256", "sha256="+hexMAC(sha256.New, "k", body))...)
+		if got := accept(t, wh, r); string(got.Event.Data) != body || got.Topics[0] != "users/ann" {
+			t.Errorf("%+v", got)
+		}
+	}
+}
+
+func TestOnlyWhatIsNamedLikeAnAttributeIsOne(t *testing.T) {
+	wh := provision(t, webhook.Webhook{Verify: &webhook.Verify{Sender: "cloudevents", Secrets: []string{"k"}}, Select: "keys"})
+	r := post("/t", "", "Authorization", "Bearer k", "ce-specversion", "1.0", "ce-type", "t", "ce-source", "/s", "ce-id", "1",
+		"ce-data", "x", "ce-data-base64", "x", "ce-datacontenttype", "x", "ce-", "x", "ce-"+strings.Repeat("a", 65), "x", "ce-ext1", "y")
+	if got := string(accept(t, wh, r).Event.Data); got != `["ext1","id","source","specversion","type"]` {
+		t.Error(got)
 	}
 }
 

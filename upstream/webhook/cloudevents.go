@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strings"
 	"unicode/utf8"
 
@@ -57,12 +58,16 @@ func checkCloudEvents(body []byte, batch bool) *refusal.Error {
 	return nil
 }
 
+// attributeName is what an attribute may be called (CloudEvents 1.0, "Naming
+// Conventions"), with a bound that they only recommend to be 20.
+var attributeName = regexp.MustCompile(`^[a-z0-9]{1,64}$`)
+
 // binaryCloudEvent has its attributes in headers and its data in the body.
 func binaryCloudEvent(header http.Header, body []byte) ([]byte, *refusal.Error) {
 	event := make(map[string]any)
 	for name, values := range header {
 		attribute, ok := strings.CutPrefix(strings.ToLower(name), "ce-")
-		if !ok || attribute == "data" || attribute == "data_base64" || attribute == "datacontenttype" {
+		if !ok || !attributeName.MatchString(attribute) || attribute == "data" || attribute == "datacontenttype" {
 			continue
 		}
 		// Section 3.1.3.2: what isn't printable ASCII is percent-encoded.

@@ -57,7 +57,7 @@ func setField(root map[string]any, pair string) error {
 	}
 	set, err := put(root[path[0]], path[1:], value)
 	if err != nil {
-		return fmt.Errorf("the form has %q both as text and with fields or items", path[0])
+		return fmt.Errorf("the form has %q both as text and with fields or items", oneLine(path[0]))
 	}
 	root[path[0]] = set
 	return nil

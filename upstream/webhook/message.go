@@ -76,8 +76,11 @@ func mustCompile(src string) *jq.Program {
 // run gives a program's outputs for the body.
 func (p *payload) run(field string, program *jq.Program) ([][]byte, *refusal.Error) {
 	document, err := p.document()
-	if err != nil {
+	switch {
+	case err != nil:
 		return nil, refusal.Newf(http.StatusBadRequest, "%s, which %s needs", err, field)
+	case !utf8.Valid(document):
+		return nil, notUTF8()
 	}
 	values, err := program.Run(p.request.Context(), document)
 	if err != nil {
@@ -111,7 +114,9 @@ func (wh *Webhook) add(delivery *Delivery, p *payload) *refusal.Error {
 	if refused != nil {
 		return refused
 	}
-	delivery.Refresh = append(delivery.Refresh, views...)
+	if refused := delivery.addViews(views); refused != nil {
+		return refused
+	}
 	if len(wh.refresh) > 0 && len(wh.topics) == 0 { // nothing of it leaves
 		return nil
 	}

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -69,11 +68,30 @@ func (wh *Webhook) views(p *payload) (views []View, refused *refusal.Error) {
 		if hasDots(path) {
 			return nil, unprocessable("the path to refresh has a segment of dots")
 		}
-		if view := (View{v.host, path}); !slices.Contains(views, view) {
-			views = append(views, view)
-		}
+		views = append(views, View{v.host, path})
 	}
 	return views, nil
+}
+
+// maxViews is how many views one request may have polled.
+const maxViews = 1000
+
+// addViews adds those that aren't there yet.
+func (d *Delivery) addViews(views []View) *refusal.Error {
+	for _, view := range views {
+		if d.seen[view] {
+			continue
+		}
+		if len(d.Refresh) == maxViews {
+			return unprocessable("it has more than %d views to refresh", maxViews)
+		}
+		if d.seen == nil {
+			d.seen = make(map[View]bool)
+		}
+		d.seen[view] = true
+		d.Refresh = append(d.Refresh, view)
+	}
+	return nil
 }
 
 // isSegment tells whether a text can be no more than one segment of a path

@@ -78,3 +78,16 @@ func TestARefreshInEarlyDataNeedsAnID(t *testing.T) {
 	r.TLS = early()
 	refuse(t, wh, r, http.StatusTooEarly, "TLS handshake")
 }
+
+func TestARequestRefreshesABoundedNumberOfViews(t *testing.T) {
+	wh := open(t, webhook.Webhook{Split: "range(.)", Refresh: []string{"/o/{json.@this}"}})
+	delivery, err := deliver(wh, post("/hooks", `1000`))
+	if err != nil || len(delivery.Refresh) != 1000 {
+		t.Errorf("%d, %v", len(delivery.Refresh), err)
+	}
+	refuse(t, wh, post("/hooks", `1001`), 422, "more than 1000 views to refresh")
+	same := open(t, webhook.Webhook{Split: "range(.)", Refresh: []string{"/o"}})
+	if delivery, err := deliver(same, post("/hooks", `5000`)); err != nil || len(delivery.Refresh) != 1 {
+		t.Errorf("%+v, %v", delivery, err)
+	}
+}

@@ -40,7 +40,9 @@ type sender struct {
 	id    string // and identified by, unless the rule says it
 	split string // the jq program that takes a body apart
 
-	// cloudEvents: what the request says of itself as a CloudEvent is believed.
+	// cloudEvents: what the request's headers say of it as a CloudEvent is
+	// believed. Of who signs the body it isn't: anyone on the way could add
+	// headers that lead a delivery to another topic.
 	cloudEvents bool
 	// object: only a body that is a JSON object can be its own.
 	object bool
@@ -70,12 +72,11 @@ const list = `if type == "array" then .[] else . end`
 var senders = map[string]sender{
 	"none": {proof: byNothing, cloudEvents: true},
 	"hmac": {
-		options:     []string{"header", "algorithm", "encoding", "prefix", "signed", "timestamp"},
-		algorithm:   "sha256",
-		encoding:    "hex",
-		signed:      "{body}",
-		key:         plainKey,
-		cloudEvents: true,
+		options:   []string{"header", "algorithm", "encoding", "prefix", "signed", "timestamp"},
+		algorithm: "sha256",
+		encoding:  "hex",
+		signed:    "{body}",
+		key:       plainKey,
 	},
 	"token": {proof: byToken, options: []string{"header", "prefix"}, key: plainKey, cloudEvents: true},
 	"basic": {proof: byPassword, options: []string{"user"}, cloudEvents: true},

@@ -137,6 +137,8 @@ type Delivery struct {
 	Messages []Message
 	// Refresh are the views that are polled after that.
 	Refresh []View
+	seen    map[View]bool
+
 	// Status is the HTTP status that the sender takes for success, if it isn't
 	// content with any 2xx; else zero.
 	Status int
