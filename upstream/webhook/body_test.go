@@ -117,6 +117,19 @@ func TestAnElementsOwnIDIsKept(t *testing.T) {
 	}
 }
 
+func TestASplitDeliverysIDsAreOfTheHeadersThatAreSigned(t *testing.T) {
+	v := vectors["svix"]
+	at(t, v.at, func(t *testing.T) {
+		wh := provision(t, webhook.Webhook{Split: "1, 2", Verify: &webhook.Verify{Sender: "standard-webhooks", Secrets: []string{v.secret}}})
+		r := v.request(same)
+		r.Header.Set("Webhook-Id", "forged")
+		delivery, err := deliver(wh, r)
+		if err != nil || delivery.ID != standardID || delivery.Messages[0].Event.ID != standardID+"-1" || delivery.Messages[1].Event.ID != standardID+"-2" {
+			t.Errorf("%+v, %v", delivery, err)
+		}
+	})
+}
+
 func TestASplitBodyIsPublishedWholeOrNotAtAll(t *testing.T) {
 	wh := open(t, webhook.Webhook{Split: ".[]", Topics: []string{"{json.a}"}})
 	refuse(t, wh, post("/t", `[{"a":1},{"b":2}]`), 422, `the payload has no "a", which the topic needs`)

@@ -92,15 +92,9 @@ func (p *payload) run(field string, program *jq.Program) ([][]byte, *refusal.Err
 // add adds what a part comes to. What is sent comes before the topics: what
 // when and select drop may have no topic.
 func (wh *Webhook) add(delivery *Delivery, p *payload) *refusal.Error {
-	id, refused := p.id, (*refusal.Error)(nil)
-	if id == "" {
-		id, refused = wh.deliveryID(p)
-	}
+	id, refused := wh.partID(p)
 	if refused != nil {
 		return refused
-	}
-	if id == "" && isEarly(p.request) {
-		return refusal.Newf(http.StatusTooEarly, "send it again when the TLS handshake is complete")
 	}
 	wanted, refused := wh.wanted(p)
 	if refused != nil || !wanted {
@@ -110,11 +104,7 @@ func (wh *Webhook) add(delivery *Delivery, p *payload) *refusal.Error {
 	if refused != nil || !selected {
 		return refused
 	}
-	views, refused := wh.views(p)
-	if refused != nil {
-		return refused
-	}
-	if refused := delivery.addViews(views); refused != nil {
+	if refused := wh.addViews(delivery, p); refused != nil {
 		return refused
 	}
 	if len(wh.refresh) > 0 && len(wh.topics) == 0 { // nothing of it leaves
@@ -130,6 +120,17 @@ func (wh *Webhook) add(delivery *Delivery, p *payload) *refusal.Error {
 	}
 	delivery.Messages = append(delivery.Messages, Message{topics, event.Event{ID: id, Name: name, Data: data}})
 	return nil
+}
+
+// partID is what an event is identified by.
+func (wh *Webhook) partID(p *payload) (id string, refused *refusal.Error) {
+	if id = p.id; id == "" {
+		id, refused = wh.deliveryID(p)
+	}
+	if refused == nil && id == "" && isEarly(p.request) {
+		refused = refusal.Newf(http.StatusTooEarly, "send it again when the TLS handshake is complete")
+	}
+	return id, refused
 }
 
 // wanted tells whether `when` holds: it gives something, and nothing that is

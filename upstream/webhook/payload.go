@@ -61,7 +61,9 @@ func (p *payload) document() ([]byte, error) {
 
 // part is a payload that is one JSON document of another's.
 func (p *payload) part(document []byte) *payload {
-	return newPayload(p.request, p.repl, document, "application/json")
+	part := newPayload(p.request, p.repl, document, "application/json")
+	part.by = p.by
+	return part
 }
 
 // lookupError tells why a placeholder gave no text.

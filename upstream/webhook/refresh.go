@@ -76,22 +76,22 @@ func (wh *Webhook) views(p *payload) (views []View, refused *refusal.Error) {
 // maxViews is how many views one request may have polled.
 const maxViews = 1000
 
-// addViews adds those that aren't there yet.
-func (d *Delivery) addViews(views []View) *refusal.Error {
+// addViews adds what is to be polled for a payload, and isn't there yet.
+func (wh *Webhook) addViews(d *Delivery, p *payload) *refusal.Error {
+	views, refused := wh.views(p)
 	for _, view := range views {
-		if d.seen[view] {
+		switch {
+		case d.seen[view]:
 			continue
-		}
-		if len(d.Refresh) == maxViews {
+		case len(d.Refresh) == maxViews:
 			return unprocessable("it has more than %d views to refresh", maxViews)
-		}
-		if d.seen == nil {
+		case d.seen == nil:
 			d.seen = make(map[View]bool)
 		}
 		d.seen[view] = true
 		d.Refresh = append(d.Refresh, view)
 	}
-	return nil
+	return refused
 }
 
 // isSegment tells whether a text can be no more than one segment of a path

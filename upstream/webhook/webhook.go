@@ -137,14 +137,14 @@ type Delivery struct {
 	Messages []Message
 	// Refresh are the views that are polled after that.
 	Refresh []View
-	seen    map[View]bool
-
 	// Status is the HTTP status that the sender takes for success, if it isn't
 	// content with any 2xx; else zero.
 	Status int
 	// Answer is set if the request is a handshake: it is to be sent, and there
 	// is nothing else to do.
 	Answer *Answer
+
+	seen map[View]bool // those in Refresh
 }
 
 // Message is one event and where it goes.
