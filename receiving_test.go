@@ -1,10 +1,18 @@
 package caddysse_test
 
 import (
+	"crypto"
 	"crypto/hmac"
+	"crypto/rand"
+	"crypto/rsa"
 	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
 	"encoding/hex"
+	"encoding/json"
+	"encoding/pem"
 	"fmt"
+	"math/big"
 	"net/http"
 	"strconv"
 	"strings"
@@ -202,4 +210,74 @@ func TestAPasswordIsAskedForBeforeItIsSent(t *testing.T) {
 	if resp := s.do("POST", "/hooks/app", "x", "Authorization", r.Header.Get("Authorization")); resp.StatusCode != http.StatusAccepted {
 		t.Errorf("got %s %s", resp.Status, resp.body)
 	}
+}
+
+// A stand-in for Amazon SNS has a key and a certificate of its own.
+func TestATopicOfAmazonSNSIsSubscribedToAndThenReceived(t *testing.T) {
+	private, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	confirmed := make(chan string, 1)
+	address := "http://" + startBackend(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/confirm" {
+			confirmed <- r.URL.RawQuery
+			return
+		}
+		_ = pem.Encode(w, &pem.Block{Type: "CERTIFICATE", Bytes: der})
+	})
+	const arn = "arn:aws:sns:us-east-1:123456789012:orders"
+	s := startSite(t, "", fmt.Sprintf(`
+	sse /hooks/sns {
+		webhook {
+			verify sns %s {
+				hosts %s
+			}
+			data {json.Message}
+		}
+	}
+	sse /events {
+		topic hooks/sns
+	}`, arn, address))
+	send := func(message map[string]string, fields ...string) response {
+		message["TopicArn"], message["Timestamp"], message["SignatureVersion"] = arn, time.Now().UTC().Format(time.RFC3339), "2"
+		message["SigningCertURL"] = address + "/cert.pem"
+		var text strings.Builder
+		for _, field := range fields {
+			text.WriteString(field + "\n" + message[field] + "\n")
+		}
+		sum := sha256.Sum256([]byte(text.String()))
+		signature, err := rsa.SignPKCS1v15(rand.Reader, private, crypto.SHA256, sum[:])
+		if err != nil {
+			t.Fatal(err)
+		}
+		message["Signature"] = base64.StdEncoding.EncodeToString(signature)
+		body, err := json.Marshal(message)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.do("POST", "/hooks/sns", string(body), "Content-Type", "text/plain; charset=UTF-8")
+	}
+	c := s.open("HTTP/2.0", "/events")
+	resp := send(map[string]string{
+		"Type": "SubscriptionConfirmation", "MessageId": "m1", "Message": "confirm", "Token": "t1", "SubscribeURL": address + "/confirm?Token=t1",
+	}, "Message", "MessageId", "SubscribeURL", "Timestamp", "Token", "TopicArn", "Type")
+	if resp.StatusCode != http.StatusOK || <-confirmed != "Token=t1" {
+		t.Fatalf("got %s %s", resp.Status, resp.body)
+	}
+	forged := map[string]string{"Type": "Notification", "MessageId": "m2", "Message": "forged"}
+	if resp := send(forged, "MessageId"); resp.StatusCode != http.StatusUnauthorized {
+		t.Errorf("got %s %s", resp.Status, resp.body)
+	}
+	resp = send(map[string]string{"Type": "Notification", "MessageId": "m3", "Message": "order 1"},
+		"Message", "MessageId", "Timestamp", "TopicArn", "Type")
+	if resp.StatusCode != http.StatusAccepted || resp.body != "{\"id\":\"m3\"}\n" {
+		t.Fatalf("got %s %s", resp.Status, resp.body)
+	}
+	c.expect("", "order 1")
 }
