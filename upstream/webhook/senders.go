@@ -65,8 +65,8 @@ const (
 	bySNS               // a signature in the body, with a certificate
 )
 
-// list takes a JSON array apart, and lets all else be one event.
-const list = `if type == "array" then .[] else . end`
+// eachOfList takes a JSON array apart, and lets all else be one event.
+const eachOfList = `if type == "array" then .[] else . end`
 
 // senders are the kinds that `verify` knows. A new one is a new row.
 var senders = map[string]sender{
@@ -188,7 +188,7 @@ var senders = map[string]sender{
 		key:       base64Key,
 		event:     "{json.event}",
 		id:        "{json.sg_event_id}",
-		split:     list,
+		split:     eachOfList,
 	},
 	// developer.paddle.com, "Verify webhook signatures".
 	"paddle": {

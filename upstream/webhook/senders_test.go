@@ -12,6 +12,8 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"net/http"
+	"os"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -480,4 +482,18 @@ func TestAMistakeInASendersOptionsSaysWhatToWrite(t *testing.T) {
 func TestHMACTakesSHA512InBase64(t *testing.T) {
 	wh := verified(t, webhook.Verify{Sender: "hmac", Header: "X", Secrets: []string{"k"}, Algorithm: "sha512", Encoding: "base64"})
 	accept(t, wh, post("/t", "x", "X", base64.StdEncoding.EncodeToString(mac(sha512.New, "k", "x"))))
+}
+
+func TestEverySenderHasARowInTheDocs(t *testing.T) {
+	page, err := os.ReadFile("../../docs/webhook.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, _ := strings.Cut(string(page), "### Senders")
+	table, _, _ = strings.Cut(table, "### Handshakes")
+	for name := range everySender(t) {
+		if !regexp.MustCompile(`(?m)^\| .{0,120}` + "`" + name + "`").MatchString(table) {
+			t.Errorf("%s has none", name)
+		}
+	}
 }

@@ -52,7 +52,7 @@ var (
 // where its certificate is.
 type sns struct {
 	topics    secrets
-	hosts     []string // none: SNS's own
+	origins   []string // none: SNS's own
 	tolerance time.Duration
 	client    *http.Client
 
@@ -64,26 +64,19 @@ type sns struct {
 }
 
 func newSNS(topics [][]byte, hosts []string, tolerance time.Duration) (*sns, error) {
-	for i, host := range hosts {
-		name := strings.TrimPrefix(strings.TrimPrefix(host, "http://"), "https://")
-		if name == "" || strings.ContainsAny(name, "/?#@ {}") {
-			return nil, fmt.Errorf("%q is no host: write for example `hosts sns.us-east-1.amazonaws.com`", host)
-		}
-		if !strings.HasPrefix(host, "http://") {
-			host = "https://" + name
-		}
-		hosts = slices.Clone(hosts)
-		hosts[i] = strings.ToLower(host)
-	}
 	for i, topic := range topics {
 		if !strings.HasPrefix(string(topic), "arn:") {
 			return nil, fmt.Errorf("secret %d is no topic's name: write for example `arn:aws:sns:us-east-1:123456789012:orders`", i+1)
 		}
 	}
+	origins, err := parseHosts(hosts)
+	if err != nil {
+		return nil, err
+	}
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.DisableKeepAlives = true // it is asked once in months
 	return &sns{
-		topics: newSecrets(topics), hosts: hosts, tolerance: tolerance,
+		topics: newSecrets(topics), origins: origins, tolerance: tolerance,
 		turn: make(chan struct{}, 1), certificates: make(map[string]*x509.Certificate),
 		client: &http.Client{
 			Transport: transport,
@@ -92,6 +85,21 @@ func newSNS(topics [][]byte, hosts []string, tolerance time.Duration) (*sns, err
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 	}, nil
+}
+
+// parseHosts returns schemes and hosts; what says no scheme is HTTPS.
+func parseHosts(hosts []string) (origins []string, err error) {
+	for _, host := range hosts {
+		scheme, name, ok := strings.Cut(host, "://")
+		if !ok {
+			scheme, name = "https", host
+		}
+		if scheme != "https" && scheme != "http" || name == "" || strings.ContainsAny(name, "/?#@ {}") {
+			return nil, fmt.Errorf("%q is no host: write for example `hosts sns.us-east-1.amazonaws.com`", host)
+		}
+		origins = append(origins, strings.ToLower(scheme+"://"+name))
+	}
+	return origins, nil
 }
 
 // check comes to the certificate last: what it costs to fetch one is spent only
@@ -116,7 +124,7 @@ func (s *sns) check(d *received) (*proven, *refusal.Error) {
 		return nil, refused
 	}
 	source, ok := s.url(message["SigningCertURL"])
-	if !ok || len(s.hosts) == 0 && !snsCert.MatchString(source.EscapedPath()) {
+	if !ok || len(s.origins) == 0 && !snsCert.MatchString(source.EscapedPath()) {
 		return nil, unauthorized("the message's SigningCertURL is not on a host of the sender's")
 	}
 	certificate, err := s.certificate(d.Context(), source)
@@ -215,8 +223,8 @@ func (s *sns) url(raw string) (*url.URL, bool) {
 	if err != nil || u.User != nil || len(raw) > 2048 {
 		return nil, false
 	}
-	if len(s.hosts) > 0 {
-		return u, slices.Contains(s.hosts, u.Scheme+"://"+strings.ToLower(u.Host))
+	if len(s.origins) > 0 {
+		return u, slices.Contains(s.origins, u.Scheme+"://"+strings.ToLower(u.Host))
 	}
 	return u, u.Scheme == "https" && snsHost.MatchString(u.Host)
 }
