@@ -69,7 +69,7 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 // UnmarshalCaddyfile adds the hub of one global option:
 //
 //	sse [<hub>] {
-//		store   <module> ...
+//		store   memory | file <dir> { damaged refuse | replace }
 //		history <count> | <duration> | <size> ...
 //		drain   <duration>
 //	}
@@ -100,7 +100,7 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 
 func (c *HubConfig) parseStore(d *caddyfile.Dispenser) error {
 	if !d.NextArg() {
-		return d.Errf("store needs a kind: write `store memory`")
+		return d.Errf("store needs a kind: write `store memory` or `store file <dir>`")
 	}
 	kind := d.Val()
 	info, err := caddy.GetModule("sse.stores." + kind)

@@ -233,7 +233,7 @@ func (a *appending) place(i *item, receipt bool) {
 // idOf returns the id under which an event can be published, empty for its
 // position, and the entry that has taken the one that its publisher gave.
 func (a *appending) idOf(i *item) (string, *store.Entry) {
-	if i.id == "" || strings.HasPrefix(i.id, a.hub.epoch) {
+	if i.id == "" || strings.HasPrefix(i.id, a.hub.epoch()) {
 		return "", nil
 	}
 	before := a.given[i.id]
