@@ -28,8 +28,9 @@ type Hub struct {
 
 	queueMu sync.Mutex
 	queue   []*publication // what waits for the writer
+	writing bool           // there is a writer
 
-	writeMu sync.Mutex // held by the writer: the order of the log
+	writeMu sync.Mutex // held by the writer while it writes: the order of the log
 	history store.History
 	expiry  *time.Timer
 	closed  bool
