@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -179,12 +180,13 @@ func (a *App) Stop() error {
 
 // Cleanup lets go of the hubs.
 func (a *App) Cleanup() error {
+	var errs []error
 	for name := range a.shared {
 		if _, err := hubs.Delete(name); err != nil {
-			return fmt.Errorf("closing hub %s: %w", name, err)
+			errs = append(errs, fmt.Errorf("closing hub %s: %w", name, err))
 		}
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // scope sets the views of a poll rule apart from those of any other: where it

@@ -56,13 +56,13 @@ func openFile(path string, o FileOptions) (*File, error) {
 	if err := create(path); err != nil {
 		return nil, fmt.Errorf("making %s: %w", path, err)
 	}
-	db, err := lockFile(path, cmp.Or(o.Wait, 3*time.Second))
+	db, is, err := lockFile(path, cmp.Or(o.Wait, 3*time.Second))
 	if err != nil {
 		return nil, fmt.Errorf("opening %s: %w", path, err)
 	}
 	removeLeftovers(path)
 	db.AllocSize = growth
-	f := &File{path: path, db: db, index: newIndex()}
+	f := &File{path: path, is: is, db: db, index: newIndex()}
 	f.receipts.dropped = func(number uint64) { f.gone = append(f.gone, number) }
 	if err := guard(f.load); err != nil {
 		_ = guard(db.Close)
@@ -168,30 +168,30 @@ func newEpoch() (epoch string, secret []byte) {
 }
 
 // lockFile opens the file for this process alone.
-func lockFile(path string, wait time.Duration) (*bbolt.DB, error) {
+func lockFile(path string, wait time.Duration) (*bbolt.DB, os.FileInfo, error) {
 	for {
 		db, file, err := openBolt(path, wait)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		// Whoever had it may have put a smaller one in its place.
-		same, err := isAt(path, file)
-		if same {
-			return db, nil
+		is, err := file.Stat()
+		if err == nil && isAt(path, is) == nil {
+			return db, is, nil
 		}
+		// Whoever had it has put a smaller one in its place.
 		if err := errors.Join(err, db.Close()); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
 }
 
-func isAt(path string, file *os.File) (bool, error) {
-	is, err := file.Stat()
-	if err != nil {
-		return false, err
+// isAt fails if another file is found under the name, or none.
+func isAt(path string, is os.FileInfo) error {
+	found, err := os.Stat(path)
+	if err == nil && !os.SameFile(is, found) {
+		err = errors.New("another file is in its place")
 	}
-	at, err := os.Stat(path)
-	return err == nil && os.SameFile(is, at), err
+	return err
 }
 
 func openBolt(path string, wait time.Duration) (db *bbolt.DB, file *os.File, err error) {
