@@ -108,7 +108,8 @@ func validate(t *testing.T, caddyfile string) error {
 
 func TestToValidateAConfigurationTouchesNoFile(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "sse")
-	if err := validate(t, "{\n"+fileStore(dir, "")+"\n}"); err != nil {
+	rules := fmt.Sprintf(pubsub, "") + "sse /doc {\n poll 1s\n }\n respond ok"
+	if err := validate(t, "{\n"+fileStore(dir, "")+"\n}\nhttp://localhost:1 {\n"+rules+"\n}"); err != nil {
 		t.Error(err)
 	}
 	if names := filesIn(t, filepath.Dir(dir)); names != "" {

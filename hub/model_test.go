@@ -2,6 +2,8 @@ package hub_test
 
 import (
 	"errors"
+	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -22,29 +24,47 @@ func TestAnyWalkEqualsTheNaiveModel(t *testing.T) {
 	})
 }
 
-// The same with a file, whose process may end and start again at any moment.
+// The same with a file, whose process may end or crash and start again at any
+// moment.
 func TestAnyWalkWithRestartsEqualsTheNaiveModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		path := filepath.Join(t.TempDir(), "log.db")
-		w := &walker{hub: openHub(rt, path), tail: 1}
+		dir, crashes := t.TempDir(), 0
+		path := func() string { return filepath.Join(dir, fmt.Sprint(crashes, ".db")) }
+		w := &walker{tail: 1}
+		w.start(rt, path())
 		actions := w.actions()
 		actions["restart"] = func(rt *rapid.T) {
 			w.end(rt)
-			w.cursors = nil
-			w.hub = openHub(rt, path)
-			w.hub.SetHistory(store.History{MaxEvents: w.kept})
+			w.start(rt, path())
+		}
+		actions["crash"] = func(rt *rapid.T) { // which leaves the file as it is at this moment
+			content, err := os.ReadFile(path())
+			w.end(rt)
+			crashes++
+			if err = errors.Join(err, os.WriteFile(path(), content, 0o600)); err != nil {
+				rt.Fatal(err)
+			}
+			w.start(rt, path())
 		}
 		rt.Repeat(actions)
 		w.end(rt)
 	})
 }
 
-func openHub(t *rapid.T, path string) *hub.Hub {
+// start opens the log in a file. After a crash it may hold some more than
+// before of what had left it, if its bound allows.
+func (w *walker) start(t *rapid.T, path string) {
 	f, err := store.OpenFile(path, store.FileOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return hub.New(f, store.History{})
+	w.hub, w.cursors = hub.New(f, store.History{}), nil
+	w.hub.SetHistory(store.History{MaxEvents: w.kept})
+	tail, head := f.Range()
+	if head != w.head() || tail > w.tail {
+		t.Fatalf("the log was %d to %d, and is %d to %d", w.tail, w.head(), tail, head)
+	}
+	w.tail = tail
 }
 
 func (w *walker) actions() map[string]func(*rapid.T) {
@@ -241,9 +261,12 @@ func (w *walker) resume(t *rapid.T) {
 	}
 	wantKnown := seq <= w.head() && seq+1 >= w.tail
 	if seq > 0 && seq <= w.head() && w.log[seq-1].Given { // such an id goes with its event
-		last := slices.IndexFunc(w.log[w.tail-1:], func(e *store.Entry) bool { return e.ID == id })
-		wantKnown = last >= 0
-		seq = w.tail + uint64(last)
+		wantKnown = false
+		for _, e := range w.log[w.tail-1:] {
+			if e.ID == id {
+				seq, wantKnown = e.Seq, true
+			}
+		}
 	}
 	got, known := w.hub.Resolve(id)
 	if known != wantKnown || known && got != seq {

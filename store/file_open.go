@@ -37,7 +37,7 @@ const format = 1
 // It fails if another process has the file open, and with [ErrDamaged] if the
 // file is damaged and no [FileOptions.Replaced] is set; the file is as it was.
 func OpenFile(path string, o FileOptions) (*File, error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+	if err := makeDir(filepath.Dir(path)); err != nil {
 		return nil, err
 	}
 	f, err := openFile(path, o)
@@ -50,6 +50,20 @@ func OpenFile(path string, o FileOptions) (*File, error) {
 	}
 	o.Replaced(aside, err)
 	return openFile(path, o)
+}
+
+// makeDir makes a directory, and those above it, so that they last.
+func makeDir(path string) error {
+	if _, err := os.Stat(path); err == nil || !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := makeDir(filepath.Dir(path)); err != nil {
+		return err
+	}
+	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return syncDir(path)
 }
 
 func openFile(path string, o FileOptions) (*File, error) {
