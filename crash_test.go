@@ -41,8 +41,9 @@ func runUntilKilled(path string) int {
 // mortal is a Caddy in a process of its own, which can be killed.
 type mortal struct {
 	*site
-	config  string
-	process *os.Process
+	config string
+	child  *exec.Cmd
+	stdin  io.Closer // held on to: the process ends with it
 }
 
 func startMortal(t *testing.T, global, directives string) *mortal {
@@ -66,7 +67,7 @@ func (m *mortal) start() {
 	m.t.Helper()
 	child := exec.Command(os.Args[0])
 	child.Env = append(os.Environ(), crashConfig+"="+m.config)
-	_, inErr := child.StdinPipe()
+	in, inErr := child.StdinPipe()
 	out, err := child.StdoutPipe()
 	if err = errors.Join(inErr, err); err == nil {
 		err = child.Start()
@@ -74,15 +75,15 @@ func (m *mortal) start() {
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	m.process = child.Process
+	m.child, m.stdin = child, in
 	if lines := bufio.NewScanner(out); !lines.Scan() || lines.Text() != "up" {
 		m.t.Fatalf("Caddy does not start: %s", lines.Text())
 	}
 }
 
 func (m *mortal) kill() {
-	_ = m.process.Kill()
-	_, _ = m.process.Wait()
+	_ = m.child.Process.Kill()
+	_ = m.child.Wait() // which closes what it was read and written by
 }
 
 // deliverAtLast posts an event as a sender does who never gives up.
