@@ -263,8 +263,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 
 // servePoll streams the document that a request asks to watch, and lets all
 // else pass, with an eye on what it changes. A POST that another site's page has
-// sent passes, too: polls don't carry the headers by which the backend would
-// see that, and it is the backend's to refuse.
+// sent passes, too: it is the backend's to refuse.
 func (h *Handler) servePoll(w http.ResponseWriter, r *http.Request, nextHandler caddyhttp.Handler) error {
 	switch {
 	case r.Method == h.Poll.Method && stream.AsksFor(r.Header) && !h.cors.IsForeign(r):
