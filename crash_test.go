@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -48,7 +49,7 @@ type mortal struct {
 
 func startMortal(t *testing.T, global, directives string) *mortal {
 	t.Helper()
-	s := &site{t: t, http: freePort(t), https: freePort(t)}
+	s := &site{t: t, http: freePort(t), https: freePort(t), admin: "off"}
 	s.clients = map[string]*http.Client{"HTTP/1.1": s.tcpClient(false), "HTTP/2.0": s.tcpClient(true)}
 	config, err := adapt(s.caddyfile(global, directives))
 	m := &mortal{site: s, config: filepath.Join(t.TempDir(), "caddy.json")}
@@ -179,4 +180,103 @@ func (m *mortal) deliverUntil(ctx context.Context, stop <-chan struct{}) (publis
 		}
 	}
 	return published
+}
+
+// delivery is one that a sender must get through, from one to three times.
+type delivery struct {
+	number int
+	times  int
+	acked  bool
+	ids    map[string]bool // what it was answered
+}
+
+// persistent tells whether the sender doesn't give up.
+func (d *delivery) persistent() bool { return d.number%2 == 1 }
+
+// Senders repeat themselves, give up or don't, and Caddy is killed: what was
+// acknowledged is there, nothing is there twice, and the same delivery is
+// always answered alike.
+func TestTenThousandDeliveriesAreEachThereOnceThoughCaddyIsKilled(t *testing.T) {
+	total, senders, kills := 10_000, 50, 3
+	if testing.Short() {
+		total, kills = 1_000, 1
+	}
+	dir := filepath.Join(t.TempDir(), "sse")
+	m := startMortal(t, "sse {\n store file "+dir+"\n history 1000000 24h 1GiB\n }", fmt.Sprintf(pubsub, ""))
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	position := m.deliverAtLast(ctx, "start")
+
+	deliveries := make([]*delivery, total)
+	work := make(chan *delivery, 3*total)
+	for i := range deliveries {
+		deliveries[i] = &delivery{number: i, times: 1 + rand.IntN(3), ids: make(map[string]bool)}
+	}
+	for round := range 3 { // so that the same one comes from several senders at once
+		for _, d := range deliveries {
+			if round < d.times {
+				work <- d
+			}
+		}
+	}
+	close(work)
+	var mu sync.Mutex
+	var sent atomic.Int64
+	var sending sync.WaitGroup
+	for range senders {
+		sending.Go(func() {
+			for d := range work {
+				m.tryDelivery(ctx, d, &mu)
+				sent.Add(1)
+			}
+		})
+	}
+	for i := range kills {
+		for sent.Load() < int64((i+1)*total/(kills+1)) && ctx.Err() == nil {
+			time.Sleep(time.Millisecond)
+		}
+		m.kill()
+		m.start()
+	}
+	sending.Wait()
+	m.deliverAtLast(ctx, lastEvent)
+
+	times := make(map[string]int)
+	for _, data := range m.collectAtLast(ctx, "HTTP/2.0", position) {
+		times[data]++
+	}
+	acked := 0
+	for _, d := range deliveries {
+		n := times[strconv.Itoa(d.number)]
+		if d.acked {
+			acked++
+		}
+		if n > 1 || d.acked && n == 0 || len(d.ids) > 1 || d.persistent() && !d.acked {
+			t.Errorf("delivery %d: acknowledged %t, %d times in the log, answered with %v", d.number, d.acked, n, d.ids)
+		}
+	}
+	t.Logf("%d deliveries sent %d times, %d acknowledged, %d kills", total, sent.Load(), acked, kills)
+}
+
+// tryDelivery sends a delivery once, or until it is acknowledged if it is one
+// whose sender doesn't give up.
+func (m *mortal) tryDelivery(ctx context.Context, d *delivery, mu *sync.Mutex) {
+	data := strconv.Itoa(d.number)
+	for ctx.Err() == nil {
+		resp, err := m.send(ctx, "HTTP/1.1", "POST", "/hooks/news?id=n"+data, data)
+		if err == nil {
+			body, readErr := io.ReadAll(resp.Body)
+			resp.Body.Close()
+			if resp.StatusCode == http.StatusAccepted && readErr == nil {
+				mu.Lock()
+				defer mu.Unlock()
+				d.acked, d.ids[string(body)] = true, true
+				return
+			}
+		}
+		if !d.persistent() {
+			return
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
 }
