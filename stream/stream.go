@@ -54,6 +54,9 @@ type Source struct {
 	// Revoked, if not nil, is closed when the client may see no more: the
 	// stream ends at once.
 	Revoked <-chan struct{}
+	// Until is when the client's right to see more ends: the stream ends at
+	// that moment, and nothing is sent from then on. Zero: it has no end.
+	Until time.Time
 }
 
 // Reason is why a stream ended.
@@ -64,6 +67,7 @@ const (
 	ClientLeft  Reason = "client left"
 	SourceEnded Reason = "source ended"
 	Revoked     Reason = "access revoked"
+	Expired     Reason = "token expired"
 	FellBehind  Reason = "fell out of the history"
 	TooOld      Reason = "max age"
 	Moved       Reason = "configuration changed"
@@ -167,6 +171,8 @@ func (s *conn) run(r *http.Request, group *Group) (Reason, error) {
 	if ending {
 		end.within(group.share())
 	}
+	expiry := s.expiry()
+	defer expiry.stop()
 	ready := s.src.Cursor.Ready()
 	for {
 		select {
@@ -185,6 +191,8 @@ func (s *conn) run(r *http.Request, group *Group) (Reason, error) {
 			heartbeat.Reset(s.o.Heartbeat)
 		case <-s.src.Revoked:
 			return Revoked, nil
+		case <-expiry.C:
+			return s.expire()
 		case <-s.src.Done:
 			if reason, err := s.drain(); reason != "" {
 				return reason, err
@@ -234,6 +242,32 @@ func (s *conn) leave(ending bool, group *Group) (Reason, error) {
 	return reason, nil
 }
 
+// expiry is the moment at which the client's right ends.
+func (s *conn) expiry() *deadline {
+	d := new(deadline)
+	if !s.src.Until.IsZero() {
+		d.set(time.Until(s.src.Until))
+	}
+	return d
+}
+
+func (s *conn) isExpired() bool {
+	return !s.src.Until.IsZero() && !time.Now().Before(s.src.Until)
+}
+
+// expire ends a stream whose client may come back with another right, and then
+// gets what it wasn't sent any more.
+func (s *conn) expire() (Reason, error) {
+	if s.resumes {
+		return Expired, nil
+	}
+	s.out = append(s.out, event.Position(s.src.Cursor.Position())...)
+	if err := s.flush(); err != nil {
+		return WriteFailed, err
+	}
+	return Expired, nil
+}
+
 // movedRetry is how long a client waits when another configuration is there to
 // take it, give or take half.
 const movedRetry = 500 * time.Millisecond
@@ -250,6 +284,9 @@ func (s *conn) drain() (Reason, error) {
 // batch sends what there is, up to maxBatch, in one write and one flush: load
 // makes batches larger, not a backlog.
 func (s *conn) batch() (Reason, error) {
+	if s.isExpired() {
+		return s.expire()
+	}
 	var err error
 	s.entries, err = s.src.Cursor.Next(maxBatch, s.entries[:0])
 	switch {
