@@ -126,7 +126,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		return h.Webhook.Provision(caddy.NewReplacer())
 	default:
 		var err error
-		h.topics, err = access.NewTopics(h.Topics, h.Allow)
+		h.topics, err = access.NewTopics(h.Topics, h.Allow, false)
 		return err
 	}
 }
@@ -349,7 +349,7 @@ func (h *Handler) serveTopics(w http.ResponseWriter, r *http.Request, next caddy
 		return passOn(w, r, next, refuseAccept)
 	}
 	h.cors.Headers(w.Header(), r)
-	topics, refused := h.topics.Of(r, replacer(r))
+	topics, refused := h.topics.Of(r, replacer(r), nil)
 	if refused != nil {
 		return h.refuse(w, r, refused)
 	}

@@ -1,4 +1,4 @@
-// Package access decides what a client may watch.
+// Package access decides who a client is and what it may watch.
 package access
 
 import (
@@ -23,6 +23,7 @@ const MaxTopics = 100
 type Topics struct {
 	templates []topicTemplate
 	allow     []string
+	covered   bool // something else than allow tells what a client may choose
 }
 
 type topicTemplate struct {
@@ -37,9 +38,10 @@ const queryPlaceholder = "http.request.uri.query."
 
 // NewTopics compiles a rule's topic templates and the patterns that bound what
 // a client may choose through them. A template whose placeholders leave the
-// choice to the client needs a pattern.
-func NewTopics(templates, allow []string) (*Topics, error) {
-	t := &Topics{allow: allow}
+// choice to the client needs a pattern, unless it is covered: something else
+// tells which topics the client may choose.
+func NewTopics(templates, allow []string, covered bool) (*Topics, error) {
+	t := &Topics{allow: allow, covered: covered}
 	for _, pattern := range allow {
 		if _, err := path.Match(pattern, ""); err != nil || pattern == "" {
 			return nil, fmt.Errorf("allow %q is no pattern: write a topic in which * stands for anything but a slash, such as orders/*", pattern)
@@ -50,7 +52,7 @@ func NewTopics(templates, allow []string) (*Topics, error) {
 		if err != nil {
 			return nil, err
 		}
-		if compiled.chosen && len(allow) == 0 {
+		if compiled.chosen && len(allow) == 0 && !covered {
 			return nil, fmt.Errorf("topic %s is chosen by the client: say which topics it may choose, for example `allow %s`", src, suggestion(compiled.Template))
 		}
 		t.templates = append(t.templates, compiled)
@@ -108,8 +110,9 @@ func suggestion(t *template.Template) string {
 
 // Of returns the topics that a request asks for, each once, or why it can't
 // have them. A template of which a placeholder comes to nothing is left out;
-// one whose query parameter is given several times makes as many topics.
-func (t *Topics) Of(r *http.Request, repl *caddy.Replacer) ([]string, *refusal.Error) {
+// one whose query parameter is given several times makes as many topics. The
+// token bounds them all if its claim names topics; nil: there is none.
+func (t *Topics) Of(r *http.Request, repl *caddy.Replacer, token *Token) ([]string, *refusal.Error) {
 	repl = repl.WithoutFile()
 	var topics []string
 	for _, tmpl := range t.templates {
@@ -117,8 +120,8 @@ func (t *Topics) Of(r *http.Request, repl *caddy.Replacer) ([]string, *refusal.E
 			if err := hub.CheckTopic(topic); err != nil {
 				return nil, refusal.Newf(http.StatusBadRequest, "%v", err)
 			}
-			if tmpl.isChosen(r) && !t.allows(topic) {
-				return nil, refusal.Newf(http.StatusForbidden, "the topic %q can't be watched here", topic)
+			if refused := t.check(topic, tmpl.isChosen(r), token); refused != nil {
+				return nil, refused
 			}
 			topics = append(topics, topic)
 		}
@@ -159,6 +162,20 @@ func (t topicTemplate) expand(r *http.Request, repl *caddy.Replacer) []string {
 		}
 	}
 	return topics
+}
+
+// check tells why a topic can't be watched. What the client has chosen must be
+// allowed by a pattern of the rule, where it has any, or named by the token.
+func (t *Topics) check(topic string, chosen bool, token *Token) *refusal.Error {
+	named := token != nil && token.Named
+	if named && !token.Covers(topic) {
+		return Insufficient("the token doesn't let its owner watch the topic %q", topic)
+	}
+	covered := named && t.covered && len(t.allow) == 0
+	if chosen && !covered && !t.allows(topic) {
+		return refusal.Newf(http.StatusForbidden, "the topic %q can't be watched here", topic)
+	}
+	return nil
 }
 
 func (t *Topics) allows(topic string) bool {
