@@ -206,6 +206,23 @@ func (h *History) parseBound(d *caddyfile.Dispenser, arg string) error {
 //			data     <template>
 //			max_body <size>
 //		}
+//		publish {
+//			token    <secret>...
+//			jwt {
+//				(as below)
+//			}
+//			max_body <size>
+//		}
+//		jwt {
+//			key      <secret>...
+//			pem      <file>...
+//			jwks     <url>
+//			cookie   <name>
+//			query    <name>
+//			claim    <name>
+//			issuer   <iss>
+//			audience <aud>...
+//		}
 //		name      <name>
 //		hub       <name>
 //		topic     <template>...
@@ -223,6 +240,8 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	return parseBlock(d, "sse", options{
 		"poll":      h.parsePoll,
 		"webhook":   h.parseWebhook,
+		"publish":   h.parsePublish,
+		"jwt":       jwt(&h.JWT),
 		"name":      word(&h.Name),
 		"hub":       word(&h.Hub),
 		"topic":     words(&h.Topics),

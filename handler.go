@@ -18,6 +18,7 @@ import (
 	"github.com/caddy-sse/caddy-sse/stream"
 	"github.com/caddy-sse/caddy-sse/upstream/next"
 	"github.com/caddy-sse/caddy-sse/upstream/poll"
+	"github.com/caddy-sse/caddy-sse/upstream/publish"
 	"github.com/caddy-sse/caddy-sse/upstream/webhook"
 )
 
@@ -30,12 +31,12 @@ func init() {
 // untouched.
 //
 // A rule has one of `poll`, which makes the JSON of the next handlers live,
-// `webhook`, which publishes what it receives, and `topics`, which lets clients
-// watch what webhooks publish.
+// `webhook` and `publish`, which publish what they receive, and `topics`, which
+// lets clients watch what is published.
 type Handler struct {
 	// What the rule is called in metrics and by the admin API. Rules of one
 	// name are counted together. Default: in a Caddyfile the rule's matcher,
-	// such as `/api/*`; else "poll", "webhook" or "topic".
+	// such as `/api/*`; else "poll", "webhook", "publish" or "topic".
 	Name string `json:"name,omitempty"`
 
 	// The hub to publish on and read from. Default: "default".
@@ -48,6 +49,9 @@ type Handler struct {
 	// Publishes POST requests as events.
 	Webhook *webhook.Webhook `json:"webhook,omitempty"`
 
+	// Publishes what services that are trusted send by POST.
+	Publish *publish.Publish `json:"publish,omitempty"`
+
 	// The topics that a GET or HEAD which accepts text/event-stream watches.
 	// Each may hold placeholders, and is left out if one of them is empty.
 	Topics []string `json:"topics,omitempty"`
@@ -55,8 +59,15 @@ type Handler struct {
 	// The topics that a client may choose through placeholders of its query,
 	// path or headers. Between slashes, * stands for any characters; ** at the
 	// end stands for one name or more. A topic that the client has a part in
-	// choosing is refused with 403 unless a pattern matches it.
+	// choosing is refused with 403 unless a pattern matches it, or there is no
+	// pattern and the client's JWT names it.
 	Allow []string `json:"allow,omitempty"`
+
+	// The JSON Web Tokens that who watches the rule's topics must have one of.
+	// The placeholder {http.auth.user.id} is then the token's `sub`, its claim
+	// `topics`, if it has one, bounds what may be watched, and the stream ends
+	// when it expires.
+	JWT *access.JWT `json:"jwt,omitempty"`
 
 	// The origins whose pages may open the streams, with credentials, or "*"
 	// for any page without credentials. Default: the same origin only.
@@ -124,16 +135,20 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		return h.provisionPoll(ctx)
 	case h.Webhook != nil:
 		return h.Webhook.Provision(caddy.NewReplacer())
+	case h.Publish != nil:
+		return h.Publish.Provision(caddy.NewReplacer())
 	default:
-		var err error
-		h.topics, err = access.NewTopics(h.Topics, h.Allow, false)
-		return err
+		return h.provisionTopics()
 	}
 }
 
 // check finds options that don't go together.
 func (h *Handler) check() error {
 	switch {
+	case h.Publish != nil:
+		return h.checkPublish()
+	case h.JWT != nil && len(h.Topics) == 0:
+		return errors.New("jwt is for who watches topics: it needs topic (a poll asks the backend as the viewer, and publish has a jwt of its own)")
 	case h.Poll != nil && h.Webhook != nil:
 		return errors.New("poll and webhook can't share a rule: write two")
 	case h.Poll != nil && len(h.Topics) > 0:
@@ -145,7 +160,7 @@ func (h *Handler) check() error {
 	case h.Observe:
 		return nil
 	case h.Poll == nil && h.Webhook == nil && len(h.Topics) == 0:
-		return errors.New("a rule needs poll, webhook or topic")
+		return errors.New("a rule needs poll, webhook, publish or topic")
 	case len(h.Allow) > 0 && len(h.Topics) == 0:
 		return errors.New("allow bounds the topics that a client may choose: it needs topic")
 	case h.Webhook != nil && (len(h.CORS) > 0 || h.Heartbeat != 0 || h.Retry != 0 || h.MaxAge != 0):
@@ -228,6 +243,12 @@ func (h *Handler) Cleanup() error {
 	if h.poller != nil {
 		h.poller.Retire()
 	}
+	if h.JWT != nil {
+		h.JWT.Cleanup()
+	}
+	if h.Publish != nil {
+		h.Publish.Cleanup()
+	}
 	return nil
 }
 
@@ -246,6 +267,13 @@ func (h *Handler) shutdown() {
 }
 
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	if jwt := h.tokens(); jwt != nil {
+		return h.withCredential(jwt, w, r, next)
+	}
+	return h.answer(w, r, next)
+}
+
+func (h *Handler) answer(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	switch {
 	case h.Observe && isSafe(r.Method):
 		return next.ServeHTTP(w, r)
@@ -253,6 +281,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return h.passWrite(w, r, next)
 	case h.Webhook != nil:
 		return h.serveWebhook(w, r, next)
+	case h.Publish != nil:
+		return h.servePublish(w, r, next)
 	case h.cors.Preflight(w, r):
 		return nil
 	case h.Poll != nil:
@@ -349,7 +379,11 @@ func (h *Handler) serveTopics(w http.ResponseWriter, r *http.Request, next caddy
 		return passOn(w, r, next, refuseAccept)
 	}
 	h.cors.Headers(w.Header(), r)
-	topics, refused := h.topics.Of(r, replacer(r), nil)
+	viewer, refused := h.viewer(r)
+	if refused != nil {
+		return h.refuse(w, r, refused)
+	}
+	topics, refused := h.topics.Of(r, replacer(r), viewer)
 	if refused != nil {
 		return h.refuse(w, r, refused)
 	}
@@ -357,7 +391,11 @@ func (h *Handler) serveTopics(w http.ResponseWriter, r *http.Request, next caddy
 		stream.WriteHeader(w)
 		return nil
 	}
-	h.serve(w, r, stream.Follow(h.hub.Hub, topics, stream.LastEventID(r)))
+	src := stream.Follow(h.hub.Hub, topics, stream.LastEventID(r))
+	if viewer != nil {
+		src.Until = viewer.Expires
+	}
+	h.serve(w, r, src)
 	return nil
 }
 

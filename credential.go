@@ -1,0 +1,93 @@
+package caddysse
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+
+	"github.com/caddy-sse/caddy-sse/access"
+	"github.com/caddy-sse/caddy-sse/internal/refusal"
+)
+
+// watchClaim is the claim that lists what a token may watch, unless the rule
+// says otherwise.
+const watchClaim = "topics"
+
+func (h *Handler) provisionTopics() (err error) {
+	if h.JWT != nil {
+		if err := h.JWT.Provision(caddy.NewReplacer(), watchClaim); err != nil {
+			return err
+		}
+	}
+	h.topics, err = access.NewTopics(h.Topics, h.Allow, h.JWT != nil)
+	return err
+}
+
+// tokens is what says which tokens the rule takes; nil if it takes none.
+func (h *Handler) tokens() *access.JWT {
+	if h.Publish != nil {
+		return h.Publish.JWT
+	}
+	return h.JWT
+}
+
+// credentialKey is the context key of the token that a request came with.
+type credentialKey struct{}
+
+func credentialOf(r *http.Request) access.Credential {
+	c, _ := r.Context().Value(credentialKey{}).(access.Credential)
+	return c
+}
+
+// viewer is who a request comes from, by its token; nil if the rule has none.
+func (h *Handler) viewer(r *http.Request) (*access.Token, *refusal.Error) {
+	if h.JWT == nil {
+		return nil, nil
+	}
+	token, refused := h.JWT.Check(r.Context(), credentialOf(r))
+	if refused != nil {
+		return nil, refused
+	}
+	// Also if it has none: another handler's user isn't the token's owner.
+	replacer(r).Set("http.auth.user.id", token.Subject)
+	return token, nil
+}
+
+// withCredential answers a request whose token was taken out of it.
+func (h *Handler) withCredential(jwt *access.JWT, w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	c, hidden := jwt.Take(r)
+	r = r.WithContext(context.WithValue(r.Context(), credentialKey{}, c))
+	if !hidden {
+		return h.answer(w, r, next)
+	}
+	return h.answerHidden(w, r)
+}
+
+// answerHidden answers a request that came with a token in its query. Caddy has
+// put the whole URL aside for its logs before any handler could take it out, so
+// that the access log must do without the request, and an error must not come
+// to the error log. A line of our own stands for it. No handler behind gets it.
+func (h *Handler) answerHidden(w http.ResponseWriter, r *http.Request) error {
+	caddyhttp.SetVar(r.Context(), caddyhttp.LogSkipVar, true)
+	began, answer := time.Now(), watchAnswer(w)
+	defer func() {
+		h.log.Info("handled request, without the token in its query",
+			zap.Object("request", caddyhttp.LoggableHTTPRequest{Request: r}),
+			zap.Int("status", answer.status), zap.Duration("duration", time.Since(began)))
+	}()
+	if err := h.answer(answer, r, caddyhttp.HandlerFunc(refuseHidden)); err != nil {
+		h.log.Error("request failed", zap.Error(err))
+		refusal.Newf(http.StatusInternalServerError, "the request failed").Write(w, r)
+	}
+	return nil
+}
+
+// refuseHidden stands where the next handlers would.
+func refuseHidden(w http.ResponseWriter, r *http.Request) error {
+	refusal.Newf(http.StatusBadRequest, "a URL with a token in it is for nothing but the streams here, asked for with GET, or for what is published with POST").Write(w, r)
+	return nil
+}
