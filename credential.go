@@ -17,8 +17,21 @@ import (
 // says otherwise.
 const watchClaim = "topics"
 
+// keysFailed is told when a key set can't be fetched, every ten seconds at most.
+func (h *Handler) keysFailed(err error) {
+	h.log.Error("keys for tokens can't be fetched", zap.Error(err))
+}
+
+func (h *Handler) provisionPublish() error {
+	if h.Publish.JWT != nil {
+		h.Publish.JWT.Failed = h.keysFailed
+	}
+	return h.Publish.Provision(caddy.NewReplacer())
+}
+
 func (h *Handler) provisionTopics() (err error) {
 	if h.JWT != nil {
+		h.JWT.Failed = h.keysFailed
 		if err := h.JWT.Provision(caddy.NewReplacer(), watchClaim); err != nil {
 			return err
 		}

@@ -136,7 +136,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	case h.Webhook != nil:
 		return h.Webhook.Provision(caddy.NewReplacer())
 	case h.Publish != nil:
-		return h.Publish.Provision(caddy.NewReplacer())
+		return h.provisionPublish()
 	default:
 		return h.provisionTopics()
 	}

@@ -32,6 +32,7 @@ const (
 type remoteKeys struct {
 	url    string
 	client *http.Client
+	failed func(error)     // may be nil
 	ctx    context.Context // ends fetches when the rule goes
 	cancel context.CancelFunc
 
@@ -43,7 +44,7 @@ type remoteKeys struct {
 	pending chan struct{} // closed when the fetch that is under way is done
 }
 
-func newRemoteKeys(source string) (*remoteKeys, error) {
+func newRemoteKeys(source string, failed func(error)) (*remoteKeys, error) {
 	u, err := url.Parse(source)
 	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
 		return nil, errors.New("jwks is no URL: write for example https://login.example.com/.well-known/jwks.json")
@@ -52,7 +53,7 @@ func newRemoteKeys(source string) (*remoteKeys, error) {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.DisableKeepAlives = true // the next fetch is minutes away
 	return &remoteKeys{
-		url: u.String(), ctx: ctx, cancel: cancel,
+		url: u.String(), failed: failed, ctx: ctx, cancel: cancel,
 		client: &http.Client{Transport: transport, Timeout: fetchTimeout, CheckRedirect: checkRedirect},
 	}, nil
 }
@@ -135,6 +136,9 @@ func (s *remoteKeys) fetchLocked(now time.Time) chan struct{} {
 	s.pending = done
 	go func() { // whoever has asked may leave; others wait for it as well
 		keys, err := s.fetch()
+		if err != nil && s.failed != nil && s.ctx.Err() == nil {
+			s.failed(withoutURL(err))
+		}
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if s.err = err; err == nil {

@@ -30,7 +30,10 @@ type issuer struct {
 	status  int
 	delay   time.Duration
 	fetches int
+	told    []string // of what went wrong
 }
+
+func (i *issuer) failed(err error) { i.set(func() { i.told = append(i.told, err.Error()) }) }
 
 func (i *issuer) set(change func()) {
 	i.mu.Lock()
@@ -66,7 +69,7 @@ func (i *issuer) count() int {
 
 func (i *issuer) jwt(t *testing.T) *access.JWT {
 	t.Helper()
-	j := provision(t, &access.JWT{JWKS: "https://login.example/keys?secret=s3cret"})
+	j := provision(t, &access.JWT{JWKS: "https://login.example/keys?secret=s3cret", Failed: i.failed})
 	j.FetchBy(i)
 	return j
 }
@@ -195,10 +198,11 @@ func TestKeysThatCannotBeFetchedAreNoFaultOfTheToken(t *testing.T) {
 		j := i.jwt(t)
 		for name, fail := range map[string]func(){
 			"unreachable": func() { i.fail = errors.New("connection refused") },
-			"an error":    func() { i.fail, i.status = nil, http.StatusInternalServerError },
-			"no keys":     func() { i.fail, i.status, i.keys = nil, 0, nil },
-			"too slow":    func() { i.fail, i.delay = nil, time.Minute },
+			"an error":    func() { i.status = http.StatusInternalServerError },
+			"no keys":     func() { i.keys = nil },
+			"too slow":    func() { i.delay = time.Minute },
 		} {
+			i.set(func() { i.fail, i.status, i.delay, i.keys = nil, 0, 0, []any{one.public()} })
 			i.set(fail)
 			_, refused := check(j, one.token())
 			wantStatus(t, name, refused, http.StatusServiceUnavailable)
@@ -208,6 +212,11 @@ func TestKeysThatCannotBeFetchedAreNoFaultOfTheToken(t *testing.T) {
 			time.Sleep(time.Minute)
 		}
 		i.set(func() { i.fail, i.status, i.delay, i.keys = nil, 0, 0, []any{one.public()} })
+		i.set(func() {
+			if all := strings.Join(i.told, "\n"); len(i.told) != 4 || strings.Contains(all, "s3cret") || !strings.Contains(all, "connection refused") {
+				t.Errorf("told of %q", i.told)
+			}
+		})
 		_, refused := check(j, one.token())
 		wantStatus(t, "back again", refused, 0)
 		i.set(func() { i.fail = errors.New("connection refused") })

@@ -60,6 +60,11 @@ type JWT struct {
 	// One of these must be in the claim `aud`. Default: it isn't looked at.
 	Audience []string `json:"audience,omitempty"`
 
+	// Failed is told why the key set could not be fetched, each time that it
+	// was tried. Nil: nobody is. It must be set before Provision, and may be
+	// called at any time by any goroutine.
+	Failed func(error) `json:"-"`
+
 	local  []key
 	remote *remoteKeys
 	parser *jwt.Parser
@@ -123,7 +128,7 @@ func (j *JWT) provisionKeys(repl *caddy.Replacer) error {
 		return nil
 	}
 	var err error
-	j.remote, err = newRemoteKeys(repl.ReplaceAll(j.JWKS, ""))
+	j.remote, err = newRemoteKeys(repl.ReplaceAll(j.JWKS, ""), j.Failed)
 	return err
 }
 
