@@ -30,13 +30,15 @@ func (h *Handler) provisionPublish() error {
 }
 
 func (h *Handler) provisionTopics() (err error) {
+	var covered []string
 	if h.JWT != nil {
+		covered = append(covered, access.ByToken)
 		h.JWT.Failed = h.keysFailed
 		if err := h.JWT.Provision(caddy.NewReplacer(), watchClaim); err != nil {
 			return err
 		}
 	}
-	h.topics, err = access.NewTopics(h.Topics, h.Allow, h.JWT != nil)
+	h.topics, err = access.NewTopics(h.Topics, h.Allow, covered...)
 	return err
 }
 

@@ -23,7 +23,6 @@ const MaxTopics = 100
 type Topics struct {
 	templates []topicTemplate
 	allow     []string
-	covered   bool // something else than allow tells what a client may choose
 }
 
 type topicTemplate struct {
@@ -38,10 +37,9 @@ const queryPlaceholder = "http.request.uri.query."
 
 // NewTopics compiles a rule's topic templates and the patterns that bound what
 // a client may choose through them. A template whose placeholders leave the
-// choice to the client needs a pattern, unless it is covered: something else
-// tells which topics the client may choose.
-func NewTopics(templates, allow []string, covered bool) (*Topics, error) {
-	t := &Topics{allow: allow, covered: covered}
+// choice to the client needs a pattern, unless it is covered: [ByToken].
+func NewTopics(templates, allow []string, covered ...string) (*Topics, error) {
+	t := &Topics{allow: allow}
 	for _, pattern := range allow {
 		if _, err := path.Match(pattern, ""); err != nil || pattern == "" {
 			return nil, fmt.Errorf("allow %q is no pattern: write a topic in which * stands for anything but a slash, such as orders/*", pattern)
@@ -52,7 +50,7 @@ func NewTopics(templates, allow []string, covered bool) (*Topics, error) {
 		if err != nil {
 			return nil, err
 		}
-		if compiled.chosen && len(allow) == 0 && !covered {
+		if compiled.chosen && len(allow) == 0 && !slices.Contains(covered, ByToken) {
 			return nil, fmt.Errorf("topic %s is chosen by the client: say which topics it may choose, for example `allow %s`", src, suggestion(compiled.Template))
 		}
 		t.templates = append(t.templates, compiled)
@@ -164,6 +162,10 @@ func (t topicTemplate) expand(r *http.Request, repl *caddy.Replacer) []string {
 	return topics
 }
 
+// ByToken says that a token covers what a client chooses, if its claim names
+// topics.
+const ByToken = "token"
+
 // check tells why a topic can't be watched. What the client has chosen must be
 // allowed by a pattern of the rule, where it has any, or named by the token.
 func (t *Topics) check(topic string, chosen bool, token *Token) *refusal.Error {
@@ -171,15 +173,15 @@ func (t *Topics) check(topic string, chosen bool, token *Token) *refusal.Error {
 	if named && !token.Covers(topic) {
 		return Insufficient("the token doesn't let its owner watch the topic %q", topic)
 	}
-	covered := named && t.covered && len(t.allow) == 0
-	if chosen && !covered && !t.allows(topic) {
+	if chosen && !t.allows(topic, named) {
 		return refusal.Newf(http.StatusForbidden, "the topic %q can't be watched here", topic)
 	}
 	return nil
 }
 
-func (t *Topics) allows(topic string) bool {
-	return slices.ContainsFunc(t.allow, func(pattern string) bool { return match(pattern, topic) })
+// allows tells whether a topic that the client has chosen is within bounds.
+func (t *Topics) allows(topic string, covered bool) bool {
+	return covered && len(t.allow) == 0 || slices.ContainsFunc(t.allow, func(pattern string) bool { return match(pattern, topic) })
 }
 
 // match tells whether a topic is one of the pattern's. Between slashes it

@@ -25,7 +25,7 @@ const (
 
 func topics(t *testing.T, templates, allow []string) *access.Topics {
 	t.Helper()
-	rule, err := access.NewTopics(templates, allow, false)
+	rule, err := access.NewTopics(templates, allow)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,24 +53,24 @@ func TestWhatAClientChoosesNeedsAnAllow(t *testing.T) {
 		queryA, "orders/" + queryA, "{http.request.uri.path.0}", "{http.request.header.X-Topic}", "{http.request.host}", "{http.request.cookie.a}",
 		"{http.regexp.1}", "{http.matchers.file.relative}", "{http.request.uri}", "{http.request.tls.server_name}", user + queryA,
 	} {
-		if _, err := access.NewTopics([]string{template}, nil, false); err == nil || !strings.Contains(err.Error(), "allow") {
+		if _, err := access.NewTopics([]string{template}, nil); err == nil || !strings.Contains(err.Error(), "allow") {
 			t.Errorf("%s: %v", template, err)
 		}
-		if _, err := access.NewTopics([]string{template}, []string{"*"}, false); err != nil {
+		if _, err := access.NewTopics([]string{template}, []string{"*"}); err != nil {
 			t.Errorf("%s with allow: %v", template, err)
 		}
 	}
 	for _, template := range []string{
 		"news", "users/" + user, "{http.vars.tenant}", "{http.request.tls.client.subject}", "{http.request.remote.host}", "{env.X}",
 	} {
-		if _, err := access.NewTopics([]string{template}, nil, false); err != nil {
+		if _, err := access.NewTopics([]string{template}, nil); err != nil {
 			t.Errorf("%s: %v", template, err)
 		}
 	}
 }
 
 func TestTheErrorSuggestsAPattern(t *testing.T) {
-	_, err := access.NewTopics([]string{"orders/" + queryA + "/items"}, nil, false)
+	_, err := access.NewTopics([]string{"orders/" + queryA + "/items"}, nil)
 	if err == nil || !strings.Contains(err.Error(), "`allow orders/*/items`") {
 		t.Error(err)
 	}
@@ -78,12 +78,12 @@ func TestTheErrorSuggestsAPattern(t *testing.T) {
 
 func TestTemplatesAndPatternsAreChecked(t *testing.T) {
 	for _, template := range []string{"{", "a}", "{}", "{file./etc/passwd}"} {
-		if _, err := access.NewTopics([]string{template}, []string{"*"}, false); err == nil {
+		if _, err := access.NewTopics([]string{template}, []string{"*"}); err == nil {
 			t.Errorf("the topic %q is accepted", template)
 		}
 	}
 	for _, pattern := range []string{"", "[", "a[", `\`, "a/[b"} {
-		if _, err := access.NewTopics([]string{"a"}, []string{pattern}, false); err == nil {
+		if _, err := access.NewTopics([]string{"a"}, []string{pattern}); err == nil {
 			t.Errorf("the pattern %q is accepted", pattern)
 		}
 	}
@@ -209,7 +209,7 @@ func FuzzTopics(f *testing.F) {
 	for _, q := range []string{"a=orders/1", "a=orders/%2e%2e/x", "a=orders/1&a=x", "a=*", "a=orders%2f1%00", "%61=orders/1"} {
 		f.Add(q)
 	}
-	rule, err := access.NewTopics([]string{queryA}, []string{"orders/*"}, false)
+	rule, err := access.NewTopics([]string{queryA}, []string{"orders/*"})
 	if err != nil {
 		f.Fatal(err)
 	}
