@@ -50,13 +50,21 @@ func (h *Handler) tokens() *access.JWT {
 	return h.JWT
 }
 
-// credentialKey is the context key of the token that a request came with.
-type credentialKey struct{}
-
-func credentialOf(r *http.Request) access.Credential {
-	c, _ := r.Context().Value(credentialKey{}).(access.Credential)
-	return c
+// taken is what was taken out of a request.
+type taken struct {
+	access.Credential
+	hidden bool // it was in the query
 }
+
+// takenKey is the context key of what was taken out of a request.
+type takenKey struct{}
+
+func takenFrom(r *http.Request) taken {
+	t, _ := r.Context().Value(takenKey{}).(taken)
+	return t
+}
+
+func credentialOf(r *http.Request) access.Credential { return takenFrom(r).Credential }
 
 // viewer is who a request comes from, by its token; nil if the rule has none.
 func (h *Handler) viewer(r *http.Request) (*access.Token, *refusal.Error) {
@@ -75,18 +83,18 @@ func (h *Handler) viewer(r *http.Request) (*access.Token, *refusal.Error) {
 // withCredential answers a request whose token was taken out of it.
 func (h *Handler) withCredential(jwt *access.JWT, w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	c, hidden := jwt.Take(r)
-	r = r.WithContext(context.WithValue(r.Context(), credentialKey{}, c))
-	if !hidden {
-		return h.answer(w, r, next)
+	r = r.WithContext(context.WithValue(r.Context(), takenKey{}, taken{c, hidden}))
+	if hidden {
+		return h.answerHidden(w, r, next)
 	}
-	return h.answerHidden(w, r)
+	return h.answer(w, r, next)
 }
 
 // answerHidden answers a request that came with a token in its query. Caddy has
 // put the whole URL aside for its logs before any handler could take it out, so
 // that the access log must do without the request, and an error must not come
-// to the error log. A line of our own stands for it. No handler behind gets it.
-func (h *Handler) answerHidden(w http.ResponseWriter, r *http.Request) error {
+// to the error log. A line of our own stands for it. It isn't passed on; see passOn.
+func (h *Handler) answerHidden(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	caddyhttp.SetVar(r.Context(), caddyhttp.LogSkipVar, true)
 	began, answer := time.Now(), watchAnswer(w)
 	defer func() {
@@ -94,15 +102,17 @@ func (h *Handler) answerHidden(w http.ResponseWriter, r *http.Request) error {
 			zap.Object("request", caddyhttp.LoggableHTTPRequest{Request: r}),
 			zap.Int("status", answer.status), zap.Duration("duration", time.Since(began)))
 	}()
-	if err := h.answer(answer, r, caddyhttp.HandlerFunc(refuseHidden)); err != nil {
+	if err := h.answer(answer, r, next); err != nil {
 		h.log.Error("request failed", zap.Error(err))
-		refusal.Newf(http.StatusInternalServerError, "the request failed").Write(w, r)
+		if answer.status == 0 {
+			refusal.Newf(http.StatusInternalServerError, "the request failed").Write(answer, r)
+		}
 	}
 	return nil
 }
 
-// refuseHidden stands where the next handlers would.
-func refuseHidden(w http.ResponseWriter, r *http.Request) error {
+// refuseHidden answers a request that would be passed on, but for the token
+// that was in its URL.
+func refuseHidden(w http.ResponseWriter, r *http.Request) {
 	refusal.Newf(http.StatusBadRequest, "a URL with a token in it is for nothing but the streams here, asked for with GET, or for what is published with POST").Write(w, r)
-	return nil
 }
