@@ -214,6 +214,8 @@ func (h *History) parseBound(d *caddyfile.Dispenser, arg string) error {
 //		heartbeat <duration>
 //		retry     <duration>
 //		max_age   <duration>
+//
+//		max_streams <count> [per client | per user]
 //	}
 func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the directive's name
@@ -231,6 +233,8 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		"heartbeat": duration(&h.Heartbeat),
 		"retry":     duration(&h.Retry),
 		"max_age":   duration(&h.MaxAge),
+
+		"max_streams": h.parseMaxStreams,
 	})
 }
 

@@ -111,6 +111,7 @@ func TestAConfigurationThatCannotWorkIsRefusedWithWhatToWriteInstead(t *testing.
 		{"sse {\n topic news\n hub nowhere\n}", "`sse nowhere`"},
 		{"sse {\n topic news\n cors app.example\n}", "https://app.example.com"},
 		{"sse {\n poll 1s\n allow x\n}", "needs topic"},
+		{"sse {\n webhook {\n verify none\n }\n max_streams 1\n}", "this rule has none"},
 	} {
 		err := loadCaddyfile(fmt.Sprintf("{\n admin off\n}\nhttp://localhost:%d {\n bind 127.0.0.1\n %s\n}", freePort(t), c.rule))
 		if err == nil || !strings.Contains(err.Error(), c.want) {

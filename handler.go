@@ -76,6 +76,10 @@ type Handler struct {
 	// zero means: no bound.
 	MaxAge caddy.Duration `json:"max_age,omitempty"`
 
+	// How many streams may be open at a time: of the rule, per client and per
+	// user. Default: no bound.
+	MaxStreams *access.Limits `json:"max_streams,omitempty"`
+
 	// Whether the rule only has an eye on the writes that pass: those that
 	// succeed have the documents polled that they may have changed. A rule
 	// with `poll` does so for its own requests; the `refresh` option in a
@@ -90,6 +94,7 @@ type Handler struct {
 	cors    *access.CORS
 	stream  stream.Options
 	group   *stream.Group
+	limits  *streamLimits
 	metrics *ruleMetrics
 	log     *zap.Logger
 }
@@ -103,7 +108,7 @@ func (Handler) CaddyModule() caddy.ModuleInfo {
 // rejected.
 func (h *Handler) Provision(ctx caddy.Context) error {
 	h.log = ctx.Logger()
-	if err := h.check(); err != nil {
+	if err := errors.Join(h.check(), h.checkWatching()); err != nil {
 		return err
 	}
 	if err := h.provisionHub(ctx); err != nil {
@@ -116,7 +121,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		return err
 	}
 	h.metrics = metricsOf(h)
-	if err := h.provisionStream(ctx); err != nil {
+	if err := errors.Join(h.provisionStream(ctx), h.provisionLimits(ctx)); err != nil {
 		return err
 	}
 	switch {
@@ -228,7 +233,7 @@ func (h *Handler) Cleanup() error {
 	if h.poller != nil {
 		h.poller.Retire()
 	}
-	return nil
+	return h.limits.release()
 }
 
 // shutdown is called when the server begins to shut down, which it does on a
@@ -315,6 +320,12 @@ func (h *Handler) servePoll(w http.ResponseWriter, r *http.Request, nextHandler 
 func (h *Handler) watch(w http.ResponseWriter, r *http.Request, nextHandler caddyhttp.Handler) error {
 	h.cors.Headers(w.Header(), r)
 	w.Header().Add("Vary", "Accept")
+	reason := stream.ClientLeft // or never came to be
+	leave, err := h.enter(r, nextHandler)
+	if err != nil {
+		return h.refuse(w, r, err)
+	}
+	defer func() { leave(reason) }()
 	viewing, refused, err := h.poller.Join(r, next.For(r, nextHandler))
 	switch {
 	case r.Context().Err() != nil:
@@ -336,7 +347,7 @@ func (h *Handler) watch(w http.ResponseWriter, r *http.Request, nextHandler cadd
 		w.WriteHeader(http.StatusNoContent) // which ends an EventSource for good
 		return nil
 	}
-	h.serve(w, r, viewing.Source(position))
+	reason = h.serve(w, r, viewing.Source(position))
 	return nil
 }
 
@@ -353,16 +364,11 @@ func (h *Handler) serveTopics(w http.ResponseWriter, r *http.Request, next caddy
 	if refused != nil {
 		return h.refuse(w, r, refused)
 	}
-	if r.Method == http.MethodHead {
-		stream.WriteHeader(w)
-		return nil
-	}
-	h.serve(w, r, stream.Follow(h.hub.Hub, topics, stream.LastEventID(r)))
-	return nil
+	return h.watchTopics(w, r, next, topics)
 }
 
 // serve runs a stream to its end, and adds what became of it to the access log.
-func (h *Handler) serve(w http.ResponseWriter, r *http.Request, src stream.Source) {
+func (h *Handler) serve(w http.ResponseWriter, r *http.Request, src stream.Source) stream.Reason {
 	leave := h.hub.enter(h.group)
 	defer leave()
 	ended := h.metrics.opened(r.ProtoMajor)
@@ -383,6 +389,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, src stream.Sourc
 		enc.AddInt64("bytes", summary.Bytes)
 		enc.AddString("reason", string(summary.Reason))
 	})
+	return summary.Reason
 }
 
 // logFields adds what became of a request to its line in the access log.
