@@ -216,6 +216,9 @@ func (h *History) parseBound(d *caddyfile.Dispenser, arg string) error {
 //		max_age   <duration>
 //
 //		max_streams <count> [per client | per user]
+//		authorize   <uri> {
+//			recheck <duration>
+//		}
 //	}
 func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the directive's name
@@ -234,6 +237,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		"retry":     duration(&h.Retry),
 		"max_age":   duration(&h.MaxAge),
 
+		"authorize":   h.parseAuthorize,
 		"max_streams": h.parseMaxStreams,
 	})
 }

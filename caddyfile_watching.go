@@ -37,3 +37,14 @@ func (h *Handler) parseMaxStreams(d *caddyfile.Dispenser) error {
 	*limit = n
 	return nil
 }
+
+func (h *Handler) parseAuthorize(d *caddyfile.Dispenser) error {
+	h.Authorize = new(access.Authorize)
+	if err := word(&h.Authorize.URI)(d); err != nil {
+		return err
+	}
+	if _, err := access.NewURI(h.Authorize.URI); err != nil {
+		return d.Errf("authorize %v", err)
+	}
+	return parseBlock(d, "authorize", options{"recheck": duration(&h.Authorize.Recheck)})
+}

@@ -58,6 +58,10 @@ type Handler struct {
 	// choosing is refused with 403 unless a pattern matches it.
 	Allow []string `json:"allow,omitempty"`
 
+	// Has the backend asked whether a viewer may watch the topics. What the
+	// client chooses by placeholders that are all in its URI needs no Allow.
+	Authorize *access.Authorize `json:"authorize,omitempty"`
+
 	// The origins whose pages may open the streams, with credentials, or "*"
 	// for any page without credentials. Default: the same origin only.
 	CORS []string `json:"cors,omitempty"`
@@ -86,15 +90,18 @@ type Handler struct {
 	// Caddyfile makes rules like this one for the other paths that it names.
 	Observe bool `json:"observe,omitempty"`
 
-	app     *App
-	hub     *sharedHub
-	drain   time.Duration
-	poller  *poll.Poller
-	topics  *access.Topics
-	cors    *access.CORS
-	stream  stream.Options
-	group   *stream.Group
-	limits  *streamLimits
+	app    *App
+	hub    *sharedHub
+	drain  time.Duration
+	poller *poll.Poller
+	topics *access.Topics
+	cors   *access.CORS
+	stream stream.Options
+	group  *stream.Group
+	limits *streamLimits
+
+	authorizer *access.Authorizer
+
 	metrics *ruleMetrics
 	log     *zap.Logger
 }
@@ -130,9 +137,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	case h.Webhook != nil:
 		return h.Webhook.Provision(caddy.NewReplacer())
 	default:
-		var err error
-		h.topics, err = access.NewTopics(h.Topics, h.Allow)
-		return err
+		return h.provisionTopics()
 	}
 }
 

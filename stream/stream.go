@@ -51,6 +51,9 @@ type Source struct {
 	// Done, if not nil, is closed when no more will come: the stream sends
 	// what there is and ends.
 	Done <-chan struct{}
+	// Granted, if not nil, is closed when the client may see what the cursor
+	// gives: until then the stream has heartbeats only.
+	Granted <-chan struct{}
 	// Revoked, if not nil, is closed when the client may see no more: the
 	// stream ends at once.
 	Revoked <-chan struct{}
@@ -167,9 +170,14 @@ func (s *conn) run(r *http.Request, group *Group) (Reason, error) {
 	if ending {
 		end.within(group.share())
 	}
-	ready := s.src.Cursor.Ready()
+	ready, granted := s.src.Cursor.Ready(), s.src.Granted
+	if granted != nil {
+		ready = nil
+	}
 	for {
 		select {
+		case <-granted:
+			granted, ready = nil, always
 		case <-ready:
 			if reason, err := s.batch(); reason != "" {
 				return reason, err
@@ -250,6 +258,9 @@ func (s *conn) drain() (Reason, error) {
 // batch sends what there is, up to maxBatch, in one write and one flush: load
 // makes batches larger, not a backlog.
 func (s *conn) batch() (Reason, error) {
+	if s.src.Granted != nil && !isClosed(s.src.Granted) {
+		return "", nil
+	}
 	var err error
 	s.entries, err = s.src.Cursor.Next(maxBatch, s.entries[:0])
 	switch {
