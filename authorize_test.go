@@ -223,3 +223,29 @@ func TestARuleBehindWhichNothingAnswersSaysSo(t *testing.T) {
 		t.Errorf("got %s %q", resp.Status, resp.body)
 	}
 }
+
+func TestAnEnvelopeTellsTopicsApart(t *testing.T) {
+	s := startSite(t, "", `
+	sse /hooks/* {
+		webhook {
+			verify none
+			topic {path.1} copies/{path.1}
+			id    {query.id}
+		}
+	}
+	sse /events {
+		topic {query.topic}
+		allow **
+		envelope
+	}`)
+	for _, protocol := range protocols {
+		c := s.open(protocol, "/events?topic=a&topic=b&topic=copies/b")
+		position := s.publish("a", `{"n": 1.10}`)
+		s.publish("b", "text")
+		if e := c.expect("", `{"topic":"a","data":{"n": 1.10}}`); e.ID != position {
+			t.Errorf("%s: its id is %q, want %q", protocol, e.ID, position)
+		}
+		c.expect("", `{"topic":"b","data":"text"}`)
+		s.open(protocol, "/events?topic=copies/b", "Last-Event-ID", position).expect("", `{"topic":"copies/b","data":"text"}`)
+	}
+}

@@ -215,6 +215,7 @@ func (h *History) parseBound(d *caddyfile.Dispenser, arg string) error {
 //		retry     <duration>
 //		max_age   <duration>
 //
+//		envelope
 //		max_streams <count> [per client | per user]
 //		authorize   <uri> {
 //			recheck <duration>
@@ -238,6 +239,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		"max_age":   duration(&h.MaxAge),
 
 		"authorize":   h.parseAuthorize,
+		"envelope":    flag(&h.Envelope),
 		"max_streams": h.parseMaxStreams,
 	})
 }

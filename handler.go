@@ -58,6 +58,11 @@ type Handler struct {
 	// choosing is refused with 403 unless a pattern matches it.
 	Allow []string `json:"allow,omitempty"`
 
+	// Whether the data of each event says which topic it is from:
+	// {"topic":…,"data":…}, for clients that watch several on one stream. Data
+	// that is JSON stays so; text becomes a JSON string.
+	Envelope bool `json:"envelope,omitempty"`
+
 	// Has the backend asked whether a viewer may watch the topics. What the
 	// client chooses by placeholders that are all in its URI needs no Allow.
 	Authorize *access.Authorize `json:"authorize,omitempty"`
@@ -101,6 +106,7 @@ type Handler struct {
 	limits *streamLimits
 
 	authorizer *access.Authorizer
+	envelopes  *stream.Envelopes
 
 	metrics *ruleMetrics
 	log     *zap.Logger

@@ -27,12 +27,15 @@ func (h *Handler) checkWatching() error {
 		return errors.New("a poll asks the backend as the viewer anyway: leave out authorize")
 	case h.Authorize != nil && len(h.Topics) == 0:
 		return errors.New("authorize is for rules with topic: leave it out")
+	case h.Envelope && len(h.Topics) == 0:
+		return errors.New("envelope says which topic an event is from: it needs topic")
 	}
 	return nil
 }
 
 // provisionTopics sets up what clients watch, and who may.
 func (h *Handler) provisionTopics() (err error) {
+	h.envelopes = new(stream.Envelopes)
 	var covered []string
 	if h.Authorize != nil {
 		if err := h.Authorize.Provision(); err != nil {
@@ -66,6 +69,9 @@ func (h *Handler) watchTopics(w http.ResponseWriter, r *http.Request, nextHandle
 	}
 	src := stream.Follow(h.hub.Hub, topics, stream.LastEventID(r))
 	src.Granted, src.Revoked = permit.Granted, permit.Revoked
+	if h.Envelope {
+		src.Frame = h.envelopes.On(topics)
+	}
 	if permit.Failure != nil {
 		src.First = append(src.First, undecided(permit.Failure, src.Cursor))
 	}

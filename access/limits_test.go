@@ -112,3 +112,22 @@ func TestANarrowerLimitLocksNobodyOutWhoIsExpectedBack(t *testing.T) {
 		enter(t, s, narrow, "198.51.100.1", "")
 	})
 }
+
+func TestNothingIsKeptOfWhoHasLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := new(access.Streams)
+		for i := range 1000 {
+			place := enter(t, s, &access.Limits{PerClient: 1}, fmt.Sprintf("192.0.2.%d", i), fmt.Sprint(i))
+			if i%2 == 0 {
+				place.Leave()
+			} else {
+				place.Keep(time.Second)
+			}
+		}
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		if n := s.Known(); n != 0 {
+			t.Errorf("%d are known", n)
+		}
+	})
+}

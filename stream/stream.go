@@ -48,6 +48,9 @@ type Source struct {
 	Cursor *hub.Cursor
 	// First is written before what the cursor gives.
 	First []*store.Entry
+	// Frame, if not nil, is how what the cursor gives is sent. Default: as it
+	// is in the log.
+	Frame func(*store.Entry) event.Frame
 	// Done, if not nil, is closed when no more will come: the stream sends
 	// what there is and ends.
 	Done <-chan struct{}
@@ -291,12 +294,19 @@ func (s *conn) sendEntries() error {
 	defer s.forget()
 	s.sent(s.entries)
 	if len(s.entries) == 1 {
-		return s.send(s.entries[0].Frame)
+		return s.send(s.frame(s.entries[0]))
 	}
 	for _, e := range s.entries {
-		s.out = append(s.out, e.Frame...)
+		s.out = append(s.out, s.frame(e)...)
 	}
 	return s.flush()
+}
+
+func (s *conn) frame(e *store.Entry) event.Frame {
+	if s.src.Frame == nil {
+		return e.Frame
+	}
+	return s.src.Frame(e)
 }
 
 // forget lets go of the entries, since the log decides how long they live, and
