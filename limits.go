@@ -77,7 +77,7 @@ func (h *Handler) enter(r *http.Request, nextHandler caddyhttp.Handler) (leave f
 		return func(stream.Reason) {}, nil
 	}
 	viewer := next.For(r, nextHandler)
-	place, refused := h.limits.streams.Enter(h.limits.Limits, viewer.Client(), viewer.User())
+	place, refused := h.limits.streams.EnterSoon(r.Context(), h.limits.Limits, viewer.Client(), viewer.User())
 	if refused != nil {
 		return nil, refused
 	}

@@ -6,6 +6,8 @@ const (
 	OpenWait    = openWait
 	MaxInFlight = maxInFlight
 	MaxShared   = maxShared
+	MaxWaiting  = maxWaiting
+	GraceTime   = graceTime
 )
 
 // Expand puts values in the places of their placeholders.

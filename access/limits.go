@@ -1,6 +1,7 @@
 package access
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"slices"
@@ -50,10 +51,65 @@ type Streams struct {
 	clients map[string]int
 	users   map[string]int
 	kept    map[viewer][]*time.Timer // what gives places back that are kept
+	waiting int                      // requests that find no place
+	left    chan struct{}            // closed when a place is given back; nil while none waits
 }
 
 // viewer is whose a stream is.
 type viewer struct{ client, user string }
+
+const (
+	// graceTime is how long a request waits for a place: that of a page which
+	// is reloaded may come before the end of the one before is noticed.
+	graceTime = 500 * time.Millisecond
+	// maxWaiting is how many requests of a rule wait for places at a time.
+	maxWaiting = 100
+)
+
+// EnterSoon is Enter, and waits a moment for a place to become free.
+func (s *Streams) EnterSoon(ctx context.Context, l *Limits, client, user string) (*Place, *refusal.Error) {
+	place, refused := s.Enter(l, client, user)
+	if refused == nil || !s.queue(1) {
+		return place, refused
+	}
+	defer s.queue(-1)
+	over := time.NewTimer(graceTime)
+	defer over.Stop()
+	for {
+		left := s.leaving() // before the look, or it could miss one
+		if place, refused = s.Enter(l, client, user); refused == nil {
+			return place, nil
+		}
+		select {
+		case <-left:
+		case <-over.C:
+			return nil, refused
+		case <-ctx.Done():
+			return nil, refused
+		}
+	}
+}
+
+// queue counts who waits, and tells whether there is room.
+func (s *Streams) queue(n int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.waiting+n > maxWaiting {
+		return false
+	}
+	s.waiting += n
+	return true
+}
+
+// leaving is closed when the next place is given back.
+func (s *Streams) leaving() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.left == nil {
+		s.left = make(chan struct{})
+	}
+	return s.left
+}
 
 // Enter takes a place for a stream, or says why there is none. The place must
 // be given back.
@@ -100,6 +156,10 @@ func (s *Streams) countLocked(who viewer) {
 }
 
 func (s *Streams) discountLocked(who viewer) {
+	if s.left != nil {
+		close(s.left)
+		s.left = nil
+	}
 	s.all--
 	drop(s.clients, who.client)
 	if who.user != "" {

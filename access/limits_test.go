@@ -1,8 +1,11 @@
 package access_test
 
 import (
+	"context"
 	"fmt"
 	"net/http"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -110,6 +113,61 @@ func TestANarrowerLimitLocksNobodyOutWhoIsExpectedBack(t *testing.T) {
 			place.Leave()
 		}
 		enter(t, s, narrow, "198.51.100.1", "")
+	})
+}
+
+func TestARequestWaitsAMomentForAPlace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, limits := new(access.Streams), &access.Limits{PerUser: 1}
+		soon := func(ctx context.Context) (*access.Place, time.Duration) {
+			began := time.Now()
+			place, _ := s.EnterSoon(ctx, limits, "192.0.2.1", "ann")
+			return place, time.Since(began)
+		}
+		first := enter(t, s, limits, "192.0.2.1", "ann")
+		time.AfterFunc(200*time.Millisecond, enter(t, s, limits, "192.0.2.1", "zoe").Leave)
+		time.AfterFunc(300*time.Millisecond, first.Leave)
+		place, took := soon(t.Context())
+		if place == nil || took != 300*time.Millisecond {
+			t.Errorf("got %v after %v", place, took)
+		}
+		if place, took := soon(t.Context()); place != nil || took != access.GraceTime {
+			t.Errorf("got %v after %v", place, took)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		defer cancel()
+		if place, took := soon(ctx); place != nil || took != time.Millisecond {
+			t.Errorf("who has left got %v after %v", place, took)
+		}
+	})
+}
+
+func TestOnlySoManyRequestsWaitForAPlace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, limits := new(access.Streams), &access.Limits{Rule: 1}
+		only := enter(t, s, limits, "", "")
+		var got, atOnce atomic.Int32
+		var waiting sync.WaitGroup
+		for range 2 * access.MaxWaiting {
+			waiting.Go(func() {
+				began := time.Now()
+				if place, _ := s.EnterSoon(t.Context(), limits, "", ""); place != nil {
+					got.Add(1)
+				}
+				if time.Since(began) == 0 {
+					atOnce.Add(1)
+				}
+			})
+		}
+		synctest.Wait()
+		if n := atOnce.Load(); n != access.MaxWaiting {
+			t.Errorf("%d were refused at once", n)
+		}
+		only.Leave()
+		waiting.Wait()
+		if n := got.Load(); n != 1 {
+			t.Errorf("%d got the place", n)
+		}
 	})
 }
 
