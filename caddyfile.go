@@ -243,6 +243,12 @@ func (h *History) parseBound(d *caddyfile.Dispenser, arg string) error {
 //		heartbeat <duration>
 //		retry     <duration>
 //		max_age   <duration>
+//
+//		envelope
+//		max_streams <count> [per client | per user]
+//		authorize   <uri> {
+//			recheck <duration>
+//		}
 //	}
 func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the directive's name
@@ -262,6 +268,10 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		"heartbeat": duration(&h.Heartbeat),
 		"retry":     duration(&h.Retry),
 		"max_age":   duration(&h.MaxAge),
+
+		"authorize":   h.parseAuthorize,
+		"envelope":    flag(&h.Envelope),
+		"max_streams": h.parseMaxStreams,
 	})
 }
 

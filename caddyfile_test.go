@@ -132,6 +132,12 @@ func TestAConfigurationThatCannotWorkIsRefusedWithWhatToWriteInstead(t *testing.
 		{"sse {\n topic news\n hub nowhere\n}", "`sse nowhere`"},
 		{"sse {\n topic news\n cors app.example\n}", "https://app.example.com"},
 		{"sse {\n poll 1s\n allow x\n}", "needs topic"},
+		{"sse {\n webhook {\n verify none\n }\n max_streams 1\n}", "this rule has none"},
+		{"sse {\n topic {query.a}/{query.b}\n authorize /api/{query.a}\n}", "in the uri of authorize"},
+		{"sse {\n topic news\n authorize /api/me {\n recheck 500ms\n }\n}", "1s or more"},
+		{"sse {\n poll 1s\n authorize /api/me\n}", "leave out authorize"},
+		{"sse {\n webhook {\n verify none\n }\n authorize /api/me\n}", "authorize is for rules with topic"},
+		{"sse {\n poll 1s\n envelope\n}", "it needs topic"},
 	} {
 		err := loadCaddyfile(fmt.Sprintf("{\n admin off\n}\nhttp://localhost:%d {\n bind 127.0.0.1\n %s\n}", freePort(t), c.rule))
 		if err == nil || !strings.Contains(err.Error(), c.want) {

@@ -29,17 +29,13 @@ func (h *Handler) provisionPublish() error {
 	return h.Publish.Provision(caddy.NewReplacer())
 }
 
-func (h *Handler) provisionTopics() (err error) {
-	var covered []string
-	if h.JWT != nil {
-		covered = append(covered, access.ByToken)
-		h.JWT.Failed = h.keysFailed
-		if err := h.JWT.Provision(caddy.NewReplacer(), watchClaim); err != nil {
-			return err
-		}
+// provisionJWT sets up who may watch by a token. It returns what that covers.
+func (h *Handler) provisionJWT() (covered []string, err error) {
+	if h.JWT == nil {
+		return nil, nil
 	}
-	h.topics, err = access.NewTopics(h.Topics, h.Allow, covered...)
-	return err
+	h.JWT.Failed = h.keysFailed
+	return []string{access.ByToken}, h.JWT.Provision(caddy.NewReplacer(), watchClaim)
 }
 
 // tokens is what says which tokens the rule takes; nil if it takes none.

@@ -68,6 +68,15 @@ type Handler struct {
 	// when it expires.
 	JWT *access.JWT `json:"jwt,omitempty"`
 
+	// Whether the data of each event says which topic it is from:
+	// {"topic":…,"data":…}, for clients that watch several on one stream. Data
+	// that is JSON stays so; text becomes a JSON string.
+	Envelope bool `json:"envelope,omitempty"`
+
+	// Has the backend asked whether a viewer may watch the topics. What the
+	// client chooses by placeholders that are all in its URI needs no Allow.
+	Authorize *access.Authorize `json:"authorize,omitempty"`
+
 	// The origins whose pages may open the streams, with credentials, or "*"
 	// for any page without credentials. Default: the same origin only.
 	CORS []string `json:"cors,omitempty"`
@@ -86,20 +95,29 @@ type Handler struct {
 	// zero means: no bound.
 	MaxAge caddy.Duration `json:"max_age,omitempty"`
 
+	// How many streams may be open at a time: of the rule, per client and per
+	// user. Default: no bound.
+	MaxStreams *access.Limits `json:"max_streams,omitempty"`
+
 	// Whether the rule only has an eye on the writes that pass: those that
 	// succeed have the documents polled that they may have changed. A rule
 	// with `poll` does so for its own requests; the `refresh` option in a
 	// Caddyfile makes rules like this one for the other paths that it names.
 	Observe bool `json:"observe,omitempty"`
 
-	app     *App
-	hub     *sharedHub
-	drain   time.Duration
-	poller  *poll.Poller
-	topics  *access.Topics
-	cors    *access.CORS
-	stream  stream.Options
-	group   *stream.Group
+	app    *App
+	hub    *sharedHub
+	drain  time.Duration
+	poller *poll.Poller
+	topics *access.Topics
+	cors   *access.CORS
+	stream stream.Options
+	group  *stream.Group
+	limits *streamLimits
+
+	authorizer *access.Authorizer
+	envelopes  *stream.Envelopes
+
 	metrics *ruleMetrics
 	log     *zap.Logger
 }
@@ -113,7 +131,7 @@ func (Handler) CaddyModule() caddy.ModuleInfo {
 // rejected.
 func (h *Handler) Provision(ctx caddy.Context) error {
 	h.log = ctx.Logger()
-	if err := h.check(); err != nil {
+	if err := errors.Join(h.check(), h.checkWatching()); err != nil {
 		return err
 	}
 	if err := h.provisionHub(ctx); err != nil {
@@ -126,7 +144,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		return err
 	}
 	h.metrics = metricsOf(h)
-	if err := h.provisionStream(ctx); err != nil {
+	if err := errors.Join(h.provisionStream(ctx), h.provisionLimits(ctx)); err != nil {
 		return err
 	}
 	switch {
@@ -248,7 +266,7 @@ func (h *Handler) Cleanup() error {
 	if h.Publish != nil {
 		h.Publish.Cleanup()
 	}
-	return nil
+	return h.limits.release()
 }
 
 // shutdown is called when the server begins to shut down, which it does on a
@@ -313,6 +331,12 @@ func (h *Handler) servePoll(w http.ResponseWriter, r *http.Request, nextHandler 
 func (h *Handler) watch(w http.ResponseWriter, r *http.Request, nextHandler caddyhttp.Handler) error {
 	h.cors.Headers(w.Header(), r)
 	w.Header().Add("Vary", "Accept")
+	reason := stream.ClientLeft // or never came to be
+	leave, err := h.enter(r, nextHandler)
+	if err != nil {
+		return h.refuse(w, r, err)
+	}
+	defer func() { leave(reason) }()
 	viewing, refused, err := h.poller.Join(r, next.For(r, nextHandler))
 	switch {
 	case r.Context().Err() != nil:
@@ -334,7 +358,7 @@ func (h *Handler) watch(w http.ResponseWriter, r *http.Request, nextHandler cadd
 		w.WriteHeader(http.StatusNoContent) // which ends an EventSource for good
 		return nil
 	}
-	h.serve(w, r, viewing.Source(position))
+	reason = h.serve(w, r, viewing.Source(position))
 	return nil
 }
 
@@ -355,20 +379,11 @@ func (h *Handler) serveTopics(w http.ResponseWriter, r *http.Request, next caddy
 	if refused != nil {
 		return h.refuse(w, r, refused)
 	}
-	if r.Method == http.MethodHead {
-		stream.WriteHeader(w)
-		return nil
-	}
-	src := stream.Follow(h.hub.Hub, topics, stream.LastEventID(r))
-	if viewer != nil {
-		src.Until = viewer.Expires
-	}
-	h.serve(w, r, src)
-	return nil
+	return h.watchTopics(w, r, next, topics, viewer)
 }
 
 // serve runs a stream to its end, and adds what became of it to the access log.
-func (h *Handler) serve(w http.ResponseWriter, r *http.Request, src stream.Source) {
+func (h *Handler) serve(w http.ResponseWriter, r *http.Request, src stream.Source) stream.Reason {
 	leave := h.hub.enter(h.group)
 	defer leave()
 	ended := h.metrics.opened(r.ProtoMajor)
@@ -390,6 +405,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, src stream.Sourc
 		enc.AddInt64("bytes", summary.Bytes)
 		enc.AddString("reason", string(summary.Reason))
 	})
+	return summary.Reason
 }
 
 // logFields adds what became of a request to its line in the access log.

@@ -321,3 +321,48 @@ func TestATokenInTheQueryIsInNoLogAndReachesNobodyBehind(t *testing.T) {
 		t.Errorf("the token is in the log, or what stands for it isn't:\n%s", log)
 	}
 }
+
+func TestTheBackendIsAskedAboutAViewerWithATokenAndIsNotShownIt(t *testing.T) {
+	var asked sync.Map
+	backend := startBackend(t, func(w http.ResponseWriter, r *http.Request) {
+		asked.Store(r.RequestURI, r.Header.Get("X-Viewer"))
+		if r.URL.Path != "/api/orders" {
+			w.WriteHeader(http.StatusForbidden)
+		}
+	})
+	s := startSite(t, "", strings.Replace(publishing, `respond "the app"`, "", 1)+`
+	sse /asked {
+		topic {query.topic}
+		authorize /api/{query.topic}
+		jwt {
+			key   `+jwtSecret+`
+			query token
+		}
+	}
+	reverse_proxy /api/* `+backend+` {
+		header_up X-Viewer {http.auth.user.id}
+	}`)
+	ann := signed(t, time.Hour, jwt.MapClaims{"sub": "ann"})
+	for _, protocol := range protocols {
+		c := s.open(protocol, "/asked?topic=orders&token="+ann)
+		s.publishOver(protocol, formType, "topic=orders&data=hello")
+		c.expect("", "hello")
+		c.close()
+	}
+	if resp := s.do("GET", "/asked?topic=secrets&token="+ann, "", "Accept", "text/event-stream"); resp.StatusCode != http.StatusForbidden {
+		t.Errorf("what the backend refuses: %s %q", resp.Status, resp.body)
+	}
+	named := signed(t, time.Hour, jwt.MapClaims{"topics": "news"})
+	if resp := s.do("GET", "/asked?topic=orders", "", "Accept", "text/event-stream", "Authorization", "Bearer "+named); resp.StatusCode != http.StatusForbidden {
+		t.Errorf("what the token does not name: %s %q", resp.Status, resp.body)
+	}
+	if _, ok := asked.Load("/api/orders"); !ok {
+		t.Error("the backend was not asked")
+	}
+	asked.Range(func(uri, viewer any) bool {
+		if strings.Contains(uri.(string), "token") || viewer != "ann" {
+			t.Errorf("the backend was asked for %s as %q", uri, viewer)
+		}
+		return true
+	})
+}

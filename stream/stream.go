@@ -48,9 +48,15 @@ type Source struct {
 	Cursor *hub.Cursor
 	// First is written before what the cursor gives.
 	First []*store.Entry
+	// Frame, if not nil, is how what the cursor gives is sent. Default: as it
+	// is in the log.
+	Frame func(*store.Entry) event.Frame
 	// Done, if not nil, is closed when no more will come: the stream sends
 	// what there is and ends.
 	Done <-chan struct{}
+	// Granted, if not nil, is closed when the client may see what the cursor
+	// gives: until then the stream has heartbeats only.
+	Granted <-chan struct{}
 	// Revoked, if not nil, is closed when the client may see no more: the
 	// stream ends at once.
 	Revoked <-chan struct{}
@@ -176,9 +182,14 @@ func (s *conn) run(r *http.Request, group *Group) (Reason, error) {
 	}
 	expiry := s.expiry()
 	defer expiry.stop()
-	ready := s.src.Cursor.Ready()
+	ready, granted := s.src.Cursor.Ready(), s.src.Granted
+	if granted != nil {
+		ready = nil
+	}
 	for {
 		select {
+		case <-granted:
+			granted, ready = nil, always
 		case <-ready:
 			if reason, err := s.batch(); reason != "" {
 				return reason, err
@@ -290,6 +301,9 @@ func (s *conn) batch() (Reason, error) {
 	if s.isExpired() {
 		return s.expire()
 	}
+	if s.src.Granted != nil && !isClosed(s.src.Granted) {
+		return "", nil
+	}
 	var err error
 	s.entries, err = s.src.Cursor.Next(maxBatch, s.entries[:0])
 	switch {
@@ -320,12 +334,19 @@ func (s *conn) sendEntries() error {
 	defer s.forget()
 	s.sent(s.entries)
 	if len(s.entries) == 1 {
-		return s.send(s.entries[0].Frame)
+		return s.send(s.frame(s.entries[0]))
 	}
 	for _, e := range s.entries {
-		s.out = append(s.out, e.Frame...)
+		s.out = append(s.out, s.frame(e)...)
 	}
 	return s.flush()
+}
+
+func (s *conn) frame(e *store.Entry) event.Frame {
+	if s.src.Frame == nil {
+		return e.Frame
+	}
+	return s.src.Frame(e)
 }
 
 // forget lets go of the entries, since the log decides how long they live, and
