@@ -37,7 +37,7 @@ func Bearer(r *http.Request) string {
 func (j *JWT) Take(r *http.Request) (c Credential, hidden bool) {
 	var query string
 	if j.Query != "" {
-		query, hidden = cutQuery(r, j.Query)
+		query, hidden = takeQuery(r, j.Query)
 	}
 	c.twice = len(r.Header.Values("Authorization")) > 1
 	if c.token = Bearer(r); c.token == "" {
@@ -51,9 +51,9 @@ func (j *JWT) Take(r *http.Request) (c Credential, hidden bool) {
 	return c, hidden
 }
 
-// cutQuery takes a parameter out of the request's URL, wherever and however
+// takeQuery takes a parameter out of the request's URL, wherever and however
 // often it stands. The rest stays as it was sent, in its order.
-func cutQuery(r *http.Request, name string) (value string, found bool) {
+func takeQuery(r *http.Request, name string) (value string, found bool) {
 	if r.URL.RawQuery == "" {
 		return "", false
 	}
