@@ -55,7 +55,8 @@ type Handler struct {
 	// The topics that a client may choose through placeholders of its query,
 	// path or headers. Between slashes, * stands for any characters; ** at the
 	// end stands for one name or more. A topic that the client has a part in
-	// choosing is refused with 403 unless a pattern matches it.
+	// choosing is refused with 403 unless a pattern matches it. Only without
+	// any pattern may Authorize take their place.
 	Allow []string `json:"allow,omitempty"`
 
 	// Whether the data of each event says which topic it is from:
