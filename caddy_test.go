@@ -36,6 +36,7 @@ import (
 type site struct {
 	t           testing.TB
 	http, https int
+	admin       string // where the admin API is
 	clients     map[string]*http.Client
 }
 
@@ -46,7 +47,12 @@ var protocols = []string{"HTTP/1.1", "HTTP/2.0", "HTTP/3.0"}
 // unloads it when the test ends.
 func startSite(t testing.TB, global, directives string) *site {
 	t.Helper()
-	s := &site{t: t, http: freePort(t), https: freePort(t)}
+	return startSiteWithAdmin(t, "off", global, directives)
+}
+
+func startSiteWithAdmin(t testing.TB, admin, global, directives string) *site {
+	t.Helper()
+	s := &site{t: t, http: freePort(t), https: freePort(t), admin: admin}
 	s.clients = map[string]*http.Client{
 		"HTTP/1.1": s.tcpClient(false),
 		"HTTP/2.0": s.tcpClient(true),
@@ -71,8 +77,12 @@ func (s *site) reload(global, directives string) {
 
 func (s *site) load(global, directives string) error {
 	s.t.Helper()
-	return loadCaddyfile(fmt.Sprintf(`{
-	admin off
+	return loadCaddyfile(s.caddyfile(global, directives))
+}
+
+func (s *site) caddyfile(global, directives string) string {
+	return fmt.Sprintf(`{
+	admin %[6]s
 	persist_config off
 	auto_https off
 	storage file_system %[1]s
@@ -94,7 +104,7 @@ https://localhost:%[3]d {
 	tls %[1]s/cert.pem %[1]s/key.pem
 	import site
 }
-`, files, s.http, s.https, global, directives))
+`, files, s.http, s.https, global, directives, s.admin)
 }
 
 func loadCaddyfile(caddyfile string) error {
@@ -137,6 +147,9 @@ func localhost(addr string) string {
 var files string
 
 func TestMain(m *testing.M) {
+	if config := os.Getenv(crashConfig); config != "" {
+		os.Exit(runUntilKilled(config))
+	}
 	os.Exit(func() int {
 		var err error
 		if files, err = os.MkdirTemp("", "caddy-sse-test"); err != nil {
@@ -279,9 +292,23 @@ func (s *site) open(protocol, path string, header ...string) *client {
 	return c
 }
 
+// post opens a stream by a query.
+func (s *site) post(protocol, path, query string, header ...string) *client {
+	s.t.Helper()
+	c, err := s.tryOpenBy(http.MethodPost, query, protocol, path, append([]string{"Content-Type", "application/json"}, header...)...)
+	if err != nil {
+		s.t.Fatalf("opening %s: %v", path, err)
+	}
+	return c
+}
+
 func (s *site) tryOpen(protocol, path string, header ...string) (*client, error) {
+	return s.tryOpenBy(http.MethodGet, "", protocol, path, header...)
+}
+
+func (s *site) tryOpenBy(method, body, protocol, path string, header ...string) (*client, error) {
 	ctx, cancel := context.WithCancel(context.Background())
-	resp, err := s.send(ctx, protocol, http.MethodGet, path, "", append([]string{"Accept", "text/event-stream"}, header...)...)
+	resp, err := s.send(ctx, protocol, method, path, body, append([]string{"Accept", "text/event-stream"}, header...)...)
 	if err != nil {
 		cancel()
 		return nil, err

@@ -69,7 +69,7 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 // UnmarshalCaddyfile adds the hub of one global option:
 //
 //	sse [<hub>] {
-//		store   <module> ...
+//		store   memory | file <dir> { damaged refuse | replace }
 //		history <count> | <duration> | <size> ...
 //		drain   <duration>
 //	}
@@ -100,7 +100,7 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 
 func (c *HubConfig) parseStore(d *caddyfile.Dispenser) error {
 	if !d.NextArg() {
-		return d.Errf("store needs a kind: write `store memory`")
+		return d.Errf("store needs a kind: write `store memory` or `store file <dir>`")
 	}
 	kind := d.Val()
 	info, err := caddy.GetModule("sse.stores." + kind)
@@ -198,12 +198,24 @@ func (h *History) parseBound(d *caddyfile.Dispenser, arg string) error {
 //				signed    <template>
 //				timestamp <header>
 //				tolerance <duration>
+//				url       <template>
+//				challenge <secret>...
+//				hosts     <host>...
 //			}
+//			verify token <header> <secret>... {
+//				prefix <text>
+//			}
+//			verify basic <user> <hash>...
+//			verify sns <topic>...
+//			verify none
 //			topic    <template>...
 //			event    <template>
 //			id       <template>
+//			split    <jq>
+//			when     <jq>
 //			select   <jq>
 //			data     <template>
+//			refresh  <uri template>...
 //			max_body <size>
 //		}
 //		name      <name>
@@ -340,8 +352,11 @@ func (h *Handler) parseWebhook(d *caddyfile.Dispenser) error {
 		"topic":    words(&h.Webhook.Topics),
 		"event":    word(&h.Webhook.Event),
 		"id":       word(&h.Webhook.ID),
+		"split":    word(&h.Webhook.Split),
+		"when":     word(&h.Webhook.When),
 		"select":   word(&h.Webhook.Select),
 		"data":     word(&h.Webhook.Data),
+		"refresh":  words(&h.Webhook.Refresh),
 		"max_body": size(&h.Webhook.MaxBody),
 	})
 }
@@ -353,6 +368,12 @@ func (h *Handler) parseVerify(d *caddyfile.Dispenser) error {
 	}
 	v := &webhook.Verify{Sender: args[0], Secrets: args[1:]}
 	h.Webhook.Verify = v
+	// These two have a name before their secrets.
+	for sender, name := range map[string]*string{"token": &v.Header, "basic": &v.User} {
+		if v.Sender == sender && len(v.Secrets) > 0 {
+			*name, v.Secrets = v.Secrets[0], v.Secrets[1:]
+		}
+	}
 	return parseBlock(d, "verify", options{
 		"header":    word(&v.Header),
 		"algorithm": word(&v.Algorithm),
@@ -361,6 +382,9 @@ func (h *Handler) parseVerify(d *caddyfile.Dispenser) error {
 		"signed":    word(&v.Signed),
 		"timestamp": word(&v.Timestamp),
 		"tolerance": duration(&v.Tolerance),
+		"url":       word(&v.URL),
+		"challenge": words(&v.Challenge),
+		"hosts":     words(&v.Hosts),
 	})
 }
 

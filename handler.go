@@ -2,7 +2,6 @@ package caddysse
 
 import (
 	"cmp"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -279,42 +278,12 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 }
 
-// serveWebhook publishes a POST.
-func (h *Handler) serveWebhook(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	if r.Method != http.MethodPost {
-		return passOn(w, r, next, refuseMethod(http.MethodPost))
-	}
-	message, err := h.Webhook.Receive(w, r, replacer(r))
-	if err != nil {
-		return h.refuse(w, r, err)
-	}
-	if message == nil { // nothing to publish, by the rule's own word
-		w.WriteHeader(http.StatusNoContent)
-		return nil
-	}
-	entry, _, err := h.hub.Publish(message.Topics, message.Event)
-	if err != nil {
-		h.log.Error("event not published", zap.Error(err))
-		return h.refuse(w, r, &refusal.Error{
-			Status: http.StatusServiceUnavailable, Reason: "the event can't be stored; send it again later",
-			RetryAfter: 5 * time.Second, Err: err,
-		})
-	}
-	body, err := json.Marshal(map[string]string{"id": entry.ID})
-	if err != nil {
-		return err
-	}
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(http.StatusAccepted)
-	_, _ = w.Write(append(body, '\n')) // the event is published whether the sender hears it or not
-	return nil
-}
-
 // servePoll streams the document that a request asks to watch, and lets all
-// else pass, with an eye on what it changes.
+// else pass, with an eye on what it changes. A POST that another site's page has
+// sent passes, too: it is the backend's to refuse.
 func (h *Handler) servePoll(w http.ResponseWriter, r *http.Request, nextHandler caddyhttp.Handler) error {
 	switch {
-	case r.Method == h.Poll.Method && stream.AsksFor(r.Header):
+	case r.Method == h.Poll.Method && stream.AsksFor(r.Header) && !h.cors.IsForeign(r):
 		return h.watch(w, r, nextHandler)
 	case !isSafe(r.Method):
 		return h.passWrite(w, r, nextHandler)
@@ -390,8 +359,9 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, src stream.Sourc
 	} else {
 		options.WriteTimeout = writeTimeout
 	}
-	summary := stream.Serve(w, r, src, h.group, &options)
-	ended(summary.Reason)
+	summary := stream.Summary{Reason: stream.WriteFailed} // should the writer panic
+	defer func() { ended(summary.Reason) }()
+	summary = stream.Serve(w, r, src, h.group, &options)
 	if summary.Reason == stream.StoreFailed {
 		h.log.Error("stream ended", zap.String("reason", string(summary.Reason)), zap.Error(summary.Err))
 	}

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
@@ -35,14 +36,24 @@ func (h *Handler) passWrite(w http.ResponseWriter, r *http.Request, next caddyht
 	r = r.WithContext(context.WithValue(r.Context(), seen, true))
 	target, prefix, host := *r.URL, strippedPrefix(r), r.Host // handlers may rewrite the request's
 	answer := watchAnswer(w)
-	if err := next.ServeHTTP(answer, r); err != nil {
-		return err
+	var told time.Time
+	tell := func() {
+		if answer.status >= 200 && answer.status < 400 {
+			told = time.Now()
+			h.hub.wrote(poll.Hostname(host), writtenPaths(&target, prefix, host, answer.Header()))
+		}
 	}
-	if answer.status >= 200 && answer.status < 400 {
-		h.hub.wrote(poll.Hostname(host), writtenPaths(&target, prefix, host, answer.Header()))
+	answer.noted = tell // before the client has it, who may look at once
+	err := next.ServeHTTP(answer, r)
+	if time.Since(told) > slowAnswer { // there may have been more to it
+		tell()
 	}
-	return nil
+	return err
 }
+
+// slowAnswer is how long an answer takes from its status to its end for what it
+// has changed to be looked at again.
+const slowAnswer = 100 * time.Millisecond
 
 // seenBy is the context key of requests that a rule of the hub has an eye on.
 type seenBy struct{ hub *sharedHub }
@@ -114,6 +125,7 @@ func refuseAccept(w http.ResponseWriter, r *http.Request) {
 type answerWatcher struct {
 	*caddyhttp.ResponseWriterWrapper
 	status int
+	noted  func() // called with the status, before the client has it
 }
 
 func watchAnswer(w http.ResponseWriter) *answerWatcher {
@@ -141,5 +153,8 @@ func (w *answerWatcher) ReadFrom(r io.Reader) (int64, error) {
 func (w *answerWatcher) note(status int) {
 	if w.status == 0 && (status >= 200 || status == http.StatusSwitchingProtocols) {
 		w.status = status
+		if w.noted != nil {
+			w.noted()
+		}
 	}
 }

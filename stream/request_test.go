@@ -162,3 +162,64 @@ func FuzzAccept(f *testing.F) {
 		}
 	})
 }
+
+// What axios, fetch and a browser's address bar ask for.
+const (
+	axios      = "application/json, text/plain, */*"
+	navigation = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8"
+)
+
+func TestATypeIsPreferredIfNothingElseIsWantedMore(t *testing.T) {
+	const contentType = "application/json; charset=utf-8"
+	for _, c := range []struct {
+		accept         string
+		any, byItsName bool
+	}{
+		{axios, true, true},
+		{"*/*", true, false},
+		{"application/*", true, false},
+		{"application/json", true, true},
+		{"Application/JSON", true, true},
+		{"application/json;q=0.5", true, true},
+		{"text/html, application/json", true, true},
+		{"text/html, application/json;q=0.9", false, false},
+		{"text/html, */*", true, false},
+		{navigation, false, false},
+		{"text/html", false, false},
+		{"application/json;q=0, */*", false, false},
+		{"application/json;q=nonsense", false, false},
+		{"garbage", false, false},
+		{"text/event-stream, application/json", true, true},
+	} {
+		for named, want := range map[bool]bool{false: c.any, true: c.byItsName} {
+			if got := stream.Prefers(accept(c.accept), contentType, named); got != want {
+				t.Errorf("%q, by its name %v: %v", c.accept, named, got)
+			}
+		}
+	}
+	if !stream.Prefers(http.Header{}, contentType, false) || stream.Prefers(http.Header{}, contentType, true) {
+		t.Error("who doesn't say what they take takes anything, but names nothing")
+	}
+	for _, contentType := range []string{"", ";", "json,"} {
+		if stream.Prefers(accept("*/*"), contentType, false) {
+			t.Errorf("%q is no type to prefer", contentType)
+		}
+	}
+}
+
+func FuzzPrefers(f *testing.F) {
+	for _, a := range []string{"", axios, navigation, "*/*;q=NaN", "application/json;q=1e400", "application/json;q=-1", "a/b;c=\",application/json\"", ",,;q="} {
+		f.Add(a, "application/json")
+		f.Add(a, a)
+	}
+	f.Fuzz(func(t *testing.T, value, mediaType string) {
+		h := accept(value)
+		named, free := stream.Prefers(h, mediaType, true), stream.Prefers(h, mediaType, false)
+		if named && !free {
+			t.Errorf("%q takes %q by its name, but not at all", value, mediaType)
+		}
+		if named && !strings.Contains(strings.ToLower(value), strings.ToLower(strings.TrimSpace(strings.Split(mediaType, ";")[0]))) {
+			t.Errorf("%q names %q?", value, mediaType)
+		}
+	})
+}

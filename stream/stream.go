@@ -155,6 +155,9 @@ type conn struct {
 }
 
 func (s *conn) sendFirst() error {
+	if isClosed(s.src.Revoked) { // before it was put together, perhaps
+		s.src.First = nil
+	}
 	for _, e := range s.src.First {
 		s.out = append(s.out, e.Frame...)
 	}

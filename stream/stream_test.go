@@ -647,3 +647,41 @@ func TestAStreamOverHTTP(t *testing.T) {
 		t.Errorf("%q", rest)
 	}
 }
+
+func TestWhoMaySeeNoMoreGetsNothingThatIsPublishedLater(t *testing.T) {
+	for name, end := range map[string]func(group *stream.Group, done chan struct{}){
+		"watching":     func(*stream.Group, chan struct{}) {},
+		"source ended": func(_ *stream.Group, done chan struct{}) { close(done) },
+		"shut down":    func(group *stream.Group, _ chan struct{}) { group.End(0) },
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			h := newHub(t, store.History{})
+			group, done, revoked := new(stream.Group), make(chan struct{}), make(chan struct{})
+			s := serve(stream.Source{Cursor: h.Follow([]string{"a"}), Done: done, Revoked: revoked}, get("/"), group, options, newClient())
+			synctest.Wait()
+			publish(t, h, "1", "a")
+			synctest.Wait()
+			close(revoked)
+			publish(t, h, "2", "a")
+			end(group, done)
+			s.wantEnd(t, stream.Revoked)
+			if got := s.data(t); !slices.Equal(got, []string{"1"}) {
+				t.Errorf("%s: %q", name, got)
+			}
+		})
+	}
+}
+
+func TestWhoMaySeeNoMoreBeforeTheStreamBeginsGetsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(t, store.History{})
+		revoked := make(chan struct{})
+		close(revoked)
+		first := publish(t, h, "1", "a")
+		s := serve(stream.Source{Cursor: h.Follow([]string{"a"}), First: []*store.Entry{first}, Revoked: revoked}, get("/"), nil, options, newClient())
+		s.wantEnd(t, stream.Revoked)
+		if got := s.events(t); len(got) > 0 {
+			t.Errorf("%q", got)
+		}
+	})
+}

@@ -3,6 +3,7 @@ package poll
 import (
 	"bytes"
 	"net/http"
+	"net/textproto"
 	"strconv"
 	"strings"
 	"time"
@@ -18,9 +19,10 @@ type kept struct {
 	asked  time.Time // when the poll that brought or confirmed it began
 }
 
-// keep notes an answer that ordinary requests can be given, too.
+// keep notes an answer that ordinary requests can be given, too. One that fails
+// is none: what is kept grows old.
 func (v *view) keep(resp *next.Response, came outcome, asked time.Time) {
-	if !v.poller.config.Absorb {
+	if !v.poller.config.Absorb || came == failed {
 		return
 	}
 	v.mu.Lock()
@@ -30,7 +32,7 @@ func (v *view) keep(resp *next.Response, came outcome, asked time.Time) {
 		k := *v.kept
 		k.asked = asked
 		v.kept = &k
-	case resp.Status == http.StatusOK && came != failed && len(resp.Header["Set-Cookie"]) == 0:
+	case resp.Status == http.StatusOK && len(resp.Header["Set-Cookie"]) == 0:
 		v.kept = &kept{resp.Header, resp.Body, asked}
 	default:
 		v.kept = nil
@@ -58,7 +60,7 @@ func (p *Poller) Absorb(w http.ResponseWriter, r *http.Request, caller Caller) b
 		return false
 	}
 	k := p.keptFor(r, caller)
-	if k == nil || !acceptable(r.Header, k.header) {
+	if k == nil || !p.config.acceptable(r.Header, k) {
 		return false
 	}
 	k.write(w, r, p.hub.Digest(string(k.body)))
@@ -68,24 +70,29 @@ func (p *Poller) Absorb(w http.ResponseWriter, r *http.Request, caller Caller) b
 
 // mayAbsorb tells whether a request leaves it open who answers it.
 func mayAbsorb(r *http.Request) bool {
-	if r.Method != http.MethodGet && r.Method != http.MethodHead || r.ContentLength != 0 {
+	switch {
+	case r.Method != http.MethodGet && r.Method != http.MethodHead, hasBody(r), len(r.Header["Upgrade"]) > 0:
+		return false
+	case stream.WithoutPosition(r.URL.RawQuery) != r.URL.RawQuery: // to the backend it may mean something
 		return false
 	}
 	if len(r.Header["Cache-Control"]) == 0 && strings.EqualFold(r.Header.Get("Pragma"), "no-cache") { // RFC 9111 §5.4
 		return false
 	}
 	for directive := range listed(r.Header, "Cache-Control") {
-		name, value, _ := strings.Cut(directive, "=")
-		switch strings.ToLower(name) {
+		switch strings.ToLower(directive) {
 		case "no-cache", "no-store":
 			return false
-		case "max-age":
-			if value == "0" {
-				return false
-			}
 		}
 	}
 	return true
+}
+
+// hasBody tells whether a request has, or may have, a body. Over HTTP/3 the
+// length isn't known unless the client has told it; a GET's would mean nothing
+// (RFC 9110 §9.3.1).
+func hasBody(r *http.Request) bool {
+	return r.ContentLength > 0 || r.ContentLength < 0 && r.ProtoMajor < 3
 }
 
 // keptFor is what the request's own viewers were sent.
@@ -98,22 +105,79 @@ func (p *Poller) keptFor(r *http.Request, caller Caller) *kept {
 	t := newTarget(asStream, nil, caller, p.hub, p.config)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	v := p.views[p.keyLocked(t)]
-	if v == nil || v.isCheckedLocked() && v.members.byID[t.asker.id] == nil {
+	v, now := p.views[p.keyLocked(t)], time.Now()
+	if v == nil {
 		return nil
 	}
-	return v.fresh(time.Now())
+	k := v.fresh(now)
+	if k == nil || !v.isCheckedLocked() {
+		return k
+	}
+	one := v.members.byID[t.asker.id]
+	if one == nil || now.Sub(one.vouched) > vouchedFor || !k.isAboutTheDocument() {
+		return nil
+	}
+	return k
 }
+
+// vouchedFor is how long a viewer who shares a view may be given answers to
+// ordinary requests since the backend has last let them see the document.
+const vouchedFor = time.Minute
+
+// isAboutTheDocument tells whether all of the answer's headers are about the
+// document, the server and how the answer may be used, and none may be about
+// who has asked.
+func (k *kept) isAboutTheDocument() bool {
+	for name := range k.header {
+		if !impersonal[name] {
+			return false
+		}
+	}
+	return true
+}
+
+var impersonal = setOf(
+	"Content-Type", "Content-Length", "Content-Language", "Content-Encoding", "Content-Disposition", "Content-Location", "Content-Security-Policy",
+	"Etag", "Last-Modified", "Accept-Ranges", "Link", "Vary", "Age", "Cache-Control", "Expires", "Pragma", "Date",
+	"Server", "Via", "X-Powered-By", "Alt-Svc", "Connection", "Keep-Alive", "Transfer-Encoding", "Trailer",
+	"Strict-Transport-Security", "X-Content-Type-Options", "X-Frame-Options", "X-Xss-Protection", "Referrer-Policy", "Permissions-Policy",
+	"Cross-Origin-Resource-Policy", "Cross-Origin-Opener-Policy", "Cross-Origin-Embedder-Policy", "Access-Control-Allow-Origin",
+)
 
 // acceptable tells whether the client would have been given this answer: it
 // takes nothing more gladly. Where the backend decides by what the client
-// takes, it must have said so, or who knows what it would be given.
-func acceptable(request, answer http.Header) bool {
-	decides := false
-	for name := range listed(answer, "Vary") {
-		decides = decides || name == "*" || strings.EqualFold(name, "Accept")
+// takes, it must have said so, or who knows what it would be given; and so with
+// all else by which the backend decides and which polls don't send.
+func (c *Config) acceptable(request http.Header, k *kept) bool {
+	if len(request["Origin"]) > 0 && k.header.Get("Access-Control-Allow-Origin") != "*" {
+		return false // polls are made for no page, and what lets one read is not in the answer
 	}
-	return stream.Prefers(request, answer.Get("Content-Type"), decides)
+	for name := range credentials {
+		if len(request[name]) > 0 && !c.isSent(name) && !isForAll(k.header) {
+			return false // a poll is made for who has none
+		}
+	}
+	if limit, ok := maxAge(request); ok && k.age(time.Now()) >= limit {
+		return false
+	}
+	decides := false
+	for name := range listed(k.header, "Vary") {
+		switch name = textproto.CanonicalMIMEHeaderKey(name); {
+		case name == "*", addresses[name]:
+			return false
+		case name == "Accept":
+			decides = true
+		case name != "Accept-Encoding" && len(request[name]) > 0 && !c.isSent(name):
+			return false
+		}
+	}
+	return stream.Prefers(request, k.header.Get("Content-Type"), decides)
+}
+
+// age is how old the answer is, the time in caches before ours included.
+func (k *kept) age(now time.Time) time.Duration {
+	seconds, _ := deltaSeconds(k.header.Get("Age"))
+	return bounded(seconds) + now.Sub(k.asked)
 }
 
 func (k *kept) write(w http.ResponseWriter, r *http.Request, digest string) {
@@ -122,8 +186,7 @@ func (k *kept) write(w http.ResponseWriter, r *http.Request, digest string) {
 	if header.Get("ETag") == "" {
 		header.Set("ETag", `"`+digest+`"`)
 	}
-	seconds, _ := deltaSeconds(k.header.Get("Age"))
-	header.Set("Age", strconv.FormatInt(seconds+int64(time.Since(k.asked)/time.Second), 10))
+	header.Set("Age", strconv.FormatInt(int64(k.age(time.Now())/time.Second), 10))
 	header.Add("Cache-Status", "caddy-sse; hit") // RFC 9211
 	modified, err := http.ParseTime(k.header.Get("Last-Modified"))
 	if err != nil {

@@ -75,6 +75,20 @@ func (a *asker) parts() []string {
 	return counted(parts, "", host)
 }
 
+// isSameViewer tells whether another asker is the same viewer, wherever they
+// are.
+func (a *asker) isSameViewer(other *asker) bool {
+	if a.id == other.id {
+		return true
+	}
+	for name := range credentials {
+		if !slices.Equal(a.header[name], other.header[name]) {
+			return false
+		}
+	}
+	return a.caller.User() == other.caller.User() && a.certificate() == other.certificate()
+}
+
 // certificate identifies the viewer's client certificate; empty if none.
 func (a *asker) certificate() string {
 	if a.tls == nil || len(a.tls.PeerCertificates) == 0 {

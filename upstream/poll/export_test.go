@@ -1,7 +1,9 @@
 package poll
 
 import (
+	"fmt"
 	"maps"
+	"net/http"
 	"slices"
 )
 
@@ -28,3 +30,44 @@ func (p *Poller) Known() int {
 	defer p.mu.Unlock()
 	return len(p.resources) + len(p.clients) + len(p.failures.current)
 }
+
+// Related returns those of some paths of a host that a write to one concerns.
+func Related(paths []string, written string) (related []string) {
+	var p places
+	views := make([]*view, len(paths))
+	for i, path := range paths {
+		views[i] = &view{target: &target{hostname: "a", path: path}}
+		p.add(views[i])
+		other := &view{target: &target{hostname: "b", path: path}}
+		p.add(other)
+		if i%3 == 0 {
+			p.remove(other)
+		}
+	}
+	p.related("a", written, func(v *view) { related = append(related, v.target.path) })
+	for _, v := range views {
+		p.remove(v)
+	}
+	p.related("a", written, func(*view) { panic("it was removed") })
+	return related
+}
+
+// WriteAmong returns a write to one of n views.
+func WriteAmong(n int) func() {
+	p := &Poller{config: new(Config)}
+	for i := range n {
+		p.places.add(&view{target: &target{hostname: "example.com", path: fmt.Sprintf("/v1/orders/%d", i)}, again: make(chan struct{}, 1)})
+	}
+	return func() { p.Wrote("example.com", "/v1/orders/7") }
+}
+
+// IsForAll and Acceptable read what strangers and backends write.
+func IsForAll(h http.Header) bool { return isForAll(h) }
+
+// Acceptable is what absorb asks of a request and a kept answer.
+func Acceptable(request, answer http.Header) bool {
+	return new(Config).acceptable(request, &kept{header: answer})
+}
+
+// Listed are the members of a header.
+func Listed(h http.Header, name string) []string { return slices.Collect(listed(h, name)) }

@@ -26,8 +26,9 @@ type failure struct {
 
 type outage struct {
 	since    time.Time
-	failing  int // views that fail now
-	affected int // views that have failed since
+	failing  int  // views that fail now
+	affected int  // views that have failed since
+	answered bool // one of them has had an answer
 }
 
 func newFailures(log *zap.Logger) *failures {
@@ -63,9 +64,10 @@ func (f *failures) over(what **failure, answers bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	o := f.current[**what]
+	o.answered = o.answered || answers
 	if o.failing--; o.failing == 0 {
 		delete(f.current, **what)
-		if answers {
+		if o.answered { // or else nobody knows
 			f.log.Info("backend answers again", zap.String("host", (*what).hostname), zap.Int("status", (*what).status),
 				zap.Int("views", o.affected), zap.Duration("after", time.Since(o.since)))
 		}

@@ -155,12 +155,16 @@ func over(t *testing.T, c poll.Config, s store.Store, test func(e *env)) {
 }
 
 func newEnv(t testing.TB, c poll.Config, s store.Store) *env {
+	return newEnvWith(t, c, s, zap.NewNop(), nil)
+}
+
+func newEnvWith(t testing.TB, c poll.Config, s store.Store, log *zap.Logger, o poll.Observer) *env {
 	if err := c.Provision(); err != nil {
 		t.Fatal(err)
 	}
 	h := hub.New(s, store.History{MaxEvents: 10000})
 	e := &env{
-		Poller:  poll.New(&c, h, zap.NewNop(), nil),
+		Poller:  poll.New(&c, h, log, o),
 		backend: &backend{began: time.Now()},
 		t:       t,
 		hub:     h,
@@ -210,6 +214,7 @@ type viewer struct {
 	refused *next.Response
 	err     error
 	ended   bool // by the source
+	revoked bool
 	at      []time.Duration
 }
 
@@ -249,10 +254,13 @@ func (v *viewer) run(e *env, r *http.Request, c poll.Caller, lastEventID string)
 	defer viewing.Leave()
 	src := viewing.Source(lastEventID)
 	defer src.Cursor.Close()
-	v.took(e, src.First...)
+	if !isClosed(src.Revoked) {
+		v.took(e, src.First...)
+	}
 	for over := false; !over; {
 		select {
 		case <-src.Cursor.Ready():
+		case <-src.Revoked:
 		case <-src.Done:
 			over = true
 		case <-r.Context().Done():
@@ -266,12 +274,28 @@ func (v *viewer) run(e *env, r *http.Request, c poll.Caller, lastEventID string)
 				v.mu.Unlock()
 				return
 			}
+			if isClosed(src.Revoked) {
+				v.mu.Lock()
+				v.revoked = true
+				v.mu.Unlock()
+				return
+			}
 			v.took(e, entries...)
 		}
 	}
 	v.mu.Lock()
 	v.ended = true
 	v.mu.Unlock()
+}
+
+// isClosed tells whether a client may see no more, as streams do.
+func isClosed(revoked <-chan struct{}) bool {
+	select {
+	case <-revoked:
+		return true
+	default:
+		return false
+	}
 }
 
 func (v *viewer) took(e *env, entries ...*store.Entry) {
@@ -332,6 +356,24 @@ func (v *viewer) hasEnded() bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.ended
+}
+
+// isRevoked tells whether the stream has ended since the backend has refused
+// the viewer.
+func (v *viewer) isRevoked() bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.revoked
+}
+
+// status is that of what the viewer got in the place of a stream; zero if nothing.
+func (v *viewer) status() int {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.refused == nil {
+		return 0
+	}
+	return v.refused.Status
 }
 
 const second = caddy.Duration(time.Second)

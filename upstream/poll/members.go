@@ -1,11 +1,9 @@
 package poll
 
 import (
-	"context"
-	"errors"
-	"net/http"
-
-	"github.com/caddy-sse/caddy-sse/upstream/next"
+	"maps"
+	"slices"
+	"time"
 )
 
 // members are those whom the backend lets see a view's document, and as whom it
@@ -15,6 +13,9 @@ type members struct {
 	list []*member
 	turn int
 	last *asker // who was asked as last, who may have left since
+	// vouched is the id of who was last, if that was answered with the document.
+	vouched string
+	left    map[string]absent
 }
 
 // member is one viewer, however many streams they have open.
@@ -22,20 +23,38 @@ type member struct {
 	asker   *asker
 	streams int
 	place   int           // in the list
+	since   uint64        // what was published after this position they may have
+	vouched time.Time     // when the backend has last let them see the document
 	revoked chan struct{} // closed when the backend has refused them
 }
 
+// absent is a member who has left, as far as it matters if they come back.
+type absent struct {
+	since uint64
+	at    time.Time
+}
+
+// absence is how long a viewer may be away and still get what was published
+// meanwhile, and not only the document as it is.
+const absence = time.Minute
+
 func newMembers(creator *asker) *members {
-	return &members{byID: make(map[string]*member), last: creator}
+	return &members{byID: make(map[string]*member), last: creator, vouched: creator.id, left: make(map[string]absent)}
 }
 
 // knows tells whether the viewer need not be asked about.
-func (m *members) knows(a *asker) bool { return m.byID[a.id] != nil || m.last.id == a.id }
+func (m *members) knows(a *asker) bool { return m.byID[a.id] != nil || m.vouched == a.id }
 
-func (m *members) enter(a *asker) *member {
+// enter adds a stream of a viewer, from which on they may have what is
+// published after a position.
+func (m *members) enter(a *asker, position uint64, now time.Time) *member {
 	one := m.byID[a.id]
 	if one == nil {
-		one = &member{asker: a, place: len(m.list), revoked: make(chan struct{})}
+		one = &member{asker: a, place: len(m.list), since: position, vouched: now, revoked: make(chan struct{})}
+		if was, ok := m.left[a.id]; ok && now.Sub(was.at) <= absence {
+			one.since = was.since
+		}
+		delete(m.left, a.id)
 		m.byID[a.id] = one
 		m.list = append(m.list, one)
 	}
@@ -44,16 +63,18 @@ func (m *members) enter(a *asker) *member {
 }
 
 // leave takes one of a member's streams away.
-func (m *members) leave(one *member) {
-	if one.streams--; one.streams == 0 {
-		m.remove(one)
+func (m *members) leave(one *member, now time.Time) {
+	if one.streams--; one.streams > 0 || m.byID[one.asker.id] != one {
+		return // or they were refused
+	}
+	m.remove(one)
+	m.left[one.asker.id] = absent{one.since, now}
+	if len(m.left) > 2*len(m.list)+100 {
+		maps.DeleteFunc(m.left, func(_ string, was absent) bool { return now.Sub(was.at) > absence })
 	}
 }
 
 func (m *members) remove(one *member) {
-	if m.byID[one.asker.id] != one {
-		return // it was refused, and may be a member anew
-	}
 	delete(m.byID, one.asker.id)
 	last := m.list[len(m.list)-1]
 	m.list[one.place], last.place = last, one.place
@@ -72,30 +93,59 @@ func (m *members) next(inTurn bool) *asker {
 	return m.last
 }
 
-// other is a member beside a; nil if there is none.
-func (m *members) other(a *asker) *asker {
-	for i := range min(len(m.list), 2) {
-		if one := m.list[(m.turn+1+i)%len(m.list)]; one.asker.id != a.id {
-			return one.asker
+// other is a member who is none of these, as far as their credentials tell; nil
+// if there is no other. It begins to look at a random place: who is next to
+// each other in the list may have come together.
+func (m *members) other(these []opinion, start int) *asker {
+	for i := range m.list {
+		a := m.list[(start+i)%len(m.list)].asker
+		if !slices.ContainsFunc(these, func(o opinion) bool { return o.as.isSameViewer(a) }) {
+			return a
 		}
 	}
 	return nil
 }
 
-// enterIfKnownLocked makes a viewer a member without a question, if none is needed.
-// The caller holds the poller's mutex.
-func (viewing *Viewing) enterIfKnownLocked() {
-	v := viewing.view
-	if !v.isCheckedLocked() || v.members.knows(viewing.asker) {
-		viewing.member = v.members.enter(viewing.asker)
+// vouch notes that the backend has just let a viewer see the document.
+func (m *members) vouch(a *asker, now time.Time) {
+	m.last, m.vouched = a, a.id
+	if one := m.byID[a.id]; one != nil {
+		one.vouched = now
 	}
 }
 
-// enter makes a viewer a member whom the backend lets in.
-func (viewing *Viewing) enter() {
-	viewing.poller.mu.Lock()
-	defer viewing.poller.mu.Unlock()
-	viewing.member = viewing.view.members.enter(viewing.asker)
+// enterLocked makes the viewing one of a member, unless the view has ended.
+func (viewing *Viewing) enterLocked() {
+	v, p := viewing.view, viewing.poller
+	if p.views[v.key] != v {
+		return
+	}
+	var position uint64
+	if last := p.hub.Last(v.topic()); last != nil && v.isCheckedLocked() {
+		position = last.Seq
+	}
+	viewing.member = v.members.enter(viewing.asker, position, time.Now())
+	v.viewers++
+	v.idle.Stop()
+}
+
+// enterIfKnownLocked makes a viewer a member without a question, if none is
+// needed.
+func (viewing *Viewing) enterIfKnownLocked() {
+	if v := viewing.view; !v.isCheckedLocked() || v.members.knows(viewing.asker) {
+		viewing.enterLocked()
+	}
+}
+
+// enter makes a viewer a member whom the backend lets in, unless this has
+// turned out to be another's view.
+func (viewing *Viewing) enter(t *target) {
+	p := viewing.poller
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.keyLocked(t) == viewing.view.key {
+		viewing.enterLocked()
+	}
 }
 
 func (viewing *Viewing) expel() {
@@ -105,10 +155,24 @@ func (viewing *Viewing) expel() {
 }
 
 func (viewing *Viewing) expelLocked() {
-	if viewing.member != nil {
-		viewing.view.members.leave(viewing.member)
-		viewing.member = nil
+	if viewing.member == nil {
+		return
 	}
+	v := viewing.view
+	v.members.leave(viewing.member, time.Now())
+	viewing.member = nil
+	if v.viewers--; v.viewers == 0 {
+		viewing.poller.abandonLocked(v)
+	}
+}
+
+// resumes tells whether the viewer may have all that has come after a position.
+// Where the backend is asked about viewers that is what was published while it
+// let them see the document.
+func (viewing *Viewing) resumes(seq uint64) bool {
+	viewing.poller.mu.Lock()
+	defer viewing.poller.mu.Unlock()
+	return !viewing.view.isCheckedLocked() || seq >= viewing.member.since
 }
 
 // isCheckedLocked tells whether viewers share whom the backend is asked about.
@@ -127,91 +191,28 @@ func (v *view) nextAsker() *asker {
 	return v.members.next(v.isCheckedLocked())
 }
 
-func (v *view) otherAsker(than *asker) *asker {
+// vouch notes what a poll has said about who it was made as.
+func (v *view) vouch(as *asker, good bool) {
 	v.poller.mu.Lock()
 	defer v.poller.mu.Unlock()
-	return v.members.other(than)
+	if good {
+		v.members.vouch(as, time.Now())
+	} else {
+		v.members.vouched = ""
+	}
 }
 
 // revoke ends the streams of a member whom the backend refuses what it shows to
 // another, unless nobody is asked about.
-func (v *view) revoke(refused, another *asker) {
+func (v *view) revoke(refused *asker) {
 	v.poller.mu.Lock()
 	defer v.poller.mu.Unlock()
-	if one := v.members.byID[refused.id]; one != nil {
-		v.members.remove(one)
-		if v.isCheckedLocked() {
-			close(one.revoked)
-		}
+	one := v.members.byID[refused.id]
+	if one == nil {
+		return
 	}
-	if v.members.last.id == refused.id {
-		v.members.last = another
+	v.members.remove(one)
+	if v.isCheckedLocked() {
+		close(one.revoked)
 	}
-}
-
-// secondOpinion asks as another viewer, since an answer that is no document may
-// be about who has asked and not about what was asked for. It returns the
-// answer that is about the view.
-func (v *view) secondOpinion(as, other *asker, resp *next.Response, err error) (*next.Response, error) {
-	second, secondErr := v.poller.do(v.ctx, v.target, other, v.since)
-	refused, secondRefused := refuses(resp, err), refuses(second, secondErr)
-	switch {
-	case v.ctx.Err() != nil:
-		return nil, context.Cause(v.ctx)
-	case refused && !secondRefused:
-		v.revoke(as, other)
-	case secondRefused && !refused:
-		v.revoke(other, as)
-		return resp, err
-	case refused && isGone(second.Status): // which it is only if both say so
-		return resp, err
-	}
-	return second, secondErr
-}
-
-// refuses tells whether the answer is that there is nothing to see, for whoever
-// has asked.
-func refuses(resp *next.Response, err error) bool {
-	return err == nil && !failing(resp.Status) && !isGood(resp, err)
-}
-
-// isGood tells whether the answer is a document, or that it is as before.
-func isGood(resp *next.Response, err error) bool {
-	return err == nil && (isDocument(resp.Status) || resp.Status == http.StatusNotModified)
-}
-
-// unanswered is why the backend couldn't tell whether a viewer may share. Such
-// a viewer is polled for alone: they are told that the backend fails, and come
-// back when it can be asked.
-type unanswered struct {
-	status int
-	err    error
-	header http.Header
-}
-
-// errUnanswered is the error of a view that can't be shared since the backend
-// doesn't answer.
-var errUnanswered = errors.New("the backend doesn't answer")
-
-// ask asks the backend as a viewer who is about to share what others are shown,
-// and in no other way than the others are polled for. It returns the backend's
-// answer if that is a refusal. An answer that fails lets nobody in.
-func (viewing *Viewing) ask(ctx context.Context) (*next.Response, error) {
-	v := viewing.view
-	resp, err := v.poller.asked(ctx, v.target, viewing.asker)
-	switch {
-	case ctx.Err() != nil:
-		return nil, ctx.Err()
-	case misconfigured(err):
-		return nil, unwatchable(err)
-	case err != nil:
-		viewing.unanswered = &unanswered{err: err}
-		return nil, nil
-	case failing(resp.Status):
-		viewing.unanswered = &unanswered{status: resp.Status, header: resp.Header}
-		return nil, nil
-	case isDocument(resp.Status):
-		return nil, nil
-	}
-	return resp, nil
 }

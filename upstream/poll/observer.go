@@ -1,6 +1,7 @@
 package poll
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 	"time"
@@ -66,6 +67,7 @@ type news struct {
 	polled  time.Time
 	changed time.Time
 	due     time.Time
+	pause   time.Duration
 }
 
 // status notes what the backend has answered with.
@@ -80,7 +82,7 @@ func (v *view) note(came outcome, now, due time.Time) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.news.polls++
-	v.news.due = due
+	v.news.due, v.news.pause = due, due.Sub(now)
 	if came != failed {
 		v.news.polled = now
 	}
@@ -123,15 +125,20 @@ type ViewInfo struct {
 
 // List returns what there is to tell about each view, by host and path.
 func (p *Poller) List() []ViewInfo {
+	list := p.infos()
+	slices.SortFunc(list, func(a, b ViewInfo) int {
+		return cmp.Or(strings.Compare(a.Host, b.Host), strings.Compare(a.Path, b.Path), strings.Compare(a.View, b.View))
+	})
+	return list
+}
+
+func (p *Poller) infos() []ViewInfo {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	list := make([]ViewInfo, 0, len(p.views))
 	for _, v := range p.views {
 		list = append(list, v.infoLocked())
 	}
-	slices.SortFunc(list, func(a, b ViewInfo) int {
-		return strings.Compare(a.Host+a.Path+a.View, b.Host+b.Path+b.View)
-	})
 	return list
 }
 
@@ -147,7 +154,7 @@ func (v *view) infoLocked() ViewInfo {
 		Shared:    v.shared,
 		Viewers:   v.viewers,
 		Polls:     v.news.polls,
-		Interval:  v.news.due.Sub(v.news.polled).Seconds(),
+		Interval:  v.news.pause.Seconds(),
 		Status:    v.news.status,
 		Confirmed: known(v.news.polled),
 		Changed:   known(v.news.changed),

@@ -39,13 +39,16 @@ type Poller struct {
 	hub      *hub.Hub
 	log      *zap.Logger
 	observer Observer
-	slots    chan struct{} // taken by polls in flight
 	failures *failures
+
+	slots     chan struct{} // taken by requests in flight
+	questions chan struct{} // taken by those among them that are no polls
 
 	tellFull, tellClient sync.Once // that a bound is met: each once, or strangers would fill the log
 
 	mu        sync.Mutex
 	views     map[string]*view
+	places    places               // the same by their paths
 	clients   map[string]int       // how many views each client has brought about
 	resources map[string]*resource // by target.shared, while there are views of it
 	retired   bool
@@ -63,6 +66,7 @@ func New(c *Config, h *hub.Hub, log *zap.Logger, o Observer) *Poller {
 		log:       log,
 		observer:  o,
 		slots:     make(chan struct{}, c.MaxInFlight),
+		questions: make(chan struct{}, (c.MaxInFlight+1)/2),
 		failures:  newFailures(log),
 		views:     make(map[string]*view),
 		clients:   make(map[string]int),
@@ -123,10 +127,14 @@ func (p *Poller) attempt(ctx context.Context, t *target) (*Viewing, *next.Respon
 	if err != nil {
 		return nil, nil, err
 	}
+	settled := false
+	defer func() {
+		if !settled {
+			viewing.Leave()
+		}
+	}()
 	refused, err := viewing.settle(ctx, t)
-	if refused != nil || err != nil || viewing.member == nil {
-		viewing.Leave()
-	}
+	settled = refused == nil && err == nil && viewing.member != nil
 	return viewing, refused, err
 }
 
@@ -140,21 +148,20 @@ func (viewing *Viewing) settle(ctx context.Context, t *target) (*next.Response, 
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	refused, err := v.refused()
-	turnedDown := refused != nil || err != nil
+	refused, err, to := v.refused()
 	switch {
+	case (refused != nil || err != nil) && to != viewing.asker.id: // somebody else
+		viewing.expel()
+		return viewing.ask(ctx)
 	case errors.Is(err, errUnanswered):
 		viewing.expel()
 		viewing.unanswered = v.unanswered
 		return nil, nil
-	case turnedDown && v.creator == viewing.asker.id:
+	case refused != nil || err != nil:
 		return refused, err
-	case turnedDown: // somebody else
-		viewing.expel()
-		return viewing.ask(ctx)
-	case !v.admits(t):
+	case !v.admits(t) || v.isEmpty():
 		// The backend has said that this viewer's request may be answered
-		// otherwise than the one that was polled.
+		// otherwise than the one that was polled, or as one to another view.
 		viewing.expel()
 		return nil, nil
 	case viewing.member != nil:
@@ -162,7 +169,7 @@ func (viewing *Viewing) settle(ctx context.Context, t *target) (*next.Response, 
 	}
 	refused, err = viewing.ask(ctx)
 	if refused == nil && err == nil && viewing.unanswered == nil {
-		viewing.enter()
+		viewing.enter(t)
 	}
 	return refused, err
 }
@@ -178,8 +185,6 @@ func (p *Poller) join(t *target) (*Viewing, error) {
 		}
 		viewing.view = p.beginLocked(t, key)
 	}
-	viewing.view.viewers++
-	viewing.view.idle.Stop()
 	viewing.enterIfKnownLocked()
 	return viewing, nil
 }
@@ -216,18 +221,32 @@ func (p *Poller) beginLocked(t *target, key string) *view {
 		known = newResource()
 		p.resources[t.shared] = known
 	}
+	known.forget.Stop()
 	known.views++
 	v := newView(p, t, key, p.sharesLocked(t), maps.Clone(known.varies))
 	p.views[key] = v
+	p.places.add(v)
 	p.clients[v.client]++
 	go v.run()
 	return v
 }
 
+// question asks whether a viewer may share. There are fewer of them at a time
+// than polls: strangers ask them, and the polls must have their turn.
+func (p *Poller) question(ctx context.Context, t *target, as *asker) (*next.Response, error) {
+	select {
+	case p.questions <- struct{}{}:
+		defer func() { <-p.questions }()
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	return p.asked(ctx, t, as, validators{})
+}
+
 // asked makes a request to learn whether a viewer may share.
-func (p *Poller) asked(ctx context.Context, t *target, as *asker) (*next.Response, error) {
+func (p *Poller) asked(ctx context.Context, t *target, as *asker, since validators) (*next.Response, error) {
 	started := time.Now()
-	resp, err := p.do(ctx, t, as, validators{})
+	resp, err := p.do(ctx, t, as, since)
 	p.observer.Polled(Asked, time.Since(started))
 	return resp, err
 }
@@ -247,18 +266,7 @@ func (p *Poller) do(ctx context.Context, t *target, as *asker, since validators)
 
 // Leave ends the viewing. It may be called more than once.
 func (v *Viewing) Leave() {
-	v.once.Do(func() { v.poller.leave(v) })
-}
-
-func (p *Poller) leave(viewing *Viewing) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	viewing.expelLocked()
-	v := viewing.view
-	v.viewers--
-	if v.viewers == 0 {
-		p.abandonLocked(v)
-	}
+	v.once.Do(v.expel)
 }
 
 // abandonLocked ends a view that nobody watches, after the linger.
@@ -293,12 +301,13 @@ func (p *Poller) removeLocked(v *view) {
 		return
 	}
 	delete(p.views, v.key)
+	p.places.remove(v)
 	if p.clients[v.client]--; p.clients[v.client] == 0 {
 		delete(p.clients, v.client)
 	}
 	known := p.resources[v.target.shared]
-	if known.views--; known.views == 0 { // what is known of it goes with its last view
-		delete(p.resources, v.target.shared)
+	if known.views--; known.views == 0 {
+		p.forgetLocked(v.target.shared, known)
 	}
 }
 
@@ -311,6 +320,12 @@ func (p *Poller) Retire() {
 	for _, v := range p.views {
 		if v.viewers == 0 {
 			p.removeLocked(v)
+		}
+	}
+	for key, known := range p.resources {
+		if known.views == 0 {
+			known.forget.Stop()
+			delete(p.resources, key)
 		}
 	}
 }
@@ -390,28 +405,26 @@ func (p *Poller) rekey(v *view) bool {
 // at once, and all of them if the rule says that a path concerns it. A poll
 // that is already under way doesn't count as having seen it.
 func (p *Poller) Wrote(hostname string, paths ...string) {
-	if p.config.RefreshOff {
+	if p.config.RefreshOff && !p.config.Absorb {
 		return
 	}
-	all := p.config.refreshedBy(paths)
+	see := (*view).refresh
+	if p.config.RefreshOff { // no reason to poll, but what was polled before is too old to be absorbed
+		see = (*view).noteWrite
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, v := range p.views {
-		if v.target.hostname == hostname && (all || v.target.related(paths)) {
-			v.refresh()
+	if p.config.refreshedBy(paths) {
+		for _, v := range p.views {
+			if v.target.hostname == hostname {
+				see(v)
+			}
 		}
+		return
 	}
-}
-
-// related tells whether one of the paths is the target's, above or below it.
-// Nothing counts as below the root: a write to "/" would be one to everything.
-func (t *target) related(paths []string) bool {
 	for _, path := range paths {
-		if within(path, t.path) || path != "/" && within(t.path, path) {
-			return true
-		}
+		p.places.related(hostname, path, see)
 	}
-	return false
 }
 
 // within tells whether path is parent or below it.

@@ -19,6 +19,7 @@ import (
 // to be stale, or another view has had the last word on the topic, then it is
 // sent once more.
 func (v *view) confirmed(came outcome) outcome {
+	v.poller.failures.end(&v.outage) // though nobody may have been told
 	if v.stale != nil && v.doc != nil || v.isOvertaken() {
 		if err := v.publishAll(v.doc, []event.Event{v.doc.event()}); err != nil {
 			return failed
@@ -62,6 +63,9 @@ func (v *view) changes(doc *document) []event.Event {
 	if err != nil {
 		v.poller.log.Error("change can't be told, the whole document is sent", v.fields(zap.Error(err))...)
 		return whole
+	}
+	if len(events) == 1 && events[0].Name == "" && v.poller.config.Send != "jq" {
+		return whole // with its name
 	}
 	return events
 }

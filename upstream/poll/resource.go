@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"net/textproto"
 	"strings"
+	"time"
 )
 
 // resource is what the backend's answers have said of a URL and what else is
@@ -12,6 +13,7 @@ type resource struct {
 	views  int             // how many there are of it
 	varies map[string]bool // the hints that tell its viewers apart
 	public publicity
+	forget *time.Timer // runs when there are no views of it
 }
 
 // publicity is whether a response may be shown to others than who has asked.
@@ -20,12 +22,37 @@ type publicity int
 const (
 	unknown publicity = iota
 	isPublic
-	// wasPublic is for good: a backend that changes its mind with every answer
+	// wasPublic lasts as long as anything is known: a backend that changes its mind with every answer
 	// would have its viewers come back with every answer.
 	wasPublic
 )
 
-func newResource() *resource { return &resource{varies: make(map[string]bool)} }
+func newResource() *resource {
+	r := &resource{varies: make(map[string]bool), forget: time.NewTimer(time.Hour)}
+	r.forget.Stop()
+	return r
+}
+
+// memory is how long it is known of a URL that its viewers are not all alike
+// when it isn't watched any more: they would be put together and parted again
+// each time.
+const memory = 10 * time.Minute
+
+// forgetLocked forgets what is known of a URL that isn't watched any more: in
+// time, if that is of use, and there isn't too much of it.
+func (p *Poller) forgetLocked(key string, r *resource) {
+	if p.retired || len(r.varies) == 0 && r.public != wasPublic || len(p.resources) > 2*p.config.MaxViews {
+		delete(p.resources, key)
+		return
+	}
+	r.forget = time.AfterFunc(memory, func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if p.resources[key] == r && r.views == 0 {
+			delete(p.resources, key)
+		}
+	})
+}
 
 func (r *resource) vary(hints []string) {
 	for _, name := range hints {

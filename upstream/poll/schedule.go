@@ -129,16 +129,21 @@ func retryAfter(h http.Header, now time.Time) time.Duration {
 // freshness is how long a response says that it will not change (RFC 9111
 // §4.2), less the time that it has spent in caches.
 func freshness(h http.Header) time.Duration {
+	lasts, _ := maxAge(h)
+	age, _ := deltaSeconds(h.Get("Age"))
+	return max(lasts-bounded(age), 0)
+}
+
+// maxAge is what Cache-Control says, and whether it does.
+func maxAge(h http.Header) (time.Duration, bool) {
 	for directive := range listed(h, "Cache-Control") {
 		name, value, _ := strings.Cut(directive, "=")
-		if !strings.EqualFold(name, "max-age") {
-			continue
+		if strings.EqualFold(name, "max-age") {
+			seconds, _ := deltaSeconds(strings.Trim(value, `"`))
+			return bounded(seconds), true
 		}
-		seconds, _ := deltaSeconds(strings.Trim(value, `"`))
-		age, _ := deltaSeconds(h.Get("Age"))
-		return bounded(seconds - age)
 	}
-	return 0
+	return 0, false
 }
 
 // deltaSeconds reads what a stranger has written; less than nothing is nothing.

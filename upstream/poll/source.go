@@ -65,7 +65,7 @@ func (v *Viewing) Source(lastEventID string) stream.Source {
 	h, topics := v.poller.hub, []string{v.view.topic(), v.view.ending}
 	seq, known := h.Resolve(lastEventID)
 	if known {
-		if e := h.Entry(seq); e != nil && e.On(topics[0]) && !v.view.hasEndedBefore() {
+		if e := h.Entry(seq); e != nil && e.On(topics[0]) && !v.view.hasEndedBefore() && v.resumes(seq) {
 			return stream.Source{Cursor: h.FollowAfter(topics, seq), Done: v.view.done, Revoked: v.member.revoked}
 		}
 	}

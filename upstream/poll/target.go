@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"io"
 	"maps"
 	"net"
@@ -125,6 +126,9 @@ func newTarget(r *http.Request, body []byte, caller Caller, h *hub.Hub, c *Confi
 			parts = counted(parts, name, values...)
 		}
 	}
+	if c.Absorb {
+		t.header["Accept"] = []string{defaultAccept}
+	}
 	t.shared = h.Digest(parts...)
 	t.private = h.Digest(append([]string{t.shared}, t.asker.parts()...)...)
 	t.asker.id = t.private
@@ -140,17 +144,36 @@ func counted(parts []string, name string, values ...string) []string {
 // take returns what of a viewer's header is sent.
 func (t *target) take(name string, r *http.Request, c *Config) []string {
 	switch {
+	case name == "Accept" && c.Absorb:
+		return nil // it is the same for all, so that there is something to absorb
 	case name == "Accept":
-		if c.Absorb {
-			return []string{defaultAccept} // for all, so that there is something to absorb
-		}
 		return []string{cmp.Or(stream.OtherTypes(r.Header), defaultAccept)}
-	case notSent[name], strings.HasPrefix(name, "Sec-"), connectionNames(r.Header)[name], c.varyBy.drops(name):
+	case !c.isSent(name), connectionNames(r.Header)[name]:
 		return nil
 	default:
 		return slices.Clone(r.Header[name])
 	}
 }
+
+// isSent tells whether polls carry a header if the viewer's request has it.
+func (c *Config) isSent(name string) bool {
+	by := c.varyBy
+	switch {
+	case credentials[name]:
+		return by == nil || by.shares || by.names(name)
+	case addresses[name]:
+		return true
+	case c.Method == http.MethodPost && pageSays[name]:
+		return true
+	default:
+		return !notSent[name] && !strings.HasPrefix(name, "Sec-") && !by.drops(name)
+	}
+}
+
+// pageSays are headers by which a backend may tell that a POST comes from
+// another's page, which is to be refused: they are sent with those, whatever a
+// rule says.
+var pageSays = setOf("Origin", "Referer", "Sec-Fetch-Site", "Sec-Fetch-Mode", "Sec-Fetch-Dest", "Sec-Fetch-User")
 
 // defaultAccept is sent for a viewer who takes nothing beside a stream.
 const defaultAccept = "application/json, */*;q=0.5"
@@ -236,9 +259,16 @@ func Hostname(host string) string {
 }
 
 // queryNames are the names of the parameters in the target's query, each once.
+// What has no value may be one itself, and what can't be read is left out.
 func (t *target) queryNames() []string {
-	values, _ := url.ParseQuery(t.url.RawQuery) // what can't be read is left out
-	return slices.Sorted(maps.Keys(values))
+	names := make(map[string]bool)
+	for pair := range strings.SplitSeq(t.url.RawQuery, "&") {
+		name, _, named := strings.Cut(pair, "=")
+		if name, err := url.QueryUnescape(name); named && err == nil {
+			names[name] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(names))
 }
 
 // query reads the body of a request that is watched, and puts it back.
@@ -248,10 +278,10 @@ func (c *Config) query(r *http.Request) ([]byte, error) {
 	}
 	body, err := io.ReadAll(io.LimitReader(r.Body, c.MaxRequest+1))
 	switch {
-	case err != nil:
-		return nil, err
-	case int64(len(body)) > c.MaxRequest:
+	case errors.As(err, new(*http.MaxBytesError)), int64(len(body)) > c.MaxRequest:
 		return nil, refusal.Newf(http.StatusRequestEntityTooLarge, "the body has more than %d bytes", c.MaxRequest)
+	case err != nil:
+		return nil, &refusal.Error{Status: http.StatusBadRequest, Reason: "the body broke off", Err: err}
 	}
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	r.ContentLength = int64(len(body))

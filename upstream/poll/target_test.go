@@ -444,7 +444,7 @@ func TestAViewPartsItsViewersForWhatAnotherViewWasTold(t *testing.T) {
 	})
 }
 
-func TestWhatIsKnownOfAURLGoesWithItsLastView(t *testing.T) {
+func TestWhatIsKnownOfAURLGoesSomeTimeAfterItsLastView(t *testing.T) {
 	within(t, poll.Config{}, func(e *env) {
 		e.setFunc(languages("Accept-Language"))
 		de, en := e.watch(ask("/doc", "Accept-Language", "de")), e.watch(ask("/doc", "Accept-Language", "en"))
@@ -455,7 +455,11 @@ func TestWhatIsKnownOfAURLGoesWithItsLastView(t *testing.T) {
 		}
 		en.leave()
 		pass(time.Minute)
-		if e.Known() != 0 || e.Views() != 0 {
+		if e.Known() != 1 || e.Views() != 0 {
+			t.Error("who comes back is sent from view to view again")
+		}
+		pass(10 * time.Minute)
+		if e.Known() != 0 {
 			t.Error("it is remembered for ever")
 		}
 		e.watch(ask("/doc", "Accept-Language", "fr")).want(t, `"fr"`)

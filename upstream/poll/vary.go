@@ -18,8 +18,8 @@ type varyBy struct {
 }
 
 // alike are headers that are sent, and are part of the key, whatever a rule says:
-// they tell how the request came here, not whose it is.
-var alike = setOf("Accept", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Forwarded-Port")
+// they tell how the request came here or is written, not whose it is.
+var alike = setOf("Accept", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Forwarded-Port", "Content-Type", "Content-Encoding")
 
 // newVaryBy reads the names of headers, of single cookies written
 // Cookie:session, or the one word "none". No names at all are no rule: nil.

@@ -24,16 +24,15 @@ var errTimeout = errors.New("the backend took too long")
 // view is one document as one set of viewers sees it, and the goroutine that
 // polls it.
 type view struct {
-	poller  *Poller
-	target  *target
-	ctx     context.Context
-	cancel  context.CancelFunc
-	ending  string        // the topic of the view's own end
-	client  string        // who has brought it about
-	creator string        // the asker of the first poll
-	again   chan struct{} // asks for a poll at once
-	polled  chan struct{} // closed after the first poll
-	done    chan struct{} // closed when the document has come to its end
+	poller *Poller
+	target *target
+	ctx    context.Context
+	cancel context.CancelFunc
+	ending string        // the topic of the view's own end
+	client string        // who has brought it about
+	again  chan struct{} // asks for a poll at once
+	polled chan struct{} // closed after the first poll
+	done   chan struct{} // closed when the document has come to its end
 
 	// Guarded by the poller's mutex.
 	key     string
@@ -56,6 +55,7 @@ type view struct {
 
 	mu         sync.Mutex
 	refusal    *next.Response
+	askedAs    string          // whom the first answer was given to
 	err        error           // why it can't be polled at all
 	unanswered *unanswered     // goes with errUnanswered
 	current    string          // the key, and
@@ -80,7 +80,6 @@ func newView(p *Poller, t *target, key string, shared bool, hints map[string]boo
 		poller:   p,
 		target:   t,
 		client:   t.client(),
-		creator:  t.asker.id,
 		key:      key,
 		shared:   shared,
 		members:  newMembers(t.asker),
@@ -111,6 +110,13 @@ func (v *view) rename(key string, shared bool, hints map[string]bool) {
 	v.current, v.together, v.hints = key, shared, hints
 }
 
+// leaveKey makes the view one that admits nobody any more.
+func (v *view) leaveKey() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.current = ""
+}
+
 // admits tells whether the view is one for a request, by the hints that it is
 // itself told apart by: what the poller knows of them goes with the last view,
 // which this may have been.
@@ -120,17 +126,30 @@ func (v *view) admits(t *target) bool {
 	return v.poller.hub.Digest(t.key(v.together, v.hints)...) == v.current
 }
 
+// isEmpty tells whether the view has ended with nothing in it.
+func (v *view) isEmpty() bool {
+	select {
+	case <-v.done:
+	default:
+		return false
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.at == nil && v.stale == nil && v.complete == nil
+}
+
 func (v *view) is(key string) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.current == key
 }
 
-// refused is what the first poll has come to, if it was no document.
-func (v *view) refused() (*next.Response, error) {
+// refused is what the first poll has come to, if it was no document, and the id
+// of the asker who was told so.
+func (v *view) refused() (*next.Response, error, string) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return v.refusal, v.err
+	return v.refusal, v.err, v.askedAs
 }
 
 // refresh asks for a poll at once, or for one more if one is under way: that
@@ -170,10 +189,13 @@ func (v *view) run() {
 		started := time.Now()
 		came, header := v.pollAside(first)
 		took := time.Since(started)
-		if v.ctx.Err() == nil {
+		if asked := !first || v.target.unanswered == nil; asked && v.ctx.Err() == nil {
 			v.poller.observer.Polled(came.result(), took)
 		}
 		if came == ended {
+			if v.ctx.Err() == nil { // by the backend's word
+				v.poller.failures.end(&v.outage)
+			}
 			v.poller.remove(v)
 			close(v.done)
 		}
@@ -260,18 +282,21 @@ func (v *view) pollSafely(first bool) (came outcome, header http.Header) {
 	return v.poll(first)
 }
 
-// poll asks once, when it is the view's turn, or twice if the first answer may
-// be about who has asked. It returns the headers of the answer, if there was
+// poll asks once, when it is the view's turn, or more often if the answer may be
+// about who has asked. It returns the headers of the answer, if there was
 // one.
 func (v *view) poll(first bool) (outcome, http.Header) {
 	if u := v.target.unanswered; first && u != nil {
 		return v.failed(u.status, u.err), u.header
 	}
-	as, asked := v.nextAsker(), time.Now()
-	resp, err := v.poller.do(v.ctx, v.target, as, v.since)
-	if other := v.otherAsker(as); other != nil && !isGood(resp, err) && v.ctx.Err() == nil {
-		resp, err = v.secondOpinion(as, other, resp, err)
+	o, asked := opinion{as: v.nextAsker()}, time.Now()
+	o.resp, o.err = v.poller.do(v.ctx, v.target, o.as, v.since)
+	if !o.isGood() {
+		o = v.opinions(o)
 	}
+	v.vouch(o.as, o.isGood())
+	v.toldTo(o.as)
+	resp, err := o.resp, o.err
 	switch {
 	case v.ctx.Err() != nil: // nobody watches
 		return ended, nil
@@ -344,6 +369,13 @@ func unwatchable(err error) error {
 	return &refusal.Error{Status: http.StatusBadGateway, Reason: "this document can't be watched: " + err.Error(), Err: err}
 }
 
+// toldTo notes who has had the answer.
+func (v *view) toldTo(as *asker) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.askedAs = as.id
+}
+
 // giveUp ends a view that can't be polled.
 func (v *view) giveUp(err error) {
 	v.mu.Lock()
@@ -385,5 +417,9 @@ func (v *view) parted(h http.Header, notModified, first bool) bool {
 	if v.is(v.poller.key(v.target)) {
 		return false
 	}
-	return !first || !v.poller.rekey(v)
+	if first && v.poller.rekey(v) {
+		return false
+	}
+	v.leaveKey()
+	return true
 }

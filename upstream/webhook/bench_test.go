@@ -33,8 +33,8 @@ func benchmarkReceive(b *testing.B, wh webhook.Webhook, header http.Header) {
 	for b.Loop() {
 		body.Reset([]byte(benchBody))
 		r.Body = io.NopCloser(body)
-		if message, err := rule.Receive(httptest.NewRecorder(), r, repl); message == nil || err != nil {
-			b.Fatal(message, err)
+		if delivery, err := rule.Receive(httptest.NewRecorder(), r, repl); err != nil || len(delivery.Messages) != 1 {
+			b.Fatal(delivery, err)
 		}
 	}
 }

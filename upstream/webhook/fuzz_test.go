@@ -96,7 +96,7 @@ func FuzzTemplate(f *testing.F) {
 		}
 		repl := caddy.NewEmptyReplacer()
 		repl.Map(func(key string) (any, bool) { return "<" + key + ">", true })
-		message, err := wh.Receive(httptest.NewRecorder(), post("/t", ""), repl)
+		delivery, err := wh.Receive(httptest.NewRecorder(), post("/t", ""), repl)
 		if err != nil {
 			if utf8.ValidString(src) {
 				t.Errorf("%q: %v", src, err)
@@ -104,7 +104,7 @@ func FuzzTemplate(f *testing.F) {
 			return
 		}
 		want := repl.ReplaceAll(src, "")
-		if got := string(message.Event.Data); got != want && !strings.Contains(src, `\`) {
+		if got := string(delivery.Messages[0].Event.Data); got != want && !strings.Contains(src, `\`) {
 			t.Errorf("%q came to %q, and with Caddy to %q", src, got, want)
 		}
 	})

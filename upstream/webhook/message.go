@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -16,29 +17,135 @@ import (
 	"github.com/caddy-sse/caddy-sse/upstream/jq"
 )
 
-// message maps a verified request. What is sent comes before the topics: a
-// select that gives nothing drops the requests that have no topic, too.
-func (wh *Webhook) message(p *payload) (*Message, *refusal.Error) {
+// deliver maps a verified request to all that comes of it, or to nothing: if
+// one of its parts is refused, it is refused as a whole.
+func (wh *Webhook) deliver(p *payload, batch bool) (*Delivery, *refusal.Error) {
 	id, refused := wh.deliveryID(p)
+	if refused != nil && !wh.takesApart(batch) {
+		return nil, refused
+	}
+	delivery := &Delivery{ID: id, Status: wh.sender.status}
+	parts, refused := wh.parts(p, batch)
 	if refused != nil {
 		return nil, refused
 	}
-	if id == "" && isEarly(p.request) {
-		return nil, refusal.Newf(http.StatusTooEarly, "send it again when the TLS handshake is complete")
+	for i, part := range parts {
+		if part != p && !wh.id.looksInside() && id != "" { // else all had the same
+			part.id = sendableID(fmt.Sprintf("%s-%d", id, i+1))
+		}
+		if refused := wh.add(delivery, part); refused != nil {
+			return nil, refused
+		}
+	}
+	return delivery, nil
+}
+
+// takesApart tells whether a request is more than one event, or may be.
+func (wh *Webhook) takesApart(batch bool) bool { return batch || wh.split != nil }
+
+// parts are what becomes an event of its own: the whole, unless the rule or the
+// sender's kind says otherwise.
+func (wh *Webhook) parts(p *payload, batch bool) (parts []*payload, refused *refusal.Error) {
+	program := wh.split
+	switch {
+	case program == nil && batch:
+		program = eachOfBatch
+	case program == nil:
+		return []*payload{p}, nil
+	}
+	values, refused := p.run("split", program)
+	if refused != nil && wh.Split == "" && refused.Status == http.StatusBadRequest && !batch {
+		return []*payload{p}, nil // the sender's kind has something else, too
+	}
+	for _, value := range values {
+		parts = append(parts, p.part(value))
+	}
+	return parts, refused
+}
+
+var eachOfBatch = mustCompile(".[]")
+
+func mustCompile(src string) *jq.Program {
+	program, err := jq.Compile(src)
+	if err != nil {
+		panic(err)
+	}
+	return program
+}
+
+// run gives a program's outputs for the body.
+func (p *payload) run(field string, program *jq.Program) ([][]byte, *refusal.Error) {
+	document, err := p.document()
+	switch {
+	case err != nil:
+		return nil, refusal.Newf(http.StatusBadRequest, "%s, which %s needs", err, field)
+	case !utf8.Valid(document):
+		return nil, notUTF8()
+	}
+	values, err := program.Run(p.request.Context(), document)
+	if err != nil {
+		return nil, p.programFailed(field, err)
+	}
+	return values, nil
+}
+
+// add adds what a part comes to. What is sent comes before the topics: what
+// when and select drop may have no topic.
+func (wh *Webhook) add(delivery *Delivery, p *payload) *refusal.Error {
+	id, refused := wh.partID(p)
+	if refused != nil {
+		return refused
+	}
+	wanted, refused := wh.wanted(p)
+	if refused != nil || !wanted {
+		return refused
 	}
 	data, selected, refused := wh.content(p)
 	if refused != nil || !selected {
-		return nil, refused
+		return refused
+	}
+	if refused := wh.addViews(delivery, p); refused != nil {
+		return refused
+	}
+	if len(wh.refresh) > 0 && len(wh.topics) == 0 { // nothing of it leaves
+		return nil
 	}
 	topics, refused := wh.topicsOf(p)
 	if refused != nil {
-		return nil, refused
+		return refused
 	}
 	name, refused := wh.eventName(p)
 	if refused != nil {
-		return nil, refused
+		return refused
 	}
-	return &Message{topics, event.Event{ID: id, Name: name, Data: data}}, nil
+	delivery.Messages = append(delivery.Messages, Message{topics, event.Event{ID: id, Name: name, Data: data}})
+	return nil
+}
+
+// partID is what an event is identified by.
+func (wh *Webhook) partID(p *payload) (id string, refused *refusal.Error) {
+	if id = p.id; id == "" {
+		id, refused = wh.deliveryID(p)
+	}
+	if refused == nil && id == "" && isEarly(p.request) {
+		refused = refusal.Newf(http.StatusTooEarly, "send it again when the TLS handshake is complete")
+	}
+	return id, refused
+}
+
+// wanted tells whether `when` holds: it gives something, and nothing that is
+// false or null.
+func (wh *Webhook) wanted(p *payload) (bool, *refusal.Error) {
+	if wh.when == nil {
+		return true, nil
+	}
+	values, refused := p.run("when", wh.when)
+	for _, value := range values {
+		if string(value) == "false" || string(value) == "null" {
+			return false, nil
+		}
+	}
+	return len(values) > 0, refused
 }
 
 // isEarly tells whether the request came as TLS early data, which who has
@@ -66,12 +173,23 @@ func (m mapping) text(p *payload) (string, *refusal.Error) {
 // deliveryID has a digest in the place of an id that can't be sent. It is the
 // same for the same id, so that a delivery that comes again is still known.
 func (wh *Webhook) deliveryID(p *payload) (string, *refusal.Error) {
-	id, refused := wh.id.text(p)
-	if refused != nil || id == "" || event.CheckID(id) == nil {
-		return id, refused
+	mapping := wh.id
+	if p.by != nil && p.by.id != nil && mapping.lenient {
+		mapping = *p.by.id
+	}
+	id, refused := mapping.text(p)
+	if refused != nil || id == "" {
+		return "", refused
+	}
+	return sendableID(id), nil
+}
+
+func sendableID(id string) string {
+	if event.CheckID(id) == nil {
+		return id
 	}
 	digest := sha256.Sum256([]byte(id))
-	return base64.RawURLEncoding.EncodeToString(digest[:24]), nil
+	return base64.RawURLEncoding.EncodeToString(digest[:24])
 }
 
 func (wh *Webhook) eventName(p *payload) (string, *refusal.Error) {
@@ -96,8 +214,7 @@ func unprocessable(format string, args ...any) *refusal.Error {
 
 func (wh *Webhook) topicsOf(p *payload) (topics []string, refused *refusal.Error) {
 	if len(wh.topics) == 0 {
-		topic := strings.TrimPrefix(p.request.URL.Path, "/")
-		return []string{topic}, checkTopic(topic)
+		return wh.defaultTopics(p)
 	}
 	for _, t := range wh.topics {
 		topic, err := t.expand(p.value)
@@ -110,6 +227,20 @@ func (wh *Webhook) topicsOf(p *payload) (topics []string, refused *refusal.Error
 		if !slices.Contains(topics, topic) {
 			topics = append(topics, topic)
 		}
+	}
+	return topics, nil
+}
+
+// defaultTopics are the request's path and, where the payload has what it takes,
+// the one that the sender's kind has beside it.
+func (wh *Webhook) defaultTopics(p *payload) ([]string, *refusal.Error) {
+	topics := []string{strings.TrimPrefix(p.request.URL.Path, "/")}
+	if refused := checkTopic(topics[0]); refused != nil {
+		return nil, refused
+	}
+	own, _ := mapping{wh.ownTopic, true}.text(p) // it is lenient: nothing is refused
+	if own != "" && own != topics[0] && hub.CheckTopic(own) == nil {
+		topics = append(topics, own)
 	}
 	return topics, nil
 }
@@ -137,9 +268,9 @@ func (wh *Webhook) content(p *payload) (data []byte, ok bool, refused *refusal.E
 
 // selected is nil if the program gives nothing.
 func (wh *Webhook) selected(p *payload) ([]byte, *refusal.Error) {
-	values, err := wh.program.Run(p.request.Context(), p.body)
-	if err != nil {
-		return nil, p.selectFailed(err)
+	values, refused := p.run("select", wh.program)
+	if refused != nil {
+		return nil, refused
 	}
 	switch len(values) {
 	case 0:
@@ -150,13 +281,13 @@ func (wh *Webhook) selected(p *payload) ([]byte, *refusal.Error) {
 	return nil, unprocessable("select gave %d values where one is sent: wrap it in [ ]", len(values))
 }
 
-func (p *payload) selectFailed(err error) *refusal.Error {
+func (p *payload) programFailed(field string, err error) *refusal.Error {
 	var refused *refusal.Error
 	switch {
 	case errors.Is(err, jq.ErrNotJSON):
-		refused = refusal.Newf(http.StatusBadRequest, "%s, which select needs", p.notJSON())
+		refused = refusal.Newf(http.StatusBadRequest, "%s, which %s needs", p.notJSON(), field)
 	case errors.Is(err, jq.ErrFailed):
-		refused = unprocessable("select: %s", oneLine(err.Error()))
+		refused = unprocessable("%s: %s", field, oneLine(err.Error()))
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		refused = refusal.Newf(http.StatusRequestTimeout, "the request was given up")
 	default: // a cause that another handler has given its context
@@ -196,7 +327,7 @@ func (wh *Webhook) dataText(p *payload) ([]byte, *refusal.Error) {
 
 // bodyData is the body as it came, or in an envelope if it is no text.
 func (p *payload) bodyData() ([]byte, *refusal.Error) {
-	contentType := p.request.Header.Get("Content-Type")
+	contentType := p.contentType
 	switch {
 	case utf8.Valid(p.body):
 		return p.body, nil

@@ -14,25 +14,56 @@ import (
 	"github.com/caddy-sse/caddy-sse/internal/refusal"
 )
 
-// payload is a verified request as templates see it.
+// payload is a verified request, or a part of it, as templates see it.
 type payload struct {
-	request *http.Request
-	repl    *caddy.Replacer
-	body    []byte
-	isJSON  func() bool
-	form    func() (url.Values, error)
+	request     *http.Request
+	repl        *caddy.Replacer
+	body        []byte
+	contentType string
+	by          *proven // what is known of who sent it; it may be nil
+	id          string  // of a part that can't say itself what it is identified by
+
+	json func() ([]byte, error)
+	form func() (url.Values, error)
+	tree func() ([]byte, error) // the form as JSON
 }
 
-func newPayload(r *http.Request, repl *caddy.Replacer, body []byte) *payload {
-	return &payload{
-		request: r,
-		repl:    repl,
-		body:    body,
-		// encoding/json has a bound on nesting. GJSON has none, and would
-		// exhaust the stack on a body of brackets.
-		isJSON: sync.OnceValue(func() bool { return json.Valid(body) }),
-		form:   sync.OnceValues(func() (url.Values, error) { return url.ParseQuery(string(body)) }),
+func newPayload(r *http.Request, repl *caddy.Replacer, body []byte, contentType string) *payload {
+	p := &payload{request: r, repl: repl, body: body, contentType: contentType}
+	p.json = sync.OnceValues(p.parseJSON)
+	p.form = sync.OnceValues(func() (url.Values, error) { return url.ParseQuery(string(body)) })
+	p.tree = sync.OnceValues(func() ([]byte, error) { return formToJSON(string(body)) })
+	return p
+}
+
+// parseJSON gives the body's JSON, whatever the content type says; only where
+// it says that each line is a document it is a list of these.
+func (p *payload) parseJSON() ([]byte, error) {
+	if isLines(mediaType(p.contentType)) {
+		return linesToJSON(p.body)
 	}
+	// encoding/json has a bound on nesting. GJSON has none, and would exhaust
+	// the stack on a body of brackets.
+	if !json.Valid(p.body) {
+		return nil, fmt.Errorf("%s", p.notJSON())
+	}
+	return p.body, nil
+}
+
+// document is what jq programs run on: the body's JSON, or that of a form.
+func (p *payload) document() ([]byte, error) {
+	document, err := p.json()
+	if err != nil && mediaType(p.contentType) == formType {
+		return p.tree()
+	}
+	return document, err
+}
+
+// part is a payload that is one JSON document of another's.
+func (p *payload) part(document []byte) *payload {
+	part := newPayload(p.request, p.repl, document, "application/json")
+	part.by = p.by
+	return part
 }
 
 // lookupError tells why a placeholder gave no text.
@@ -84,25 +115,36 @@ func missingPlaceholder(name string) *lookupError {
 // jsonValue is the text of a field: a string's content, a number's and a
 // boolean's literal. Of two members with one name the first counts.
 func (p *payload) jsonValue(path string) (string, *lookupError) {
-	if !p.isJSON() {
-		return "", &lookupError{status: http.StatusBadRequest, what: p.notJSON()}
+	document, err := p.json()
+	if err != nil {
+		return "", &lookupError{status: http.StatusBadRequest, what: err.Error()}
 	}
-	field := gjson.GetBytes(p.body, path)
-	text := field.Raw // a number keeps all its digits
+	text, kind := textAt(document, path)
+	switch {
+	case kind != "":
+		return "", notText(path, kind)
+	case text == "":
+		return "", missing("the payload has no %q", path)
+	}
+	return text, nil
+}
+
+// textAt is the text of a JSON document's field, or what the field is in its
+// place.
+func textAt(document []byte, path string) (text, kind string) {
+	field := gjson.GetBytes(document, path)
+	text = field.Raw // a number keeps all its digits
 	switch {
 	case field.IsObject():
-		return "", notText(path, "an object")
+		return "", "an object"
 	case field.IsArray():
-		return "", notText(path, "a list")
+		return "", "a list"
 	case field.Type == gjson.Null:
 		text = ""
 	case field.Type == gjson.String, text == "": // a count has no literal
 		text = field.String()
 	}
-	if text == "" {
-		return "", missing("the payload has no %q", path)
-	}
-	return text, nil
+	return text, ""
 }
 
 func notText(path, kind string) *lookupError {
@@ -114,18 +156,33 @@ func notText(path, kind string) *lookupError {
 
 // notJSON has a hint for what GitHub, for one, sends unless it is told not to.
 func (p *payload) notJSON() string {
-	if strings.HasPrefix(p.request.Header.Get("Content-Type"), formType) {
+	if strings.HasPrefix(p.contentType, formType) {
 		return "the body is a form and not JSON (have the sender use the content type application/json)"
 	}
 	return "the body isn't JSON"
 }
 
+// formValue is a field by its name as it was sent, a[b], or else by its path, a.b.
 func (p *payload) formValue(name string) (string, *lookupError) {
 	form, err := p.form()
 	if err != nil {
-		return "", &lookupError{status: http.StatusBadRequest, what: "the body isn't a form (" + formType + ")"}
+		return "", &lookupError{status: http.StatusBadRequest, what: errNoForm.Error()}
 	}
-	text := form.Get(name)
+	if text := form.Get(name); text != "" || form.Has(name) {
+		return p.formText(name, text)
+	}
+	tree, err := p.tree()
+	if err != nil || !strings.Contains(name, ".") {
+		return p.formText(name, "")
+	}
+	text, kind := textAt(tree, name)
+	if kind != "" {
+		return "", notText(name, kind)
+	}
+	return p.formText(name, text)
+}
+
+func (p *payload) formText(name, text string) (string, *lookupError) {
 	if text == "" {
 		return "", missing("the form has no %q", name)
 	}

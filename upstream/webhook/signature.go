@@ -1,192 +1,308 @@
 package webhook
 
 import (
-	"crypto/hmac"
+	"cmp"
+	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"fmt"
-	"hash"
 	"net/http"
 	"net/textproto"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/caddyserver/caddy/v2"
+
 	"github.com/caddy-sse/caddy-sse/internal/refusal"
 	"github.com/caddy-sse/caddy-sse/internal/template"
 )
 
-// verifier checks requests. The zero verifier has no key, and accepts nothing.
-type verifier struct {
-	open      bool
-	keys      [][]byte
-	newHash   func() hash.Hash
-	decode    func(string) ([]byte, error)
-	header    string
-	prefix    string
-	list      bool
-	signed    []signedPart
-	timestamp string
-	tolerance time.Duration
+// received is a request as it came: nothing in it is proven yet.
+type received struct {
+	*http.Request
+	repl *caddy.Replacer
+	body []byte
 }
 
-// signedPart is a part of what is signed: the body, a header's value or, if it
-// is neither, literal text.
+// checker refuses a request that doesn't come from the sender.
+type checker interface {
+	check(d *received) (*proven, *refusal.Error)
+}
+
+// proven is what a checker has found out.
+type proven struct {
+	// key is the one that the request was signed with, if it was.
+	key key
+	// id is what the sender's headers identify a delivery by, if it depends on
+	// which of them were signed.
+	id *mapping
+}
+
+// anyone is the checker of a rule that verifies nothing.
+type anyone struct{}
+
+func (anyone) check(*received) (*proven, *refusal.Error) { return new(proven), nil }
+
+// scheme checks signatures in a header. Without a key it accepts nothing.
+type scheme struct {
+	keys       []key
+	decode     func(string) ([]byte, error)
+	header     string
+	prefix     string
+	separator  string
+	signed     []signedPart
+	timestamp  string
+	timePrefix string
+	tolerance  time.Duration
+	url        *template.Template
+	id         *mapping
+}
+
+// maxSignatures is how many signatures of a header are looked at: more than
+// anyone has keys, and few enough for the slowest kind.
+const maxSignatures = 20
+
+var encodings = map[string]func(string) ([]byte, error){
+	"hex":    hex.DecodeString,
+	"base64": base64.StdEncoding.DecodeString,
+}
+
+// part is a kind of what is signed.
+type part int
+
+const (
+	literalPart part = iota
+	bodyPart
+	headerPart
+	timePart   // the time in the signature's own header
+	urlPart    // the URL that the sender has called
+	paramsPart // a form's fields, in Twilio's way
+)
+
+// signedPart is a part of what is signed. Its text is the header's name or, of
+// a literal, what it says.
 type signedPart struct {
-	body   bool
-	header string
-	text   string
+	part part
+	text string
 }
 
 // compileSigned compiles the template of what is signed. A Caddyfile turns
 // {header.NAME} into {http.request.header.NAME} before it gets here.
-func compileSigned(src, timestamp string) (signed []signedPart, err error) {
+func (kind sender) compileSigned() (signed []signedPart, err error) {
+	src := kind.signed
 	t, err := template.Compile(src)
 	if err != nil {
 		return nil, fmt.Errorf("signed %w", err)
 	}
 	var hasBody, hasTime bool
 	for _, p := range t.Parts() {
-		compiled, err := compileSignedPart(p, timestamp)
+		compiled, err := kind.compileSignedPart(p)
 		if err != nil {
 			return nil, fmt.Errorf("signed `%s`: %w", src, err)
 		}
-		hasBody = hasBody || compiled.body
-		hasTime = hasTime || compiled.header != "" && compiled.header == textproto.CanonicalMIMEHeaderKey(timestamp)
+		hasBody = hasBody || compiled.part == bodyPart || compiled.part == paramsPart
+		hasTime = hasTime || compiled.part == timePart ||
+			compiled.part == headerPart && compiled.text == textproto.CanonicalMIMEHeaderKey(kind.timestamp)
 		signed = append(signed, compiled)
 	}
 	if !hasBody {
 		return nil, fmt.Errorf("signed `%s`: {body} must be part of it", src)
 	}
-	if timestamp != "" && !hasTime {
+	if kind.timestamp != "" && !hasTime {
 		return nil, fmt.Errorf("signed `%s`: the timestamp must be part of it, or anyone could change it: write `signed {timestamp}.{body}`, or what the sender's manual says", src)
 	}
 	return signed, nil
 }
 
-func compileSignedPart(p template.Part, timestamp string) (signedPart, error) {
+func (kind sender) compileSignedPart(p template.Part) (signedPart, error) {
 	if !p.Placeholder {
-		return signedPart{text: p.Text}, nil
+		return signedPart{literalPart, p.Text}, nil
 	}
-	if p.Text == "body" {
-		return signedPart{body: true}, nil
+	switch {
+	case p.Text == "body":
+		return signedPart{part: bodyPart}, nil
+	case p.Text == "timestamp" && kind.timePrefix != "":
+		return signedPart{part: timePart}, nil
+	case p.Text == "timestamp" && kind.timestamp == "":
+		return signedPart{}, errors.New("it has a {timestamp}, but nothing says which header holds it: add `timestamp X-Timestamp`")
+	case p.Text == "timestamp":
+		return signedPart{headerPart, textproto.CanonicalMIMEHeaderKey(kind.timestamp)}, nil
+	case p.Text == "url" && kind.url != "":
+		return signedPart{part: urlPart}, nil
+	case p.Text == "params" && kind.url != "":
+		return signedPart{part: paramsPart}, nil
 	}
 	header, ok := strings.CutPrefix(strings.TrimPrefix(p.Text, "http.request."), "header.")
-	if p.Text == "timestamp" {
-		if header, ok = timestamp, true; timestamp == "" {
-			return signedPart{}, errors.New("it has a {timestamp}, but nothing says which header holds it: add `timestamp X-Timestamp`")
-		}
-	}
 	if !ok || header == "" {
 		return signedPart{}, fmt.Errorf("unknown placeholder {%s}: want {body}, {timestamp} or {header.NAME}", p.Text)
 	}
-	return signedPart{header: textproto.CanonicalMIMEHeaderKey(header)}, nil
+	return signedPart{headerPart, textproto.CanonicalMIMEHeaderKey(header)}, nil
+}
+
+// families are schemes that differ in the names of their headers. The first
+// whose signature is there counts.
+type families []*scheme
+
+func (f families) check(d *received) (*proven, *refusal.Error) {
+	for _, s := range f {
+		if len(d.Header.Values(s.header)) > 0 {
+			return s.check(d)
+		}
+	}
+	return f[0].check(d)
 }
 
 // check refuses a request that none of the keys has signed. Its reasons tell a
 // wrong guess nothing.
-func (v *verifier) check(header http.Header, body []byte) *refusal.Error {
-	if v.open {
-		return nil
+func (s *scheme) check(d *received) (*proven, *refusal.Error) {
+	header, refused := single(d.Header, s.header, "signature header")
+	if refused != nil {
+		return nil, refused
 	}
-	signature := header.Get(v.header)
-	if signature == "" {
-		return unauthorized("signature header %s missing", v.header)
+	if refused := s.checkSignedHeaders(d.Header); refused != nil {
+		return nil, refused
 	}
-	if refused := v.checkSignedHeaders(header); refused != nil {
-		return refused
+	signatures, timestamp := s.parse(header)
+	if s.timestamp != "" {
+		timestamp = d.Header.Get(s.timestamp)
 	}
-	if !v.matches(v.signatures(signature), header, body) {
-		return unauthorized("the signature is wrong")
+	key := s.signer(d, timestamp, signatures)
+	if key == nil {
+		return nil, wrongSignature()
 	}
-	return v.checkTime(header)
+	return &proven{key, s.id}, s.checkTime(timestamp)
 }
 
 func unauthorized(format string, args ...any) *refusal.Error {
 	return refusal.Newf(http.StatusUnauthorized, format, args...)
 }
 
-// checkSignedHeaders wants each header that is signed exactly once. With a
-// second value beside it, another reader could take that one, which nobody has
-// signed: an id, say, that makes an old delivery a new one.
-func (v *verifier) checkSignedHeaders(header http.Header) *refusal.Error {
-	for _, part := range v.signed {
-		if part.header == "" {
+func wrongSignature() *refusal.Error { return unauthorized("the signature is wrong") }
+
+// single wants a header exactly once. With a second value beside it, another
+// reader could take that one, which nobody has vouched for.
+func single(header http.Header, name, what string) (string, *refusal.Error) {
+	switch values := header.Values(name); {
+	case len(values) == 0 || values[0] == "":
+		return "", unauthorized("%s %s missing", what, name)
+	case len(values) > 1:
+		return "", unauthorized("%s %s comes more than once", what, name)
+	default:
+		return values[0], nil
+	}
+}
+
+// checkSignedHeaders wants each header that is signed exactly once: a second
+// value might be an id, say, that makes an old delivery a new one.
+func (s *scheme) checkSignedHeaders(header http.Header) *refusal.Error {
+	for _, p := range s.signed {
+		if p.part != headerPart {
 			continue
 		}
-		switch values := header.Values(part.header); {
-		case len(values) == 0 || values[0] == "":
-			return unauthorized("header %s missing", part.header)
-		case len(values) > 1:
-			return unauthorized("header %s comes more than once", part.header)
+		if _, refused := single(header, p.text, "header"); refused != nil {
+			return refused
 		}
 	}
 	return nil
 }
 
-// signatures decodes what may be signatures in the header. What is malformed,
-// or of another version, is none.
-func (v *verifier) signatures(header string) (signatures [][]byte) {
+// parse decodes what may be signatures in the header. What is malformed, or of
+// another version, is none. Two times are as good as no time.
+func (s *scheme) parse(header string) (signatures [][]byte, timestamp string) {
 	values := []string{header}
-	if v.list {
+	switch s.separator {
+	case "":
+	case " ":
 		values = strings.Fields(header)
+	default:
+		values = strings.Split(header, s.separator)
 	}
+	times := 0
 	for _, value := range values {
-		encoded, ok := strings.CutPrefix(value, v.prefix)
-		if !ok {
+		if s.separator != "" {
+			value = strings.TrimSpace(value)
+		}
+		if t, ok := strings.CutPrefix(value, s.timePrefix); ok && s.timePrefix != "" {
+			timestamp = t
+			times++
+		}
+		encoded, ok := strings.CutPrefix(value, s.prefix)
+		if !ok || len(signatures) == maxSignatures {
 			continue
 		}
-		if signature, err := v.decode(encoded); err == nil {
+		if signature, err := s.decode(encoded); err == nil {
 			signatures = append(signatures, signature)
 		}
 	}
-	return signatures
+	if times > 1 {
+		timestamp = ""
+	}
+	return signatures, timestamp
 }
 
-// matches tries every key on every signature, and doesn't stop at a match.
-func (v *verifier) matches(signatures [][]byte, header http.Header, body []byte) bool {
-	matched := false
-	for _, key := range v.keys {
-		want := v.sign(key, header, body)
-		for _, signature := range signatures {
-			if hmac.Equal(signature, want) {
-				matched = true
+// signer is the key that has signed the request, or nil. It tries every key.
+func (s *scheme) signer(d *received, timestamp string, signatures [][]byte) (signer key) {
+	for _, message := range s.messages(d, timestamp) {
+		for _, key := range s.keys {
+			if key.signed(message, signatures) {
+				signer = key
 			}
 		}
 	}
-	return matched
+	return signer
 }
 
-func (v *verifier) sign(key []byte, header http.Header, body []byte) []byte {
-	mac := hmac.New(v.newHash, key)
-	for _, part := range v.signed {
-		switch {
-		case part.body:
-			mac.Write(body)
-		case part.header != "":
-			mac.Write([]byte(header.Get(part.header)))
-		default:
-			mac.Write([]byte(part.text))
+// messages are what may have been signed, in parts: there are several only
+// where the URL is signed, which the sender may have written in several ways.
+func (s *scheme) messages(d *received, timestamp string) (messages [][][]byte) {
+	for _, url := range s.urls(d) {
+		message := make([][]byte, 0, len(s.signed))
+		for _, p := range s.signed {
+			switch p.part {
+			case bodyPart:
+				message = append(message, d.body)
+			case headerPart:
+				message = append(message, []byte(d.Header.Get(p.text)))
+			case timePart:
+				message = append(message, []byte(timestamp))
+			case urlPart:
+				message = append(message, []byte(url))
+			case paramsPart:
+				params, ok := twilioParams(d, url)
+				if !ok {
+					return nil
+				}
+				message = append(message, params)
+			default:
+				message = append(message, []byte(p.text))
+			}
 		}
+		messages = append(messages, message)
 	}
-	return mac.Sum(nil)
+	return messages
 }
 
 // checkTime refuses a signature whose time is too far from now. It comes after
 // the signature, so that only who can sign learns about the clock.
-func (v *verifier) checkTime(header http.Header) *refusal.Error {
-	if v.timestamp == "" {
+func (s *scheme) checkTime(timestamp string) *refusal.Error {
+	if s.timestamp == "" && s.timePrefix == "" {
 		return nil
 	}
-	seconds, err := strconv.ParseUint(header.Get(v.timestamp), 10, 40)
+	seconds, err := strconv.ParseUint(timestamp, 10, 40)
 	if err != nil {
-		return unauthorized("header %s is not a time in unix seconds", v.timestamp)
+		return unauthorized("header %s is not a time in unix seconds", cmp.Or(s.timestamp, s.header))
 	}
-	age := time.Since(time.Unix(int64(seconds), 0))
+	return checkAge(time.Unix(int64(seconds), 0), s.tolerance)
+}
+
+func checkAge(signed time.Time, tolerance time.Duration) *refusal.Error {
+	age := time.Since(signed)
 	switch {
-	case age > v.tolerance:
-		return unauthorized("the signature's time is more than %v ago", v.tolerance)
-	case age < -v.tolerance:
-		return unauthorized("the signature's time is more than %v ahead", v.tolerance)
+	case age > tolerance:
+		return unauthorized("the signature's time is more than %v ago", tolerance)
+	case age < -tolerance:
+		return unauthorized("the signature's time is more than %v ahead", tolerance)
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package webhook
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/caddy-sse/caddy-sse/internal/template"
@@ -35,6 +36,13 @@ func compileTemplate(field, src string) (*mapped, error) {
 		}
 	}
 	return &mapped{t, field}, nil
+}
+
+// looksInside tells whether the template needs the body.
+func (m *mapped) looksInside() bool {
+	return m != nil && slices.ContainsFunc(m.Placeholders(), func(name string) bool {
+		return strings.HasPrefix(name, jsonPrefix) || strings.HasPrefix(name, formPrefix)
+	})
 }
 
 func checkPlaceholder(name string) error {

@@ -2,33 +2,38 @@ package webhook
 
 import (
 	"cmp"
-	"crypto/sha1"
-	"crypto/sha256"
-	"crypto/sha512"
-	"encoding/base64"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"hash"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+
+	"github.com/caddy-sse/caddy-sse/internal/template"
 )
 
 // DefaultTolerance is how far a signature's time may be from now, in the past
 // or the future, unless the rule says otherwise: 5 minutes.
 const DefaultTolerance = caddy.Duration(5 * time.Minute)
 
-// Verify says how a sender proves who it is. The options after the secrets are
-// for hmac; of the other senders only those with a timestamp take one, the
-// tolerance.
+// Verify says how a sender proves who it is. Most of the options after the
+// secrets are for hmac; each says which other senders take it.
 type Verify struct {
 	// The sender's kind. It must be one of
 	//
-	//   - github: X-Hub-Signature-256 over the body
-	//   - standard-webhooks: the Standard Webhooks specification, v1 signatures
+	//   - github, gitea, bitbucket, stripe, slack, shopify, twilio, paddle,
+	//     meta, websub, zoom, x: an HMAC, in each one's own way
+	//   - standard-webhooks, svix: the Standard Webhooks specification, v1
+	//     signatures, under either name of its headers
+	//   - sendgrid: ECDSA; discord: Ed25519; the secret is a public key
+	//   - sns: Amazon SNS's signature in the body; the secrets are the names
+	//     (ARN) of the topics
+	//   - gitlab, cloudevents: a token in a header
+	//   - microsoft-graph: the clientState in each notification
 	//   - hmac: an HMAC of your own description
+	//   - token: a header that holds the secret itself
+	//   - basic: a user and a password
 	//   - none: nothing is verified, anyone who reaches the URL may send
 	Sender string `json:"sender"`
 
@@ -36,14 +41,16 @@ type Verify struct {
 	// none. A request is accepted if any of them fits, so that secrets can be
 	// rotated. Placeholders, for example `{env.GITHUB_SECRET}`, are replaced
 	// when the configuration is loaded, and must come to something. For
-	// standard-webhooks a secret is `whsec_` and the key in Base64, for the
-	// others the key as it is.
+	// standard-webhooks and svix a secret is `whsec_` and the key in Base64,
+	// for sendgrid a public key in Base64, for discord one in hex, for basic a
+	// hash that `caddy hash-password` has made, for sns the name (ARN) of a
+	// topic, for the others the key as it is.
 	Secrets []string `json:"secrets,omitempty"`
 
-	// The request header that holds the signature, for example `X-Signature`.
-	// hmac must have one. (Caddy drops headers with `_` or `.` in their names,
-	// unless the server's `expected_underscore_headers` or
-	// `expected_dot_headers` lists them.)
+	// The request header that holds the signature or the token, for example
+	// `X-Signature`. hmac and token must have one. (Caddy drops headers with
+	// `_` or `.` in their names, unless the server's
+	// `expected_underscore_headers` or `expected_dot_headers` lists them.)
 	Header string `json:"header,omitempty"`
 
 	// The hash function: `sha256` (the default), `sha1` or `sha512`.
@@ -52,8 +59,9 @@ type Verify struct {
 	// How the signature is written: `hex` (the default) or `base64`.
 	Encoding string `json:"encoding,omitempty"`
 
-	// What stands before the signature in its header, for example `sha256=`;
-	// a header without it is refused. Default: nothing.
+	// What stands before the signature or the token in its header, for example
+	// `sha256=`; a header without it is refused. Default: nothing. token takes
+	// it, too, and doesn't mind its case.
 	Prefix string `json:"prefix,omitempty"`
 
 	// What is signed, as a template of `{body}`, which must be in it,
@@ -68,26 +76,45 @@ type Verify struct {
 	Timestamp string `json:"timestamp,omitempty"`
 
 	// How far the time of the signature may be from now, in the past or the
-	// future. Default, and what zero means: 5m.
+	// future. Every sender that signs a time takes it. Default, and what zero
+	// means: 5m; for sns, which signs the time of publication, 1h.
 	Tolerance caddy.Duration `json:"tolerance,omitempty"`
+
+	// For twilio, which signs the URL that it has called: that URL, as a
+	// template of Caddy's placeholders. Where a proxy in front of this Caddy
+	// ends TLS or changes the host, say what Twilio sees, for example
+	// `https://hooks.example.com{http.request.orig_uri}`. No header of a proxy
+	// is believed unless it stands here. Default:
+	// `{http.request.scheme}://{http.request.hostport}{http.request.orig_uri}`.
+	URL string `json:"url,omitempty"`
+
+	// For basic: the user's name.
+	User string `json:"user,omitempty"`
+
+	// What a handshake must show that comes without a signature: for meta the
+	// verify token, for websub the `hub.topic`, for cloudevents the
+	// `WebHook-Request-Origin`, any of these. Placeholders are replaced as in
+	// secrets. Default: none, and then meta's and websub's handshakes are
+	// refused, and cloudevents' granted to every origin, since each of its
+	// deliveries still has to have the token.
+	Challenge []string `json:"challenge,omitempty"`
+
+	// For sns: the hosts that certificates are fetched from and subscriptions
+	// are confirmed at, over HTTPS, for example `sns.us-east-1.amazonaws.com`;
+	// with `http://` before one, over HTTP, as a stand-in for tests needs it.
+	// Default: `sns.REGION.amazonaws.com`, also of China, whatever the region.
+	Hosts []string `json:"hosts,omitempty"`
 }
 
-// provisioned is what comes of a Verify: the check, and the sender's templates
-// for an event's name and id.
+// provisioned is what comes of a Verify.
 type provisioned struct {
-	*verifier
-	event, id string
-}
-
-var algorithms = map[string]func() hash.Hash{
-	"sha1":   sha1.New,
-	"sha256": sha256.New,
-	"sha512": sha512.New,
-}
-
-var encodings = map[string]func(string) ([]byte, error){
-	"hex":    hex.DecodeString,
-	"base64": base64.StdEncoding.DecodeString,
+	checker
+	sender
+	// challenge is what an unsigned handshake must show.
+	challenge secrets
+	// signing are the keys of an HMAC, for handshakes that want one.
+	signing []key
+	sns     *sns
 }
 
 func (v *Verify) provision(repl *caddy.Replacer) (*provisioned, error) {
@@ -95,37 +122,79 @@ func (v *Verify) provision(repl *caddy.Replacer) (*provisioned, error) {
 	if !ok {
 		return nil, fmt.Errorf("verify: unknown sender %q: want one of %s", v.Sender, knownSenders())
 	}
-	verifier, err := v.verifier(kind, repl)
+	p, err := v.build(kind, repl)
 	if err != nil {
 		return nil, fmt.Errorf("verify %s: %w", v.Sender, err)
 	}
-	return &provisioned{verifier, kind.event, kind.id}, nil
+	return p, nil
 }
 
-func (v *Verify) verifier(kind sender, repl *caddy.Replacer) (*verifier, error) {
+func (v *Verify) build(kind sender, repl *caddy.Replacer) (*provisioned, error) {
 	if err := v.checkOptions(kind); err != nil {
 		return nil, err
 	}
-	if kind.open {
+	if kind.proof == byNothing {
 		if len(v.Secrets) > 0 {
 			return nil, errors.New("it takes no secret")
 		}
-		return &verifier{open: true}, nil
+		return &provisioned{checker: anyone{}, sender: kind}, nil
 	}
 	kind = v.apply(kind)
 	if err := kind.checkHeaders(); err != nil {
 		return nil, err
 	}
-	signed, err := compileSigned(kind.signed, kind.timestamp)
+	challenge, err := replaced("challenge", v.Challenge, plainKey, repl)
 	if err != nil {
 		return nil, err
 	}
-	keys, err := v.keys(kind, repl)
-	if err != nil {
-		return nil, err
-	}
-	return kind.verifier(keys, signed, v.tolerance())
+	p := &provisioned{sender: kind, challenge: newSecrets(challenge)}
+	return p, v.prove(p, repl)
 }
+
+// prove sets the checker.
+func (v *Verify) prove(p *provisioned, repl *caddy.Replacer) (err error) {
+	if p.proof == bySignature {
+		p.checker, p.signing, err = v.signature(p.sender, repl)
+		return err
+	}
+	keys, err := v.keys(p.sender, repl)
+	if err != nil {
+		return err
+	}
+	switch p.proof {
+	case byToken:
+		p.checker = &token{newSecrets(keys), p.header, p.prefix}
+	case byPassword:
+		p.checker, err = newPassword(v.User, keys)
+	case byClientState:
+		p.checker = &clientState{newSecrets(keys)}
+	default:
+		p.sns, err = newSNS(keys, v.Hosts, time.Duration(cmp.Or(v.Tolerance, snsTolerance)))
+		p.checker = p.sns
+	}
+	return err
+}
+
+// signature makes a scheme, and a second one if the sender's headers have other
+// names, too.
+func (v *Verify) signature(kind sender, repl *caddy.Replacer) (checker, []key, error) {
+	first, err := v.scheme(kind, repl)
+	if err != nil || kind.other == "" {
+		return first, first.signers(), err
+	}
+	second, err := v.scheme(senders[kind.other], repl)
+	return families{first, second}, first.signers(), err
+}
+
+func (s *scheme) signers() []key {
+	if s == nil {
+		return nil
+	}
+	return s.keys
+}
+
+// takers are the senders that take an option, for an error.
+var takers = map[string]string{"url": "twilio", "user": "basic", "hosts": "sns", "challenge": "meta`, `websub` or `cloudevents"}
 
 // checkOptions refuses an option that the sender leaves no choice about.
 func (v *Verify) checkOptions(kind sender) error {
@@ -140,16 +209,21 @@ func (v *Verify) checkOptions(kind sender) error {
 		{"signed", v.Signed != ""},
 		{"timestamp", v.Timestamp != ""},
 		{"tolerance", v.Tolerance != 0},
+		{"url", v.URL != ""},
+		{"user", v.User != ""},
+		{"challenge", len(v.Challenge) > 0},
+		{"hosts", len(v.Hosts) > 0},
 	} {
-		allowed := kind.custom || option.name == "tolerance" && kind.timestamp != ""
+		allowed := slices.Contains(kind.options, option.name) ||
+			option.name == "tolerance" && (kind.timestamp != "" || kind.timePrefix != "" || slices.Contains(kind.options, "timestamp"))
 		if option.set && !allowed {
-			return fmt.Errorf("it takes no %s; only `verify hmac` does", option.name)
+			return fmt.Errorf("it takes no %s; only `verify %s` does", option.name, cmp.Or(takers[option.name], "hmac"))
 		}
 	}
 	if v.Tolerance < 0 {
 		return fmt.Errorf("the tolerance is %v: want a positive duration", time.Duration(v.Tolerance))
 	}
-	if v.Tolerance > 0 && kind.custom && v.Timestamp == "" {
+	if v.Tolerance > 0 && slices.Contains(kind.options, "timestamp") && v.Timestamp == "" {
 		return errors.New("a tolerance is for a timestamp: add `timestamp X-Timestamp`")
 	}
 	return nil
@@ -163,11 +237,16 @@ func (v *Verify) apply(kind sender) sender {
 	kind.prefix = cmp.Or(v.Prefix, kind.prefix)
 	kind.signed = cmp.Or(v.Signed, kind.signed)
 	kind.timestamp = cmp.Or(v.Timestamp, kind.timestamp)
+	kind.url = cmp.Or(v.URL, kind.url)
 	return kind
 }
 
 func (kind sender) checkHeaders() error {
-	if kind.header == "" {
+	switch {
+	case kind.header != "" || kind.proof == byPassword || kind.proof == byClientState || kind.proof == bySNS:
+	case kind.proof == byToken:
+		return errors.New("it needs the header that holds the token: write `verify token X-Token {env.WEBHOOK_TOKEN}`")
+	default:
 		return errors.New("it needs the header that holds the signature: add `header X-Signature`")
 	}
 	for _, name := range []string{kind.header, kind.timestamp} {
@@ -178,47 +257,91 @@ func (kind sender) checkHeaders() error {
 	return nil
 }
 
-func (v *Verify) tolerance() time.Duration {
-	return time.Duration(cmp.Or(v.Tolerance, DefaultTolerance))
-}
-
 // keys decodes the secrets. An empty one would make a rule that accepts what
 // anyone signs with nothing, so that a variable that isn't set has to be an
 // error. No error repeats a secret.
-func (v *Verify) keys(kind sender, repl *caddy.Replacer) (keys [][]byte, err error) {
-	if len(v.Secrets) == 0 {
-		return nil, fmt.Errorf("it needs a secret: write `verify %s {env.WEBHOOK_SECRET}`", v.Sender)
-	}
-	for i, secret := range v.Secrets {
-		// A brace that opens no known placeholder belongs to the secret.
-		secret, err := repl.ReplaceOrErr(secret, true, false)
-		if err != nil {
-			return nil, fmt.Errorf("secret %d: %w: is the variable set?", i+1, err)
+func (v *Verify) keys(kind sender, repl *caddy.Replacer) ([][]byte, error) {
+	switch {
+	case len(v.Secrets) > 0:
+		decode := kind.key
+		if decode == nil {
+			decode = plainKey
 		}
-		key, err := kind.key(secret)
+		return replaced("secret", v.Secrets, decode, repl)
+	case kind.proof == bySNS:
+		return nil, errors.New("it needs the name of the topic: write `verify sns arn:aws:sns:us-east-1:123456789012:orders`")
+	case kind.proof == byPassword:
+		return nil, errors.New("it needs a user and the hash of a password: write `verify basic <user> <hash>`, with a hash of `caddy hash-password`")
+	case v.Sender == "token":
+		return nil, errors.New("it needs a secret: write `verify token X-Token {env.WEBHOOK_TOKEN}`")
+	}
+	return nil, fmt.Errorf("it needs a secret: write `verify %s {env.WEBHOOK_SECRET}`", v.Sender)
+}
+
+// replaced decodes texts whose placeholders are replaced.
+func replaced(what string, texts []string, decode func(string) ([]byte, error), repl *caddy.Replacer) (keys [][]byte, err error) {
+	for i, text := range texts {
+		// A brace that opens no known placeholder belongs to the secret.
+		text, err := repl.ReplaceOrErr(text, true, false)
 		if err != nil {
-			return nil, fmt.Errorf("secret %d: %w", i+1, err)
+			return nil, fmt.Errorf("%s %d: %w: is the variable set?", what, i+1, err)
+		}
+		key, err := decode(text)
+		if err != nil {
+			return nil, fmt.Errorf("%s %d: %w", what, i+1, err)
 		}
 		if strings.TrimSpace(string(key)) == "" {
-			return nil, fmt.Errorf("secret %d is empty", i+1)
+			return nil, fmt.Errorf("%s %d is empty", what, i+1)
 		}
 		keys = append(keys, key)
 	}
 	return keys, nil
 }
 
-func (kind sender) verifier(keys [][]byte, signed []signedPart, tolerance time.Duration) (*verifier, error) {
-	newHash, ok := algorithms[kind.algorithm]
-	if !ok {
-		return nil, fmt.Errorf("unknown algorithm %q: want sha256, sha1 or sha512", kind.algorithm)
+func (v *Verify) scheme(kind sender, repl *caddy.Replacer) (*scheme, error) {
+	signed, err := kind.compileSigned()
+	if err != nil {
+		return nil, err
+	}
+	secrets, err := v.keys(kind, repl)
+	if err != nil {
+		return nil, err
+	}
+	if _, ok := algorithms[kind.algorithm]; !ok && v.Algorithm != "" {
+		return nil, fmt.Errorf("unknown algorithm %q: want sha256, sha1 or sha512", v.Algorithm)
+	}
+	var keys []key
+	for i, secret := range secrets {
+		key, err := newKey(kind.algorithm, secret)
+		if err != nil {
+			return nil, fmt.Errorf("secret %d: %w", i+1, err)
+		}
+		keys = append(keys, key)
 	}
 	decode, ok := encodings[kind.encoding]
 	if !ok {
 		return nil, fmt.Errorf("unknown encoding %q: want hex or base64", kind.encoding)
 	}
-	return &verifier{
-		keys: keys, newHash: newHash, decode: decode,
-		header: kind.header, prefix: kind.prefix, list: kind.list,
-		signed: signed, timestamp: kind.timestamp, tolerance: tolerance,
-	}, nil
+	s := &scheme{
+		keys: keys, decode: decode,
+		header: kind.header, prefix: kind.prefix, separator: kind.separator, signed: signed,
+		timestamp: kind.timestamp, timePrefix: kind.timePrefix,
+		tolerance: time.Duration(cmp.Or(v.Tolerance, DefaultTolerance)),
+	}
+	return s, s.compile(kind)
+}
+
+// compile compiles the templates that are the scheme's own.
+func (s *scheme) compile(kind sender) (err error) {
+	if kind.url != "" {
+		if s.url, err = template.Compile(kind.url); err != nil {
+			return fmt.Errorf("url %w", err)
+		}
+	}
+	if kind.other != "" {
+		id, err := compileMapping("id", "", kind.id)
+		s.id = &id
+		return err
+	}
+	return nil
 }

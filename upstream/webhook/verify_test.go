@@ -300,8 +300,8 @@ func TestAMistakeInVerifyIsAnErrorThatSaysWhatToWrite(t *testing.T) {
 		verify webhook.Verify
 		words  string
 	}{
-		{webhook.Verify{}, `unknown sender "": want one of github, hmac, none, standard-webhooks`},
-		{webhook.Verify{Sender: "gitlab"}, `unknown sender "gitlab": want one of github, hmac, none, standard-webhooks`},
+		{webhook.Verify{}, `unknown sender "": want one of basic, bitbucket, cloudevents, discord, gitea, github, gitlab, hmac, meta, microsoft-graph, none, paddle, sendgrid, shopify, slack, sns, standard-webhooks, stripe, svix, token, twilio, websub, x, zoom`},
+		{webhook.Verify{Sender: "githab"}, `unknown sender "githab": want one of basic, bitbucket`},
 		{webhook.Verify{Sender: "none", Secrets: []string{"k"}}, "verify none: it takes no secret"},
 		{webhook.Verify{Sender: "none", Header: "X"}, "verify none: it takes no header"},
 		{webhook.Verify{Sender: "none", Tolerance: 1}, "verify none: it takes no tolerance"},

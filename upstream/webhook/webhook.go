@@ -6,6 +6,7 @@
 package webhook
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/http"
@@ -27,7 +28,8 @@ const DefaultMaxBody = 1 << 20
 // more that look into the body:
 //
 //	{json.PATH}   a field of a JSON body, by its GJSON path: {json.repository.full_name}
-//	{form.NAME}   a field of a form (application/x-www-form-urlencoded)
+//	{form.NAME}   a field of a form (application/x-www-form-urlencoded), by its
+//	              name, {form.user[name]}, or its path, {form.user.name}
 //
 // A string stands for its text, a number or a boolean for the way it is
 // written; null is as good as absent, and an object or a list is refused. What
@@ -41,14 +43,17 @@ type Webhook struct {
 	// The topics that the event is published on, as templates, for example
 	// `repos/{json.repository.full_name}`. Each must come to 1 to 1024 bytes
 	// of text without control characters, or the request is refused with 422
-	// and a reason that names what is missing. Default: the request's path
-	// without its leading slash.
+	// and a reason that names what is missing. Default, unless there is a
+	// refresh: the request's path without its leading slash and, for github,
+	// gitlab, gitea and bitbucket, `github/` (and so on) with the repository's
+	// full name after it, if the payload has one.
 	Topics []string `json:"topics,omitempty"`
 
 	// The event's name, as a template: what a browser adds its listener for.
 	// If it comes to nothing, the event is unnamed (onmessage). Default: what
 	// the sender's kind says, which is the header X-GitHub-Event for github,
-	// the body's `type` for standard-webhooks, and no name for hmac and none.
+	// the body's `type` for standard-webhooks, and so on, and no name for hmac,
+	// token, basic and none.
 	Event string `json:"event,omitempty"`
 
 	// What tells this delivery from all others, as a template: a delivery
@@ -57,8 +62,34 @@ type Webhook struct {
 	// than 64 bytes or holds a space, say, is replaced by 32 characters of
 	// its SHA-256, always the same for the same id. Default: what the sender's
 	// kind says, which is the header X-GitHub-Delivery for github, webhook-id
-	// for standard-webhooks, and no id for hmac and none.
+	// for standard-webhooks, and so on, and no id for hmac, token, basic and
+	// none. Where split makes several events of a delivery and the id doesn't
+	// look into the body, a hyphen and the event's number are added.
 	ID string `json:"id,omitempty"`
+
+	// A jq program that takes a JSON body apart: each value that it gives is an
+	// event of its own, on which topic, event, id, when, select, data and
+	// refresh look as if it were the body. All are published, or none: if one
+	// is refused, all are. A body of JSON lines is the list of these, a form an
+	// object. For example `.items[]`. Default: `.[]` for a batch of
+	// CloudEvents, for sendgrid and microsoft-graph one event for each of
+	// theirs, for all others the body is one event.
+	Split string `json:"split,omitempty"`
+
+	// A jq program that says whether there is to be an event: if it gives
+	// false, null or nothing, the request is acknowledged and nothing is
+	// published or polled. For example `.action == "opened"`. Default: always.
+	When string `json:"when,omitempty"`
+
+	// The views to poll, as templates of URIs, for example
+	// `/v1/orders/{json.id}`: documents of that path, its parents and its
+	// children that a `poll` rule on the same hub keeps live. A host may stand
+	// before the path, as text, for example `https://shop.example.com/orders`;
+	// else it is the request's own. What a placeholder stands for is one
+	// segment of the path, and is refused with 422 if it can't be. A rule that
+	// has these and no topics publishes nothing: what viewers get is what the
+	// backend shows to them.
+	Refresh []string `json:"refresh,omitempty"`
 
 	// A jq program that makes what is sent from a JSON body, for example
 	// `{action, number: .issue.number}`. It is sent as JSON: a string keeps
@@ -77,12 +108,16 @@ type Webhook struct {
 	// Default, and what zero means: 1048576 (1 MiB).
 	MaxBody int64 `json:"max_body,omitempty"`
 
-	verifier *verifier
+	sender   *provisioned
 	topics   []*mapped
+	ownTopic *mapped
 	event    mapping
 	id       mapping
+	split    *jq.Program
+	when     *jq.Program
 	program  *jq.Program
 	data     *mapped
+	refresh  []*view
 }
 
 // mapping is a template for a field that an event may go without. One that
@@ -93,7 +128,26 @@ type mapping struct {
 	lenient bool
 }
 
-// Message is what a request has become.
+// Delivery is what a request has become.
+type Delivery struct {
+	// ID is what the sender identifies the request as a whole by, or empty.
+	// It is the same when the request comes again.
+	ID string
+	// Messages are what is published, all or none. There may be none.
+	Messages []Message
+	// Refresh are the views that are polled after that.
+	Refresh []View
+	// Status is the HTTP status that the sender takes for success, if it isn't
+	// content with any 2xx; else zero.
+	Status int
+	// Answer is set if the request is a handshake: it is to be sent, and there
+	// is nothing else to do.
+	Answer *Answer
+
+	seen map[View]bool // those in Refresh
+}
+
+// Message is one event and where it goes.
 type Message struct {
 	// Topics are what the event is published on: at least one, each once.
 	Topics []string
@@ -114,30 +168,51 @@ func (wh *Webhook) Provision(repl *caddy.Replacer) error {
 	if err != nil {
 		return err
 	}
-	wh.verifier = sender.verifier
-	return wh.compile(sender)
+	wh.sender = sender
+	if err := wh.compile(); err != nil {
+		return err
+	}
+	return wh.compilePrograms()
 }
 
-func (wh *Webhook) compile(sender *provisioned) (err error) {
+func (wh *Webhook) compile() (err error) {
 	if wh.Select != "" && wh.Data != "" {
 		return errors.New("select and data both say what is sent: use one of them")
 	}
 	if wh.topics, err = compileTopics(wh.Topics); err != nil {
 		return err
 	}
-	if wh.event, err = compileMapping("event", wh.Event, sender.event); err != nil {
+	if wh.ownTopic, err = compileTemplate("topic", wh.sender.topic); err != nil {
 		return err
 	}
-	if wh.id, err = compileMapping("id", wh.ID, sender.id); err != nil {
+	if wh.event, err = compileMapping("event", wh.Event, wh.sender.event); err != nil {
 		return err
 	}
-	if wh.data, err = compileTemplate("data", wh.Data); err != nil {
+	if wh.id, err = compileMapping("id", wh.ID, wh.sender.id); err != nil {
 		return err
 	}
-	wh.program = nil
-	if wh.Select != "" {
-		if wh.program, err = jq.Compile(wh.Select); err != nil {
-			return fmt.Errorf("select: %w", err)
+	if wh.refresh, err = compileViews(wh.Refresh); err != nil {
+		return err
+	}
+	wh.data, err = compileTemplate("data", wh.Data)
+	return err
+}
+
+func (wh *Webhook) compilePrograms() (err error) {
+	for _, p := range []struct {
+		field, src string
+		program    **jq.Program
+	}{
+		{"split", cmp.Or(wh.Split, wh.sender.split), &wh.split},
+		{"when", wh.When, &wh.when},
+		{"select", wh.Select, &wh.program},
+	} {
+		*p.program = nil
+		if p.src == "" {
+			continue
+		}
+		if *p.program, err = jq.Compile(p.src); err != nil {
+			return fmt.Errorf("%s: %w", p.field, err)
 		}
 	}
 	return nil
@@ -166,29 +241,82 @@ func compileMapping(name, src, fallback string) (mapping, error) {
 	return mapping{t, lenient}, err
 }
 
-// Receive makes the event that a request stands for. It returns nil, and no
-// error, if select gives nothing: the request is acknowledged and dropped.
-// Every error is a [refusal.Error].
-//
-// The body is read to its end and put back, so that another handler can read
-// it. repl must be the request's own; it isn't changed.
-func (wh *Webhook) Receive(w http.ResponseWriter, r *http.Request, repl *caddy.Replacer) (*Message, error) {
-	message, refused := wh.receive(w, r, repl)
+// Handshake answers a request that asks, by another method than POST, whether
+// the sender may deliver here. It returns nil, and no error, if the request is
+// none of these. Every error is a [refusal.Error].
+func (wh *Webhook) Handshake(r *http.Request, repl *caddy.Replacer) (*Answer, error) {
+	answer, refused := wh.asked(&received{Request: r, repl: repl})
 	if refused != nil { // a nil *refusal.Error must not become an error
 		return nil, refused
 	}
-	return message, nil
+	return answer, nil
 }
 
-func (wh *Webhook) receive(w http.ResponseWriter, r *http.Request, repl *caddy.Replacer) (*Message, *refusal.Error) {
-	body, refused := readBody(w, r, wh.maxBody())
+func (wh *Webhook) asked(d *received) (*Answer, *refusal.Error) {
+	if wh.sender.asks == nil {
+		return nil, nil
+	}
+	return wh.sender.asks(wh.sender, d, nil)
+}
+
+// Receive makes the events that a request stands for. It returns a delivery
+// without messages and views, and no error, if the rule wants nothing of it:
+// the request is acknowledged and dropped. Every error is a [refusal.Error].
+//
+// The body is read to its end and put back as it came, so that another handler
+// can read it. repl must be the request's own; it isn't changed.
+func (wh *Webhook) Receive(w http.ResponseWriter, r *http.Request, repl *caddy.Replacer) (*Delivery, error) {
+	delivery, refused := wh.receive(w, r, repl)
+	if refused != nil { // a nil *refusal.Error must not become an error
+		return nil, refused
+	}
+	return delivery, nil
+}
+
+func (wh *Webhook) receive(w http.ResponseWriter, r *http.Request, repl *caddy.Replacer) (delivery *Delivery, refused *refusal.Error) {
+	d := &received{Request: r, repl: repl}
+	if answer, refused := wh.asked(d); answer != nil || refused != nil {
+		return &Delivery{Answer: answer}, refused
+	}
+	if d.body, refused = readBody(w, r, wh.maxBody()); refused != nil {
+		return nil, refused
+	}
+	proven, refused := wh.sender.check(d)
 	if refused != nil {
+		if wh.sender.proof == byPassword && refused.Status == http.StatusUnauthorized {
+			w.Header().Set("WWW-Authenticate", `Basic realm="webhook"`) // Twilio, for one, waits for it
+		}
 		return nil, refused
 	}
-	if refused := wh.verifier.check(r.Header, body); refused != nil {
+	if d.body, refused = decoded(r, d.body, wh.maxBody()); refused != nil {
 		return nil, refused
 	}
-	return wh.message(newPayload(r, repl, body))
+	if wh.sender.object && !isObject(d.body) {
+		return nil, refusal.Newf(http.StatusBadRequest, "the body is no JSON object")
+	}
+	if wh.sender.greets != nil {
+		if answer, refused := wh.sender.greets(wh.sender, d, proven); answer != nil || refused != nil {
+			return &Delivery{Answer: answer}, refused
+		}
+	}
+	return wh.mapped(d, proven)
+}
+
+// mapped maps a proven request whose body is decoded.
+func (wh *Webhook) mapped(d *received, by *proven) (*Delivery, *refusal.Error) {
+	contentType, batch := d.Header.Get("Content-Type"), false
+	if wh.sender.cloudEvents {
+		event, isBatch, refused := cloudEvent(d.Request, d.body)
+		if refused != nil {
+			return nil, refused
+		}
+		if batch = isBatch; event != nil {
+			d.body, contentType = event, cloudEventType
+		}
+	}
+	p := newPayload(d.Request, d.repl, d.body, contentType)
+	p.by = by
+	return wh.deliver(p, batch)
 }
 
 func (wh *Webhook) maxBody() int64 {

@@ -1,0 +1,231 @@
+package caddysse_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2"
+)
+
+// watchedSite is a site whose admin API listens.
+func watchedSite(t *testing.T, global, directives string) *site {
+	t.Helper()
+	address := fmt.Sprintf("127.0.0.1:%d", freePort(t))
+	s := startSiteWithAdmin(t, address, global, directives)
+	t.Cleanup(func() { // before the site is stopped, which leaves the admin API
+		if err := caddy.Load([]byte(`{"admin":{"disabled":true,"config":{"persist":false}}}`), true); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+var hubNames atomic.Int64
+
+// newHubName is one that no test has used in this process.
+func newHubName() string { return fmt.Sprint("hub", hubNames.Add(1)) }
+
+// ask asks the admin API.
+func (s *site) ask(method, path string) (status int, body string) {
+	s.t.Helper()
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	req, err := http.NewRequestWithContext(s.t.Context(), method, "http://"+s.admin+path, nil)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	content, err := io.ReadAll(resp.Body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return resp.StatusCode, string(content)
+}
+
+var sample = regexp.MustCompile(`(?m)^caddy_sse_(.+) (\S+)$`)
+
+// scrape returns the module's metrics of a hub, by name and labels but for the hub.
+func (s *site) scrape(hub string) map[string]float64 {
+	s.t.Helper()
+	_, body := s.ask("GET", "/metrics")
+	values := make(map[string]float64)
+	for _, m := range sample.FindAllStringSubmatch(body, -1) {
+		if name := strings.Replace(m[1], `hub="`+hub+`",`, "", 1); name != m[1] {
+			values[name], _ = strconv.ParseFloat(m[2], 64)
+		}
+	}
+	return values
+}
+
+// wantMetric waits until a metric has a value: some are told after the client has
+// its answer.
+func (s *site) wantMetric(hub, name string, want float64) {
+	s.t.Helper()
+	var got float64
+	defer func() {
+		if s.t.Failed() {
+			s.t.Logf("%s is %v, want %v; all: %v", name, got, want, s.scrape(hub))
+		}
+	}()
+	waitFor(s.t.(*testing.T), fmt.Sprintf("%s %v", name, want), func() bool {
+		got = s.scrape(hub)[name]
+		return got == want
+	})
+}
+
+func TestMetricsTellWhatTheRulesDoAndGoOnAfterAReload(t *testing.T) {
+	hub := newHubName() // the counters of others go on
+	doc := newDocument(`{"stock":5,"note":"` + strings.Repeat("x", 200) + `"}`)
+	directives := "sse /api/* {\n hub " + hub + "\n poll 1h {\n send merge\n absorb\n max_views 2\n }\n }\n reverse_proxy " + startBackend(t, doc.ServeHTTP)
+	s := watchedSite(t, "sse "+hub+" {\n drain 100ms\n }", directives)
+	const rule = `rule="/api/*"`
+	// All are there before anything happens.
+	for _, name := range []string{"poll_views", "poll_viewers", "poll_stale_views", "absorbed_requests_total", "poll_saved_bytes_total"} {
+		if _, ok := s.scrape(hub)[name+"{"+rule+"}"]; !ok {
+			t.Errorf("%s isn't there: %v", name, s.scrape(hub))
+		}
+	}
+	c := s.open("HTTP/2.0", "/api/x?token=verysecret", "Cookie", "verysecret")
+	c.next()
+	s.wantMetric(hub, `streams{proto="2",`+rule+`}`, 1)
+	s.wantMetric(hub, `poll_views{`+rule+`}`, 1)
+	s.wantMetric(hub, `poll_viewers{`+rule+`}`, 1)
+	s.wantMetric(hub, `polls_total{result="changed",`+rule+`}`, 1)
+	s.wantMetric(hub, `poll_duration_seconds_count{`+rule+`}`, 1)
+	s.doOver("HTTP/2.0", "GET", "/api/x?token=verysecret", "", "Cookie", "verysecret")
+	s.wantMetric(hub, `absorbed_requests_total{`+rule+`}`, 1)
+
+	s.do("PUT", "/api/x", strings.Replace(doc.content, "5", "4", 1), "Cookie", "verysecret")
+	c.expect("merge", `{"stock":4}`)
+	s.wantMetric(hub, `polls_total{result="changed",`+rule+`}`, 2)
+	s.wantMetric(hub, `poll_saved_bytes_total{`+rule+`}`, float64(len(doc.content)-len(`{"stock":4}`)))
+
+	other := s.open("HTTP/2.0", "/api/y")
+	other.next()
+	if resp := s.doOver("HTTP/2.0", "GET", "/api/z", "", "Accept", "text/event-stream"); resp.StatusCode != http.StatusServiceUnavailable {
+		t.Errorf("one view too many got %d", resp.StatusCode)
+	}
+	s.wantMetric(hub, `refusals_total{`+rule+`,status="503"}`, 1)
+	other.close()
+	s.wantMetric(hub, `streams_ended_total{reason="client left",`+rule+`}`, 1)
+	s.wantMetric(hub, `streams{proto="2",`+rule+`}`, 1)
+
+	before := s.scrape(hub)
+	s.reload("sse "+hub+" {\n drain 100ms\n }", directives+"\n # again")
+	s.reload("sse "+hub+" {\n drain 100ms\n }", directives+"\n header X-Changed 1")
+	c.ended()
+	s.wantMetric(hub, `streams{proto="2",`+rule+`}`, 0)
+	s.wantMetric(hub, `poll_viewers{`+rule+`}`, 0)
+	s.open("HTTP/3.0", "/api/new").next()
+	s.wantMetric(hub, `polls_total{result="changed",`+rule+`}`, before[`polls_total{result="changed",`+rule+`}`]+1)
+	s.wantMetric(hub, `streams{proto="3",`+rule+`}`, 1)
+	s.wantMetric(hub, `poll_views{`+rule+`}`, 1)
+
+	if _, body := s.ask("GET", "/metrics"); strings.Contains(body, "verysecret") || strings.Contains(body, "xxxx") || strings.Contains(body, "/api/x") {
+		t.Error("the metrics tell of a request")
+	}
+}
+
+// listed is what the admin API tells of views.
+type listed struct {
+	Total int
+	Views []struct {
+		Hub, Rule, View, Method, Host, Path string
+		Query                               []string
+		Shared                              bool
+		Viewers, Polls, Status, Bytes       int
+		Interval                            float64
+		Confirmed, Changed, Stale, Due      string
+	}
+}
+
+func (s *site) list(query string) (l listed) {
+	s.t.Helper()
+	status, body := s.ask("GET", "/sse/views"+query)
+	if status != http.StatusOK {
+		s.t.Fatalf("%s: %d %s", query, status, body)
+	}
+	if err := json.Unmarshal([]byte(body), &l); err != nil {
+		s.t.Fatal(err)
+	}
+	return l
+}
+
+func TestTheAdminAPIListsWhatIsPolledAndNoSecrets(t *testing.T) {
+	doc := newDocument(`{"data":"topsecret"}`)
+	failing := func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, "/other/") {
+			w.WriteHeader(http.StatusInternalServerError)
+			return
+		}
+		doc.ServeHTTP(w, r)
+	}
+	directives := "sse /api/* {\n hub listed\n poll 1h {\n share\n }\n }\n sse /other/* {\n hub listed\n name second\n poll 1h\n }\n reverse_proxy " + startBackend(t, failing)
+	s := watchedSite(t, "sse listed {\n drain 100ms\n }", directives)
+	for _, who := range []string{"a", "b"} {
+		s.open("HTTP/1.1", "/api/x?token=topsecret&a=1&token=2", "Cookie", "session=topsecret"+who, "Authorization", "Bearer topsecret").next()
+	}
+	s.open("HTTP/1.1", "/other/y").next() // stale
+
+	l := s.list("?hub=listed")
+	if l.Total != 2 || len(l.Views) != 2 {
+		t.Fatalf("%+v", l)
+	}
+	host := fmt.Sprintf("localhost:%d", s.http)
+	v := l.Views[0]
+	if v.Hub != "listed" || v.Rule != "/api/*" || v.Method != "GET" || v.Host != host || v.Path != "/api/x" || fmt.Sprint(v.Query) != "[a token]" ||
+		!v.Shared || v.Viewers != 2 || v.Polls != 1 || v.Status != 200 || v.Bytes != len(doc.content) || v.View == "" ||
+		v.Interval <= 0 || v.Interval > 3700 || v.Confirmed == "" || v.Changed == "" || v.Stale != "" || v.Due == "" {
+		t.Errorf("%+v", v)
+	}
+	v = l.Views[1]
+	if v.Rule != "second" || v.Path != "/other/y" || v.Shared || v.Viewers != 1 || v.Status != 500 || v.Stale == "" || v.Confirmed != "" || v.Interval > 60 {
+		t.Errorf("%+v", v)
+	}
+	for _, path := range []string{"/sse/views", "/metrics"} {
+		if _, body := s.ask("GET", path); strings.Contains(body, "topsecret") {
+			t.Errorf("%s shows a secret: %s", path, body)
+		}
+	}
+
+	for query, want := range map[string]int{
+		"?hub=listed&rule=second": 1, "?hub=listed&path=/api/": 1, "?hub=listed&path=/nowhere": 0,
+		"?hub=none": 0, "?hub=listed&host=" + host: 2, "?hub=listed&host=example.com": 0,
+	} {
+		if l := s.list(query); l.Total != want || len(l.Views) != want {
+			t.Errorf("%s: %+v", query, l)
+		}
+	}
+	if l := s.list("?hub=listed&limit=1"); l.Total != 2 || len(l.Views) != 1 {
+		t.Errorf("%+v", l)
+	}
+	for _, bad := range []struct {
+		method, path string
+		status       int
+	}{
+		{"GET", "/sse/views?limit=many", http.StatusBadRequest},
+		{"GET", "/sse/views?limit=-1", http.StatusBadRequest},
+		{"POST", "/sse/views", http.StatusMethodNotAllowed},
+	} {
+		if status, _ := s.ask(bad.method, bad.path); status != bad.status {
+			t.Errorf("%s %s: %d", bad.method, bad.path, status)
+		}
+	}
+
+	s.reload("sse listed {\n drain 100ms\n }", directives+"\n header X-Changed 1")
+	s.open("HTTP/1.1", "/api/after").next()
+	waitFor(t, "list of the new configuration's view alone", func() bool {
+		l := s.list("?hub=listed")
+		return l.Total == 1 && l.Views[0].Path == "/api/after"
+	})
+}

@@ -1,0 +1,482 @@
+package poll_test
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/caddy-sse/caddy-sse/upstream/next"
+	"github.com/caddy-sse/caddy-sse/upstream/poll"
+)
+
+var absorbing = poll.Config{Interval: 10 * second, Timeout: 3 * second, Absorb: true}
+
+const spaced = `{ "stock": 5, "rest": 0.10 }`
+
+// asJSON is an answer as a backend would give it.
+func asJSON(body string, header ...string) *next.Response {
+	return document(body, append([]string{"Content-Type", "application/json; charset=utf-8"}, header...)...)
+}
+
+// get makes an ordinary request; nil if it was left to the backend.
+func (e *env) get(method string, header ...string) *httptest.ResponseRecorder {
+	r := httptest.NewRequest(method, "/doc", nil)
+	for pair := range slices.Chunk(header, 2) {
+		r.Header.Add(pair[0], pair[1])
+	}
+	w := httptest.NewRecorder()
+	if !e.Absorb(w, r, &caller{backend: e.backend}) {
+		if w.Body.Len() > 0 || len(w.Header()) > 0 {
+			e.t.Errorf("what was left to the backend got %v %q", w.Header(), w.Body)
+		}
+		return nil
+	}
+	return w
+}
+
+func (e *env) wantAbsorbed(status int, body string, header ...string) *httptest.ResponseRecorder {
+	e.t.Helper()
+	w := e.get(http.MethodGet, header...)
+	if w == nil {
+		e.t.Fatalf("%q was left to the backend", header)
+	}
+	if w.Code != status || w.Body.String() != body {
+		e.t.Errorf("%q: got %d %q, want %d %q", header, w.Code, w.Body, status, body)
+	}
+	return w
+}
+
+func (e *env) wantPassed(header ...string) {
+	e.t.Helper()
+	if w := e.get(http.MethodGet, header...); w != nil {
+		e.t.Errorf("%q was answered with %d %q", header, w.Code, w.Body)
+	}
+}
+
+func TestAnOrdinaryRequestIsAnsweredFromTheLastPoll(t *testing.T) {
+	c := absorbing
+	c.Select = ".stock"
+	within(t, c, func(e *env) {
+		e.set(asJSON(spaced, "X-Own", "1", "Set-Cookie2", "x", "Age", "7", "Connection", "keep-alive"))
+		e.wantPassed()
+		e.watch(ask("/doc")).want(t, "5")
+		pass(3*time.Second + 500*ms)
+		w := e.wantAbsorbed(http.StatusOK, spaced)
+		for name, want := range map[string]string{
+			"Content-Type": "application/json; charset=utf-8", "X-Own": "1", "Age": "10",
+			"Cache-Status": "caddy-sse; hit", "Connection": "",
+		} {
+			if got := w.Header().Get(name); got != want {
+				t.Errorf("%s: %q, want %q", name, got, want)
+			}
+		}
+		if e.polls() != 1 {
+			t.Errorf("the backend was asked %d times", e.polls())
+		}
+	})
+}
+
+func TestAHeadIsAnsweredWithoutABody(t *testing.T) {
+	within(t, absorbing, func(e *env) {
+		e.set(asJSON(spaced))
+		e.watch(ask("/doc"))
+		w := e.get(http.MethodHead)
+		if w == nil || w.Code != http.StatusOK || w.Body.Len() > 0 || w.Header().Get("Content-Length") != "28" {
+			t.Fatalf("got %+v", w)
+		}
+		for _, method := range []string{http.MethodPost, http.MethodOptions, http.MethodDelete} {
+			if e.get(method) != nil {
+				t.Errorf("a %s was answered", method)
+			}
+		}
+	})
+}
+
+func TestAnAnswerIsNeverOlderThanTheInterval(t *testing.T) {
+	c := absorbing
+	c.Max = 100 * second // it is polled less often after a while
+	within(t, c, func(e *env) {
+		e.set(asJSON(spaced))
+		e.watch(ask("/doc"))
+		pass(10 * time.Second) // unchanged: the next pause is of 15 s
+		for range 10 {
+			pass(2500 * ms)
+			e.mu.Lock()
+			age := time.Since(e.began) - e.at[len(e.at)-1]
+			e.mu.Unlock()
+			if w := e.get(http.MethodGet); (w != nil) != (age <= 10*time.Second) {
+				t.Errorf("the answer is %v old, absorbed: %v", age, w != nil)
+			}
+		}
+	})
+}
+
+func TestAnAnswerFromBeforeAWriteIsNotGiven(t *testing.T) {
+	for _, off := range []bool{false, true} {
+		c := absorbing
+		c.RefreshOff = off
+		within(t, c, func(e *env) {
+			e.set(asJSON("1"))
+			e.watch(ask("/doc"))
+			pass(time.Second)
+			e.wantAbsorbed(http.StatusOK, "1")
+			e.take(time.Second)
+			e.set(asJSON("2"))
+			e.Wrote("example.com", "/doc")
+			e.wantPassed()
+			pass(500 * ms) // the poll is under way
+			e.wantPassed()
+			pass(10*time.Second + 600*ms)
+			e.wantAbsorbed(http.StatusOK, "2")
+			e.Wrote("example.com", "/elsewhere")
+			e.wantAbsorbed(http.StatusOK, "2")
+		})
+	}
+}
+
+func TestAPollThatWasUnderWayDuringAWriteIsNotGiven(t *testing.T) {
+	c := absorbing
+	c.RefreshOff = true
+	within(t, c, func(e *env) {
+		e.set(asJSON("1"))
+		e.watch(ask("/doc"))
+		e.take(2 * time.Second)
+		pass(11 * time.Second)
+		e.Wrote("example.com", "/doc")
+		pass(2 * time.Second) // the poll that began before is over
+		e.wantPassed()
+	})
+}
+
+func TestAConditionalRequestIsAnsweredWith304(t *testing.T) {
+	within(t, absorbing, func(e *env) {
+		const modified = "Sat, 01 Jan 2000 00:00:00 GMT"
+		e.set(asJSON("1", "ETag", `"own"`, "Last-Modified", modified))
+		e.watch(ask("/doc"))
+		e.wantAbsorbed(http.StatusNotModified, "", "If-None-Match", `"own"`)
+		e.wantAbsorbed(http.StatusNotModified, "", "If-None-Match", `"x", W/"own"`)
+		e.wantAbsorbed(http.StatusOK, "1", "If-None-Match", `"other"`)
+		e.wantAbsorbed(http.StatusNotModified, "", "If-Modified-Since", modified)
+		e.wantAbsorbed(http.StatusOK, "1", "If-Modified-Since", "Fri, 31 Dec 1999 00:00:00 GMT")
+	})
+}
+
+func TestAnAnswerWithoutAnETagGetsOneThatTellsItsBytes(t *testing.T) {
+	within(t, absorbing, func(e *env) {
+		e.set(asJSON("1"))
+		e.watch(ask("/doc"))
+		tag := e.wantAbsorbed(http.StatusOK, "1").Header().Get("ETag")
+		e.wantAbsorbed(http.StatusNotModified, "", "If-None-Match", tag)
+		e.set(asJSON("2"))
+		pass(10 * time.Second)
+		if again := e.wantAbsorbed(http.StatusOK, "2", "If-None-Match", tag).Header().Get("ETag"); again == tag || tag == "" {
+			t.Errorf("the tag was %s and is %s", tag, again)
+		}
+	})
+}
+
+func TestARangeIsOneOfTheBackendsBytes(t *testing.T) {
+	within(t, absorbing, func(e *env) {
+		e.set(asJSON(spaced))
+		e.watch(ask("/doc"))
+		w := e.wantAbsorbed(http.StatusPartialContent, spaced[2:9], "Range", "bytes=2-8")
+		if got := w.Header().Get("Content-Range"); got != "bytes 2-8/28" {
+			t.Errorf("Content-Range: %s", got)
+		}
+	})
+}
+
+func TestWhoInsistsOnTheBackendGetsIt(t *testing.T) {
+	within(t, absorbing, func(e *env) {
+		e.set(asJSON("1"))
+		e.watch(ask("/doc"))
+		e.wantPassed("Cache-Control", "no-cache")
+		e.wantPassed("Cache-Control", "x, No-Store")
+		e.wantPassed("Cache-Control", "max-age=0")
+		e.wantPassed("Pragma", "no-cache")
+		e.wantAbsorbed(http.StatusOK, "1", "Cache-Control", "max-age=60", "Pragma", "no-cache")
+		e.wantAbsorbed(http.StatusOK, "1", "Cache-Control", "only-if-cached")
+	})
+}
+
+func TestWhoWantsSomethingElseMoreGladlyIsLeftToTheBackend(t *testing.T) {
+	const axios, navigation = "application/json, text/plain, */*", "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
+	for _, test := range []struct {
+		vary, accept string
+		absorbed     bool
+	}{
+		{"", axios, true},
+		{"", "*/*", true},
+		{"", "", true},
+		{"", navigation, false},
+		{"", "text/html", false},
+		{"Accept", axios, true},
+		{"Accept", "application/json", true},
+		{"Accept", "*/*", false},
+		{"Accept", navigation, false},
+		{"X-Y, accept", "*/*", false},
+		{"*", axios, false},
+	} {
+		within(t, absorbing, func(e *env) {
+			answer := asJSON("1")
+			if test.vary != "" {
+				answer.Header.Set("Vary", test.vary)
+			}
+			e.set(answer)
+			e.watch(ask("/doc"))
+			var header []string
+			if test.accept != "" {
+				header = []string{"Accept", test.accept}
+			}
+			if got := e.get(http.MethodGet, header...) != nil; got != test.absorbed {
+				t.Errorf("%+v: absorbed: %v", test, got)
+			}
+		})
+	}
+}
+
+func TestWhatTheBackendDecidesByAndPollsDoNotSendIsLeftToIt(t *testing.T) {
+	for _, test := range []struct {
+		vary     string
+		header   []string
+		absorbed bool
+	}{
+		{"Referer", []string{"Referer", "x"}, false},
+		{"Referer", nil, true},
+		{"Sec-Fetch-Mode", []string{"Sec-Fetch-Mode", "cors"}, false},
+		{"Accept-Encoding", []string{"Accept-Encoding", "gzip"}, true},
+		{"X-Forwarded-For", nil, false},
+		{"", []string{"Origin", "https://app.example.com"}, false},
+	} {
+		within(t, absorbing, func(e *env) {
+			e.set(asJSON("1", "Vary", test.vary))
+			e.watch(ask("/doc"))
+			if got := e.get(http.MethodGet, test.header...) != nil; got != test.absorbed {
+				t.Errorf("%+v: absorbed: %v", test, got)
+			}
+		})
+	}
+	within(t, absorbing, func(e *env) {
+		e.set(asJSON("1", "Access-Control-Allow-Origin", "*"))
+		e.watch(ask("/doc"))
+		e.wantAbsorbed(http.StatusOK, "1", "Origin", "https://app.example.com")
+	})
+	c := absorbing
+	c.Vary = []string{"none"}
+	within(t, c, func(e *env) {
+		e.set(asJSON("1", "Vary", "Cookie"))
+		e.watch(ask("/doc", "Cookie", "a"))
+		e.wantAbsorbed(http.StatusOK, "1")
+		e.wantPassed("Cookie", "a")
+	})
+}
+
+func TestAnAnswerThatSetsACookieIsNotGivenToOthers(t *testing.T) {
+	within(t, absorbing, func(e *env) {
+		e.set(asJSON("1", "Set-Cookie", "session=1"))
+		e.watch(ask("/doc"))
+		e.wantPassed()
+	})
+}
+
+func TestNobodyGetsWhatAnotherViewerWasAnswered(t *testing.T) {
+	within(t, absorbing, func(e *env) {
+		e.set(asJSON("1"))
+		e.watch(as("alice"))
+		e.wantAbsorbed(http.StatusOK, "1", "Cookie", "alice")
+		e.wantPassed("Cookie", "bob")
+		e.wantPassed()
+		e.wantPassed("Cookie", "alice", "Authorization", "x")
+		e.wantPassed("Cookie", "alice", "X-Tenant", "x")
+	})
+}
+
+func TestOnlyAMemberOfASharedViewIsAnsweredFromIt(t *testing.T) {
+	c := absorbing
+	c.Share = "checked"
+	within(t, c, func(e *env) {
+		club := newClub(e)
+		club.say(asJSON("1"))
+		alice := e.watch(as("alice"))
+		bob := e.watch(as("bob"))
+		e.wantAbsorbed(http.StatusOK, "1", "Cookie", "alice")
+		e.wantAbsorbed(http.StatusOK, "1", "Cookie", "bob")
+		e.wantPassed("Cookie", "eve")
+		club.tell(status(http.StatusForbidden), "alice")
+		pass(20 * time.Second)
+		if !alice.isRevoked() {
+			t.Fatal("alice still watches")
+		}
+		e.wantPassed("Cookie", "alice")
+		bob.leave()
+		e.wantPassed("Cookie", "bob")
+	})
+	c.Share = "unchecked"
+	within(t, c, func(e *env) {
+		newClub(e).say(asJSON("1"))
+		e.watch(as("alice"))
+		e.wantAbsorbed(http.StatusOK, "1", "Cookie", "eve")
+	})
+}
+
+func TestWhileTheBackendFailsItAnswersItself(t *testing.T) {
+	for _, fail := range []func(e *env){
+		func(e *env) { e.set(status(http.StatusServiceUnavailable)) },
+		func(e *env) { e.setError(errRefused) },
+		func(e *env) { e.set(asJSON("not JSON any more, which select can't read")) },
+	} {
+		c := absorbing
+		c.Select = "."
+		within(t, c, func(e *env) {
+			e.set(asJSON("1"))
+			e.watch(ask("/doc"))
+			fail(e)
+			pass(10*time.Second + 100*ms)
+			e.wantPassed()
+			e.set(asJSON("2"))
+			pass(30 * time.Second)
+			e.wantAbsorbed(http.StatusOK, "2")
+		})
+	}
+}
+
+func TestAnAnswerThatIsConfirmedIsAsYoungAsItsConfirmation(t *testing.T) {
+	within(t, absorbing, func(e *env) {
+		e.set(asJSON("1", "ETag", `"1"`))
+		e.watch(ask("/doc"))
+		e.set(status(http.StatusNotModified))
+		pass(25 * time.Second)
+		if got := e.wantAbsorbed(http.StatusOK, "1").Header().Get("Age"); got != "5" {
+			t.Errorf("Age: %s", got)
+		}
+	})
+}
+
+func TestOnlyWholeDocumentsOfAKnownTypeAreGiven(t *testing.T) {
+	for name, answer := range map[string]*next.Response{
+		"201":     {Status: http.StatusCreated, Header: asJSON("").Header, Body: []byte("1")},
+		"no type": document("1"),
+		"garbage": document("1", "Content-Type", ";"),
+	} {
+		within(t, absorbing, func(e *env) {
+			e.set(answer)
+			e.watch(ask("/doc"))
+			if e.get(http.MethodGet) != nil {
+				t.Errorf("%s was given", name)
+			}
+		})
+	}
+}
+
+func TestARequestWithABodyIsLeftToTheBackend(t *testing.T) {
+	within(t, absorbing, func(e *env) {
+		e.set(asJSON("1"))
+		e.watch(ask("/doc"))
+		r := httptest.NewRequest(http.MethodGet, "/doc", strings.NewReader("{}"))
+		if e.Absorb(httptest.NewRecorder(), r, &caller{backend: e.backend}) {
+			t.Error("it was answered")
+		}
+	})
+}
+
+func TestNothingIsAbsorbedUnlessTheRuleSaysSo(t *testing.T) {
+	within(t, poll.Config{}, func(e *env) {
+		e.set(asJSON("1"))
+		e.watch(ask("/doc"))
+		e.wantPassed()
+	})
+}
+
+func TestWhatMayMeanSomethingElseToTheBackendIsLeftToIt(t *testing.T) {
+	within(t, poll.Config{Interval: second, Absorb: true}, func(e *env) {
+		e.set(asJSON("1"))
+		e.watch(ask("/doc"))
+		for what, r := range map[string]*http.Request{
+			"a WebSocket":       httptest.NewRequest(http.MethodGet, "/doc", nil),
+			"its own parameter": httptest.NewRequest(http.MethodGet, "/doc?last_event_id=42", nil),
+		} {
+			if what == "a WebSocket" {
+				r.Header.Set("Upgrade", "websocket")
+			}
+			if e.Absorb(httptest.NewRecorder(), r, &caller{backend: e.backend}) {
+				t.Errorf("%s was answered from the last poll", what)
+			}
+		}
+	})
+}
+
+func TestWhoHasCredentialsThatPollsDoNotCarryAsksTheBackendUnlessItSaysPublic(t *testing.T) {
+	within(t, poll.Config{Interval: second, Absorb: true, Vary: []string{"none"}}, func(e *env) {
+		e.set(asJSON("1"))
+		v := e.watch(ask("/doc"))
+		e.wantAbsorbed(http.StatusOK, "1")
+		e.wantPassed("Cookie", "session=1")
+		e.wantPassed("Authorization", "Bearer x")
+		e.set(asJSON("2", "Cache-Control", "public"))
+		pass(time.Second)
+		v.want(t, "1", "2")
+		e.wantAbsorbed(http.StatusOK, "2", "Cookie", "session=1")
+		e.set(asJSON("3", "Cache-Control", "public", "Vary", "Cookie"))
+		pass(time.Second)
+		e.wantPassed("Cookie", "session=1")
+	})
+}
+
+func TestAHeaderThatMayBeAboutWhoHasAskedKeepsASharedAnswerFromOthers(t *testing.T) {
+	c := shared
+	c.Absorb = true
+	within(t, c, func(e *env) {
+		e.set(asJSON("1", "X-Csrf-Token", "alice's"))
+		e.watch(as("alice"))
+		e.wantPassed("Cookie", "alice")
+		e.set(asJSON("2", "ETag", `"2"`))
+		pass(time.Second)
+		e.wantAbsorbed(http.StatusOK, "2", "Cookie", "alice")
+	})
+}
+
+func TestWhoWasNotAskedAboutForAMinuteAsksTheBackend(t *testing.T) {
+	c := shared
+	c.Interval, c.Absorb = 10*second, true
+	within(t, c, func(e *env) {
+		e.set(asJSON("1"))
+		var all []string
+		for i := range 20 { // each is asked about every 200 s
+			all = append(all, fmt.Sprint("viewer", i))
+		}
+		e.join(all...)
+		pass(2 * time.Minute)
+		absorbed := 0
+		for _, who := range all {
+			if e.get(http.MethodGet, "Cookie", who) != nil {
+				absorbed++
+			}
+		}
+		if absorbed < 5 || absorbed > 7 {
+			t.Errorf("%d are answered from the last poll", absorbed)
+		}
+	})
+}
+
+func TestAFailureDoesNotEndAnsweringForGood(t *testing.T) {
+	within(t, poll.Config{Interval: second, Absorb: true}, func(e *env) {
+		confirms := func(r *http.Request) (*next.Response, error) {
+			if r.Header.Get("If-None-Match") != "" {
+				return status(http.StatusNotModified), nil
+			}
+			return asJSON("1", "ETag", `"1"`), nil
+		}
+		e.setFunc(confirms)
+		e.watch(ask("/doc"))
+		e.set(status(http.StatusServiceUnavailable))
+		pass(10 * time.Second)
+		e.wantPassed()
+		e.setFunc(confirms)
+		pass(20 * time.Second)
+		e.wantAbsorbed(http.StatusOK, "1")
+	})
+}

@@ -1,0 +1,127 @@
+package poll_test
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/caddy-sse/caddy-sse/store"
+	"github.com/caddy-sse/caddy-sse/upstream/poll"
+)
+
+// logged runs a test whose poller's log is kept.
+func logged(t *testing.T, c poll.Config, test func(e *env, log *observer.ObservedLogs)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		core, log := observer.New(zap.InfoLevel)
+		e := newEnvWith(t, c, store.NewMemory(), zap.New(core), nil)
+		defer e.end()
+		test(e, log)
+	})
+}
+
+func wantLines(t *testing.T, log *observer.ObservedLogs, want ...string) {
+	t.Helper()
+	var got []string
+	for _, line := range log.TakeAll() {
+		text := line.Level.String()
+		for _, field := range []string{"host", "status", "views"} {
+			if value, ok := line.ContextMap()[field]; ok {
+				text += fmt.Sprint(" ", value)
+			}
+		}
+		got = append(got, text)
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("logged %q, want %q", got, want)
+	}
+}
+
+func TestAnOutageIsTwoLinesHoweverManyViewsItHits(t *testing.T) {
+	logged(t, poll.Config{Interval: 10 * second}, func(e *env, log *observer.ObservedLogs) {
+		for i := range 1000 {
+			e.start(ask(fmt.Sprint("/doc/", i)), new(caller), "")
+		}
+		synctest.Wait()
+		e.set(status(http.StatusServiceUnavailable))
+		pass(30 * time.Second)
+		wantLines(t, log, "warn example.com 503")
+		e.set(document("2"))
+		pass(30 * time.Second)
+		wantLines(t, log, "info example.com 503 1000")
+	})
+}
+
+func TestAnotherFailureHasLinesOfItsOwn(t *testing.T) {
+	logged(t, poll.Config{Interval: second}, func(e *env, log *observer.ObservedLogs) {
+		e.set(status(http.StatusServiceUnavailable))
+		e.watch(ask("/a"))
+		e.setError(errRefused)
+		e.watch(ask("/b"))
+		e.watch(ask("http://other.example/b"))
+		wantLines(t, log, "warn example.com 503", "warn example.com 502", "warn other.example 502")
+		e.set(document("1"))
+		pass(time.Minute)
+		if n := log.FilterLevelExact(zap.InfoLevel).Len(); n != 3 {
+			t.Errorf("%d outages have ended", n)
+		}
+	})
+}
+
+func TestViewsThatAreAbandonedDoNotEndAnOutageInTheLog(t *testing.T) {
+	logged(t, poll.Config{Interval: second, Linger: -1}, func(e *env, log *observer.ObservedLogs) {
+		e.set(status(http.StatusServiceUnavailable))
+		e.watch(ask("/a")).leave()
+		synctest.Wait()
+		wantLines(t, log, "warn example.com 503")
+		e.watch(ask("/a"))
+		wantLines(t, log, "warn example.com 503") // it is another outage
+	})
+}
+
+func TestAnOutageHasEndedAlsoIfTheLastViewThatFailsIsAbandoned(t *testing.T) {
+	logged(t, poll.Config{Interval: second, Linger: -1}, func(e *env, log *observer.ObservedLogs) {
+		e.set(status(http.StatusServiceUnavailable))
+		e.watch(ask("/a"))
+		b := e.watch(ask("/b"))
+		e.set(document("1"))
+		e.Wrote("example.com", "/a")
+		pass(100 * ms)
+		b.leave()
+		synctest.Wait()
+		wantLines(t, log, "warn example.com 503", "info example.com 503 2")
+	})
+}
+
+func TestAnOutageHasEndedAlsoIfTheBackendsAnswerEndsTheView(t *testing.T) {
+	for _, config := range []poll.Config{{Interval: second}, shared} {
+		logged(t, config, func(e *env, log *observer.ObservedLogs) {
+			e.set(status(http.StatusServiceUnavailable))
+			e.watch(as("alice"))
+			e.set(status(http.StatusForbidden))
+			pass(time.Minute)
+			wantLines(t, log, "warn example.com 503", "info example.com 503 1")
+		})
+	}
+}
+
+func TestNeitherAQueryNorACredentialIsLogged(t *testing.T) {
+	logged(t, shared, func(e *env, log *observer.ObservedLogs) {
+		e.setError(errRefused)
+		e.watch(ask("/doc?token=secret", "Cookie", "secret", "Authorization", "secret"))
+		e.set(document("1"))
+		pass(time.Minute)
+		for _, line := range log.TakeAll() {
+			if text := fmt.Sprint(line.Message, line.ContextMap()); strings.Contains(text, "secret") {
+				t.Error(text)
+			}
+		}
+	})
+}

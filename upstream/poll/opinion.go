@@ -1,0 +1,130 @@
+package poll
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"net/http"
+
+	"github.com/caddy-sse/caddy-sse/upstream/next"
+)
+
+// opinion is what the backend has answered to one viewer.
+type opinion struct {
+	as   *asker
+	resp *next.Response
+	err  error
+}
+
+// isGood tells whether the answer is a document, or that it is as before.
+func (o opinion) isGood() bool {
+	return o.err == nil && (isDocument(o.resp.Status) || o.resp.Status == http.StatusNotModified)
+}
+
+// refuses tells whether the answer is that there is nothing to see, for whoever
+// has asked.
+func (o opinion) refuses() bool { return o.err == nil && !failing(o.resp.Status) && !o.isGood() }
+
+// maxOpinions is how many viewers are asked as before an answer that is no
+// document is one about the view.
+const maxOpinions = 3
+
+// opinions asks as other viewers, since an answer that is no document may be
+// about who has asked and not about what was asked for. It returns the answer
+// that is about the view. Those whom the backend refuses, though not all others,
+// lose it.
+func (v *view) opinions(first opinion) opinion {
+	said := []opinion{first}
+	for len(said) < maxOpinions && v.ctx.Err() == nil {
+		if first.err != nil && len(said) > 1 {
+			break // each may take as long as that one has
+		}
+		other := v.otherAsker(said)
+		if other == nil {
+			break
+		}
+		o := opinion{as: other}
+		o.resp, o.err = v.poller.asked(v.ctx, v.target, other, v.since)
+		said = append(said, o)
+		if o.isGood() {
+			break
+		}
+	}
+	return v.judge(said)
+}
+
+func (v *view) otherAsker(than []opinion) *asker {
+	v.poller.mu.Lock()
+	defer v.poller.mu.Unlock()
+	return v.members.other(than, rand.Int())
+}
+
+// judge returns the opinion that counts: the last if it is good, else one that
+// the backend fails, else one that it refuses, and that the document is gone
+// only if all say so. Where not all are refused, those who are lose the view.
+func (v *view) judge(said []opinion) opinion {
+	if v.ctx.Err() != nil {
+		return opinion{said[0].as, nil, context.Cause(v.ctx)}
+	}
+	counts, refused := said[len(said)-1], 0
+	for _, o := range said {
+		switch {
+		case o.refuses():
+			refused++
+			if counts.refuses() && !isGone(o.resp.Status) {
+				counts = o
+			}
+		case !counts.isGood():
+			counts = o
+		}
+	}
+	if refused < len(said) {
+		for _, o := range said {
+			if o.refuses() {
+				v.revoke(o.as)
+			}
+		}
+	}
+	return counts
+}
+
+// unanswered is why the backend couldn't tell whether a viewer may share. Such
+// a viewer is polled for alone: they are told that the backend fails, and come
+// back when it can be asked.
+type unanswered struct {
+	status int
+	err    error
+	header http.Header
+}
+
+// errUnanswered is the error of a view that can't be shared since the backend
+// doesn't answer.
+var errUnanswered = errors.New("the backend doesn't answer")
+
+// ask asks the backend as a viewer who is about to share what others are shown,
+// and in no other way than the others are polled for. It returns the backend's
+// answer if that is a refusal. An answer that fails lets nobody in.
+func (viewing *Viewing) ask(ctx context.Context) (*next.Response, error) {
+	v := viewing.view
+	// A request of its own: nothing of the viewer's connection is about it.
+	asking, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	defer context.AfterFunc(ctx, cancel)()
+	resp, err := v.poller.question(asking, v.target, viewing.asker)
+	switch {
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	case misconfigured(err):
+		return nil, unwatchable(err)
+	case err != nil:
+		viewing.unanswered = &unanswered{err: err}
+		return nil, nil
+	case failing(resp.Status):
+		viewing.unanswered = &unanswered{status: resp.Status, header: resp.Header}
+		return nil, nil
+	case isDocument(resp.Status):
+		v.poller.learn(v, resp.Header, false)
+		return nil, nil
+	}
+	return resp, nil
+}

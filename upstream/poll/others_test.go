@@ -1,0 +1,193 @@
+package poll_test
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/caddy-sse/caddy-sse/upstream/next"
+	"github.com/caddy-sse/caddy-sse/upstream/poll"
+)
+
+// What one viewer does to others who share a view, or may do by the backend's
+// answers to them.
+
+func later(code int, seconds string) *next.Response {
+	answer := status(code)
+	answer.Header.Set("Retry-After", seconds)
+	return answer
+}
+
+func TestTheFailureOfWhoCameFirstIsNotThatOfWhoWaits(t *testing.T) {
+	within(t, shared, func(e *env) {
+		c := newClub(e)
+		c.tell(later(http.StatusTooManyRequests, "86400"), "eve")
+		c.delay(time.Second, "eve")
+		e.start(as("eve"), new(caller), "")
+		pass(100 * time.Millisecond)
+		bob := e.start(as("bob"), new(caller), "")
+		pass(5 * time.Second)
+		bob.want(t, "1")
+	})
+}
+
+func TestOnePersonIsOneOpinionWhereverTheyAre(t *testing.T) {
+	within(t, shared, func(e *env) {
+		c := newClub(e)
+		others := e.join("carl", "dora")
+		for i := range 5 {
+			r := as("eve")
+			r.RemoteAddr = fmt.Sprintf("192.0.2.%d:1", i)
+			e.watch(r)
+		}
+		c.tell(status(http.StatusUnauthorized), "eve")
+		pass(20 * time.Second)
+		for _, v := range others {
+			v.want(t, "1")
+			if v.hasEnded() {
+				t.Error("a viewer's stream has ended since another has logged out")
+			}
+		}
+	})
+}
+
+func TestARefusalAndAFailureAreNoAgreement(t *testing.T) {
+	within(t, shared, func(e *env) {
+		c := newClub(e)
+		members := e.join("alice", "bob", "carl", "dora")
+		c.tell(later(http.StatusTooManyRequests, "3600"), "alice")
+		c.tell(status(http.StatusForbidden), "bob")
+		pass(20 * time.Second)
+		c.publish("2")
+		pass(20 * time.Second)
+		for _, v := range members[2:] {
+			v.want(t, "1", "2")
+		}
+	})
+}
+
+func TestWhoIsLetInGetsNothingFromBefore(t *testing.T) {
+	within(t, shared, func(e *env) {
+		c := newClub(e)
+		c.tell(status(http.StatusForbidden), "bob")
+		alice := e.join("alice")[0]
+		position := alice.lastID()
+		c.publish(`"secret"`)
+		pass(2 * time.Second)
+		c.publish("3")
+		c.tell(nil, "bob")
+		pass(2 * time.Second)
+		e.resume(as("bob"), position).want(t, "3")
+	})
+}
+
+func TestWhoWasAwayForAMomentGetsWhatWasMissed(t *testing.T) {
+	within(t, shared, func(e *env) {
+		c := newClub(e)
+		members := e.join("alice", "bob")
+		position := members[1].lastID()
+		members[1].leave()
+		for _, doc := range []string{"2", "3"} {
+			c.publish(doc)
+			pass(2 * time.Second)
+		}
+		back := e.resume(as("bob"), position)
+		back.want(t, "2", "3")
+		position = back.lastID()
+		back.leave()
+		for _, doc := range []string{"4", "5"} {
+			c.publish(doc)
+			pass(time.Minute)
+		}
+		e.resume(as("bob"), position).want(t, "5")
+	})
+}
+
+func TestWhoIsRefusedKeepsNoViewAlive(t *testing.T) {
+	within(t, shared, func(e *env) {
+		c := newClub(e)
+		c.tell(status(http.StatusForbidden), "eve")
+		e.join("alice")[0].leave()
+		for range 10 {
+			pass(20 * time.Second)
+			e.watch(as("eve"))
+		}
+		if asked := c.was(); slices.Contains(asked[len(asked)-5:], "alice") {
+			t.Error("it is polled as who has left long ago")
+		}
+	})
+}
+
+func TestWhoIsAnsweredWithAFailureIsAskedAboutWhenTheyComeBack(t *testing.T) {
+	within(t, shared, func(e *env) {
+		c := newClub(e)
+		alice := e.join("alice", "bob")[0]
+		c.tell(status(http.StatusTooManyRequests), "alice")
+		alice.leave()
+		c.publish("2")
+		pass(10 * time.Second)
+		c.was()
+		back := e.watch(as("alice"))
+		if asked := c.was(); !slices.Contains(asked, "alice") {
+			t.Errorf("asked %q", asked)
+		}
+		back.want(t, "stale")
+	})
+}
+
+func TestARefusalIsToldToWhomItIsAbout(t *testing.T) {
+	for _, share := range []string{"checked", "unchecked"} {
+		within(t, poll.Config{Interval: second, Share: share}, func(e *env) {
+			e.take(time.Second)
+			e.setFunc(func(r *http.Request) (*next.Response, error) {
+				answer := status(http.StatusForbidden)
+				answer.Body = []byte("no, " + r.Header.Get("Cookie"))
+				return answer, nil
+			})
+			viewers := map[string]*viewer{}
+			for _, who := range []string{"alice", "bob", "carl"} {
+				viewers[who] = e.start(as(who), new(caller), "")
+				pass(100 * time.Millisecond)
+			}
+			pass(time.Minute)
+			for who, v := range viewers {
+				v.mu.Lock()
+				if v.refused == nil || string(v.refused.Body) != "no, "+who {
+					t.Errorf("%s: %s got %+v", share, who, v.refused)
+				}
+				v.mu.Unlock()
+			}
+		})
+	}
+}
+
+func TestADocumentThatIsPublicForSomeOnlyDoesNotSendItsViewersRoundForEver(t *testing.T) {
+	within(t, private, func(e *env) {
+		e.setFunc(func(r *http.Request) (*next.Response, error) {
+			if r.Header.Get("Cookie") == "bob" {
+				return document(`"bob's"`, "Cache-Control", "private"), nil
+			}
+			return document(`"all's"`, "Cache-Control", "public"), nil
+		})
+		streams := 0
+		open := map[string]*viewer{}
+		for range 120 {
+			for _, who := range []string{"alice", "bob"} {
+				if v := open[who]; v != nil && !v.hasEnded() {
+					continue
+				}
+				open[who] = e.watch(as(who))
+				streams++
+				if who == "bob" && slices.Contains(open[who].got(), `"all's"`) {
+					t.Fatal("bob got what is not his")
+				}
+			}
+			pass(500 * time.Millisecond)
+		}
+		if streams > 6 {
+			t.Errorf("%d streams in a minute", streams)
+		}
+	})
+}

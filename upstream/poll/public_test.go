@@ -1,0 +1,207 @@
+package poll_test
+
+import (
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/caddy-sse/caddy-sse/upstream/poll"
+)
+
+var private = poll.Config{Interval: second, Timeout: 3 * second}
+
+// public is a document that is said to be for all, with more headers.
+func public(body string, header ...string) func(*club) {
+	return func(c *club) {
+		c.say(document(body, append([]string{"Cache-Control", "max-age=0, Public"}, header...)...))
+	}
+}
+
+func TestADocumentThatTheBackendCallsPublicIsShared(t *testing.T) {
+	within(t, private, func(e *env) {
+		c := newClub(e)
+		public("1")(c)
+		c.tell(status(http.StatusForbidden), "eve")
+		viewers := e.join("alice", "bob", "")
+		if e.Views() != 1 {
+			t.Errorf("there are %d views", e.Views())
+		}
+		wantAsked(t, c, "alice", "bob", "")
+		if got := e.watch(as("eve")).status(); got != http.StatusForbidden {
+			t.Errorf("eve got %d", got)
+		}
+		public("2")(c)
+		pass(time.Second)
+		for _, v := range viewers {
+			v.want(t, "1", "2")
+		}
+	})
+}
+
+func TestWhoWaitsForTheFirstPollOfAPublicDocumentIsAskedAbout(t *testing.T) {
+	within(t, private, func(e *env) {
+		c := newClub(e)
+		public("1")(c)
+		c.delay(time.Second, "alice", "bob")
+		viewers := []*viewer{e.start(as("alice"), new(caller), ""), e.start(as("bob"), new(caller), "")}
+		pass(4 * time.Second)
+		for _, v := range viewers {
+			if got := v.got(); len(got) != 1 || got[0] != "1" {
+				t.Errorf("got %q", got)
+			}
+		}
+		if e.Views() != 1 {
+			t.Errorf("there are %d views", e.Views())
+		}
+	})
+}
+
+func TestWhatSpeaksAgainstSharingADocumentKeepsItPrivate(t *testing.T) {
+	for _, header := range [][]string{
+		{"Set-Cookie", "a=b"},
+		{"Cache-Control", "private"},
+		{"Cache-Control", `Private="x"`},
+		{"Cache-Control", "no-store"},
+		{"Vary", "Cookie"},
+		{"Vary", "Accept, authorization"},
+		{"Vary", "X-Forwarded-For"},
+		{"Vary", "*"},
+	} {
+		within(t, private, func(e *env) {
+			c := newClub(e)
+			public("1", header...)(c)
+			e.join("alice", "bob")
+			if e.Views() != 2 {
+				t.Errorf("%q: there are %d views", header, e.Views())
+			}
+		})
+	}
+	for _, value := range []string{"", "max-age=60", `no-cache="public"`, "x-public", "publicly"} {
+		within(t, private, func(e *env) {
+			c := newClub(e)
+			c.say(document("1", "Cache-Control", value))
+			e.join("alice", "bob")
+			if e.Views() != 2 {
+				t.Errorf("%q: there are %d views", value, e.Views())
+			}
+		})
+	}
+}
+
+func TestARuleWithVarySaysItselfWhoShares(t *testing.T) {
+	c := private
+	c.Vary = []string{"Cookie"}
+	within(t, c, func(e *env) {
+		public("1")(newClub(e))
+		e.join("alice", "bob")
+		if e.Views() != 2 {
+			t.Errorf("there are %d views", e.Views())
+		}
+	})
+}
+
+func TestADocumentThatIsPublicNoMorePartsItsViewersForGood(t *testing.T) {
+	within(t, private, func(e *env) {
+		c := newClub(e)
+		public("1")(c)
+		viewers := e.join("alice", "bob")
+		c.publish("2") // for who has asked only
+		pass(time.Second)
+		for _, v := range viewers {
+			v.want(t, "1")
+			if !v.hasEnded() {
+				t.Error("a stream is still open")
+			}
+		}
+		e.watch(as("alice")).want(t, "2")
+		e.watch(as("bob")).want(t, "2")
+		if e.Views() != 2 {
+			t.Errorf("there are %d views", e.Views())
+		}
+	})
+}
+
+func TestADocumentThatIsNowPublicAndNowNotStaysPrivate(t *testing.T) {
+	within(t, private, func(e *env) {
+		c := newClub(e)
+		varies := []string{"Vary", "Accept-Language"}
+		public("1", varies...)(c)
+		de := e.watch(as("alice", "Accept-Language", "de"))
+		pass(500 * ms)
+		e.watch(as("bob", "Accept-Language", "en"))
+		c.say(document("2", varies...))
+		pass(600 * ms)
+		if !de.hasEnded() {
+			t.Fatal("what is public no more is still shared")
+		}
+		e.watch(as("alice", "Accept-Language", "de")).want(t, "2")
+		pass(time.Second)
+		public("3", varies...)(c)
+		carol := e.watch(as("carol", "Accept-Language", "de"))
+		pass(10 * time.Second)
+		carol.want(t, "3")
+		if e.Views() != 2 {
+			t.Errorf("there are %d views", e.Views())
+		}
+	})
+}
+
+func TestADocumentMayBePublicAgainSomeTimeAfterItsLastView(t *testing.T) {
+	c := private
+	c.Linger = -1
+	within(t, c, func(e *env) {
+		c := newClub(e)
+		public("1")(c)
+		e.join("alice")
+		c.publish("1")
+		pass(time.Second)
+		for _, v := range e.viewers {
+			v.leave()
+		}
+		pass(15 * time.Minute)
+		public("1")(c)
+		e.join("alice", "bob")
+		if e.Views() != 1 {
+			t.Errorf("there are %d views", e.Views())
+		}
+	})
+}
+
+func TestWhoIsAnsweredWithAPrivateDocumentDoesNotGetThePublicOne(t *testing.T) {
+	within(t, private, func(e *env) {
+		c := newClub(e)
+		public(`"for all"`)(c)
+		e.watch(as("")).want(t, `"for all"`)
+		c.tell(document(`"carol's"`, "Cache-Control", "private"), "carol")
+		carol := e.watch(as("carol"))
+		carol.want(t, `"carol's"`)
+		pass(3 * time.Second)
+		carol.want(t, `"carol's"`)
+		e.watch(as("")).want(t, `"for all"`)
+	})
+}
+
+func Test304WithoutCacheControlChangesNothing(t *testing.T) {
+	within(t, private, func(e *env) {
+		c := newClub(e)
+		public("1", "ETag", `"1"`)(c)
+		viewers := e.join("alice", "bob")
+		c.say(status(http.StatusNotModified))
+		pass(10 * time.Second)
+		if e.Views() != 1 || viewers[0].hasEnded() {
+			t.Errorf("there are %d views", e.Views())
+		}
+	})
+}
+
+func TestThePublicDocumentOfAnotherLanguageIsAnotherView(t *testing.T) {
+	within(t, private, func(e *env) {
+		public("1", "Vary", "Accept-Language")(newClub(e))
+		e.watch(as("alice", "Accept-Language", "de")).want(t, "1")
+		e.watch(as("bob", "Accept-Language", "de")).want(t, "1")
+		e.watch(as("carol", "Accept-Language", "en")).want(t, "1")
+		if e.Views() != 2 {
+			t.Errorf("there are %d views", e.Views())
+		}
+	})
+}

@@ -1,0 +1,122 @@
+package webhook
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+	"unicode/utf8"
+)
+
+const (
+	// maxFields is how many fields a form may have of which nested names are
+	// looked at.
+	maxFields = 10_000
+	// maxFieldDepth is how deep their names may be nested.
+	maxFieldDepth = 32
+)
+
+// formToJSON makes a JSON object of a form, in the way that PHP, Rails and
+// their like name fields: a[b] is a field of a, a[] one more item of a. A name
+// that comes twice counts the last time. Its errors are for the sender.
+func formToJSON(body string) ([]byte, error) {
+	root := make(map[string]any)
+	fields := 0
+	for body != "" {
+		var pair string
+		pair, body, _ = strings.Cut(body, "&") // in order, which url.ParseQuery forgets
+		if pair == "" {
+			continue
+		}
+		if fields++; fields > maxFields {
+			return nil, fmt.Errorf("the form has more than %d fields", maxFields)
+		}
+		if err := setField(root, pair); err != nil {
+			return nil, err
+		}
+	}
+	return json.Marshal(root)
+}
+
+var errNoForm = errors.New("the body isn't a form (" + formType + ")")
+
+func setField(root map[string]any, pair string) error {
+	rawName, rawValue, _ := strings.Cut(pair, "=")
+	name, nameErr := url.QueryUnescape(rawName)
+	value, valueErr := url.QueryUnescape(rawValue)
+	if nameErr != nil || valueErr != nil || strings.Contains(pair, ";") {
+		return errNoForm
+	}
+	if !utf8.ValidString(name) || !utf8.ValidString(value) {
+		return errors.New("the form's text is not UTF-8")
+	}
+	path := splitName(name)
+	if len(path) > maxFieldDepth {
+		return fmt.Errorf("a name in the form is nested more than %d deep", maxFieldDepth)
+	}
+	set, err := put(root[path[0]], path[1:], value)
+	if err != nil {
+		return fmt.Errorf("the form has %q both as text and with fields or items", oneLine(path[0]))
+	}
+	root[path[0]] = set
+	return nil
+}
+
+// splitName splits a[b][] into a, b and an empty name. What isn't nested well
+// is a name as it is.
+func splitName(name string) []string {
+	first, rest, ok := strings.Cut(name, "[")
+	if !ok || first == "" || !strings.HasSuffix(rest, "]") {
+		return []string{name}
+	}
+	path := append([]string{first}, strings.Split(strings.TrimSuffix(rest, "]"), "][")...)
+	for _, part := range path[1:] {
+		if strings.ContainsAny(part, "[]") {
+			return []string{name}
+		}
+	}
+	return path
+}
+
+var errMixed = errors.New("text, fields and items are mixed")
+
+// put returns what stands in the place of old when the value is set below it.
+func put(old any, path []string, value string) (any, error) {
+	switch {
+	case len(path) == 0:
+		if _, isText := old.(string); old != nil && !isText {
+			return nil, errMixed
+		}
+		return value, nil
+	case path[0] == "":
+		items, ok := old.([]any)
+		if old != nil && !ok {
+			return nil, errMixed
+		}
+		return putItem(items, path[1:], value)
+	}
+	fields, ok := old.(map[string]any)
+	if old != nil && !ok {
+		return nil, errMixed
+	}
+	if fields == nil {
+		fields = make(map[string]any)
+	}
+	set, err := put(fields[path[0]], path[1:], value)
+	fields[path[0]] = set
+	return fields, err
+}
+
+// putItem adds an item; of a[][b]=1&a[][c]=2 it makes one item with two fields.
+func putItem(items []any, path []string, value string) (any, error) {
+	if len(items) > 0 && len(path) > 0 && path[0] != "" {
+		last, ok := items[len(items)-1].(map[string]any)
+		if _, has := last[path[0]]; ok && !has {
+			_, err := put(last, path, value)
+			return items, err
+		}
+	}
+	item, err := put(nil, path, value)
+	return append(items, item), err
+}

@@ -1,0 +1,337 @@
+package webhook
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/rsa"
+	"crypto/sha1"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/caddy-sse/caddy-sse/internal/refusal"
+)
+
+// snsTolerance is how far the time of a message's publication may be from now:
+// Amazon SNS tries again for about that long.
+const snsTolerance = caddy.Duration(time.Hour)
+
+const (
+	// fetchTimeout is how long one request to the sender's hosts may take.
+	fetchTimeout = 10 * time.Second
+	// maxFetched is how long its answer may be. A certificate has some 2 KiB.
+	maxFetched = 64 << 10
+	// maxCertificates is how many are kept. SNS has one for each region.
+	maxCertificates = 16
+	// fetchPause is how long after a failure no other certificate is asked
+	// for: the URL is a stranger's word until the signature is right.
+	fetchPause = time.Second
+)
+
+var (
+	snsHost = regexp.MustCompile(`^sns\.[a-z0-9-]{3,32}\.amazonaws\.com(\.cn)?$`)
+	snsCert = regexp.MustCompile(`^/SimpleNotificationService-[0-9a-zA-Z]{1,64}\.pem$`)
+)
+
+// sns checks the messages of Amazon SNS, which hold their own signature and say
+// where its certificate is.
+type sns struct {
+	topics    secrets
+	origins   []string // none: SNS's own
+	tolerance time.Duration
+	client    *http.Client
+
+	turn   chan struct{} // who has it may fetch
+	failed time.Time     // when a fetch last did
+
+	mu           sync.Mutex
+	certificates map[string]*x509.Certificate
+}
+
+func newSNS(topics [][]byte, hosts []string, tolerance time.Duration) (*sns, error) {
+	for i, topic := range topics {
+		if !strings.HasPrefix(string(topic), "arn:") {
+			return nil, fmt.Errorf("secret %d is no topic's name: write for example `arn:aws:sns:us-east-1:123456789012:orders`", i+1)
+		}
+	}
+	origins, err := parseHosts(hosts)
+	if err != nil {
+		return nil, err
+	}
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.DisableKeepAlives = true // it is asked once in months
+	return &sns{
+		topics: newSecrets(topics), origins: origins, tolerance: tolerance,
+		turn: make(chan struct{}, 1), certificates: make(map[string]*x509.Certificate),
+		client: &http.Client{
+			Transport: transport,
+			Timeout:   fetchTimeout,
+			// A redirect could lead anywhere, into the own network for one.
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		},
+	}, nil
+}
+
+// parseHosts returns schemes and hosts; what says no scheme is HTTPS.
+func parseHosts(hosts []string) (origins []string, err error) {
+	for _, host := range hosts {
+		scheme, name, ok := strings.Cut(host, "://")
+		if !ok {
+			scheme, name = "https", host
+		}
+		if scheme != "https" && scheme != "http" || name == "" || strings.ContainsAny(name, "/?#@ {}") {
+			return nil, fmt.Errorf("%q is no host: write for example `hosts sns.us-east-1.amazonaws.com`", host)
+		}
+		origins = append(origins, strings.ToLower(scheme+"://"+name))
+	}
+	return origins, nil
+}
+
+// check comes to the certificate last: what it costs to fetch one is spent only
+// on what could be a message for this rule.
+func (s *sns) check(d *received) (*proven, *refusal.Error) {
+	message, err := uniqueTexts(d.body)
+	if err != nil {
+		return nil, unauthorized("the body is no message of Amazon SNS: %v", err)
+	}
+	if !s.topics.have(message["TopicArn"]) {
+		return nil, unauthorized("the message is of another topic")
+	}
+	signed, err := snsSigned(message)
+	if err != nil {
+		return nil, unauthorized("%v", err)
+	}
+	published, err := time.Parse(time.RFC3339, message["Timestamp"])
+	if err != nil {
+		return nil, unauthorized("the message's Timestamp is no time")
+	}
+	if refused := checkAge(published, s.tolerance); refused != nil {
+		return nil, refused
+	}
+	source, ok := s.url(message["SigningCertURL"])
+	if !ok || len(s.origins) == 0 && !snsCert.MatchString(source.EscapedPath()) {
+		return nil, unauthorized("the message's SigningCertURL is not on a host of the sender's")
+	}
+	certificate, err := s.certificate(d.Context(), source)
+	if err != nil {
+		return nil, s.unreachable("the certificate of the signature can't be had; send it again later", err)
+	}
+	if !isSignedBy(certificate, message, signed) {
+		return nil, wrongSignature()
+	}
+	return new(proven), nil
+}
+
+func (s *sns) unreachable(reason string, err error) *refusal.Error {
+	return &refusal.Error{Status: http.StatusServiceUnavailable, Reason: reason, RetryAfter: 5 * time.Second, Err: err}
+}
+
+// uniqueTexts are the texts among an object's members. A name that comes twice
+// is an error: another reader could take the other one, which isn't signed.
+func uniqueTexts(body []byte) (map[string]string, error) {
+	dec := json.NewDecoder(bytes.NewReader(body))
+	if token, err := dec.Token(); err != nil || token != json.Delim('{') {
+		return nil, errors.New("it is no JSON object")
+	}
+	texts, seen := make(map[string]string), make(map[string]bool)
+	for dec.More() {
+		name, err := dec.Token()
+		if err != nil {
+			return nil, errors.New("it is no JSON object")
+		}
+		var value any
+		if err := dec.Decode(&value); err != nil {
+			return nil, errors.New("it is no JSON object")
+		}
+		if seen[name.(string)] {
+			return nil, errors.New("a member comes twice")
+		}
+		seen[name.(string)] = true
+		if text, ok := value.(string); ok {
+			texts[name.(string)] = text
+		}
+	}
+	if !json.Valid(body) {
+		return nil, errors.New("it is no JSON object")
+	}
+	return texts, nil
+}
+
+// snsFields are what is signed of each type, in order.
+var snsFields = map[string][]string{
+	"Notification":             {"Message", "MessageId", "Subject", "Timestamp", "TopicArn", "Type"},
+	"SubscriptionConfirmation": {"Message", "MessageId", "SubscribeURL", "Timestamp", "Token", "TopicArn", "Type"},
+	"UnsubscribeConfirmation":  {"Message", "MessageId", "SubscribeURL", "Timestamp", "Token", "TopicArn", "Type"},
+}
+
+// snsSigned is what is signed of a message: its fields, each with its name. Of
+// these only the subject may be missing.
+func snsSigned(message map[string]string) ([]byte, error) {
+	fields := snsFields[message["Type"]]
+	if fields == nil {
+		return nil, errors.New("the message is of no type that Amazon SNS has")
+	}
+	var signed []byte
+	for _, name := range fields {
+		value, ok := message[name]
+		if !ok && name == "Subject" {
+			continue
+		}
+		if !ok {
+			return nil, fmt.Errorf("the message has no %s", name)
+		}
+		signed = append(append(append(append(signed, name...), '\n'), value...), '\n')
+	}
+	return signed, nil
+}
+
+func isSignedBy(certificate *x509.Certificate, message map[string]string, signed []byte) bool {
+	public, ok := certificate.PublicKey.(*rsa.PublicKey)
+	signature, err := base64.StdEncoding.DecodeString(message["Signature"])
+	if !ok || err != nil {
+		return false
+	}
+	switch message["SignatureVersion"] {
+	case "1":
+		sum := sha1.Sum(signed)
+		return rsa.VerifyPKCS1v15(public, crypto.SHA1, sum[:], signature) == nil
+	case "2":
+		sum := sha256.Sum256(signed)
+		return rsa.VerifyPKCS1v15(public, crypto.SHA256, sum[:], signature) == nil
+	}
+	return false
+}
+
+// url is one on the sender's own hosts.
+func (s *sns) url(raw string) (*url.URL, bool) {
+	u, err := url.Parse(raw)
+	if err != nil || u.User != nil || len(raw) > 2048 {
+		return nil, false
+	}
+	if len(s.origins) > 0 {
+		return u, slices.Contains(s.origins, u.Scheme+"://"+strings.ToLower(u.Host))
+	}
+	return u, u.Scheme == "https" && snsHost.MatchString(u.Host)
+}
+
+// certificate is kept once it has been fetched. One is fetched at a time, which
+// holds up nobody whose certificate is known.
+func (s *sns) certificate(ctx context.Context, source *url.URL) (*x509.Certificate, error) {
+	certificate := s.known(source)
+	if certificate == nil {
+		select {
+		case s.turn <- struct{}{}:
+			defer func() { <-s.turn }()
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+		var err error
+		if certificate, err = s.learn(ctx, source); err != nil {
+			return nil, err
+		}
+	}
+	if now := time.Now(); now.Before(certificate.NotBefore) || now.After(certificate.NotAfter) {
+		return nil, fmt.Errorf("the certificate is good from %v to %v", certificate.NotBefore, certificate.NotAfter)
+	}
+	return certificate, nil
+}
+
+func (s *sns) known(source *url.URL) *x509.Certificate {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.certificates[source.String()]
+}
+
+// learn is called by one at a time.
+func (s *sns) learn(ctx context.Context, source *url.URL) (*x509.Certificate, error) {
+	if certificate := s.known(source); certificate != nil {
+		return certificate, nil
+	}
+	if time.Since(s.failed) < fetchPause {
+		return nil, errors.New("a certificate could not be fetched a moment ago")
+	}
+	certificate, err := s.fetchCertificate(ctx, source)
+	if err != nil {
+		s.failed = time.Now()
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.certificates) >= maxCertificates {
+		clear(s.certificates)
+	}
+	s.certificates[source.String()] = certificate
+	return certificate, nil
+}
+
+func (s *sns) fetchCertificate(ctx context.Context, source *url.URL) (*x509.Certificate, error) {
+	content, err := s.get(ctx, source)
+	if err != nil {
+		return nil, err
+	}
+	block, _ := pem.Decode(content)
+	if block == nil || block.Type != "CERTIFICATE" {
+		return nil, fmt.Errorf("%s is no certificate in PEM", source)
+	}
+	return x509.ParseCertificate(block.Bytes)
+}
+
+func (s *sns) get(ctx context.Context, u *url.URL) ([]byte, error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := s.client.Do(r)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("%s answered %s", u.Host, resp.Status)
+	}
+	content, err := io.ReadAll(io.LimitReader(resp.Body, maxFetched+1))
+	if err == nil && len(content) > maxFetched {
+		err = fmt.Errorf("%s answered with more than %d bytes", u.Host, maxFetched)
+	}
+	return content, err
+}
+
+// snsConfirmation confirms a subscription by a GET of the signed URL, which has
+// to be on the sender's own hosts. An end of a subscription is only taken note
+// of: confirming that one would subscribe again.
+func snsConfirmation(p *provisioned, d *received, _ *proven) (*Answer, *refusal.Error) {
+	message, err := uniqueTexts(d.body)
+	if err != nil {
+		return nil, nil
+	}
+	switch message["Type"] {
+	case "UnsubscribeConfirmation":
+		return &Answer{Status: http.StatusOK}, nil
+	case "SubscriptionConfirmation":
+	default:
+		return nil, nil
+	}
+	u, ok := p.sns.url(message["SubscribeURL"])
+	if !ok {
+		return nil, unauthorized("the message's SubscribeURL is not on a host of the sender's")
+	}
+	if _, err := p.sns.get(d.Context(), u); err != nil {
+		return nil, p.sns.unreachable("the subscription can't be confirmed; send it again later", err)
+	}
+	return &Answer{Status: http.StatusOK}, nil
+}

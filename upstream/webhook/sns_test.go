@@ -1,0 +1,312 @@
+package webhook_test
+
+import (
+	"crypto"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha1"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/caddy-sse/caddy-sse/upstream/webhook"
+)
+
+const orders = "arn:aws:sns:us-east-1:123456789012:orders"
+
+// topicService stands in for Amazon SNS: it signs messages, and serves the
+// certificate and the URL that confirms a subscription.
+type topicService struct {
+	*httptest.Server
+	private *rsa.PrivateKey
+
+	mu   sync.Mutex
+	gets map[string]int
+	down bool
+	pem  []byte
+}
+
+func startTopicService(t testing.TB) *topicService {
+	t.Helper()
+	private, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &topicService{private: private, gets: make(map[string]int)}
+	s.certify(t, time.Now().Add(-time.Hour), time.Now().Add(time.Hour))
+	s.Server = httptest.NewServer(s)
+	t.Cleanup(s.Close)
+	return s
+}
+
+func (s *topicService) certify(t testing.TB, from, until time.Time) {
+	t.Helper()
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: from, NotAfter: until}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &s.private.PublicKey, s.private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.pem = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+}
+
+func (s *topicService) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.gets[r.Method+" "+r.URL.RequestURI()]++
+	switch {
+	case s.down:
+		http.Error(w, "down", http.StatusInternalServerError)
+	case r.URL.Path == "/cert.pem":
+		_, _ = w.Write(s.pem)
+	case r.URL.Path == "/moved.pem":
+		http.Redirect(w, r, "/cert.pem", http.StatusFound)
+	case r.URL.Path == "/confirm":
+	default:
+		http.NotFound(w, r)
+	}
+}
+
+func (s *topicService) got(request string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.gets[request]
+}
+
+func (s *topicService) set(down bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.down = down
+}
+
+// message is one as it is before the signature.
+func (s *topicService) message(kind string) map[string]string {
+	m := map[string]string{
+		"Type": kind, "MessageId": "165545c9-2a5c-472c-8df2-7ff2be2b3b1b", "TopicArn": orders,
+		"Message": "{\"order\":1}", "Timestamp": time.Now().UTC().Format("2006-01-02T15:04:05.000Z"),
+		"SignatureVersion": "2", "SigningCertURL": s.URL + "/cert.pem",
+	}
+	if kind == "Notification" {
+		m["Subject"] = "My First Message"
+	} else {
+		m["Token"], m["SubscribeURL"] = "2336412f37", s.URL+"/confirm?Action=ConfirmSubscription&Token=2336412f37"
+	}
+	return m
+}
+
+// sign signs as docs.aws.amazon.com/sns, "Verifying the signatures of Amazon
+// SNS messages", says: the string to sign is written out, not computed.
+func (s *topicService) sign(t testing.TB, m map[string]string) string {
+	t.Helper()
+	var text string
+	if m["Type"] == "Notification" {
+		text = "Message\n" + m["Message"] + "\nMessageId\n" + m["MessageId"] + "\n"
+		if subject, ok := m["Subject"]; ok {
+			text += "Subject\n" + subject + "\n"
+		}
+		text += "Timestamp\n" + m["Timestamp"] + "\nTopicArn\n" + m["TopicArn"] + "\nType\n" + m["Type"] + "\n"
+	} else {
+		text = "Message\n" + m["Message"] + "\nMessageId\n" + m["MessageId"] + "\nSubscribeURL\n" + m["SubscribeURL"] +
+			"\nTimestamp\n" + m["Timestamp"] + "\nToken\n" + m["Token"] + "\nTopicArn\n" + m["TopicArn"] + "\nType\n" + m["Type"] + "\n"
+	}
+	sum1, sum2 := sha1.Sum([]byte(text)), sha256.Sum256([]byte(text))
+	hash, sum := crypto.SHA256, sum2[:]
+	if m["SignatureVersion"] == "1" {
+		hash, sum = crypto.SHA1, sum1[:]
+	}
+	signature, err := rsa.SignPKCS1v15(rand.Reader, s.private, hash, sum)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m["Signature"] = base64.StdEncoding.EncodeToString(signature)
+	body, err := json.Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(body)
+}
+
+func (s *topicService) rule(t testing.TB) *webhook.Webhook {
+	t.Helper()
+	return verified(t, webhook.Verify{Sender: "sns", Secrets: []string{orders}, Hosts: []string{s.URL}})
+}
+
+func snsPost(body string) *http.Request {
+	return post("/hooks/sns", body, "Content-Type", "text/plain; charset=UTF-8")
+}
+
+func TestAMessageOfAmazonSNSIsVerifiedWithItsCertificate(t *testing.T) {
+	s := startTopicService(t)
+	wh := s.rule(t)
+	for _, version := range []string{"1", "2"} {
+		for _, subject := range []bool{true, false} {
+			m := s.message("Notification")
+			m["SignatureVersion"] = version
+			if !subject {
+				delete(m, "Subject")
+			}
+			body := s.sign(t, m)
+			got := accept(t, wh, snsPost(body))
+			if got.Event.ID != m["MessageId"] || string(got.Event.Data) != body {
+				t.Errorf("%+v", got)
+			}
+			for name := range m {
+				forged := map[string]string{}
+				for k, v := range m {
+					forged[k] = v
+				}
+				forged[name] += "x"
+				changed, err := json.Marshal(forged)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got, err := receive(wh, snsPost(string(changed))); err == nil {
+					t.Errorf("%s changed, and taken: %+v", name, got)
+				}
+			}
+		}
+	}
+	if n := s.got("GET /cert.pem"); n != 1 {
+		t.Errorf("the certificate was fetched %d times", n)
+	}
+}
+
+func TestNothingIsFetchedThatIsNotOnTheSendersHosts(t *testing.T) {
+	s := startTopicService(t)
+	elsewhere := startTopicService(t)
+	ours := s.rule(t)
+	amazons := verified(t, webhook.Verify{Sender: "sns", Secrets: []string{orders}})
+	for _, url := range []string{
+		elsewhere.URL + "/cert.pem", s.URL + "@" + strings.TrimPrefix(elsewhere.URL, "http://") + "/cert.pem", "https" + strings.TrimPrefix(s.URL, "http") + "/cert.pem",
+		"", ":", "file:///etc/passwd", "//" + strings.TrimPrefix(s.URL, "http://") + "/cert.pem",
+	} {
+		m := s.message("Notification")
+		m["SigningCertURL"] = url
+		refuse(t, ours, snsPost(s.sign(t, m)), 401, "SigningCertURL is not on a host of the sender's")
+	}
+	for _, url := range []string{
+		s.URL + "/cert.pem", "http://sns.us-east-1.amazonaws.com/SimpleNotificationService-0.pem", "https://sns.us-east-1.amazonaws.com.evil.example/SimpleNotificationService-0.pem",
+		"https://evil.example/sns.us-east-1.amazonaws.com/SimpleNotificationService-0.pem", "https://s3.us-east-1.amazonaws.com/SimpleNotificationService-0.pem",
+		"https://sns.us-east-1.amazonaws.com/other.pem", "https://sns.us-east-1.amazonaws.com/x/SimpleNotificationService-0.pem",
+		"https://sns.us-east-1.amazonaws.com@evil.example/SimpleNotificationService-0.pem", "https://sns.us-east-1.amazonaws.com:8443/SimpleNotificationService-0.pem",
+		"https://sns.a.b.amazonaws.com/SimpleNotificationService-0.pem", "https://sns.us-east-1.amazonaws.com/SimpleNotificationService-0.pem%00",
+	} {
+		m := s.message("Notification")
+		m["SigningCertURL"] = url
+		refuse(t, amazons, snsPost(s.sign(t, m)), 401, "SigningCertURL is not on a host of the sender's")
+	}
+	if n := len(s.gets) + len(elsewhere.gets); n != 0 {
+		t.Errorf("%d requests were made", n)
+	}
+}
+
+func TestACertificateThatCannotBeHadIsTheSendersToWaitFor(t *testing.T) {
+	s := startTopicService(t)
+	for _, path := range []string{"/none.pem", "/moved.pem", "/confirm"} {
+		m := s.message("Notification")
+		m["SigningCertURL"] = s.URL + path
+		refuse(t, s.rule(t), snsPost(s.sign(t, m)), 503, "the certificate of the signature can't be had; send it again later")
+	}
+	if n := s.got("GET /cert.pem"); n != 0 {
+		t.Error("a redirect was followed")
+	}
+	wh := s.rule(t)
+	s.set(true)
+	body := s.sign(t, s.message("Notification"))
+	for range 10 {
+		refuse(t, wh, snsPost(body), 503, "send it again later")
+	}
+	if n := s.got("GET /cert.pem"); n != 1 {
+		t.Errorf("it was asked for %d times in a moment", n)
+	}
+	s.set(false)
+	s.certify(t, time.Now().Add(-2*time.Hour), time.Now().Add(-time.Hour))
+	refuse(t, s.rule(t), snsPost(body), 503, "send it again later")
+}
+
+func TestOnlyTheRulesTopicsAndOnlyNewMessagesAreTaken(t *testing.T) {
+	s := startTopicService(t)
+	wh := s.rule(t)
+	for words, change := range map[string]func(map[string]string){
+		"of another topic":       func(m map[string]string) { m["TopicArn"] = orders + "2" },
+		"more than 1h0m0s ago":   func(m map[string]string) { m["Timestamp"] = time.Now().Add(-61 * time.Minute).Format(time.RFC3339) },
+		"more than 1h0m0s ahead": func(m map[string]string) { m["Timestamp"] = time.Now().Add(62 * time.Minute).Format(time.RFC3339) },
+		"no time":                func(m map[string]string) { m["Timestamp"] = "now" },
+		"of no type":             func(m map[string]string) { m["Type"] = "notification" },
+		"has no MessageId":       func(m map[string]string) { delete(m, "MessageId") },
+		"the signature is wrong": func(m map[string]string) { m["SignatureVersion"] = "3" },
+	} {
+		m := s.message("Notification")
+		change(m)
+		refuse(t, wh, snsPost(s.sign(t, m)), 401, words)
+	}
+	body := s.sign(t, s.message("Notification"))
+	forged := `{"Message":"forged",` + body[1:]
+	for _, bad := range []string{forged, body[:len(body)-1] + `,"Message":"forged"}`, "[" + body + "]", body + body, "{}", "", "null", strings.Repeat("[", 100_000)} {
+		if got, err := receive(wh, snsPost(bad)); err == nil {
+			t.Errorf("%.40q was taken: %+v", bad, got)
+		}
+	}
+}
+
+func TestASubscriptionIsConfirmedOnlyWhereItIsSigned(t *testing.T) {
+	s := startTopicService(t)
+	elsewhere := startTopicService(t)
+	wh := s.rule(t)
+	const confirm = "GET /confirm?Action=ConfirmSubscription&Token=2336412f37"
+
+	m := s.message("SubscriptionConfirmation")
+	body := s.sign(t, m)
+	refuse(t, wh, snsPost(strings.Replace(body, "2336412f37", "2336412f38", 1)), 401, "the signature is wrong")
+	m["SubscribeURL"] = elsewhere.URL + "/confirm"
+	refuse(t, wh, snsPost(s.sign(t, m)), 401, "SubscribeURL is not on a host of the sender's")
+	if s.got(confirm) != 0 || len(elsewhere.gets) != 0 {
+		t.Error("it was confirmed")
+	}
+	delivery, err := deliver(wh, snsPost(body))
+	if err != nil || delivery.Answer == nil || delivery.Answer.Status != 200 || len(delivery.Messages) != 0 || s.got(confirm) != 1 {
+		t.Errorf("%+v, %v, %d confirmations", delivery, err, s.got(confirm))
+	}
+	s.set(true)
+	refuse(t, wh, snsPost(body), 503, "the subscription can't be confirmed")
+	s.set(false)
+
+	delivery, err = deliver(wh, snsPost(s.sign(t, s.message("UnsubscribeConfirmation"))))
+	if err != nil || delivery.Answer == nil || delivery.Answer.Status != 200 || s.got(confirm) != 2 {
+		t.Errorf("%+v, %v: it was subscribed again", delivery, err)
+	}
+}
+
+func TestOneCertificateIsFetchedForMany(t *testing.T) {
+	s := startTopicService(t)
+	wh := s.rule(t)
+	var bodies []string
+	for i := range 20 {
+		m := s.message("Notification")
+		m["MessageId"] = fmt.Sprint(i)
+		bodies = append(bodies, s.sign(t, m))
+	}
+	var all sync.WaitGroup
+	for _, body := range bodies {
+		all.Go(func() {
+			if _, err := receive(wh, snsPost(body)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	if n := s.got("GET /cert.pem"); n != 1 {
+		t.Errorf("the certificate was fetched %d times", n)
+	}
+}
