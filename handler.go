@@ -58,8 +58,9 @@ type Handler struct {
 	// The topics that a client may choose through placeholders of its query,
 	// path or headers. Between slashes, * stands for any characters; ** at the
 	// end stands for one name or more. A topic that the client has a part in
-	// choosing is refused with 403 unless a pattern matches it, or there is no
-	// pattern and the client's JWT names it.
+	// choosing is refused with 403 unless a pattern matches it. Only without
+	// any pattern may Authorize, or the claim of the client's JWT, take their
+	// place.
 	Allow []string `json:"allow,omitempty"`
 
 	// The JSON Web Tokens that who watches the rule's topics must have one of.
@@ -310,10 +311,11 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, next caddyhttp.
 }
 
 // servePoll streams the document that a request asks to watch, and lets all
-// else pass, with an eye on what it changes.
+// else pass, with an eye on what it changes. A POST that another site's page has
+// sent passes, too: it is the backend's to refuse.
 func (h *Handler) servePoll(w http.ResponseWriter, r *http.Request, nextHandler caddyhttp.Handler) error {
 	switch {
-	case r.Method == h.Poll.Method && stream.AsksFor(r.Header):
+	case r.Method == h.Poll.Method && stream.AsksFor(r.Header) && !h.cors.IsForeign(r):
 		return h.watch(w, r, nextHandler)
 	case !isSafe(r.Method):
 		return h.passWrite(w, r, nextHandler)
