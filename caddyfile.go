@@ -218,6 +218,23 @@ func (h *History) parseBound(d *caddyfile.Dispenser, arg string) error {
 //			refresh  <uri template>...
 //			max_body <size>
 //		}
+//		publish {
+//			token    <secret>...
+//			jwt {
+//				(as below)
+//			}
+//			max_body <size>
+//		}
+//		jwt {
+//			key      <secret>...
+//			pem      <file>...
+//			jwks     <url>
+//			cookie   <name>
+//			query    <name>
+//			claim    <name>
+//			issuer   <iss>
+//			audience <aud>...
+//		}
 //		name      <name>
 //		hub       <name>
 //		topic     <template>...
@@ -226,6 +243,12 @@ func (h *History) parseBound(d *caddyfile.Dispenser, arg string) error {
 //		heartbeat <duration>
 //		retry     <duration>
 //		max_age   <duration>
+//
+//		envelope
+//		max_streams <count> [per client | per user]
+//		authorize   <uri> {
+//			recheck <duration>
+//		}
 //	}
 func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the directive's name
@@ -235,6 +258,8 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	return parseBlock(d, "sse", options{
 		"poll":      h.parsePoll,
 		"webhook":   h.parseWebhook,
+		"publish":   h.parsePublish,
+		"jwt":       jwt(&h.JWT),
 		"name":      word(&h.Name),
 		"hub":       word(&h.Hub),
 		"topic":     words(&h.Topics),
@@ -243,6 +268,10 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		"heartbeat": duration(&h.Heartbeat),
 		"retry":     duration(&h.Retry),
 		"max_age":   duration(&h.MaxAge),
+
+		"authorize":   h.parseAuthorize,
+		"envelope":    flag(&h.Envelope),
+		"max_streams": h.parseMaxStreams,
 	})
 }
 

@@ -324,3 +324,12 @@ func TestFollowersAreCountedOnce(t *testing.T) {
 		}
 	}
 }
+
+func TestWhatOfADeliveryIsRepeatedIsTold(t *testing.T) {
+	h := newHub(t, store.History{})
+	deliver(t, h, hub.Receipt{}, false, message("x", "1", "a"))
+	got, err := h.Deliver([]hub.Message{message("y", "2", "a"), message("x", "1", "a"), message("y", "2", "a"), message("x", "1", "b")}, hub.Receipt{})
+	if err != nil || got.Duplicate || !slices.Equal(got.Repeated, []int{1, 2}) {
+		t.Errorf("%+v, %v", got, err)
+	}
+}

@@ -22,6 +22,9 @@ type Error struct {
 	// RetryAfter is how long the client should wait before it tries again.
 	// Zero: the response doesn't say.
 	RetryAfter time.Duration
+	// Challenge is what the WWW-Authenticate header says, which a 401 has to
+	// have (RFC 9110 §15.5.2). Empty: there is none.
+	Challenge string
 	// Err is the cause, for the log. It is never shown to the client.
 	Err error
 }
@@ -45,6 +48,9 @@ func (e *Error) Write(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
+	if e.Challenge != "" {
+		h.Set("WWW-Authenticate", e.Challenge)
+	}
 	if e.RetryAfter > 0 {
 		seconds := (e.RetryAfter + time.Second - 1) / time.Second
 		h.Set("Retry-After", strconv.FormatInt(int64(seconds), 10))
