@@ -12,7 +12,8 @@ import (
 )
 
 // Read reads the whole body, up to maxBytes, and puts it back. A longer one is
-// refused with 413, one that doesn't come whole with 400 or 408.
+// refused with 413, one that doesn't come whole with 400 or 408. w may be nil;
+// else it is told to close a connection whose body is too large to be read.
 func Read(w http.ResponseWriter, r *http.Request, maxBytes int64) ([]byte, *refusal.Error) {
 	if r.ContentLength > maxBytes {
 		return nil, tooLarge(maxBytes)
