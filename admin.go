@@ -1,7 +1,6 @@
 package caddysse
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"slices"
@@ -19,7 +18,9 @@ func init() {
 
 // Admin adds to the admin API what there is to see of this module:
 //
-//	GET /sse/views   what is polled, and what has become of it
+//	GET /sse/views    what is polled, and what has become of it
+//	GET /sse/hubs     the hubs: what they hold, and who follows
+//	GET /sse/health   200 if events can be stored, 503 if not
 //
 // It shows no credentials, no data and no values of queries.
 type Admin struct{}
@@ -31,7 +32,11 @@ func (Admin) CaddyModule() caddy.ModuleInfo {
 
 // Routes implements [caddy.AdminRouter].
 func (Admin) Routes() []caddy.AdminRoute {
-	return []caddy.AdminRoute{{Pattern: "/sse/views", Handler: caddy.AdminHandlerFunc(listViews)}}
+	return []caddy.AdminRoute{
+		{Pattern: "/sse/views", Handler: caddy.AdminHandlerFunc(listViews)},
+		{Pattern: "/sse/hubs", Handler: caddy.AdminHandlerFunc(listHubs)},
+		{Pattern: "/sse/health", Handler: caddy.AdminHandlerFunc(health)},
+	}
 }
 
 // viewEntry is a view in the list.
@@ -51,8 +56,8 @@ type viewList struct {
 // path: those of ?hub=, ?rule=, ?host= and whose path begins with ?path=, at
 // most ?limit= of them, 1000 unless it says otherwise.
 func listViews(w http.ResponseWriter, r *http.Request) error {
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		return caddy.APIError{HTTPStatus: http.StatusMethodNotAllowed, Err: fmt.Errorf("%s is not answered here: use GET", r.Method)}
+	if err := mustGet(r); err != nil {
+		return err
 	}
 	query := r.URL.Query()
 	limit := 1000
@@ -79,8 +84,7 @@ func listViews(w http.ResponseWriter, r *http.Request) error {
 	})
 	list.Total = len(list.Views)
 	list.Views = list.Views[:min(limit, len(list.Views))]
-	w.Header().Set("Content-Type", "application/json")
-	return json.NewEncoder(w).Encode(list)
+	return answerJSON(w, http.StatusOK, list)
 }
 
 // wanted tells whether a query that names a value, or doesn't, means this one.

@@ -390,6 +390,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, src stream.Sourc
 	defer leave()
 	ended := h.metrics.opened(r.ProtoMajor)
 	options := h.stream
+	options.Observer = h.metrics
 	if _, idle := caddyhttp.IdleTimeoutsFromContext(r.Context()); idle != nil {
 		defer idle.Override(writeTimeout, 0, 0)()
 	} else {

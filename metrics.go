@@ -20,6 +20,8 @@ var (
 	streamsEnded = counter("streams_ended_total", "Streams that have ended, by why.", "reason")
 	refusals     = counter("refusals_total", "Requests that the rule itself has refused, by status.", "status")
 
+	eventsSent   = counter("events_sent_total", "Events that were sent to clients.")
+	bytesSent    = counter("bytes_sent_total", "Bytes that were sent to clients.")
 	polls        = counter("polls_total", "Requests to the backend, by what they have come to.", "result")
 	savedBytes   = counter("poll_saved_bytes_total", "Bytes that viewers were not sent, since changes were told and not whole documents.")
 	absorbed     = counter("absorbed_requests_total", "Ordinary requests that were answered from the last poll.")
@@ -56,7 +58,7 @@ func description(name, help string) *prometheus.Desc {
 
 // registerMetrics adds the metrics to the registry of a configuration.
 func registerMetrics(registry *prometheus.Registry) error {
-	for _, c := range []prometheus.Collector{streams, streamsEnded, refusals, polls, savedBytes, absorbed, pollDuration, viewCollector{}} {
+	for _, c := range []prometheus.Collector{streams, streamsEnded, eventsSent, bytesSent, refusals, hubCollector{}, polls, savedBytes, absorbed, pollDuration, viewCollector{}} {
 		if err := registry.Register(c); err != nil && !errors.As(err, new(prometheus.AlreadyRegisteredError)) {
 			return err
 		}
@@ -111,8 +113,10 @@ func pollTotals() map[ruleID]poll.Totals {
 
 // ruleMetrics are the metrics of one rule.
 type ruleMetrics struct {
-	rule  ruleID
-	polls map[poll.Result]prometheus.Counter
+	rule ruleID
+
+	events, bytes prometheus.Counter
+	polls         map[poll.Result]prometheus.Counter
 
 	took            prometheus.Observer
 	saved, absorbed prometheus.Counter
@@ -136,6 +140,8 @@ func (h *Handler) name() string {
 // there can't be watched.
 func metricsOf(h *Handler) *ruleMetrics {
 	m := &ruleMetrics{rule: ruleID{h.hubName(), h.name()}}
+	m.events = eventsSent.WithLabelValues(m.rule.hub, m.rule.name)
+	m.bytes = bytesSent.WithLabelValues(m.rule.hub, m.rule.name)
 	if h.Poll == nil {
 		return m
 	}
@@ -161,6 +167,12 @@ func (m *ruleMetrics) Saved(bytes int64) { m.saved.Add(float64(bytes)) }
 // Absorbed implements [poll.Observer].
 func (m *ruleMetrics) Absorbed() { m.absorbed.Inc() }
 
+// Sent implements [stream.Observer].
+func (m *ruleMetrics) Sent(events int, bytes int64) {
+	m.events.Add(float64(events))
+	m.bytes.Add(float64(bytes))
+}
+
 // opened counts a stream in, and out when the function that it returns is called.
 func (m *ruleMetrics) opened(protoMajor int) (ended func(stream.Reason)) {
 	open := streams.WithLabelValues(m.rule.hub, m.rule.name, strconv.Itoa(protoMajor))
@@ -179,4 +191,5 @@ func (m *ruleMetrics) refused(status int) {
 var (
 	_ prometheus.Collector = viewCollector{}
 	_ poll.Observer        = (*ruleMetrics)(nil)
+	_ stream.Observer      = (*ruleMetrics)(nil)
 )

@@ -229,3 +229,45 @@ func TestTheAdminAPIListsWhatIsPolledAndNoSecrets(t *testing.T) {
 		return l.Total == 1 && l.Views[0].Path == "/api/after"
 	})
 }
+
+func TestTheAdminAPITellsOfHubsAndWhetherTheyCanStore(t *testing.T) {
+	hub := newHubName()
+	s := watchedSite(t, "sse "+hub, "sse /hooks/* {\n hub "+hub+"\n webhook {\n verify none\n }\n }\n sse /events {\n hub "+hub+"\n topic hooks/a\n }")
+	c := s.open("HTTP/2.0", "/events")
+	for range 3 {
+		s.do("POST", "/hooks/a", "x")
+		c.expect("", "x")
+	}
+	status, body := s.ask("GET", "/sse/hubs")
+	var answer struct {
+		Hubs []struct {
+			Hub                             string
+			Published, Kept, Followers, Lag int
+		}
+	}
+	if err := json.Unmarshal([]byte(body), &answer); err != nil || status != 200 {
+		t.Fatalf("%d %s: %v", status, body, err)
+	}
+	found := false
+	for _, h := range answer.Hubs {
+		if h.Hub == hub {
+			found = h.Published == 3 && h.Kept == 3 && h.Followers == 1 && h.Lag == 0
+		}
+	}
+	if !found {
+		t.Errorf("%s", body)
+	}
+	if status, body := s.ask("GET", "/sse/health"); status != 200 || body != "{\"status\":\"ok\"}\n" {
+		t.Errorf("%d %s", status, body)
+	}
+	if status, _ := s.ask("POST", "/sse/hubs"); status != 405 {
+		t.Errorf("a POST is answered with %d", status)
+	}
+	s.wantMetric(hub, `events_sent_total{rule="/events"}`, 3)
+	_, metrics := s.ask("GET", "/metrics")
+	for _, line := range []string{`caddy_sse_events_published_total{hub="` + hub + `"} 3`, `caddy_sse_followers{hub="` + hub + `"} 1`, `caddy_sse_store_failing{hub="` + hub + `"} 0`} {
+		if !strings.Contains(metrics, line+"\n") {
+			t.Errorf("no %s", line)
+		}
+	}
+}

@@ -16,6 +16,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddy-sse/caddy-sse/store"
@@ -34,6 +35,8 @@ type Hub struct {
 	history store.History
 	expiry  *time.Timer
 	closed  bool
+
+	failed atomic.Pointer[error] // why the newest append has failed; nil: it has not
 
 	readersMu sync.RWMutex
 	readers   map[string]map[*Cursor]struct{} // by topic

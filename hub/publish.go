@@ -172,9 +172,12 @@ func (h *Hub) appendLocked(batch []*publication) {
 		return
 	}
 	if err := h.store.Append(a.entries, a.receipts); err != nil {
-		fail(batch, fmt.Errorf("storing %d events: %w", len(a.entries), err))
+		err = fmt.Errorf("storing %d events: %w", len(a.entries), err)
+		h.failed.Store(&err)
+		fail(batch, err)
 		return
 	}
+	h.failed.Store(nil)
 	if len(a.entries) > 0 {
 		h.wake(a.entries)
 	}

@@ -40,6 +40,16 @@ type Options struct {
 	MaxAge time.Duration
 	// WriteTimeout bounds each write. Zero: something else bounds it.
 	WriteTimeout time.Duration
+	// Observer, if not nil, is told what is sent.
+	Observer Observer
+}
+
+// Observer is told what streams send. It must be safe for concurrent use, and
+// quick.
+type Observer interface {
+	// Sent is called after each write, with the events and bytes in it: none
+	// are in a heartbeat.
+	Sent(events int, bytes int64)
 }
 
 // Source is what a stream sends.
@@ -156,6 +166,8 @@ type conn struct {
 	out     []byte         // what the next write carries, when it isn't one frame
 	entries []*store.Entry // what the cursor gave
 	resumes bool           // the client has a position
+
+	unobserved int // events in the next write
 }
 
 func (s *conn) sendFirst() error {
@@ -360,6 +372,7 @@ func (s *conn) forget() {
 
 func (s *conn) sent(entries []*store.Entry) {
 	s.summary.Events += len(entries)
+	s.unobserved += len(entries)
 	if len(entries) > 0 {
 		s.resumes = true
 	}
@@ -386,6 +399,10 @@ func (s *conn) send(b []byte) error {
 	}
 	n, err := s.w.Write(b)
 	s.summary.Bytes += int64(n)
+	if s.o.Observer != nil {
+		s.o.Observer.Sent(s.unobserved, int64(n))
+	}
+	s.unobserved = 0
 	if err != nil {
 		return err
 	}
