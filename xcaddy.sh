@@ -198,6 +198,8 @@ apt_install() {
 
 find_prometheus() { command -v prometheus; }
 
+find_alertmanager() { command -v prometheus-alertmanager; }
+
 # find_php_fpm: Debian's has its version in its name.
 find_php_fpm() { command -v php-fpm || compgen -G '/usr/sbin/php-fpm[0-9]*'; }
 
@@ -206,6 +208,7 @@ find_php_fpm() { command -v php-fpm || compgen -G '/usr/sbin/php-fpm[0-9]*'; }
 need_daemons() {
 	local missing=() pattern script
 	find_prometheus >/dev/null || missing+=(prometheus)
+	find_alertmanager >/dev/null || missing+=(prometheus-alertmanager)
 	find_php_fpm >/dev/null || missing+=(php-fpm)
 	[[ ${#missing[@]} == 0 ]] && return
 	if ! without_services apt_install "${missing[@]}"; then
@@ -312,6 +315,7 @@ test_e2e() {
 	fi
 	# What is missing of these, its tests find out for themselves.
 	find_prometheus >/dev/null || left_out+=("the end-to-end tests with Prometheus: it is missing")
+	find_alertmanager >/dev/null || left_out+=("the end-to-end test with Alertmanager: it is missing")
 	find_php_fpm >/dev/null || left_out+=("the end-to-end tests with PHP: php-fpm is missing")
 	build_caddy
 	build_petstore

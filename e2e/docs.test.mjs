@@ -68,7 +68,7 @@ class Terminal {
     terminal.ports = { 8080: http, 9001: backend, 2019: admin };
     terminal.names = new Names();
     terminal.streams = [];
-    terminal.petstore = await startPetstore(backend, ['-webhook', '', '-shop', '0', '-step', '1h']);
+    terminal.petstore = await startPetstore(backend, { flags: ['-webhook', '', '-shop', '0', '-step', '1h'] });
     t.after(() => terminal.close());
     terminal.caddy = await Caddy.start(terminal.onOwnPorts(withGlobals(caddyfile)), { url: `http://localhost:${http}` });
     return terminal;

@@ -54,15 +54,15 @@ export class Caddy {
   }
 }
 
-// startPetstore starts one on a port of its own.
-export async function startPetstore(port, flags, env) {
+export function adapt(file) {
+  return finished(caddy, ['adapt', '--config', file]);
+}
+
+// startPetstore starts the demo's backend alone.
+export async function startPetstore(port, { env, flags = [] } = {}) {
   const program = new Program(petstore, ['-listen', `127.0.0.1:${port}`, ...flags], { env });
   await answers(program, `http://127.0.0.1:${port}/v1/inventory`);
   return program;
-}
-
-export function adapt(file) {
-  return finished(caddy, ['adapt', '--config', file]);
 }
 
 // Site is Caddy in front of the petstore.
@@ -93,7 +93,7 @@ export class Site {
   }
 
   async startBackend() {
-    this.backend = await startPetstore(this.ports[9001], this.flags, this.env);
+    this.backend = await startPetstore(this.ports[9001], { env: this.env, flags: this.flags });
   }
 
   async stop() {

@@ -1,0 +1,234 @@
+// The recipes that need nothing but Caddy, the petstore and Alertmanager.
+import assert from 'node:assert/strict';
+import { createHmac } from 'node:crypto';
+import { after, before, describe, test } from 'node:test';
+import { Alertmanager, alertmanager } from './lib/alertmanager.mjs';
+import { launch } from './lib/browser.mjs';
+import { Jobs } from './lib/jobs.mjs';
+import { until } from './lib/program.mjs';
+import { wholeRecipe } from './lib/recipe.mjs';
+import { Caddy, freePorts, startPetstore } from './lib/site.mjs';
+import { Terminal } from './lib/terminal.mjs';
+
+const passwords = { u1: 'secret1', u2: 'secret2', ann: 'secret1', bob: 'secret2', team: 'secret1' };
+const basic = (user) => `Basic ${Buffer.from(`${user}:${passwords[user]}`).toString('base64')}`;
+
+describe('recipes', () => {
+  let browser;
+  before(async () => { browser = await launch(); });
+  after(() => browser?.close());
+
+  // start runs a recipe's Caddyfile.
+  async function start(t, heading, { env = {}, addresses = {} } = {}) {
+    const [port] = await freePorts(1);
+    const url = `http://localhost:${port}`;
+    const recipe = { url, ...await wholeRecipe(heading, { 'http://localhost:8080': url, ...addresses }) };
+    const caddy = await Caddy.start(recipe.caddyfile, { env, url });
+    t.after(() => caddy.stop());
+    return recipe;
+  }
+
+  // withPetstore runs it in front of a shop where nothing happens by itself.
+  async function withPetstore(t, heading, { env = {}, flags = () => [] } = {}) {
+    const [port] = await freePorts(1);
+    const recipe = await start(t, heading, { env, addresses: { 'localhost:9001': `localhost:${port}` } });
+    const petstore = await startPetstore(port, { env, flags: ['-shop', '0', '-webhook', '', ...flags(recipe.url)] });
+    t.after(() => petstore.stop());
+    return recipe;
+  }
+
+  // show opens the recipe's page as if the site had it, and waits for its
+  // stream: what is published from then on reaches it.
+  async function show(t, { url, page: html }, { as, cookies = [], streams = true } = {}) {
+    const context = await browser.newContext({ httpCredentials: as && { username: as, password: passwords[as] } });
+    const complaints = [];
+    t.after(async () => {
+      await context.close();
+      assert.deepEqual(complaints, []);
+    });
+    await context.addCookies(cookies.map((cookie) => ({ ...cookie, url })));
+    const page = await context.newPage();
+    page.setDefaultTimeout(10_000);
+    page.on('pageerror', (error) => complaints.push(String(error)));
+    await page.route(`${url}/`, (route) => route.fulfill({ contentType: 'text/html; charset=utf-8', body: html }));
+    await Promise.all([streams && opens(page), page.goto(`${url}/`)]);
+    return page;
+  }
+
+  const opens = (page) => page.waitForResponse((response) => response.headers()['content-type'] === 'text/event-stream');
+
+  // lists waits until an element's children read like that.
+  const lists = (page, selector, texts) => page.waitForFunction(([where, wanted]) => {
+    const found = [...document.querySelector(where).children].map(({ innerText }) => innerText);
+    return JSON.stringify(found) === wanted;
+  }, [selector, JSON.stringify(texts)]).catch(async () => {
+    assert.deepEqual(await page.locator(`${selector} > *`).allInnerTexts(), texts);
+  });
+
+  const post = (url, body, headers = {}) => fetch(url, { method: 'POST', body, headers }).then(({ status }) => status);
+
+  test('notifications: each user sees their own, and what the app has not said nobody sees', async (t) => {
+    const recipe = await start(t, 'Notifications per user', { env: { NOTIFY_TOKEN: 's3cret' } });
+    const [first, second] = await Promise.all(['u1', 'u2'].map((as) => show(t, recipe, { as })));
+    const terminal = await Terminal.open(t);
+    await terminal.type(recipe.session);
+    await lists(first, '#notifications', ['Your export is ready.']);
+    await terminal.printsAll();
+    const notify = (notification, token) => post(`${recipe.url}/api/notify`, JSON.stringify(notification), { 'X-Notify-Token': token });
+    assert.equal(await notify({ userId: 'u2', type: 'info', message: 'forged' }, 's3cres'), 401);
+    assert.equal(await notify({ type: 'info', message: 'for nobody' }, 's3cret'), 422);
+    assert.equal(await notify({ userId: 'u2', type: 'warning', message: 'For you alone.' }, 's3cret'), 202);
+    await lists(second, '#notifications', ['For you alone.']);
+    assert.equal(await second.locator('.warning').count(), 1);
+    assert.equal(await notify({ userId: 'u1', type: 'info', message: 'And for you.' }, 's3cret'), 202);
+    await lists(first, '#notifications', ['Your export is ready.', 'And for you.']);
+    await terminal.prints('And for you.');
+    assert.ok(!terminal.printed.includes('For you alone'), 'a stream has what is for somebody else');
+    for (const headers of [{}, { Authorization: `Basic ${btoa('u1:secret2')}` }]) {
+      assert.equal((await fetch(`${recipe.url}/notifications`, { headers })).status, 401);
+    }
+  });
+
+  test('live prices: a price is an event, a stock is none', async (t) => {
+    const recipe = await withPetstore(t, 'Live prices');
+    const page = await show(t, recipe);
+    const others = ['Biscuit 120.00', 'Bubbles 12.50', 'Hazel 18.90', 'Kiwi 210.00', 'Miso 85.00', 'Pepper 32.50', 'Sheldon 64.00', 'Spike 47.00'];
+    await lists(page, '#prices', others);
+    const terminal = await Terminal.open(t);
+    await terminal.type(recipe.session);
+    await lists(page, '#prices', others.map((text) => text.replace('12.50', '9.50')));
+    assert.equal(await page.locator('.down').innerText(), 'Bubbles 9.50');
+    await terminal.printsAll();
+  });
+
+  test('inventory: a delivery and an order move the stock on the page', async (t) => {
+    const recipe = await withPetstore(t, 'Inventory');
+    const page = await show(t, recipe);
+    const stands = (id, count) => page.locator(`#pet-${id} td`, { hasText: new RegExp(`^${count}$`) }).waitFor();
+    await stands(1, 5);
+    const hazels = Number(await page.locator('#pet-7 td').innerText());
+    const terminal = await Terminal.open(t);
+    await terminal.type(recipe.session);
+    await Promise.all([stands(1, 42), stands(7, hazels - 1)]);
+    assert.equal(await page.locator('#stock tr').count(), 8);
+    await terminal.printsAll();
+  });
+
+  test('order status: each step shows when the shop says so, and only to the customer', async (t) => {
+    const recipe = await withPetstore(t, 'Order status', {
+      env: { PETSTORE_WEBHOOK_SECRET: 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw' },
+      flags: (url) => ['-webhook', `${url}/hooks/petstore`, '-step', '1s'],
+    });
+    const session = async (user) => {
+      const response = await fetch(`${recipe.url}/v1/login`, { method: 'POST', body: new URLSearchParams({ user }) });
+      const [name, value] = response.headers.get('set-cookie').split(';')[0].split('=');
+      return { name, value };
+    };
+    const [alice, bob] = await Promise.all(['alice', 'bob'].map(async (user) => show(t, recipe, { cookies: [await session(user)] })));
+    const terminal = await Terminal.open(t);
+    await terminal.type(recipe.session);
+    for (const status of ['payment processing', 'payment confirmed', 'preparing shipment', 'shipped']) {
+      await lists(alice, '#orders', [`Hazel: ${status}`]);
+    }
+    await terminal.printsAll();
+    assert.equal(await bob.locator('#orders li').count(), 0);
+    assert.equal(await post(`${recipe.url}/hooks/petstore`, '{"data":{"orderId":"o-1"}}'), 401);
+    const refused = await fetch(`${recipe.url}/v1/orders`, { headers: { accept: 'text/event-stream' } });
+    assert.equal(refused.status, 401);
+  });
+
+  test('progress of a long job: the bar comes to its end, and who comes back is told to stay away', async (t) => {
+    const jobs = await Jobs.start();
+    t.after(() => jobs.close());
+    const recipe = await start(t, 'Progress of a long job', { addresses: { 'localhost:9001': jobs.address } });
+    const terminal = await Terminal.open(t);
+    await terminal.type(recipe.session);
+    const page = await show(t, recipe, { streams: false });
+    await Promise.all([opens(page), page.locator('#start').click()]);
+    for (const [done, percent, state] of [[2, 40, 'running'], [5, 100, 'done']]) {
+      jobs.advance(done);
+      await page.waitForFunction(([value, word]) => bar.value === value && state.value === word, [percent, state]);
+      await terminal.prints(`"percent":${percent}`);
+    }
+    await terminal.printsAll();
+    assert.equal(await terminal.ends(), 0, 'the stream ends by itself');
+    const id = terminal.printed.match(/^id: (.*)\nevent: complete$/m)[1];
+    const again = await fetch(`${recipe.url}/jobs/1`, { headers: { accept: 'text/event-stream', 'last-event-id': id } });
+    assert.equal(again.status, 204);
+  });
+
+  test('chat: what one says the others see, under the name that was authenticated', async (t) => {
+    const recipe = await start(t, 'Chat');
+    const [ann, bob] = await Promise.all(['ann', 'bob'].map((as) => show(t, recipe, { as })));
+    const terminal = await Terminal.open(t);
+    await terminal.type(recipe.session);
+    await lists(ann, '#said', ['bob: Anybody here?']);
+    await terminal.printsAll();
+    const json = { 'content-type': 'application/json' };
+    assert.equal(await post(`${recipe.url}/chat`, '{"text":"I am nobody"}', json), 401);
+    const form = { authorization: basic('bob'), 'content-type': 'text/plain' };
+    assert.equal(await post(`${recipe.url}/chat`, '{"text":"from another site"}', form), 405);
+    await ann.locator('#say input').fill('ann is, bob: who else?');
+    await ann.keyboard.press('Enter');
+    for (const page of [ann, bob]) await lists(page, '#said', ['bob: Anybody here?', 'ann: ann is, bob: who else?']);
+    assert.equal(await ann.locator('#say input').inputValue(), '');
+  });
+
+  test('GitHub: what it signs is in the team\'s feed once, and nothing else is', async (t) => {
+    const secret = 'its-a-secret';
+    const recipe = await start(t, 'A team\'s GitHub events', { env: { GITHUB_SECRET: secret } });
+    const page = await show(t, recipe, { as: 'team' });
+    const terminal = await Terminal.open(t);
+    await terminal.type(recipe.session);
+    await lists(page, '#feed', ['ann/shop: bob · issues opened · It rains in']);
+    await terminal.printsAll();
+    const send = (event, id, payload, key = secret) => {
+      const body = JSON.stringify({ repository: { full_name: 'ann/shop' }, sender: { login: 'ann' }, ...payload });
+      return post(`${recipe.url}/hooks/github`, body, {
+        'content-type': 'application/json', 'x-github-event': event, 'x-github-delivery': id,
+        'x-hub-signature-256': `sha256=${createHmac('sha256', key).update(body).digest('hex')}`,
+      });
+    };
+    const push = { ref: 'refs/heads/main', head_commit: { message: 'Mend the roof' } };
+    assert.equal(await send('push', 'forged', push, 'another secret'), 401);
+    assert.deepEqual([await send('push', 'delivery-2', push), await send('push', 'delivery-2', push)], [202, 202]);
+    assert.equal(await send('pull_request', 'delivery-3', { action: 'closed', pull_request: { title: 'A gutter' } }), 202);
+    await lists(page, '#feed', [
+      'ann/shop: ann · pull_request closed · A gutter',
+      'ann/shop: ann · push refs/heads/main · Mend the roof',
+      'ann/shop: bob · issues opened · It rains in',
+    ]);
+    assert.equal((await fetch(`${recipe.url}/team`)).status, 401);
+  });
+
+  test('alerts: Alertmanager\'s show while they fire, each once', { skip: !alertmanager && 'Alertmanager is missing' }, async (t) => {
+    const [port] = await freePorts(1);
+    const address = `localhost:${port}`;
+    const recipe = await start(t, 'Alerts', {
+      env: { ALERTS_TOKEN: 's3cret' },
+      addresses: { 'localhost:9093': address, 'group_interval: 10s': 'group_interval: 1s' },
+    });
+    const backend = await Alertmanager.start(`127.0.0.1:${port}`, recipe.yaml);
+    t.after(() => backend.stop());
+    const page = await show(t, recipe);
+    const terminal = await Terminal.open(t);
+    await terminal.type(recipe.session.slice(0, 2));
+    await lists(page, '#alerts', ['DiskFull db1: 5 % left']);
+    const late = await show(t, recipe);
+    await lists(late, '#alerts', ['DiskFull db1: 5 % left']);
+    await terminal.type(recipe.session.slice(2));
+    for (const screen of [page, late]) await lists(screen, '#alerts', []);
+    await terminal.printsAll();
+    // With the second of a group Alertmanager sends the first again.
+    for (const instance of ['web1', 'web2']) {
+      await backend.post({ labels: { alertname: 'Slow', instance }, annotations: { summary: '9 s' } });
+      await terminal.prints(`"instance":"${instance}"`);
+    }
+    await lists(page, '#alerts', ['Slow web1: 9 s', 'Slow web2: 9 s']);
+    assert.equal(terminal.printed.match(/web1/g).length, 1, 'it is sent once');
+    assert.equal(await post(`${recipe.url}/hooks/alerts`, '{"alerts":[]}', { authorization: 'Bearer s3cres' }), 401);
+    await post(`${recipe.url}/api/v2/alerts`, '[{"labels":{"alertname":"Forged"}}]', { 'content-type': 'application/json' });
+    const known = await (await fetch(`${recipe.url}/api/v2/alerts`)).json();
+    assert.deepEqual(known.map(({ labels }) => labels.alertname), ['Slow', 'Slow']);
+  });
+});
