@@ -19,19 +19,22 @@ describe('recipes', () => {
   after(() => browser?.close());
 
   // start runs a recipe's Caddyfile.
-  async function start(t, heading, { env = {}, addresses = {} } = {}) {
+  async function start(t, heading, { env = {}, replacements = {} } = {}) {
     const [port] = await freePorts(1);
     const url = `http://localhost:${port}`;
-    const recipe = { url, ...await wholeRecipe(heading, { 'http://localhost:8080': url, ...addresses }) };
+    const recipe = { url, ...await wholeRecipe(heading, { 'http://localhost:8080': url, ...replacements }) };
     const caddy = await Caddy.start(recipe.caddyfile, { env, url });
     t.after(() => caddy.stop());
     return recipe;
   }
 
-  // withPetstore runs it in front of a shop where nothing happens by itself.
-  async function withPetstore(t, heading, { env = {}, flags = () => [] } = {}) {
+  // withPetstore runs it in front of a shop where nothing happens by itself. What
+  // is polled is polled so rarely that only a write or a webhook can make it show.
+  async function withPetstore(t, heading, poll, { env = {}, flags = () => [] } = {}) {
     const [port] = await freePorts(1);
-    const recipe = await start(t, heading, { env, addresses: { 'localhost:9001': `localhost:${port}` } });
+    const recipe = await start(t, heading, {
+      env, replacements: { 'localhost:9001': `localhost:${port}`, [poll]: 'poll 1h' },
+    });
     const petstore = await startPetstore(port, { env, flags: ['-shop', '0', '-webhook', '', ...flags(recipe.url)] });
     t.after(() => petstore.stop());
     return recipe;
@@ -90,7 +93,7 @@ describe('recipes', () => {
   });
 
   test('live prices: a price is an event, a stock is none', async (t) => {
-    const recipe = await withPetstore(t, 'Live prices');
+    const recipe = await withPetstore(t, 'Live prices', 'poll 2s');
     const page = await show(t, recipe);
     const others = ['Biscuit 120.00', 'Bubbles 12.50', 'Hazel 18.90', 'Kiwi 210.00', 'Miso 85.00', 'Pepper 32.50', 'Sheldon 64.00', 'Spike 47.00'];
     await lists(page, '#prices', others);
@@ -102,7 +105,7 @@ describe('recipes', () => {
   });
 
   test('inventory: a delivery and an order move the stock on the page', async (t) => {
-    const recipe = await withPetstore(t, 'Inventory');
+    const recipe = await withPetstore(t, 'Inventory', 'poll 2s');
     const page = await show(t, recipe);
     const stands = (id, count) => page.locator(`#pet-${id} td`, { hasText: new RegExp(`^${count}$`) }).waitFor();
     await stands(1, 5);
@@ -115,7 +118,7 @@ describe('recipes', () => {
   });
 
   test('order status: each step shows when the shop says so, and only to the customer', async (t) => {
-    const recipe = await withPetstore(t, 'Order status', {
+    const recipe = await withPetstore(t, 'Order status', 'poll 60s', {
       env: { PETSTORE_WEBHOOK_SECRET: 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw' },
       flags: (url) => ['-webhook', `${url}/hooks/petstore`, '-step', '1s'],
     });
@@ -140,7 +143,7 @@ describe('recipes', () => {
   test('progress of a long job: the bar comes to its end, and who comes back is told to stay away', async (t) => {
     const jobs = await Jobs.start();
     t.after(() => jobs.close());
-    const recipe = await start(t, 'Progress of a long job', { addresses: { 'localhost:9001': jobs.address } });
+    const recipe = await start(t, 'Progress of a long job', { replacements: { 'localhost:9001': jobs.address } });
     const terminal = await Terminal.open(t);
     await terminal.type(recipe.session);
     const page = await show(t, recipe, { streams: false });
@@ -206,16 +209,16 @@ describe('recipes', () => {
     const address = `localhost:${port}`;
     const recipe = await start(t, 'Alerts', {
       env: { ALERTS_TOKEN: 's3cret' },
-      addresses: { 'localhost:9093': address, 'group_interval: 10s': 'group_interval: 1s' },
+      replacements: { 'localhost:9093': address, 'group_interval: 10s': 'group_interval: 1s' },
     });
     const backend = await Alertmanager.start(`127.0.0.1:${port}`, recipe.yaml);
     t.after(() => backend.stop());
     const page = await show(t, recipe);
     const terminal = await Terminal.open(t);
     await terminal.type(recipe.session.slice(0, 2));
-    await lists(page, '#alerts', ['DiskFull db1: 5 % left']);
+    await lists(page, '#alerts', ['DiskFull · db1 · 5 % left']);
     const late = await show(t, recipe);
-    await lists(late, '#alerts', ['DiskFull db1: 5 % left']);
+    await lists(late, '#alerts', ['DiskFull · db1 · 5 % left']);
     await terminal.type(recipe.session.slice(2));
     for (const screen of [page, late]) await lists(screen, '#alerts', []);
     await terminal.printsAll();
@@ -224,7 +227,7 @@ describe('recipes', () => {
       await backend.post({ labels: { alertname: 'Slow', instance }, annotations: { summary: '9 s' } });
       await terminal.prints(`"instance":"${instance}"`);
     }
-    await lists(page, '#alerts', ['Slow web1: 9 s', 'Slow web2: 9 s']);
+    await lists(page, '#alerts', ['Slow · web1 · 9 s', 'Slow · web2 · 9 s']);
     assert.equal(terminal.printed.match(/web1/g).length, 1, 'it is sent once');
     assert.equal(await post(`${recipe.url}/hooks/alerts`, '{"alerts":[]}', { authorization: 'Bearer s3cres' }), 401);
     await post(`${recipe.url}/api/v2/alerts`, '[{"labels":{"alertname":"Forged"}}]', { 'content-type': 'application/json' });

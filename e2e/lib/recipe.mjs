@@ -14,11 +14,11 @@ export async function recipe(heading, replacements) {
   return options + Object.entries(replacements).reduce((text, [piece, by]) => replaced(text, piece, by), caddyfile);
 }
 
-// wholeRecipe returns all that a recipe's text has to run, with other addresses
-// in the place of the page's.
-export async function wholeRecipe(heading, addresses) {
-  const text = Object.entries(addresses).reduce(
-    (all, [address, own]) => replaced(all, address, own).replaceAll(address, own),
+// wholeRecipe returns all that a recipe has to run, with the pieces replaced
+// wherever they stand.
+export async function wholeRecipe(heading, replacements) {
+  const text = Object.entries(replacements).reduce(
+    (all, [piece, by]) => replaced(all, piece, by).replaceAll(piece, by),
     await section(heading),
   );
   return {
