@@ -13,31 +13,50 @@ import { Terminal } from './lib/terminal.mjs';
 const passwords = { u1: 'secret1', u2: 'secret2', ann: 'secret1', bob: 'secret2', team: 'secret1' };
 const basic = (user) => `Basic ${Buffer.from(`${user}:${passwords[user]}`).toString('base64')}`;
 
+const begun = new WeakMap();
+
+// atEnd has a test end what it has begun, the last first: a server that is to end
+// waits for connections that a browser, or Caddy, keeps in store.
+function atEnd(t, stop) {
+  if (!begun.has(t)) {
+    begun.set(t, []);
+    t.after(async () => {
+      const failures = [];
+      for (const end of begun.get(t).reverse()) await end().catch((error) => failures.push(error));
+      assert.deepEqual(failures, []);
+    });
+  }
+  begun.get(t).push(stop);
+}
+
 describe('recipes', () => {
   let browser;
   before(async () => { browser = await launch(); });
   after(() => browser?.close());
 
   // start runs a recipe's Caddyfile.
-  async function start(t, heading, { env = {}, replacements = {} } = {}) {
-    const [port] = await freePorts(1);
+  async function start(t, heading, { env = {}, replacements = {}, port } = {}) {
+    port ??= (await freePorts(1))[0];
     const url = `http://localhost:${port}`;
     const recipe = { url, ...await wholeRecipe(heading, { 'http://localhost:8080': url, ...replacements }) };
     const caddy = await Caddy.start(recipe.caddyfile, { env, url });
-    t.after(() => caddy.stop());
+    atEnd(t, () => caddy.stop());
     return recipe;
   }
 
   // withPetstore runs it in front of a shop where nothing happens by itself. What
   // is polled is polled so rarely that only a write or a webhook can make it show.
   async function withPetstore(t, heading, poll, { env = {}, flags = () => [] } = {}) {
-    const [port] = await freePorts(1);
-    const recipe = await start(t, heading, {
-      env, replacements: { 'localhost:9001': `localhost:${port}`, [poll]: 'poll 1h' },
-    });
-    const petstore = await startPetstore(port, { env, flags: ['-shop', '0', '-webhook', '', ...flags(recipe.url)] });
-    t.after(() => petstore.stop());
-    return recipe;
+    const [port, shop] = await freePorts(2);
+    const petstore = await startPetstore(shop, { env, flags: ['-shop', '0', '-webhook', '', ...flags(`http://localhost:${port}`)] });
+    atEnd(t, () => petstore.stop());
+    return start(t, heading, { env, port, replacements: { 'localhost:9001': `localhost:${shop}`, [poll]: 'poll 1h' } });
+  }
+
+  async function openTerminal(t) {
+    const terminal = await Terminal.open();
+    atEnd(t, () => terminal.close());
+    return terminal;
   }
 
   // show opens the recipe's page as if the site had it, and waits for its
@@ -45,7 +64,7 @@ describe('recipes', () => {
   async function show(t, { url, page: html }, { as, cookies = [], streams = true } = {}) {
     const context = await browser.newContext({ httpCredentials: as && { username: as, password: passwords[as] } });
     const complaints = [];
-    t.after(async () => {
+    atEnd(t, async () => {
       await context.close();
       assert.deepEqual(complaints, []);
     });
@@ -73,7 +92,7 @@ describe('recipes', () => {
   test('notifications: each user sees their own, and what the app has not said nobody sees', async (t) => {
     const recipe = await start(t, 'Notifications per user', { env: { NOTIFY_TOKEN: 's3cret' } });
     const [first, second] = await Promise.all(['u1', 'u2'].map((as) => show(t, recipe, { as })));
-    const terminal = await Terminal.open(t);
+    const terminal = await openTerminal(t);
     await terminal.type(recipe.session);
     await lists(first, '#notifications', ['Your export is ready.']);
     await terminal.printsAll();
@@ -97,7 +116,7 @@ describe('recipes', () => {
     const page = await show(t, recipe);
     const others = ['Biscuit 120.00', 'Bubbles 12.50', 'Hazel 18.90', 'Kiwi 210.00', 'Miso 85.00', 'Pepper 32.50', 'Sheldon 64.00', 'Spike 47.00'];
     await lists(page, '#prices', others);
-    const terminal = await Terminal.open(t);
+    const terminal = await openTerminal(t);
     await terminal.type(recipe.session);
     await lists(page, '#prices', others.map((text) => text.replace('12.50', '9.50')));
     assert.equal(await page.locator('.down').innerText(), 'Bubbles 9.50');
@@ -110,7 +129,7 @@ describe('recipes', () => {
     const stands = (id, count) => page.locator(`#pet-${id} td`, { hasText: new RegExp(`^${count}$`) }).waitFor();
     await stands(1, 5);
     const hazels = Number(await page.locator('#pet-7 td').innerText());
-    const terminal = await Terminal.open(t);
+    const terminal = await openTerminal(t);
     await terminal.type(recipe.session);
     await Promise.all([stands(1, 42), stands(7, hazels - 1)]);
     assert.equal(await page.locator('#stock tr').count(), 8);
@@ -128,7 +147,7 @@ describe('recipes', () => {
       return { name, value };
     };
     const [alice, bob] = await Promise.all(['alice', 'bob'].map(async (user) => show(t, recipe, { cookies: [await session(user)] })));
-    const terminal = await Terminal.open(t);
+    const terminal = await openTerminal(t);
     await terminal.type(recipe.session);
     for (const status of ['payment processing', 'payment confirmed', 'preparing shipment', 'shipped']) {
       await lists(alice, '#orders', [`Hazel: ${status}`]);
@@ -142,9 +161,9 @@ describe('recipes', () => {
 
   test('progress of a long job: the bar comes to its end, and who comes back is told to stay away', async (t) => {
     const jobs = await Jobs.start();
-    t.after(() => jobs.close());
+    atEnd(t, () => jobs.close());
     const recipe = await start(t, 'Progress of a long job', { replacements: { 'localhost:9001': jobs.address } });
-    const terminal = await Terminal.open(t);
+    const terminal = await openTerminal(t);
     await terminal.type(recipe.session);
     const page = await show(t, recipe, { streams: false });
     await Promise.all([opens(page), page.locator('#start').click()]);
@@ -163,7 +182,7 @@ describe('recipes', () => {
   test('chat: what one says the others see, under the name that was authenticated', async (t) => {
     const recipe = await start(t, 'Chat');
     const [ann, bob] = await Promise.all(['ann', 'bob'].map((as) => show(t, recipe, { as })));
-    const terminal = await Terminal.open(t);
+    const terminal = await openTerminal(t);
     await terminal.type(recipe.session);
     await lists(ann, '#said', ['bob: Anybody here?']);
     await terminal.printsAll();
@@ -181,7 +200,7 @@ describe('recipes', () => {
     const secret = 'its-a-secret';
     const recipe = await start(t, 'A team\'s GitHub events', { env: { GITHUB_SECRET: secret } });
     const page = await show(t, recipe, { as: 'team' });
-    const terminal = await Terminal.open(t);
+    const terminal = await openTerminal(t);
     await terminal.type(recipe.session);
     await lists(page, '#feed', ['ann/shop: bob · issues opened · It rains in']);
     await terminal.printsAll();
@@ -212,9 +231,9 @@ describe('recipes', () => {
       replacements: { 'localhost:9093': address, 'group_interval: 10s': 'group_interval: 1s' },
     });
     const backend = await Alertmanager.start(`127.0.0.1:${port}`, recipe.yaml);
-    t.after(() => backend.stop());
+    atEnd(t, () => backend.stop());
     const page = await show(t, recipe);
-    const terminal = await Terminal.open(t);
+    const terminal = await openTerminal(t);
     await terminal.type(recipe.session.slice(0, 2));
     await lists(page, '#alerts', ['DiskFull · db1 · 5 % left']);
     const late = await show(t, recipe);

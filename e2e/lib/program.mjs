@@ -83,14 +83,20 @@ export async function answers(program, url, isReady = (response) => response !==
   try {
     await until(`${program.name} answers on ${url}`, async () => {
       if (!program.isRunning) throw new Error('it has ended');
-      const response = await fetch(url).catch(() => null);
-      await response?.body?.cancel();
+      const response = await fetch(url).then(readWhole).catch(() => null);
       return isReady(response);
     });
   } catch (error) {
     await program.stop();
     throw new Error(`${program.name} has not started: ${error.message}; it has said:\n${program.tail()}`);
   }
+}
+
+// readWhole: a response that is broken off can leave an unused connection behind,
+// for which a server in Go waits some seconds when it ends.
+async function readWhole(response) {
+  await response.arrayBuffer();
+  return response;
 }
 
 // installed finds a program by its name where the system keeps programs.

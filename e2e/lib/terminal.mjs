@@ -6,14 +6,15 @@ import { join } from 'node:path';
 import { Program, finished, until } from './program.mjs';
 
 export class Terminal {
-  static async open(t) {
+  static async open() {
     const terminal = new Terminal();
     terminal.cwd = await mkdtemp(join(tmpdir(), 'caddy-sse-terminal-'));
-    t.after(async () => {
-      await terminal.stream?.stop();
-      await rm(terminal.cwd, { recursive: true, force: true });
-    });
     return terminal;
+  }
+
+  async close() {
+    await this.stream?.stop();
+    await rm(this.cwd, { recursive: true, force: true });
   }
 
   // type runs the lines one after the other. The one with the stream goes on; of
