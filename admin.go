@@ -19,7 +19,8 @@ func init() {
 
 // Admin adds to the admin API what there is to see of this module:
 //
-//	GET /sse/views   what is polled, and what has become of it
+//	GET /sse/views      what is polled, and what has become of it
+//	GET /sse/refusals   the webhooks that were refused, and why
 //
 // It shows no credentials, no data and no values of queries.
 type Admin struct{}
@@ -31,7 +32,10 @@ func (Admin) CaddyModule() caddy.ModuleInfo {
 
 // Routes implements [caddy.AdminRouter].
 func (Admin) Routes() []caddy.AdminRoute {
-	return []caddy.AdminRoute{{Pattern: "/sse/views", Handler: caddy.AdminHandlerFunc(listViews)}}
+	return []caddy.AdminRoute{
+		{Pattern: "/sse/views", Handler: caddy.AdminHandlerFunc(listViews)},
+		{Pattern: "/sse/refusals", Handler: caddy.AdminHandlerFunc(listRefusals)},
+	}
 }
 
 // viewEntry is a view in the list.
@@ -51,18 +55,11 @@ type viewList struct {
 // path: those of ?hub=, ?rule=, ?host= and whose path begins with ?path=, at
 // most ?limit= of them, 1000 unless it says otherwise.
 func listViews(w http.ResponseWriter, r *http.Request) error {
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		return caddy.APIError{HTTPStatus: http.StatusMethodNotAllowed, Err: fmt.Errorf("%s is not answered here: use GET", r.Method)}
+	limit, err := checkListing(r)
+	if err != nil {
+		return err
 	}
 	query := r.URL.Query()
-	limit := 1000
-	if text := query.Get("limit"); text != "" {
-		n, err := strconv.Atoi(text)
-		if err != nil || n < 0 {
-			return caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: fmt.Errorf("limit %q is no whole number", text)}
-		}
-		limit = n
-	}
 	list := viewList{Views: []viewEntry{}}
 	eachPoller(func(rule ruleID, p *poll.Poller) {
 		if !wanted(query, "hub", rule.hub) || !wanted(query, "rule", rule.name) {
@@ -81,6 +78,22 @@ func listViews(w http.ResponseWriter, r *http.Request) error {
 	list.Views = list.Views[:min(limit, len(list.Views))]
 	w.Header().Set("Content-Type", "application/json")
 	return json.NewEncoder(w).Encode(list)
+}
+
+// checkListing is for requests for a list: how long it may be.
+func checkListing(r *http.Request) (limit int, err error) {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		return 0, methodNotAllowed(r.Method, http.MethodGet)
+	}
+	text := r.URL.Query().Get("limit")
+	if text == "" {
+		return 1000, nil
+	}
+	limit, err = strconv.Atoi(text)
+	if err != nil || limit < 0 {
+		return 0, caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: fmt.Errorf("limit %q is no whole number", text)}
+	}
+	return limit, nil
 }
 
 // wanted tells whether a query that names a value, or doesn't, means this one.

@@ -90,6 +90,7 @@ type Handler struct {
 	stream  stream.Options
 	group   *stream.Group
 	metrics *ruleMetrics
+	scope   string // of a webhook's deliveries
 	log     *zap.Logger
 }
 
@@ -122,7 +123,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	case h.Poll != nil:
 		return h.provisionPoll(ctx)
 	case h.Webhook != nil:
-		return h.Webhook.Provision(caddy.NewReplacer())
+		return h.provisionWebhook(ctx)
 	default:
 		var err error
 		h.topics, err = access.NewTopics(h.Topics, h.Allow)
@@ -204,6 +205,14 @@ func (h *Handler) provisionStream(ctx caddy.Context) (err error) {
 	// An app's Stop comes too late: on exit Caddy first waits for all
 	// requests to end.
 	server.RegisterOnShutdown(h.shutdown)
+	return nil
+}
+
+func (h *Handler) provisionWebhook(ctx caddy.Context) error {
+	if err := h.Webhook.Provision(caddy.NewReplacer()); err != nil {
+		return err
+	}
+	h.scope = h.app.webhookScope(ctx, h)
 	return nil
 }
 

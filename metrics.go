@@ -10,6 +10,7 @@ import (
 
 	"github.com/caddy-sse/caddy-sse/stream"
 	"github.com/caddy-sse/caddy-sse/upstream/poll"
+	"github.com/caddy-sse/caddy-sse/upstream/webhook"
 )
 
 // The metrics, all named caddy_sse_*. They count on across reloads. A rule's
@@ -19,6 +20,8 @@ var (
 
 	streamsEnded = counter("streams_ended_total", "Streams that have ended, by why.", "reason")
 	refusals     = counter("refusals_total", "Requests that the rule itself has refused, by status.", "status")
+
+	webhooks = counter("webhooks_total", "Webhooks that were received, by what has become of them.", "result")
 
 	polls        = counter("polls_total", "Requests to the backend, by what they have come to.", "result")
 	savedBytes   = counter("poll_saved_bytes_total", "Bytes that viewers were not sent, since changes were told and not whole documents.")
@@ -56,7 +59,7 @@ func description(name, help string) *prometheus.Desc {
 
 // registerMetrics adds the metrics to the registry of a configuration.
 func registerMetrics(registry *prometheus.Registry) error {
-	for _, c := range []prometheus.Collector{streams, streamsEnded, refusals, polls, savedBytes, absorbed, pollDuration, viewCollector{}} {
+	for _, c := range []prometheus.Collector{streams, streamsEnded, refusals, webhooks, polls, savedBytes, absorbed, pollDuration, viewCollector{}} {
 		if err := registry.Register(c); err != nil && !errors.As(err, new(prometheus.AlreadyRegisteredError)) {
 			return err
 		}
@@ -114,6 +117,8 @@ type ruleMetrics struct {
 	rule  ruleID
 	polls map[poll.Result]prometheus.Counter
 
+	webhooks map[webhook.Result]prometheus.Counter
+
 	took            prometheus.Observer
 	saved, absorbed prometheus.Counter
 }
@@ -134,6 +139,12 @@ func (h *Handler) name() string {
 // there can't be watched.
 func metricsOf(h *Handler) *ruleMetrics {
 	m := &ruleMetrics{rule: ruleID{h.hubName(), h.name()}}
+	if h.Webhook != nil {
+		m.webhooks = make(map[webhook.Result]prometheus.Counter)
+		for _, r := range webhook.Results {
+			m.webhooks[r] = webhooks.WithLabelValues(m.rule.hub, m.rule.name, string(r))
+		}
+	}
 	if h.Poll == nil {
 		return m
 	}
@@ -146,6 +157,9 @@ func metricsOf(h *Handler) *ruleMetrics {
 	m.absorbed = absorbed.WithLabelValues(m.rule.hub, m.rule.name)
 	return m
 }
+
+// received counts what has become of a webhook.
+func (m *ruleMetrics) received(r webhook.Result) { m.webhooks[r].Inc() }
 
 // Polled implements [poll.Observer].
 func (m *ruleMetrics) Polled(r poll.Result, took time.Duration) {
