@@ -19,8 +19,10 @@ func init() {
 
 // Admin adds to the admin API what there is to see of this module:
 //
-//	GET /sse/views      what is polled, and what has become of it
-//	GET /sse/refusals   the webhooks that were refused, and why
+//	GET /sse/views             what is polled, and what has become of it
+//	GET /sse/refusals          the webhooks that were refused, and why
+//	GET /sse/deadletters       the webhooks that the app has not taken
+//	POST /sse/deadletters?id=  tries one of these again
 //
 // It shows no credentials, no data and no values of queries.
 type Admin struct{}
@@ -34,6 +36,7 @@ func (Admin) CaddyModule() caddy.ModuleInfo {
 func (Admin) Routes() []caddy.AdminRoute {
 	return []caddy.AdminRoute{
 		{Pattern: "/sse/views", Handler: caddy.AdminHandlerFunc(listViews)},
+		{Pattern: "/sse/deadletters", Handler: caddy.AdminHandlerFunc(deadLetters)},
 		{Pattern: "/sse/refusals", Handler: caddy.AdminHandlerFunc(listRefusals)},
 	}
 }

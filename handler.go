@@ -15,6 +15,7 @@ import (
 	"github.com/caddy-sse/caddy-sse/access"
 	"github.com/caddy-sse/caddy-sse/internal/refusal"
 	"github.com/caddy-sse/caddy-sse/stream"
+	"github.com/caddy-sse/caddy-sse/upstream/forward"
 	"github.com/caddy-sse/caddy-sse/upstream/next"
 	"github.com/caddy-sse/caddy-sse/upstream/poll"
 	"github.com/caddy-sse/caddy-sse/upstream/webhook"
@@ -90,8 +91,12 @@ type Handler struct {
 	stream  stream.Options
 	group   *stream.Group
 	metrics *ruleMetrics
-	scope   string // of a webhook's deliveries
-	log     *zap.Logger
+
+	// Of webhooks: what their deliveries are known by, and what passes them on.
+	scope     string
+	server    *caddyhttp.Server
+	forwarder *forward.Forwarder
+	log       *zap.Logger
 }
 
 // CaddyModule returns the module's information.
@@ -213,7 +218,7 @@ func (h *Handler) provisionWebhook(ctx caddy.Context) error {
 		return err
 	}
 	h.scope = h.app.webhookScope(ctx, h)
-	return nil
+	return h.provisionForwarding(ctx)
 }
 
 func (h *Handler) provisionPoll(ctx caddy.Context) error {

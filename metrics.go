@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/caddy-sse/caddy-sse/stream"
+	"github.com/caddy-sse/caddy-sse/upstream/forward"
 	"github.com/caddy-sse/caddy-sse/upstream/poll"
 	"github.com/caddy-sse/caddy-sse/upstream/webhook"
 )
@@ -59,7 +60,7 @@ func description(name, help string) *prometheus.Desc {
 
 // registerMetrics adds the metrics to the registry of a configuration.
 func registerMetrics(registry *prometheus.Registry) error {
-	for _, c := range []prometheus.Collector{streams, streamsEnded, refusals, webhooks, polls, savedBytes, absorbed, pollDuration, viewCollector{}} {
+	for _, c := range []prometheus.Collector{streams, streamsEnded, refusals, webhooks, forwards, pendingCollector{}, polls, savedBytes, absorbed, pollDuration, viewCollector{}} {
 		if err := registry.Register(c); err != nil && !errors.As(err, new(prometheus.AlreadyRegisteredError)) {
 			return err
 		}
@@ -118,6 +119,7 @@ type ruleMetrics struct {
 	polls map[poll.Result]prometheus.Counter
 
 	webhooks map[webhook.Result]prometheus.Counter
+	forwards map[forward.Result]prometheus.Counter
 
 	took            prometheus.Observer
 	saved, absorbed prometheus.Counter
@@ -145,6 +147,12 @@ func metricsOf(h *Handler) *ruleMetrics {
 			m.webhooks[r] = webhooks.WithLabelValues(m.rule.hub, m.rule.name, string(r))
 		}
 	}
+	if h.Webhook != nil && h.Webhook.Forward == webhook.ForwardAsync {
+		m.forwards = make(map[forward.Result]prometheus.Counter)
+		for _, r := range forward.Results {
+			m.forwards[r] = forwards.WithLabelValues(m.rule.hub, m.rule.name, string(r))
+		}
+	}
 	if h.Poll == nil {
 		return m
 	}
@@ -160,6 +168,9 @@ func metricsOf(h *Handler) *ruleMetrics {
 
 // received counts what has become of a webhook.
 func (m *ruleMetrics) received(r webhook.Result) { m.webhooks[r].Inc() }
+
+// forwarded counts an attempt to pass one on.
+func (m *ruleMetrics) forwarded(r forward.Result) { m.forwards[r].Inc() }
 
 // Polled implements [poll.Observer].
 func (m *ruleMetrics) Polled(r poll.Result, took time.Duration) {

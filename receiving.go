@@ -12,6 +12,7 @@ import (
 
 	"github.com/caddy-sse/caddy-sse/hub"
 	"github.com/caddy-sse/caddy-sse/internal/refusal"
+	"github.com/caddy-sse/caddy-sse/upstream/forward"
 	"github.com/caddy-sse/caddy-sse/upstream/poll"
 	"github.com/caddy-sse/caddy-sse/upstream/webhook"
 )
@@ -19,6 +20,9 @@ import (
 // serveWebhook publishes a POST, and answers what a sender asks before it
 // sends any.
 func (h *Handler) serveWebhook(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	if h.isPassed(r) {
+		return next.ServeHTTP(w, r)
+	}
 	if r.Method != http.MethodPost {
 		answer, err := h.Webhook.Handshake(r, replacer(r))
 		switch {
@@ -58,7 +62,11 @@ func (h *Handler) greet(w http.ResponseWriter, answer *webhook.Answer) error {
 // no answer may have been in time for the event only: the views are polled
 // again as well.
 func (h *Handler) deliver(r *http.Request, delivery *webhook.Delivery) (hub.Outcome, *refusal.Error) {
-	outcome, err := h.hub.Deliver(delivery.Messages, h.Webhook.Receipt(h.scope, delivery))
+	messages, err := h.messages(r, delivery)
+	var outcome hub.Outcome
+	if err == nil {
+		outcome, err = h.hub.Deliver(messages, h.Webhook.Receipt(h.scope, delivery))
+	}
 	if err != nil {
 		h.log.Error("event not published", zap.Error(err))
 		return outcome, &refusal.Error{
@@ -66,9 +74,26 @@ func (h *Handler) deliver(r *http.Request, delivery *webhook.Delivery) (hub.Outc
 			RetryAfter: 5 * time.Second, Err: err, Kind: string(webhook.NotStored),
 		}
 	}
+	if len(outcome.IDs) > 0 && forward.IsMessage(outcome.IDs[0]) { // which is nothing to the sender
+		outcome.IDs = outcome.IDs[1:]
+	}
+	if delivery.Refused != nil {
+		h.noteRefusal(r, delivery.Refused)
+		return outcome, nil
+	}
 	h.metrics.received(resultOf(delivery, outcome))
 	h.pollViews(r, delivery.Refresh)
 	return outcome, nil
+}
+
+// messages are what is stored of a delivery: what is published and, before
+// that, what the app is to get in the background.
+func (h *Handler) messages(r *http.Request, delivery *webhook.Delivery) ([]hub.Message, error) {
+	if h.Webhook.Forward != webhook.ForwardAsync {
+		return delivery.Messages, nil
+	}
+	queued, err := h.queued(r, delivery.Body)
+	return append([]hub.Message{queued}, delivery.Messages...), err
 }
 
 func resultOf(delivery *webhook.Delivery, outcome hub.Outcome) webhook.Result {

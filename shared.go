@@ -24,6 +24,8 @@ type sharedHub struct {
 	owners  []*App // those that have started and not stopped
 	groups  map[*stream.Group]int
 	pollers map[*poll.Poller]string // with the rules' names
+
+	forwarders map[string]ruleForwarder // by scope
 }
 
 func newSharedHub(h *hub.Hub) *sharedHub {
@@ -31,6 +33,8 @@ func newSharedHub(h *hub.Hub) *sharedHub {
 		Hub:     h,
 		groups:  make(map[*stream.Group]int),
 		pollers: make(map[*poll.Poller]string),
+
+		forwarders: make(map[string]ruleForwarder),
 	}
 }
 

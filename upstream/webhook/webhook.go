@@ -391,7 +391,7 @@ func (wh *Webhook) receive(w http.ResponseWriter, d *received) (*Delivery, *refu
 	}
 	delivery, refused := wh.mapped(d, proven)
 	if refused != nil {
-		return wh.unpublished(refused, body)
+		return wh.unpublished(d, refused, body)
 	}
 	delivery.Body = body
 	return delivery, nil
@@ -400,9 +400,9 @@ func (wh *Webhook) receive(w http.ResponseWriter, d *received) (*Delivery, *refu
 // unpublished is a delivery that is passed on although it can't be published,
 // if the rule passes any on. What has no proof of being sent once, and what is
 // given up, isn't.
-func (wh *Webhook) unpublished(refused *refusal.Error, body []byte) (*Delivery, *refusal.Error) {
+func (wh *Webhook) unpublished(d *received, refused *refusal.Error, body []byte) (*Delivery, *refusal.Error) {
 	switch {
-	case wh.Forward == "", refused.Status == http.StatusTooEarly,
+	case wh.Forward == "", isEarly(d.Request), refused.Status == http.StatusTooEarly,
 		refused.Status == http.StatusRequestTimeout, refused.Status == http.StatusServiceUnavailable:
 		return nil, refused
 	}
