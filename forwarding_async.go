@@ -64,10 +64,15 @@ func (f onStarted) Handle(context.Context, caddy.Event) error {
 func (onStarted) String() string { return "sse" }
 
 func (h *Handler) startForwarding() {
+	history := h.app.Hubs[h.hubName()].history()
+	longest, wanted := history.MaxAge/10*9, time.Duration(cmp.Or(h.Webhook.ForwardFor, webhook.DefaultForwardFor))
+	if h.Webhook.ForwardFor > 0 && wanted > longest {
+		h.log.Warn("deliveries leave the history before the app may have failed for so long: make the hub's history longer",
+			zap.String("rule", h.name()), zap.Duration("forward_for", wanted), zap.Duration("max_age", history.MaxAge))
+	}
 	h.forwarder = forward.New(h.hub.Hub, forward.Options{
-		Scope: h.scope, Send: h.send, Log: h.log, Count: h.metrics.forwarded,
-		For:     time.Duration(cmp.Or(h.Webhook.ForwardFor, webhook.DefaultForwardFor)),
-		History: h.app.Hubs[h.hubName()].history(),
+		Scope: h.scope, Rule: h.name(), Send: h.send, Log: h.log, Count: h.metrics.forwarded,
+		For: min(wanted, longest), History: history,
 	})
 	go h.forwarder.Run(h.hub.takeOver(h.name(), h.forwarder))
 }

@@ -47,9 +47,9 @@ func (f *Forwarder) attempt(p *pending) {
 	case f.attempts.Err() != nil: // it was us who gave up
 		p.attempts--
 	case err == nil && answer.Status == http.StatusGone:
-		f.bury(p, r, answer, "the app wants no such deliveries any more (410)")
+		f.bury(p, r, answer, Dead, "the app wants no such deliveries any more (410)")
 	case now.Sub(p.received) >= f.For:
-		f.bury(p, r, answer, why(answer, err))
+		f.bury(p, r, answer, Dead, why(answer, err))
 	default:
 		f.retry(p, answer, err, now)
 	}
@@ -59,16 +59,12 @@ func (f *Forwarder) attempt(p *pending) {
 func (f *Forwarder) load(p *pending) (*Request, bool) {
 	e := f.hub.Entry(p.seq)
 	if e == nil || e.ID != p.id {
-		f.Log.Warn("a delivery has left the history before the app had it: make the hub's history larger",
-			zap.String("rule", f.Scope), zap.Time("received", p.received), zap.Int("attempts", p.attempts))
-		f.Count(Lost)
-		f.forget(p)
+		f.bury(p, new(Request), Answer{}, Lost, "it has left the history before the app had it: make the hub's history larger")
 		return nil, false
 	}
 	r := new(Request)
 	if err := decodeFrame(e.Frame, r); err != nil {
-		f.Log.Error("a delivery can't be read", zap.String("rule", f.Scope), zap.Error(err))
-		f.bury(p, r, Answer{}, "it can't be read")
+		f.bury(p, r, Answer{}, Lost, "it can't be read: "+err.Error())
 		return nil, false
 	}
 	return r, true
@@ -88,7 +84,7 @@ func (f *Forwarder) finish(p *pending) {
 
 // postpone is for when the store fails.
 func (f *Forwarder) postpone(p *pending, err error) {
-	f.Log.Error("that a delivery is done with can't be stored; it is tried again", zap.String("rule", f.Scope), zap.Error(err))
+	f.Log.Error("that a delivery is done with can't be stored; it is tried again", zap.String("rule", f.Rule), zap.Error(err))
 	f.setDue(p, time.Now().Add(p.backOff.NextBackOff()))
 }
 
@@ -108,7 +104,7 @@ func (f *Forwarder) retry(p *pending, answer Answer, err error, now time.Time) {
 		due = end
 	}
 	if p.attempts == 1 {
-		f.Log.Info("the app has not taken a delivery; it is tried again", zap.String("rule", f.Scope), zap.String("why", why(answer, err)))
+		f.Log.Info("the app has not taken a delivery; it is tried again", zap.String("rule", f.Rule), zap.String("why", why(answer, err)))
 	}
 	f.setDue(p, due)
 }

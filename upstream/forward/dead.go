@@ -44,7 +44,7 @@ func (f *Forwarder) deadTopic() string { return "\x00dead/" + f.hub.Digest("forw
 
 // bury gives a delivery up. That it did, and that it is done with, is stored in
 // one step.
-func (f *Forwarder) bury(p *pending, r *Request, answer Answer, reason string) {
+func (f *Forwarder) bury(p *pending, r *Request, answer Answer, result Result, reason string) {
 	letter := buried{Letter{
 		ID: p.id, Received: p.received, Died: time.Now(), Method: r.Method, Host: string(r.Host), Path: pathOf(r.URI),
 		Attempts: p.attempts, Status: answer.Status, Reason: reason,
@@ -58,9 +58,9 @@ func (f *Forwarder) bury(p *pending, r *Request, answer Answer, reason string) {
 		f.postpone(p, err)
 		return
 	}
-	f.Log.Warn("a delivery to the app was given up", zap.String("rule", f.Scope), zap.String("id", p.id),
+	f.Log.Warn("a delivery to the app was given up", zap.String("rule", f.Rule), zap.String("id", p.id),
 		zap.Time("received", p.received), zap.Int("attempts", p.attempts), zap.Int("status", answer.Status), zap.String("why", reason))
-	f.Count(Dead)
+	f.Count(result)
 	f.forget(p)
 }
 

@@ -63,6 +63,8 @@ type Answer struct {
 type Options struct {
 	// Scope names the deliveries of a rule: the same after a restart.
 	Scope string
+	// Rule is what the rule is called in the log.
+	Rule string
 	// Send makes one attempt. It must return soon after its context ends.
 	Send func(ctx context.Context, r *Request) (Answer, error)
 	// For is how long an app may fail to take a delivery until it is given up.
@@ -193,7 +195,7 @@ func (f *Forwarder) follow(attempts *sync.WaitGroup) {
 	defer cursor.Close()
 	for f.stopping.Err() == nil {
 		if err := f.read(cursor); err != nil {
-			f.Log.Warn("deliveries to the app can't be read; it is tried again", zap.String("rule", f.Scope), zap.Error(err))
+			f.Log.Warn("deliveries to the app can't be read; it is tried again", zap.String("rule", f.Rule), zap.Error(err))
 			f.sleep(storePause)
 			return
 		}

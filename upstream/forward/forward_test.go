@@ -300,8 +300,12 @@ func TestWhatLeavesTheHistoryUndeliveredIsCounted(t *testing.T) {
 		}
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		if e.count(forward.Lost) != 1 || e.f.Pending() != 0 {
-			t.Errorf("%v", e.counts)
+		letters, err := e.f.Letters()
+		if err != nil || len(letters) != 1 || letters[0].Kept || e.count(forward.Lost) != 1 || e.f.Pending() != 0 {
+			t.Fatalf("%v %v %v", letters, err, e.counts)
+		}
+		if err := e.f.Retry(letters[0].ID); !errors.Is(err, forward.ErrNotKept) {
+			t.Error(err)
 		}
 	})
 }

@@ -127,8 +127,9 @@ type Webhook struct {
 	Forward string `json:"forward,omitempty"`
 
 	// How long the app may fail to take a delivery that is passed on "async"
-	// until it is given up and listed as a dead letter. Default, and what zero
-	// means: 24h.
+	// until it is given up and listed as a dead letter. It is at most nine
+	// tenths of the time that the hub's history keeps: what has left that can't
+	// be passed on. Default, and what zero means: 24h.
 	ForwardFor caddy.Duration `json:"forward_for,omitempty"`
 
 	sender   *provisioned
