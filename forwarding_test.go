@@ -1,6 +1,7 @@
 package caddysse_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -402,5 +403,92 @@ func TestAnOperatorSeesWhyWebhooksAreRefusedAndNoSecrets(t *testing.T) {
 	}
 	if _, text := s.ask("GET", "/sse/refusals?hub="+hub+"&kind=unmapped"); !strings.HasPrefix(text, `{"total":1,`) {
 		t.Error(text)
+	}
+}
+
+func TestAnAppsFailureIsTheSendersAnswer(t *testing.T) {
+	a, address := startApp(t)
+	hub := newHubName()
+	s := startSite(t, "sse "+hub, fmt.Sprintf(forwarded, hub, address))
+	c := s.open("HTTP/2.0", "/events")
+	for _, protocol := range protocols {
+		a.answers(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }) // no answer at all
+		if resp := s.doOver(protocol, "POST", "/hooks/shop", `{"order":1}`, "X-Token", secret); resp.StatusCode != http.StatusBadGateway {
+			t.Errorf("%s: got %s", protocol, resp.Status)
+		}
+		if protocol == "HTTP/3.0" {
+			continue // quic-go leaves goroutines behind when an answer breaks off, with or without a rule
+		}
+		a.answers(func(w http.ResponseWriter, _ *http.Request) { // one that breaks off after the status
+			w.Header().Set("Content-Length", "10")
+			_, _ = io.WriteString(w, "12345")
+			_ = http.NewResponseController(w).Flush()
+			panic(http.ErrAbortHandler)
+		})
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		resp, err := s.send(ctx, protocol, "POST", "/hooks/shop", `{"order":1,"over":"`+protocol+`"}`, "X-Token", secret)
+		if err == nil {
+			_, err = io.ReadAll(resp.Body)
+			resp.Body.Close()
+		}
+		cancel()
+		if err == nil {
+			t.Errorf("%s: the answer was whole", protocol)
+		}
+		c.expect("", `{"order":1,"over":"`+protocol+`"}`) // the app has said that it took it
+	}
+}
+
+func TestAForwardedWebhookHasTheViewsPolledThatTheAppHasChanged(t *testing.T) {
+	doc := newDocument(`{"stock":5}`)
+	address := startBackend(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPost {
+			doc.set(`{"stock":4}`)
+			return // 200 without a word
+		}
+		doc.ServeHTTP(w, r)
+	})
+	s := startSite(t, "", `
+	sse /hooks/stock {
+		webhook {
+			verify  token X-Token "`+secret+`"
+			refresh /api/inventory/{json.id}
+			forward
+		}
+	}
+	sse /api/* {
+		poll 1h
+	}
+	reverse_proxy `+address)
+	for _, protocol := range protocols {
+		doc.set(`{"stock":5}`)
+		c := s.open(protocol, "/api/inventory/7", "X-Test", protocol)
+		c.expect("", `{"stock":5}`)
+		if resp := s.doOver(protocol, "POST", "/hooks/stock", `{"id":7}`, "X-Token", secret); resp.StatusCode != http.StatusOK {
+			t.Errorf("got %s", resp.Status)
+		}
+		c.expect("", `{"stock":4}`)
+	}
+}
+
+func TestADeliveryThatComesOftenAtOnceIsForwardedEachTimeAndPublishedOnce(t *testing.T) {
+	a, address := startApp(t)
+	hub := newHubName()
+	s := startSite(t, "sse "+hub, fmt.Sprintf(forwarded, hub, address))
+	c := s.open("HTTP/2.0", "/events")
+	var wg sync.WaitGroup
+	for range 50 {
+		wg.Go(func() {
+			if resp := s.doOver("HTTP/2.0", "POST", "/hooks/shop", `{"order":1}`, "X-Token", secret, "X-Delivery", "d1"); resp.StatusCode != http.StatusCreated {
+				t.Errorf("got %s", resp.Status)
+			}
+		})
+	}
+	wg.Wait()
+	s.do("POST", "/hooks/shop", `{"order":1,"last":true}`, "X-Token", secret)
+	c.expect("", `{"order":1}`)
+	c.expect("", `{"order":1,"last":true}`)
+	if got := len(a.got()); got != 51 {
+		t.Errorf("the app got %d", got)
 	}
 }
