@@ -216,6 +216,9 @@ func (w *unread) SetWriteDeadline(time.Time) error { return nil }
 func (s *sharedHub) takeOver(rule string, f *forward.Forwarder) (before *forward.Forwarder) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.forwarders == nil {
+		s.forwarders = make(map[string]ruleForwarder)
+	}
 	before = s.forwarders[f.Scope].Forwarder
 	s.forwarders[f.Scope] = ruleForwarder{f, rule}
 	return before

@@ -124,6 +124,9 @@ func TestWhatTheAppHasNotTakenSurvivesAReloadAndARestart(t *testing.T) {
 	before = len(a.got())
 	s.sendToShop("HTTP/2.0", "d2", `{"order":2}`)
 	waitFor(t, "the slow delivery", func() bool { return len(a.got()) > before })
+	if err := s.load(global, "sse /x {\n webhook {\n verify github {env.CADDY_SSE_NOT_SET}\n forward async\n }\n }"); err == nil {
+		t.Error("a configuration without a secret is taken")
+	} // and disturbs nothing
 	other, otherAddress := startApp(t)
 	s.reloadAnew(global, fmt.Sprintf(forwardedLater, hub, otherAddress))
 	s.sendToShop("HTTP/2.0", "d3", `{"order":3}`)

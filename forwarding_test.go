@@ -257,7 +257,7 @@ func TestADeliveryThatComesOftenAtOnceIsPublishedOnceAndAnsweredAlike(t *testing
 		topic a
 	}`)
 	c := s.open("HTTP/2.0", "/events")
-	for _, protocol := range protocols[1:] {
+	for _, protocol := range protocols {
 		var wg sync.WaitGroup
 		answers := make([]string, 50)
 		for i := range answers {

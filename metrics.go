@@ -167,7 +167,13 @@ func metricsOf(h *Handler) *ruleMetrics {
 }
 
 // received counts what has become of a webhook.
-func (m *ruleMetrics) received(r webhook.Result) { m.webhooks[r].Inc() }
+func (m *ruleMetrics) received(r webhook.Result) {
+	c := m.webhooks[r]
+	if c == nil { // a kind of refusal that is no webhook's
+		c = m.webhooks[webhook.Unavailable]
+	}
+	c.Inc()
+}
 
 // forwarded counts an attempt to pass one on.
 func (m *ruleMetrics) forwarded(r forward.Result) { m.forwards[r].Inc() }

@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -185,9 +186,11 @@ func (a *App) Start() error {
 // Stop gives the hubs back to the configuration before, if this one is rolled
 // back, or to nobody. The streams have been told by the servers' shutdown.
 func (a *App) Stop() error {
+	var forwarding sync.WaitGroup
 	for _, h := range a.forwarding {
-		h.stopForwarding()
+		forwarding.Go(h.stopForwarding)
 	}
+	forwarding.Wait()
 	for _, shared := range a.shared {
 		shared.release(a)
 	}

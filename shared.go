@@ -33,8 +33,6 @@ func newSharedHub(h *hub.Hub) *sharedHub {
 		Hub:     h,
 		groups:  make(map[*stream.Group]int),
 		pollers: make(map[*poll.Poller]string),
-
-		forwarders: make(map[string]ruleForwarder),
 	}
 }
 

@@ -69,7 +69,7 @@ type Options struct {
 	Send func(ctx context.Context, r *Request) (Answer, error)
 	// For is how long an app may fail to take a delivery until it is given up.
 	For time.Duration
-	// History is how much the hub's log keeps.
+	// History is how much the hub's log keeps: a count and an age above zero.
 	History store.History
 	// Count is told of every result. It may be nil.
 	Count func(Result)
@@ -137,11 +137,12 @@ func IsMessage(id string) bool { return strings.HasPrefix(id, idPrefix) && len(i
 func (f *Forwarder) Run(before *Forwarder) {
 	defer close(f.done)
 	defer f.cut()
-	if before != nil {
+	if before != nil { // also when this one is stopped already: the next one waits for it
 		select {
 		case <-before.done:
-		case <-f.stopping.Done():
-			return
+		case <-f.attempts.Done():
+			before.cut()
+			<-before.done
 		}
 	}
 	var attempts sync.WaitGroup
@@ -250,11 +251,11 @@ func (f *Forwarder) note(entries []*store.Entry) {
 }
 
 // receipt tells that a delivery is done with. It lasts longer than the delivery
-// is in the log.
+// is in the log: while it is there, no more than the log holds can be done that
+// came before it, and as many that came after it.
 func (f *Forwarder) receipt(id string) hub.Receipt {
-	return hub.Receipt{Space: "forwarded " + f.Scope, ID: id, Window: store.Window{
-		MaxCount: max(hub.DefaultReceipts, f.History.MaxEvents+maxInFlight), MaxAge: f.History.MaxAge + time.Hour,
-	}}
+	window := store.Window{MaxCount: 2*f.History.MaxEvents + maxInFlight, MaxAge: f.History.MaxAge + time.Hour}
+	return hub.Receipt{Space: "forwarded " + f.Scope, ID: id, Window: window}
 }
 
 // begin makes the first attempt that is due, if one more may be under way. It

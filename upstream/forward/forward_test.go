@@ -377,3 +377,31 @@ func TestARequestIsKeptByteForByte(t *testing.T) {
 		}
 	})
 }
+
+func TestWhoTakesOverTwiceInARowStillWaits(t *testing.T) {
+	within(t, memory, func(e *env) {
+		e.answer = func(ctx context.Context, body string, _ int) (forward.Answer, error) {
+			select {
+			case <-time.After(10 * time.Second):
+				return status(200)
+			case <-ctx.Done():
+				return forward.Answer{}, ctx.Err()
+			}
+		}
+		e.put("slow")
+		first := e.f
+		e.start(first)
+		first.Stop(time.Minute, false)
+		second := e.f
+		e.start(second)
+		second.Stop(time.Minute, false)
+		time.Sleep(5 * time.Second)
+		e.want("slow") // and not twice
+		began := time.Now()
+		e.f.Stop(time.Second, true) // an exit cuts all of them off
+		synctest.Wait()
+		if !first.Over() || !second.Over() || !e.f.Over() || time.Since(began) > 2*time.Second {
+			t.Errorf("after %v: %v %v %v", time.Since(began), first.Over(), second.Over(), e.f.Over())
+		}
+	})
+}
