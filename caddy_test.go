@@ -77,7 +77,11 @@ func (s *site) reload(global, directives string) {
 
 func (s *site) load(global, directives string) error {
 	s.t.Helper()
-	return loadCaddyfile(fmt.Sprintf(`{
+	return loadCaddyfile(s.caddyfile(global, directives))
+}
+
+func (s *site) caddyfile(global, directives string) string {
+	return fmt.Sprintf(`{
 	admin %[6]s
 	persist_config off
 	auto_https off
@@ -100,7 +104,7 @@ https://localhost:%[3]d {
 	tls %[1]s/cert.pem %[1]s/key.pem
 	import site
 }
-`, files, s.http, s.https, global, directives, s.admin))
+`, files, s.http, s.https, global, directives, s.admin)
 }
 
 func loadCaddyfile(caddyfile string) error {
@@ -143,6 +147,9 @@ func localhost(addr string) string {
 var files string
 
 func TestMain(m *testing.M) {
+	if config := os.Getenv(crashConfig); config != "" {
+		os.Exit(runUntilKilled(config))
+	}
 	os.Exit(func() int {
 		var err error
 		if files, err = os.MkdirTemp("", "caddy-sse-test"); err != nil {

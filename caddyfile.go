@@ -69,7 +69,7 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 // UnmarshalCaddyfile adds the hub of one global option:
 //
 //	sse [<hub>] {
-//		store   <module> ...
+//		store   memory | file <dir> { damaged refuse | replace }
 //		history <count> | <duration> | <size> ...
 //		drain   <duration>
 //	}
@@ -100,7 +100,7 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 
 func (c *HubConfig) parseStore(d *caddyfile.Dispenser) error {
 	if !d.NextArg() {
-		return d.Errf("store needs a kind: write `store memory`")
+		return d.Errf("store needs a kind: write `store memory` or `store file <dir>`")
 	}
 	kind := d.Val()
 	info, err := caddy.GetModule("sse.stores." + kind)
@@ -220,6 +220,23 @@ func (h *History) parseBound(d *caddyfile.Dispenser, arg string) error {
 //			dedupe   <count> | <duration> ... | off
 //			forward  [async [<duration>]]
 //		}
+//		publish {
+//			token    <secret>...
+//			jwt {
+//				(as below)
+//			}
+//			max_body <size>
+//		}
+//		jwt {
+//			key      <secret>...
+//			pem      <file>...
+//			jwks     <url>
+//			cookie   <name>
+//			query    <name>
+//			claim    <name>
+//			issuer   <iss>
+//			audience <aud>...
+//		}
 //		name      <name>
 //		hub       <name>
 //		topic     <template>...
@@ -228,6 +245,12 @@ func (h *History) parseBound(d *caddyfile.Dispenser, arg string) error {
 //		heartbeat <duration>
 //		retry     <duration>
 //		max_age   <duration>
+//
+//		envelope
+//		max_streams <count> [per client | per user]
+//		authorize   <uri> {
+//			recheck <duration>
+//		}
 //	}
 func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the directive's name
@@ -237,6 +260,8 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	return parseBlock(d, "sse", options{
 		"poll":      h.parsePoll,
 		"webhook":   h.parseWebhook,
+		"publish":   h.parsePublish,
+		"jwt":       jwt(&h.JWT),
 		"name":      word(&h.Name),
 		"hub":       word(&h.Hub),
 		"topic":     words(&h.Topics),
@@ -245,6 +270,10 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		"heartbeat": duration(&h.Heartbeat),
 		"retry":     duration(&h.Retry),
 		"max_age":   duration(&h.MaxAge),
+
+		"authorize":   h.parseAuthorize,
+		"envelope":    flag(&h.Envelope),
+		"max_streams": h.parseMaxStreams,
 	})
 }
 

@@ -16,6 +16,9 @@ import (
 // parsed. When an option's function is called, the word has just been read.
 type options map[string]func(d *caddyfile.Dispenser) error
 
+// repeatable are options that look for themselves whether they stand too often.
+var repeatable = map[string]bool{"max_streams": true}
+
 // parseBlock parses the block that may follow, each option at most once.
 func parseBlock(d *caddyfile.Dispenser, name string, known options) error {
 	seen := make(map[string]bool)
@@ -25,7 +28,7 @@ func parseBlock(d *caddyfile.Dispenser, name string, known options) error {
 		switch {
 		case parse == nil:
 			return d.Errf("unknown option %q of %s: want one of %s", option, name, strings.Join(slices.Sorted(maps.Keys(known)), ", "))
-		case seen[option]:
+		case seen[option] && !repeatable[option]:
 			return d.Errf("%s stands twice in %s: use one line", option, name)
 		}
 		seen[option] = true

@@ -74,6 +74,7 @@ func TestAWrongWordNamesItsLine(t *testing.T) {
 		"rule":    "localhost {\n\tsse {\n\t\tpoll 2s\n\t\tnope\n\t}\n}\n",
 		"poll":    "localhost {\n\tsse {\n\t\tpoll 2s {\n\t\t\tnope\n\t\t}\n\t}\n}\n",
 		"webhook": "localhost {\n\tsse {\n\t\twebhook {\n\t\t\tnope\n\t\t}\n\t}\n}\n",
+		"publish": "localhost {\n\tsse {\n\t\tpublish {\n\t\t\tnope\n\t\t}\n\t}\n}\n",
 		"global":  "{\n\tsse {\n\t\tdrain 1s\n\t\tnope\n\t}\n}\n",
 	} {
 		_, err := adapt(input)
@@ -86,7 +87,16 @@ func TestAWrongWordNamesItsLine(t *testing.T) {
 // What a Caddyfile's words can't tell is told when the rule is provisioned.
 func TestAConfigurationThatCannotWorkIsRefusedWithWhatToWriteInstead(t *testing.T) {
 	for _, c := range []struct{ rule, want string }{
-		{"sse", "a rule needs poll, webhook or topic"},
+		{"sse", "a rule needs poll, webhook, publish or topic"},
+		{"sse {\n publish\n}", "token {env.PUBLISH_TOKEN}"},
+		{"sse {\n publish {\n token {env.NOT_SET_ANYWHERE}\n }\n}", "NOT_SET_ANYWHERE"},
+		{"sse {\n publish {\n jwt\n }\n}", "key {env.JWT_SECRET}"},
+		{"sse {\n publish {\n token x\n }\n topic news\n}", "one of its own"},
+		{"sse {\n publish {\n token x\n }\n poll 1s\n}", "write two"},
+		{"sse {\n publish {\n token x\n }\n cors *\n}", "no streams"},
+		{"sse {\n publish {\n token x\n }\n jwt {\n key x\n }\n}", "belongs into publish's block"},
+		{"sse {\n topic news\n jwt {\n key short\n }\n}", "openssl rand"},
+		{"sse {\n poll 1s\n jwt {\n key x\n }\n}", "as the viewer"},
 		{"sse {\n webhook\n}", "verify none"},
 		{"sse {\n webhook {\n verify github {env.NOT_SET_ANYWHERE}\n }\n}", "NOT_SET_ANYWHERE"},
 		{"sse {\n webhook {\n verify githab x\n }\n}", "github"},
@@ -122,6 +132,12 @@ func TestAConfigurationThatCannotWorkIsRefusedWithWhatToWriteInstead(t *testing.
 		{"sse {\n topic news\n hub nowhere\n}", "`sse nowhere`"},
 		{"sse {\n topic news\n cors app.example\n}", "https://app.example.com"},
 		{"sse {\n poll 1s\n allow x\n}", "needs topic"},
+		{"sse {\n webhook {\n verify none\n }\n max_streams 1\n}", "this rule has none"},
+		{"sse {\n topic {query.a}/{query.b}\n authorize /api/{query.a}\n}", "in the uri of authorize"},
+		{"sse {\n topic news\n authorize /api/me {\n recheck 500ms\n }\n}", "1s or more"},
+		{"sse {\n poll 1s\n authorize /api/me\n}", "leave out authorize"},
+		{"sse {\n webhook {\n verify none\n }\n authorize /api/me\n}", "authorize is for rules with topic"},
+		{"sse {\n poll 1s\n envelope\n}", "it needs topic"},
 	} {
 		err := loadCaddyfile(fmt.Sprintf("{\n admin off\n}\nhttp://localhost:%d {\n bind 127.0.0.1\n %s\n}", freePort(t), c.rule))
 		if err == nil || !strings.Contains(err.Error(), c.want) {

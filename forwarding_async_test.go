@@ -8,8 +8,6 @@ import (
 	"testing"
 
 	"github.com/caddyserver/caddy/v2"
-
-	"github.com/caddy-sse/caddy-sse/store"
 )
 
 const forwardedLater = `
@@ -98,10 +96,8 @@ func TestAWebhookIsPassedOnInTheBackgroundAfterItWasAcknowledged(t *testing.T) {
 func TestWhatTheAppHasNotTakenSurvivesAReloadAndARestart(t *testing.T) {
 	a, address := startApp(t)
 	a.answers(says(http.StatusInternalServerError, "down"))
-	path := t.TempDir() + "/hub.db"
-	openTestStore = func() (store.Store, error) { return store.OpenFile(path, store.FileOptions{}) }
 	hub := newHubName()
-	global := "sse " + hub + " {\n store of_a_test\n drain 100ms\n }"
+	global := "sse " + hub + " {\n store file " + t.TempDir() + "\n drain 100ms\n }"
 	s := startSite(t, global, fmt.Sprintf(forwardedLater, hub, address))
 	if got := s.sendToShop("HTTP/2.0", "d1", `{"order":1}`); !strings.HasPrefix(got, "202") {
 		t.Fatal(got)

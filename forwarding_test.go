@@ -304,10 +304,8 @@ const remembering = `
 	}`
 
 func TestDeliveriesAreRememberedAfterARestartPerRuleWhateverElseIsChanged(t *testing.T) {
-	path := t.TempDir() + "/hub.db"
-	openTestStore = func() (store.Store, error) { return store.OpenFile(path, store.FileOptions{}) }
 	hub := newHubName()
-	global := "sse " + hub + " {\n store of_a_test\n history 1\n }" // the events are gone at once
+	global := "sse " + hub + " {\n store file " + t.TempDir() + "\n history 1\n }" // the events are gone at once
 	s := startSite(t, global, fmt.Sprintf(remembering, hub, ""))
 	send := func(rule, id, body string) string {
 		t.Helper()

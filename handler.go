@@ -18,6 +18,7 @@ import (
 	"github.com/caddy-sse/caddy-sse/upstream/forward"
 	"github.com/caddy-sse/caddy-sse/upstream/next"
 	"github.com/caddy-sse/caddy-sse/upstream/poll"
+	"github.com/caddy-sse/caddy-sse/upstream/publish"
 	"github.com/caddy-sse/caddy-sse/upstream/webhook"
 )
 
@@ -30,12 +31,12 @@ func init() {
 // untouched.
 //
 // A rule has one of `poll`, which makes the JSON of the next handlers live,
-// `webhook`, which publishes what it receives, and `topics`, which lets clients
-// watch what webhooks publish.
+// `webhook` and `publish`, which publish what they receive, and `topics`, which
+// lets clients watch what is published.
 type Handler struct {
 	// What the rule is called in metrics and by the admin API. Rules of one
 	// name are counted together. Default: in a Caddyfile the rule's matcher,
-	// such as `/api/*`; else "poll", "webhook" or "topic".
+	// such as `/api/*`; else "poll", "webhook", "publish" or "topic".
 	Name string `json:"name,omitempty"`
 
 	// The hub to publish on and read from. Default: "default".
@@ -48,6 +49,9 @@ type Handler struct {
 	// Publishes POST requests as events.
 	Webhook *webhook.Webhook `json:"webhook,omitempty"`
 
+	// Publishes what services that are trusted send by POST.
+	Publish *publish.Publish `json:"publish,omitempty"`
+
 	// The topics that a GET or HEAD which accepts text/event-stream watches.
 	// Each may hold placeholders, and is left out if one of them is empty.
 	Topics []string `json:"topics,omitempty"`
@@ -55,8 +59,25 @@ type Handler struct {
 	// The topics that a client may choose through placeholders of its query,
 	// path or headers. Between slashes, * stands for any characters; ** at the
 	// end stands for one name or more. A topic that the client has a part in
-	// choosing is refused with 403 unless a pattern matches it.
+	// choosing is refused with 403 unless a pattern matches it. Only without
+	// any pattern may Authorize, or the claim of the client's JWT, take their
+	// place.
 	Allow []string `json:"allow,omitempty"`
+
+	// The JSON Web Tokens that who watches the rule's topics must have one of.
+	// The placeholder {http.auth.user.id} is then the token's `sub`, its claim
+	// `topics`, if it has one, bounds what may be watched, and the stream ends
+	// when it expires.
+	JWT *access.JWT `json:"jwt,omitempty"`
+
+	// Whether the data of each event says which topic it is from:
+	// {"topic":…,"data":…}, for clients that watch several on one stream. Data
+	// that is JSON stays so; text becomes a JSON string.
+	Envelope bool `json:"envelope,omitempty"`
+
+	// Has the backend asked whether a viewer may watch the topics. What the
+	// client chooses by placeholders that are all in its URI needs no Allow.
+	Authorize *access.Authorize `json:"authorize,omitempty"`
 
 	// The origins whose pages may open the streams, with credentials, or "*"
 	// for any page without credentials. Default: the same origin only.
@@ -76,20 +97,29 @@ type Handler struct {
 	// zero means: no bound.
 	MaxAge caddy.Duration `json:"max_age,omitempty"`
 
+	// How many streams may be open at a time: of the rule, per client and per
+	// user. Default: no bound.
+	MaxStreams *access.Limits `json:"max_streams,omitempty"`
+
 	// Whether the rule only has an eye on the writes that pass: those that
 	// succeed have the documents polled that they may have changed. A rule
 	// with `poll` does so for its own requests; the `refresh` option in a
 	// Caddyfile makes rules like this one for the other paths that it names.
 	Observe bool `json:"observe,omitempty"`
 
-	app     *App
-	hub     *sharedHub
-	drain   time.Duration
-	poller  *poll.Poller
-	topics  *access.Topics
-	cors    *access.CORS
-	stream  stream.Options
-	group   *stream.Group
+	app    *App
+	hub    *sharedHub
+	drain  time.Duration
+	poller *poll.Poller
+	topics *access.Topics
+	cors   *access.CORS
+	stream stream.Options
+	group  *stream.Group
+	limits *streamLimits
+
+	authorizer *access.Authorizer
+	envelopes  *stream.Envelopes
+
 	metrics *ruleMetrics
 
 	// Of webhooks: what their deliveries are known by, and what passes them on.
@@ -108,7 +138,7 @@ func (Handler) CaddyModule() caddy.ModuleInfo {
 // rejected.
 func (h *Handler) Provision(ctx caddy.Context) error {
 	h.log = ctx.Logger()
-	if err := h.check(); err != nil {
+	if err := errors.Join(h.check(), h.checkWatching()); err != nil {
 		return err
 	}
 	if err := h.provisionHub(ctx); err != nil {
@@ -121,7 +151,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		return err
 	}
 	h.metrics = metricsOf(h)
-	if err := h.provisionStream(ctx); err != nil {
+	if err := errors.Join(h.provisionStream(ctx), h.provisionLimits(ctx)); err != nil {
 		return err
 	}
 	switch {
@@ -129,16 +159,20 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		return h.provisionPoll(ctx)
 	case h.Webhook != nil:
 		return h.provisionWebhook(ctx)
+	case h.Publish != nil:
+		return h.provisionPublish()
 	default:
-		var err error
-		h.topics, err = access.NewTopics(h.Topics, h.Allow)
-		return err
+		return h.provisionTopics()
 	}
 }
 
 // check finds options that don't go together.
 func (h *Handler) check() error {
 	switch {
+	case h.Publish != nil:
+		return h.checkPublish()
+	case h.JWT != nil && len(h.Topics) == 0:
+		return errors.New("jwt is for who watches topics: it needs topic (a poll asks the backend as the viewer, and publish has a jwt of its own)")
 	case h.Poll != nil && h.Webhook != nil:
 		return errors.New("poll and webhook can't share a rule: write two")
 	case h.Poll != nil && len(h.Topics) > 0:
@@ -150,7 +184,7 @@ func (h *Handler) check() error {
 	case h.Observe:
 		return nil
 	case h.Poll == nil && h.Webhook == nil && len(h.Topics) == 0:
-		return errors.New("a rule needs poll, webhook or topic")
+		return errors.New("a rule needs poll, webhook, publish or topic")
 	case len(h.Allow) > 0 && len(h.Topics) == 0:
 		return errors.New("allow bounds the topics that a client may choose: it needs topic")
 	case h.Webhook != nil && (len(h.CORS) > 0 || h.Heartbeat != 0 || h.Retry != 0 || h.MaxAge != 0):
@@ -241,7 +275,13 @@ func (h *Handler) Cleanup() error {
 	if h.poller != nil {
 		h.poller.Retire()
 	}
-	return nil
+	if h.JWT != nil {
+		h.JWT.Cleanup()
+	}
+	if h.Publish != nil {
+		h.Publish.Cleanup()
+	}
+	return h.limits.release()
 }
 
 // shutdown is called when the server begins to shut down, which it does on a
@@ -259,6 +299,13 @@ func (h *Handler) shutdown() {
 }
 
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	if jwt := h.tokens(); jwt != nil {
+		return h.withCredential(jwt, w, r, next)
+	}
+	return h.answer(w, r, next)
+}
+
+func (h *Handler) answer(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	switch {
 	case h.Observe && isSafe(r.Method):
 		return next.ServeHTTP(w, r)
@@ -266,6 +313,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return h.passWrite(w, r, next)
 	case h.Webhook != nil:
 		return h.serveWebhook(w, r, next)
+	case h.Publish != nil:
+		return h.servePublish(w, r, next)
 	case h.cors.Preflight(w, r):
 		return nil
 	case h.Poll != nil:
@@ -276,10 +325,11 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 }
 
 // servePoll streams the document that a request asks to watch, and lets all
-// else pass, with an eye on what it changes.
+// else pass, with an eye on what it changes. A POST that another site's page has
+// sent passes, too: it is the backend's to refuse.
 func (h *Handler) servePoll(w http.ResponseWriter, r *http.Request, nextHandler caddyhttp.Handler) error {
 	switch {
-	case r.Method == h.Poll.Method && stream.AsksFor(r.Header):
+	case r.Method == h.Poll.Method && stream.AsksFor(r.Header) && !h.cors.IsForeign(r):
 		return h.watch(w, r, nextHandler)
 	case !isSafe(r.Method):
 		return h.passWrite(w, r, nextHandler)
@@ -297,6 +347,12 @@ func (h *Handler) servePoll(w http.ResponseWriter, r *http.Request, nextHandler 
 func (h *Handler) watch(w http.ResponseWriter, r *http.Request, nextHandler caddyhttp.Handler) error {
 	h.cors.Headers(w.Header(), r)
 	w.Header().Add("Vary", "Accept")
+	reason := stream.ClientLeft // or never came to be
+	leave, err := h.enter(r, nextHandler)
+	if err != nil {
+		return h.refuse(w, r, err)
+	}
+	defer func() { leave(reason) }()
 	viewing, refused, err := h.poller.Join(r, next.For(r, nextHandler))
 	switch {
 	case r.Context().Err() != nil:
@@ -318,7 +374,7 @@ func (h *Handler) watch(w http.ResponseWriter, r *http.Request, nextHandler cadd
 		w.WriteHeader(http.StatusNoContent) // which ends an EventSource for good
 		return nil
 	}
-	h.serve(w, r, viewing.Source(position))
+	reason = h.serve(w, r, viewing.Source(position))
 	return nil
 }
 
@@ -331,20 +387,19 @@ func (h *Handler) serveTopics(w http.ResponseWriter, r *http.Request, next caddy
 		return passOn(w, r, next, refuseAccept)
 	}
 	h.cors.Headers(w.Header(), r)
-	topics, refused := h.topics.Of(r, replacer(r))
+	viewer, refused := h.viewer(r)
 	if refused != nil {
 		return h.refuse(w, r, refused)
 	}
-	if r.Method == http.MethodHead {
-		stream.WriteHeader(w)
-		return nil
+	topics, refused := h.topics.Of(r, replacer(r), viewer)
+	if refused != nil {
+		return h.refuse(w, r, refused)
 	}
-	h.serve(w, r, stream.Follow(h.hub.Hub, topics, stream.LastEventID(r)))
-	return nil
+	return h.watchTopics(w, r, next, topics, viewer)
 }
 
 // serve runs a stream to its end, and adds what became of it to the access log.
-func (h *Handler) serve(w http.ResponseWriter, r *http.Request, src stream.Source) {
+func (h *Handler) serve(w http.ResponseWriter, r *http.Request, src stream.Source) stream.Reason {
 	leave := h.hub.enter(h.group)
 	defer leave()
 	ended := h.metrics.opened(r.ProtoMajor)
@@ -366,6 +421,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, src stream.Sourc
 		enc.AddInt64("bytes", summary.Bytes)
 		enc.AddString("reason", string(summary.Reason))
 	})
+	return summary.Reason
 }
 
 // logFields adds what became of a request to its line in the access log.

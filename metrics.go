@@ -133,6 +133,8 @@ func (h *Handler) name() string {
 		kind = "poll"
 	case h.Webhook != nil:
 		kind = "webhook"
+	case h.Publish != nil:
+		kind = "publish"
 	}
 	return cmp.Or(h.Name, kind)
 }

@@ -3,8 +3,10 @@
 package caddysse
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -13,14 +15,12 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
 
-	"github.com/caddy-sse/caddy-sse/hub"
 	"github.com/caddy-sse/caddy-sse/store"
 	"github.com/caddy-sse/caddy-sse/upstream/poll"
 )
 
 func init() {
 	caddy.RegisterModule(App{})
-	caddy.RegisterModule(MemoryStore{})
 }
 
 // defaultHub is the hub of rules that name none. It need not be configured.
@@ -44,7 +44,10 @@ type App struct {
 // HubConfig configures one hub. All but the store can be changed by a reload
 // while streams are open.
 type HubConfig struct {
-	// Where the log lives. Default: {"type": "memory"}.
+	// Where the log lives: in memory, or in a file that outlives the process.
+	// It is the hub's for as long as the hub lives: another one takes effect
+	// when no configuration has had the hub in between. Default:
+	// {"type": "memory"}.
 	StoreRaw json.RawMessage `json:"store,omitempty" caddy:"namespace=sse.stores inline_key=type"`
 
 	// How much of the log is kept for clients that come back. The oldest
@@ -56,7 +59,8 @@ type HubConfig struct {
 	// client resumes where it was. Default, and what zero means: 30s.
 	Drain caddy.Duration `json:"drain,omitempty"`
 
-	opener StoreOpener
+	opener      StoreOpener
+	storeConfig string // StoreRaw, which Caddy takes away
 }
 
 // History bounds a hub's log.
@@ -71,25 +75,6 @@ type History struct {
 	// zero means: 268435456 (256 MiB).
 	MaxBytes int64 `json:"max_bytes,omitempty"`
 }
-
-// StoreOpener is what modules in the namespace `sse.stores` are.
-type StoreOpener interface {
-	// OpenStore opens the log of the hub of that name. It is called once for
-	// the life of the hub, which may span many configurations, when the
-	// first of them is provisioned.
-	OpenStore(hub string) (store.Store, error)
-}
-
-// MemoryStore keeps a hub's log in memory, so that it ends with the process.
-type MemoryStore struct{}
-
-// CaddyModule returns the module's information.
-func (MemoryStore) CaddyModule() caddy.ModuleInfo {
-	return caddy.ModuleInfo{ID: "sse.stores.memory", New: func() caddy.Module { return new(MemoryStore) }}
-}
-
-// OpenStore implements [StoreOpener].
-func (MemoryStore) OpenStore(string) (store.Store, error) { return store.NewMemory(), nil }
 
 // CaddyModule returns the module's information.
 func (App) CaddyModule() caddy.ModuleInfo {
@@ -131,16 +116,17 @@ func (a *App) provisionHub(ctx caddy.Context, name string, config *HubConfig) er
 		return err
 	}
 	value, _, err := hubs.LoadOrNew(name, func() (caddy.Destructor, error) {
-		log, err := config.opener.OpenStore(name)
-		if err != nil {
-			return nil, err
-		}
-		return newSharedHub(hub.New(log, config.history())), nil
+		log := store.NewLazy(func() (store.Store, error) { return config.opener.OpenStore(name) })
+		return newSharedHub(log, config.storeConfig, config.history()), nil
 	})
 	if err != nil {
 		return err
 	}
-	a.shared[name] = value.(*sharedHub)
+	shared := value.(*sharedHub)
+	if shared.storeConfig != config.storeConfig {
+		a.log.Warn("a hub's store can't be changed while the hub lives: it stays where it is until Caddy is restarted", zap.String("hub", name))
+	}
+	a.shared[name] = shared
 	return nil
 }
 
@@ -153,9 +139,13 @@ func (c *HubConfig) provision(ctx caddy.Context) error {
 	}
 	c.Drain = cmp.Or(c.Drain, caddy.Duration(30*time.Second))
 	if c.StoreRaw == nil {
-		c.opener = MemoryStore{}
-		return nil
+		c.StoreRaw = json.RawMessage(`{"type":"memory"}`)
 	}
+	var compact bytes.Buffer
+	if err := json.Compact(&compact, c.StoreRaw); err != nil {
+		return fmt.Errorf("store: %w", err)
+	}
+	c.storeConfig = compact.String()
 	module, err := ctx.LoadModule(c, "StoreRaw")
 	if err != nil {
 		return fmt.Errorf("store: %w", err)
@@ -173,9 +163,14 @@ func (c *HubConfig) history() store.History {
 	}
 }
 
-// Start makes the configuration the one in force: it applies the hubs' options
-// in place.
+// Start makes the configuration the one in force: it opens the hubs' stores, if
+// they aren't yet, and applies the hubs' options in place.
 func (a *App) Start() error {
+	for name, shared := range a.shared {
+		if err := shared.log.Open(); err != nil {
+			return fmt.Errorf("hub %s: %w", name, err)
+		}
+	}
 	for name, shared := range a.shared {
 		shared.SetHistory(a.Hubs[name].history())
 		shared.adopt(a)
@@ -199,12 +194,13 @@ func (a *App) Stop() error {
 
 // Cleanup lets go of the hubs.
 func (a *App) Cleanup() error {
+	var errs []error
 	for name := range a.shared {
 		if _, err := hubs.Delete(name); err != nil {
-			return fmt.Errorf("closing hub %s: %w", name, err)
+			errs = append(errs, fmt.Errorf("closing hub %s: %w", name, err))
 		}
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // scope sets the views of a poll rule apart from those of any other: where it
@@ -238,5 +234,4 @@ var (
 	_ caddy.App          = (*App)(nil)
 	_ caddy.Provisioner  = (*App)(nil)
 	_ caddy.CleanerUpper = (*App)(nil)
-	_ StoreOpener        = MemoryStore{}
 )

@@ -92,8 +92,13 @@ func writtenPaths(target *url.URL, prefix, host string, header http.Header) []st
 }
 
 // passOn lets the next handlers answer, and refuses the request if none of them
-// does: Caddy would answer with an empty 200.
+// does: Caddy would answer with an empty 200. A request whose URL had a token in
+// it is not passed on.
 func passOn(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, refuse func(http.ResponseWriter, *http.Request)) error {
+	if takenFrom(r).hidden {
+		refuseHidden(w, r)
+		return nil
+	}
 	answer := watchAnswer(w)
 	if err := next.ServeHTTP(answer, r); err != nil {
 		return err

@@ -169,7 +169,7 @@ func TestAThousandViewersCostOnePollPerInterval(t *testing.T) {
 		t.Skip("opens a thousand streams")
 	}
 	doc := newDocument(`0`)
-	s := polled(t, "500ms", doc.ServeHTTP)
+	s := polled(t, "500ms {\n timeout 1m\n }", doc.ServeHTTP) // opening them takes a while
 	const viewers = 1000
 	var open sync.WaitGroup
 	var failed atomic.Int64

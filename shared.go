@@ -8,6 +8,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/caddy-sse/caddy-sse/hub"
+	"github.com/caddy-sse/caddy-sse/store"
 	"github.com/caddy-sse/caddy-sse/stream"
 	"github.com/caddy-sse/caddy-sse/upstream/poll"
 )
@@ -19,6 +20,8 @@ var hubs = caddy.NewUsagePool()
 // sharedHub is a hub and the parts of all configurations that use it.
 type sharedHub struct {
 	*hub.Hub
+	log         *store.Lazy // the hub's
+	storeConfig string      // what it was made from
 
 	mu      sync.Mutex
 	owners  []*App // those that have started and not stopped
@@ -28,11 +31,13 @@ type sharedHub struct {
 	forwarders map[string]ruleForwarder // by scope
 }
 
-func newSharedHub(h *hub.Hub) *sharedHub {
+func newSharedHub(log *store.Lazy, storeConfig string, history store.History) *sharedHub {
 	return &sharedHub{
-		Hub:     h,
-		groups:  make(map[*stream.Group]int),
-		pollers: make(map[*poll.Poller]string),
+		Hub:         hub.New(log, history),
+		log:         log,
+		storeConfig: storeConfig,
+		groups:      make(map[*stream.Group]int),
+		pollers:     make(map[*poll.Poller]string),
 	}
 }
 

@@ -15,6 +15,7 @@ type CORS struct {
 	any     bool
 	origins []string
 	method  string
+	sites   http.CrossOriginProtection
 }
 
 // NewCORS checks origins, such as https://app.example.com. "*" is any origin,
@@ -31,6 +32,9 @@ func NewCORS(origins []string, method string) (*CORS, error) {
 			return nil, fmt.Errorf("cors %q is no origin: write scheme, host and, if it isn't the scheme's own, port, such as https://app.example.com", o)
 		}
 		c.origins = append(c.origins, strings.ToLower(o))
+		if err := c.sites.AddTrustedOrigin(strings.ToLower(o)); err != nil {
+			return nil, fmt.Errorf("cors: %w", err)
+		}
 	}
 	if c.any && len(c.origins) > 0 {
 		return nil, fmt.Errorf("cors * is any origin already: leave out %s, or *", strings.Join(c.origins, ", "))
@@ -66,6 +70,16 @@ func (c *CORS) Headers(h http.Header, r *http.Request) {
 			h.Set("Access-Control-Allow-Credentials", "true")
 		}
 	}
+}
+
+// IsForeign tells whether a browser has sent the request, by a method that may
+// change something, on behalf of a page that may not open streams with its
+// user's credentials. Without any, a page may do so that may read them.
+func (c *CORS) IsForeign(r *http.Request) bool {
+	if c.any && len(r.Header["Cookie"]) == 0 {
+		return false
+	}
+	return c.sites.Check(r) != nil
 }
 
 // Remove takes away what Headers has added, for a response that brings its own.

@@ -169,3 +169,40 @@ func TestWhatIsNoPreflightForAStreamIsLeftAlone(t *testing.T) {
 		}
 	}
 }
+
+// What a page may not have watched is a POST that carries its user's
+// credentials: the page's origin is not told to the backend when it is repeated.
+func TestAPostOfAnotherSitesPageIsForeign(t *testing.T) {
+	const own, named, other = "http://example.com", "https://app.example.com", "https://other.example"
+	for _, c := range []struct {
+		method, origin, site, cookie string
+		origins                      []string
+		foreign                      bool
+	}{
+		{method: "POST"}, // curl
+		{method: "POST", origin: own},
+		{method: "POST", origin: own, site: "same-origin"},
+		{method: "POST", site: "none"},
+		{method: "POST", origin: other, foreign: true},
+		{method: "POST", origin: "null", foreign: true},
+		{method: "POST", origin: other, site: "cross-site", foreign: true},
+		{method: "POST", site: "cross-site", foreign: true},
+		{method: "POST", origin: named, site: "same-site", foreign: true},
+		{method: "POST", origin: named, site: "same-site", origins: []string{named}},
+		{method: "POST", origin: other, site: "cross-site", origins: []string{named}, foreign: true},
+		{method: "POST", origin: other, site: "cross-site", origins: []string{"*"}},
+		{method: "POST", origin: other, site: "cross-site", cookie: "a=b", origins: []string{"*"}, foreign: true},
+		{method: "POST", origin: own, site: "same-origin", cookie: "a=b", origins: []string{"*"}},
+		{method: "GET", origin: other, site: "cross-site", cookie: "a=b"},
+	} {
+		r := from(c.method, c.origin)
+		for name, value := range map[string]string{"Sec-Fetch-Site": c.site, "Cookie": c.cookie} {
+			if value != "" {
+				r.Header.Set(name, value)
+			}
+		}
+		if got := cors(t, c.origins...).IsForeign(r); got != c.foreign {
+			t.Errorf("%+v: %v", c, got)
+		}
+	}
+}

@@ -1,9 +1,10 @@
-// Package access decides what a client may watch.
+// Package access decides who a client is and what it may watch.
 package access
 
 import (
 	"errors"
 	"fmt"
+	"iter"
 	"net/http"
 	"path"
 	"slices"
@@ -27,9 +28,10 @@ type Topics struct {
 
 type topicTemplate struct {
 	*template.Template
-	chosen bool   // by the client, in part or whole
-	vouch  bool   // by a client certificate, if that has been verified
-	query  string // a query placeholder, which may stand for several values
+	chosen  bool   // by the client, in part or whole
+	vouch   bool   // by a client certificate, if that has been verified
+	covered bool   // by what the backend is asked
+	query   string // a query placeholder, which may stand for several values
 }
 
 // queryPlaceholder is the prefix of placeholders for query parameters.
@@ -37,8 +39,10 @@ const queryPlaceholder = "http.request.uri.query."
 
 // NewTopics compiles a rule's topic templates and the patterns that bound what
 // a client may choose through them. A template whose placeholders leave the
-// choice to the client needs a pattern.
-func NewTopics(templates, allow []string) (*Topics, error) {
+// choice to the client needs a pattern, unless these placeholders are all among
+// those that are covered: the backend is asked about each value. With [ByToken]
+// among those, the claim of a token covers them, if it has one.
+func NewTopics(templates, allow []string, covered ...string) (*Topics, error) {
 	t := &Topics{allow: allow}
 	for _, pattern := range allow {
 		if _, err := path.Match(pattern, ""); err != nil || pattern == "" {
@@ -46,11 +50,15 @@ func NewTopics(templates, allow []string) (*Topics, error) {
 		}
 	}
 	for _, src := range templates {
-		compiled, err := compileTopic(src)
+		compiled, err := compileTopic(src, covered)
 		if err != nil {
 			return nil, err
 		}
-		if compiled.chosen && len(allow) == 0 {
+		switch {
+		case !compiled.chosen || compiled.covered || len(allow) > 0 || slices.Contains(covered, ByToken):
+		case len(covered) > 0:
+			return nil, fmt.Errorf("topic %s is chosen by the client, and not all of its placeholders are in the uri of authorize: put them there, too, or say which topics it may choose, for example `allow %s`", src, suggestion(compiled.Template))
+		default:
 			return nil, fmt.Errorf("topic %s is chosen by the client: say which topics it may choose, for example `allow %s`", src, suggestion(compiled.Template))
 		}
 		t.templates = append(t.templates, compiled)
@@ -58,13 +66,15 @@ func NewTopics(templates, allow []string) (*Topics, error) {
 	return t, nil
 }
 
-func compileTopic(src string) (topicTemplate, error) {
+func compileTopic(src string, covered []string) (topicTemplate, error) {
 	compiled, err := template.Compile(src)
 	if err != nil {
 		return topicTemplate{}, fmt.Errorf("topic %w", err)
 	}
-	t := topicTemplate{Template: compiled}
+	t := topicTemplate{Template: compiled, covered: len(covered) > 0}
 	for _, name := range compiled.Placeholders() {
+		needed := chosenByClient(name) || strings.HasPrefix(name, certificate)
+		t.covered = t.covered && (!needed || slices.Contains(covered, name))
 		t.chosen = t.chosen || chosenByClient(name)
 		t.vouch = t.vouch || strings.HasPrefix(name, certificate)
 		if t.query == "" && strings.HasPrefix(name, queryPlaceholder) {
@@ -108,17 +118,18 @@ func suggestion(t *template.Template) string {
 
 // Of returns the topics that a request asks for, each once, or why it can't
 // have them. A template of which a placeholder comes to nothing is left out;
-// one whose query parameter is given several times makes as many topics.
-func (t *Topics) Of(r *http.Request, repl *caddy.Replacer) ([]string, *refusal.Error) {
+// one whose query parameter is given several times makes as many topics. The
+// token bounds them all if its claim names topics; nil: there is none.
+func (t *Topics) Of(r *http.Request, repl *caddy.Replacer, token *Token) ([]string, *refusal.Error) {
 	repl = repl.WithoutFile()
 	var topics []string
 	for _, tmpl := range t.templates {
-		for _, topic := range tmpl.expand(r, repl) {
+		for topic := range tmpl.expand(r, repl) {
 			if err := hub.CheckTopic(topic); err != nil {
 				return nil, refusal.Newf(http.StatusBadRequest, "%v", err)
 			}
-			if tmpl.isChosen(r) && !t.allows(topic) {
-				return nil, refusal.Newf(http.StatusForbidden, "the topic %q can't be watched here", topic)
+			if refused := t.check(topic, tmpl.isChosen(r), tmpl.covered, token); refused != nil {
+				return nil, refused
 			}
 			topics = append(topics, topic)
 		}
@@ -137,32 +148,59 @@ func (t *Topics) Of(r *http.Request, repl *caddy.Replacer) ([]string, *refusal.E
 // errMissing ends the expansion of a template that comes to nothing.
 var errMissing = errors.New("placeholder comes to nothing")
 
-func (t topicTemplate) expand(r *http.Request, repl *caddy.Replacer) []string {
-	choices := []string{""} // of the query parameter
-	if t.query != "" {
-		choices = r.URL.Query()[strings.TrimPrefix(t.query, queryPlaceholder)]
-	}
-	var topics []string
-	for _, choice := range choices {
-		topic, err := t.Expand(func(name string) (string, error) {
-			value := choice
-			if name != t.query {
-				value, _ = repl.GetString(name)
+// expand yields the topics with the values that made them.
+func (t topicTemplate) expand(r *http.Request, repl *caddy.Replacer) iter.Seq2[string, valueOf] {
+	return func(yield func(string, valueOf) bool) {
+		for _, choice := range choices(r, t.query) {
+			value := func(name string) (string, error) {
+				value := choice
+				if name != t.query {
+					value, _ = repl.GetString(name)
+				}
+				if value == "" {
+					return "", errMissing
+				}
+				return value, nil
 			}
-			if value == "" {
-				return "", errMissing
+			if topic, err := t.Expand(value); err == nil && !yield(topic, value) {
+				return
 			}
-			return value, nil
-		})
-		if err == nil {
-			topics = append(topics, topic)
 		}
 	}
-	return topics
 }
 
-func (t *Topics) allows(topic string) bool {
-	return slices.ContainsFunc(t.allow, func(pattern string) bool { return match(pattern, topic) })
+// valueOf is what the placeholder of that name comes to, or errMissing.
+type valueOf func(name string) (string, error)
+
+// choices are the values of the parameter that a query placeholder is for.
+func choices(r *http.Request, query string) []string {
+	if query == "" {
+		return []string{""}
+	}
+	return r.URL.Query()[strings.TrimPrefix(query, queryPlaceholder)]
+}
+
+// ByToken says that a token covers what a client chooses, if its claim names
+// topics.
+const ByToken = "token"
+
+// check tells why a topic can't be watched. What the client has chosen must be
+// allowed by a pattern of the rule, where it has any, or be covered: by what the
+// backend is asked, or by the token's claim.
+func (t *Topics) check(topic string, chosen, covered bool, token *Token) *refusal.Error {
+	named := token != nil && token.Named
+	if named && !token.Covers(topic) {
+		return Insufficient("the token doesn't let its owner watch the topic %q", topic)
+	}
+	if chosen && !t.allows(topic, covered || named) {
+		return refusal.Newf(http.StatusForbidden, "the topic %q can't be watched here", topic)
+	}
+	return nil
+}
+
+// allows tells whether a topic that the client has chosen is within bounds.
+func (t *Topics) allows(topic string, covered bool) bool {
+	return covered && len(t.allow) == 0 || slices.ContainsFunc(t.allow, func(pattern string) bool { return match(pattern, topic) })
 }
 
 // match tells whether a topic is one of the pattern's. Between slashes it

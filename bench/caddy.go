@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"strings"
 	"time"
 )
 
@@ -35,6 +36,7 @@ const caddyfile = `{
 	servers {
 		protocols h1 h2c
 	}
+	%[5]s
 }
 http://127.0.0.1:%[2]d {
 	bind 127.0.0.1
@@ -43,9 +45,12 @@ http://127.0.0.1:%[2]d {
 }
 `
 
-// startCaddy starts one with a rule in front of a backend, and waits until it
-// serves.
-func startCaddy(rule, backend string) (*caddyProcess, error) {
+// folder stands in options for one of the process's own.
+const folder = "{folder}"
+
+// startCaddy starts one with a rule in front of a backend and further global
+// options, and waits until it serves.
+func startCaddy(global, rule, backend string) (*caddyProcess, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
@@ -58,7 +63,7 @@ func startCaddy(rule, backend string) (*caddyProcess, error) {
 	if c.dir, err = os.MkdirTemp("", "caddy-sse-bench"); err != nil {
 		return nil, err
 	}
-	c.cmd = exec.Command(self, childWord, fmt.Sprintf(caddyfile, c.dir, port, rule, backend))
+	c.cmd = exec.Command(self, childWord, fmt.Sprintf(caddyfile, c.dir, port, rule, backend, strings.ReplaceAll(global, folder, c.dir)))
 	c.cmd.Stderr = &c.said
 	if err := c.start(); err != nil {
 		return nil, errors.Join(err, c.stop(), errors.New(c.said.String()))

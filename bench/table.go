@@ -85,7 +85,7 @@ func (r *row) turn(ctx context.Context, o *tableOptions) (err error) {
 			return v.poll(ctx, o.interval, r.conditional)
 		}, func() error { return pause(ctx, o.interval+o.interval/2) })
 	}
-	caddy, err := startCaddy(fmt.Sprintf("sse {\n poll %v {\n send %s\n }\n }", o.interval, r.send), server.Listener.Addr().String())
+	caddy, err := startCaddy("", fmt.Sprintf("sse {\n poll %v {\n send %s\n }\n }", o.interval, r.send), server.Listener.Addr().String())
 	if err != nil {
 		return err
 	}

@@ -55,7 +55,7 @@ func benchViews(ctx context.Context, o *viewsOptions) (err error) {
 	server := httptest.NewServer(app)
 	defer server.Close()
 	rule := fmt.Sprintf("sse {\n poll %v {\n max_views %d\n max_in_flight %d\n max_views_per_client %d\n }\n }", o.interval, o.views, o.maxInFlight, o.views)
-	caddy, err := startCaddy(rule, server.Listener.Addr().String())
+	caddy, err := startCaddy("", rule, server.Listener.Addr().String())
 	if err != nil {
 		return err
 	}

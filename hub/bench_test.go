@@ -2,7 +2,11 @@ package hub_test
 
 import (
 	"fmt"
+	"path/filepath"
+	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/caddy-sse/caddy-sse/event"
@@ -56,6 +60,48 @@ func BenchmarkPublishFromManyGoroutines(b *testing.B) {
 			})
 		})
 	}
+}
+
+// What it costs that an event is on the disk before its publisher is told, and
+// what publishers save who share a sync.
+func BenchmarkPublishIntoAStore(b *testing.B) {
+	for name, open := range map[string]func(b *testing.B) store.Store{
+		"memory": func(*testing.B) store.Store { return store.NewMemory() },
+		"file": func(b *testing.B) store.Store {
+			f, err := store.OpenFile(filepath.Join(b.TempDir(), "log.db"), store.FileOptions{})
+			if err != nil {
+				b.Fatal(err)
+			}
+			return f
+		},
+	} {
+		for _, publishers := range []int{1, 10, 100, 1000} {
+			b.Run(fmt.Sprintf("%s/publishers=%d", name, publishers), func(b *testing.B) {
+				benchPublishers(b, over(b, open(b), store.History{MaxEvents: 10000}), publishers)
+			})
+		}
+	}
+}
+
+func benchPublishers(b *testing.B, h *hub.Hub, publishers int) {
+	var left atomic.Int64
+	left.Store(int64(b.N))
+	var wg sync.WaitGroup
+	b.ReportAllocs()
+	b.ResetTimer()
+	for range publishers {
+		wg.Go(func() {
+			for n := left.Add(-1); n >= 0; n = left.Add(-1) {
+				_, err := h.Deliver([]hub.Message{{Topics: []string{"a"}, Event: benchEvent}}, hub.Receipt{Space: "s", ID: strconv.FormatInt(n, 10)})
+				if err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "events/s")
 }
 
 // One event a read, far behind the head.

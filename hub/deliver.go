@@ -44,6 +44,9 @@ type Outcome struct {
 	// Duplicate tells that nothing was published now, because it had been
 	// before.
 	Duplicate bool
+	// Repeated are the places among the messages of those that were published
+	// before under their own ids, in order. A receipt has none: see Duplicate.
+	Repeated []int
 }
 
 // Deliver publishes several events as one: all of them or, if it fails, none.
@@ -121,11 +124,14 @@ func (h *Hub) outcome(p *publication) Outcome {
 	case p.dup:
 		return Outcome{IDs: h.decodeAnswer(p.answer), Duplicate: true}
 	}
-	all := len(p.items) > 0
+	o := Outcome{IDs: idsOf(p.items)}
 	for i := range p.items {
-		all = all && p.items[i].dup
+		if p.items[i].dup {
+			o.Repeated = append(o.Repeated, i)
+		}
 	}
-	return Outcome{IDs: idsOf(p.items), Duplicate: all}
+	o.Duplicate = len(p.items) > 0 && len(o.Repeated) == len(p.items)
+	return o
 }
 
 func idsOf(items []item) []string {

@@ -156,11 +156,11 @@ func TestAReceiptLastsForItsWindow(t *testing.T) {
 		deliver(t, h, short, false)
 		time.Sleep(time.Minute - 1)
 		deliver(t, h, short, true) // which doesn't begin the window anew
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		deliver(t, h, short, false)
 		time.Sleep(24*time.Hour - time.Minute - 1)
 		deliver(t, h, receipt("default", "d1"), true)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		deliver(t, h, receipt("default", "d1"), false)
 	})
 }
@@ -322,5 +322,14 @@ func TestFollowersAreCountedOnce(t *testing.T) {
 		if got := h.Followers(strings.Fields(topics)); got != want {
 			t.Errorf("%q: %d, want %d", topics, got, want)
 		}
+	}
+}
+
+func TestWhatOfADeliveryIsRepeatedIsTold(t *testing.T) {
+	h := newHub(t, store.History{})
+	deliver(t, h, hub.Receipt{}, false, message("x", "1", "a"))
+	got, err := h.Deliver([]hub.Message{message("y", "2", "a"), message("x", "1", "a"), message("y", "2", "a"), message("x", "1", "b")}, hub.Receipt{})
+	if err != nil || got.Duplicate || !slices.Equal(got.Repeated, []int{1, 2}) {
+		t.Errorf("%+v, %v", got, err)
 	}
 }

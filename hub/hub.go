@@ -24,12 +24,13 @@ import (
 // Hub is one log and its readers. It is safe for concurrent use.
 type Hub struct {
 	store store.Store
-	epoch string
+	epoch func() string // what the positions begin with
 
 	queueMu sync.Mutex
 	queue   []*publication // what waits for the writer
+	writing bool           // there is a writer
 
-	writeMu sync.Mutex // held by the writer: the order of the log
+	writeMu sync.Mutex // held by the writer while it writes: the order of the log
 	history store.History
 	expiry  *time.Timer
 	closed  bool
@@ -38,21 +39,19 @@ type Hub struct {
 	readers   map[string]map[*Cursor]struct{} // by topic
 }
 
-// New returns a hub over a log, which it closes in the end.
+// New returns a hub over a log, which it closes in the end. It does not touch
+// the log: what is past the bounds already leaves it with the next event, or by
+// [Hub.SetHistory].
 func New(s store.Store, h store.History) *Hub {
-	hub := &Hub{
+	return &Hub{
 		store:   s,
-		epoch:   s.Epoch() + "-",
+		epoch:   sync.OnceValue(func() string { return s.Epoch() + "-" }),
 		history: h,
 		readers: make(map[string]map[*Cursor]struct{}),
 	}
-	hub.writeMu.Lock()
-	defer hub.writeMu.Unlock()
-	hub.trimLocked()
-	return hub
 }
 
-// SetHistory changes the log's bounds in place.
+// SetHistory changes the log's bounds in place, and applies them.
 func (h *Hub) SetHistory(history store.History) {
 	h.writeMu.Lock()
 	defer h.writeMu.Unlock()
@@ -141,7 +140,7 @@ func (h *Hub) Last(topic string) *store.Entry { return h.store.Last(topic) }
 // position is the id of an event that its publisher gave none, and of the place
 // behind it.
 func (h *Hub) position(seq uint64) string {
-	return h.epoch + strconv.FormatUint(seq, 10)
+	return h.epoch() + strconv.FormatUint(seq, 10)
 }
 
 // Position is an id that resumes behind a place in the log.
@@ -150,7 +149,7 @@ func (h *Hub) Position(seq uint64) string { return h.position(seq) }
 // Resolve finds the place that an id stands for. It returns false if the log
 // can't tell what came after it: the id was never in it, or has left it.
 func (h *Hub) Resolve(id string) (uint64, bool) {
-	if place, ok := strings.CutPrefix(id, h.epoch); ok {
+	if place, ok := strings.CutPrefix(id, h.epoch()); ok {
 		seq, err := strconv.ParseUint(place, 10, 64)
 		tail, head := h.store.Range()
 		// One before the oldest is fine: all that came after it is there.

@@ -2,6 +2,7 @@ package hub_test
 
 import (
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -13,7 +14,12 @@ import (
 	"github.com/caddy-sse/caddy-sse/store"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if path := os.Getenv(childPath); path != "" {
+		os.Exit(publishUntilKilled(path, os.Args[1:]))
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // newHub returns a hub in memory whose cursors must have been closed when the
 // test ends.

@@ -2,6 +2,9 @@ package hub_test
 
 import (
 	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 
@@ -15,28 +18,80 @@ import (
 // Any walk through a hub gives what a list of all that was ever published says.
 func TestAnyWalkEqualsTheNaiveModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		h := hub.New(store.NewMemory(), store.History{})
-		w := &walker{hub: h, tail: 1}
-		t.Repeat(map[string]func(*rapid.T){
-			"publish": w.publish,
-			"trim":    w.trim,
-			"follow":  w.follow,
-			"resume":  w.resume,
-			"read":    w.read,
-			"skip":    w.skip,
-			"close":   w.close,
-			"":        w.check,
-		})
-		for _, c := range w.cursors {
-			c.Close()
-		}
-		if readers := h.Readers(); len(readers) > 0 {
-			t.Fatalf("cursors were left open: %v", readers)
-		}
-		if err := h.Close(); err != nil {
-			t.Fatal(err)
-		}
+		w := &walker{hub: hub.New(store.NewMemory(), store.History{}), tail: 1}
+		t.Repeat(w.actions())
+		w.end(t)
 	})
+}
+
+// The same with a file, whose process may end or crash and start again at any
+// moment.
+func TestAnyWalkWithRestartsEqualsTheNaiveModel(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		dir, crashes := t.TempDir(), 0
+		path := func() string { return filepath.Join(dir, fmt.Sprint(crashes, ".db")) }
+		w := &walker{tail: 1}
+		w.start(rt, path())
+		actions := w.actions()
+		actions["restart"] = func(rt *rapid.T) {
+			w.end(rt)
+			w.start(rt, path())
+		}
+		actions["crash"] = func(rt *rapid.T) { // which leaves the file as it is at this moment
+			content, err := os.ReadFile(path())
+			w.end(rt)
+			crashes++
+			if err = errors.Join(err, os.WriteFile(path(), content, 0o600)); err != nil {
+				rt.Fatal(err)
+			}
+			w.start(rt, path())
+		}
+		rt.Repeat(actions)
+		w.end(rt)
+	})
+}
+
+// start opens the log in a file. After a crash it may hold some more than
+// before of what had left it, if its bound allows.
+func (w *walker) start(t *rapid.T, path string) {
+	f, err := store.OpenFile(path, store.FileOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.hub, w.cursors = hub.New(f, store.History{}), nil
+	w.hub.SetHistory(store.History{MaxEvents: w.kept})
+	tail, head := f.Range()
+	if head != w.head() || tail > w.tail {
+		t.Fatalf("the log was %d to %d, and is %d to %d", w.tail, w.head(), tail, head)
+	}
+	w.tail = tail
+}
+
+func (w *walker) actions() map[string]func(*rapid.T) {
+	return map[string]func(*rapid.T){
+		"publish": w.publish,
+		"deliver": w.deliver,
+		"trim":    w.trim,
+		"follow":  w.follow,
+		"resume":  w.resume,
+		"read":    w.read,
+		"skip":    w.skip,
+		"close":   w.close,
+		"":        w.check,
+	}
+}
+
+// end closes all, and wants nothing to be left open.
+func (w *walker) end(t *rapid.T) {
+	for _, c := range w.cursors {
+		c.Close()
+	}
+	if readers := w.hub.Readers(); len(readers) > 0 {
+		t.Fatalf("cursors were left open: %v", readers)
+	}
+	if err := w.hub.Close(); err != nil {
+		t.Fatal(err)
+	}
 }
 
 type walker struct {
@@ -45,7 +100,18 @@ type walker struct {
 	tail    uint64
 	kept    int // the history's bound; zero: none
 	cursors []*reader
+
+	receipts []known // the oldest first
 }
+
+// known is a receipt that the log must hold, and its answer.
+type known struct {
+	receipt hub.Receipt
+	ids     []string
+}
+
+// maxKnown is how many receipts a space holds.
+const maxKnown = 3
 
 // reader is a cursor and what is known of it.
 type reader struct {
@@ -86,7 +152,7 @@ func (w *walker) publish(t *rapid.T) {
 	slices.Sort(topics)
 	wantDup := before != nil && slices.Equal(before.Topics, topics)
 	switch {
-	case err != nil || dup != wantDup || dup && e != before:
+	case err != nil || dup != wantDup || dup && e.Seq != before.Seq:
 		t.Fatalf("%q on %q: %+v, %v, %v, with %+v before", id, topics, e, dup, err, before)
 	case dup:
 		return
@@ -97,6 +163,76 @@ func (w *walker) publish(t *rapid.T) {
 	}
 	w.log = append(w.log, e)
 	w.applyBound()
+}
+
+// deliver publishes up to three events at once, under a receipt.
+func (w *walker) deliver(t *rapid.T) {
+	r := hub.Receipt{
+		Space:  rapid.SampledFrom([]string{"s", "t"}).Draw(t, "space"),
+		ID:     rapid.SampledFrom([]string{"1", "2", "3", "4", "5"}).Draw(t, "receipt"),
+		Window: store.Window{MaxCount: maxKnown},
+	}
+	var messages []hub.Message
+	for range rapid.IntRange(0, 3).Draw(t, "events") {
+		id := rapid.SampledFrom([]string{"", "d1", "d2", "d3"}).Draw(t, "id")
+		messages = append(messages, hub.Message{Topics: drawTopics(t), Event: event.Event{ID: id, Data: []byte("x")}})
+	}
+	got, err := w.hub.Deliver(messages, r)
+	before := slices.IndexFunc(w.receipts, func(k known) bool { return k.receipt == r })
+	if err != nil || got.Duplicate != (before >= 0) {
+		t.Fatalf("%+v: %+v, %v, with %d before", r, got, err, before)
+	}
+	if before >= 0 {
+		if !slices.Equal(got.IDs, w.receipts[before].ids) {
+			t.Fatalf("%+v: %q, and the first time %q", r, got.IDs, w.receipts[before].ids)
+		}
+		return
+	}
+	w.takeDown(t, messages, got.IDs)
+	w.remember(known{r, got.IDs})
+}
+
+// takeDown adds to the list what was published under these ids.
+func (w *walker) takeDown(t *rapid.T, messages []hub.Message, ids []string) {
+	if len(ids) != len(messages) {
+		t.Fatalf("%q for %d events", ids, len(messages))
+	}
+	for i, m := range messages {
+		seq := w.head() + 1
+		held := w.log[w.tail-1:]
+		free := !slices.ContainsFunc(held, func(e *store.Entry) bool { return e.ID == m.Event.ID })
+		want := w.hub.Position(seq)
+		if m.Event.ID != "" && free {
+			want = m.Event.ID
+		}
+		if ids[i] != want {
+			t.Fatalf("%q came to %q at %d, want %q", m.Event.ID, ids[i], seq, want)
+		}
+		w.log = append(w.log, &store.Entry{Seq: seq, Topics: slices.Sorted(slices.Values(m.Topics)), ID: want, Given: want == m.Event.ID})
+	}
+	w.applyBound()
+}
+
+func (w *walker) remember(k known) {
+	w.receipts = append(w.receipts, k)
+	of := func(o known) bool { return o.receipt.Space == k.receipt.Space }
+	var held int
+	for _, o := range w.receipts {
+		if of(o) {
+			held++
+		}
+	}
+	if held > maxKnown {
+		oldest := slices.IndexFunc(w.receipts, of)
+		w.receipts = slices.Delete(w.receipts, oldest, oldest+1)
+	}
+}
+
+func seqsOf(entries []*store.Entry) (seqs []uint64) {
+	for _, e := range entries {
+		seqs = append(seqs, e.Seq)
+	}
+	return seqs
 }
 
 func (w *walker) applyBound() {
@@ -125,9 +261,12 @@ func (w *walker) resume(t *rapid.T) {
 	}
 	wantKnown := seq <= w.head() && seq+1 >= w.tail
 	if seq > 0 && seq <= w.head() && w.log[seq-1].Given { // such an id goes with its event
-		last := slices.IndexFunc(w.log[w.tail-1:], func(e *store.Entry) bool { return e.ID == id })
-		wantKnown = last >= 0
-		seq = w.tail + uint64(last)
+		wantKnown = false
+		for _, e := range w.log[w.tail-1:] {
+			if e.ID == id {
+				seq, wantKnown = e.Seq, true
+			}
+		}
 	}
 	got, known := w.hub.Resolve(id)
 	if known != wantKnown || known && got != seq {
@@ -160,7 +299,7 @@ func (w *walker) read(t *rapid.T) {
 	switch {
 	case err != nil || lost:
 		t.Fatalf("after %d of %d to %d: %v, lost: %v", r.pos, w.tail, w.head(), err, lost)
-	case len(got) > len(want) || !slices.Equal(got, want[:len(got)]) || len(got) == 0 && len(want) > 0:
+	case len(got) > len(want) || !slices.Equal(seqsOf(got), seqsOf(want[:len(got)])) || len(got) == 0 && len(want) > 0:
 		t.Fatalf("after %d: %q, want %q", r.pos, dataOf(got), dataOf(want))
 	case r.Drained() && len(got) < len(want):
 		t.Fatalf("after %d: drained, and %d are left", r.pos, len(want)-len(got))

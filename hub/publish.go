@@ -26,6 +26,10 @@ type publication struct {
 	answer string
 	dup    bool
 	err    error
+
+	// turn receives true when p is to write, and false when it is written. It
+	// is there if p has to wait.
+	turn chan bool
 }
 
 // item is one event of a publication.
@@ -102,22 +106,54 @@ func unique(topics []string) []string {
 	return slices.Compact(sorted)
 }
 
-// commit gets p into the log. Whoever becomes the writer takes along all that
-// has queued up meanwhile, so that many publishers share one append (and, with
-// a store on disk, one sync).
+// commit gets p into the log. One publisher at a time writes, and takes along
+// all that has queued up, so that many publishers share one append (and, with a
+// store on disk, one sync). Who comes meanwhile waits to be told that it is done,
+// or that it is the next to write.
 func (h *Hub) commit(p *publication) {
 	h.queueMu.Lock()
 	h.queue = append(h.queue, p)
+	mustWait := h.writing
+	if mustWait {
+		p.turn = make(chan bool, 1)
+	}
+	h.writing = true
 	h.queueMu.Unlock()
+	if !mustWait || <-p.turn {
+		h.write(p)
+	}
+}
 
+// write appends what has queued up, p with it.
+func (h *Hub) write(p *publication) {
 	h.writeMu.Lock()
-	defer h.writeMu.Unlock()
 	h.queueMu.Lock()
 	batch := h.queue
 	h.queue = nil
 	h.queueMu.Unlock()
-	if len(batch) > 0 { // empty when an earlier writer took p along
-		h.appendLocked(batch)
+	written := false
+	defer func() {
+		if !written { // a panic must not stop all others
+			fail(batch, errors.New("writing broke off"))
+		}
+		h.writeMu.Unlock()
+		h.handOver()
+		for _, other := range batch {
+			if other != p {
+				other.turn <- false
+			}
+		}
+	}()
+	h.appendLocked(batch)
+	written = true
+}
+
+// handOver makes the first who waits the next to write.
+func (h *Hub) handOver() {
+	h.queueMu.Lock()
+	defer h.queueMu.Unlock()
+	if h.writing = len(h.queue) > 0; h.writing {
+		h.queue[0].turn <- true
 	}
 }
 
@@ -233,7 +269,7 @@ func (a *appending) place(i *item, receipt bool) {
 // idOf returns the id under which an event can be published, empty for its
 // position, and the entry that has taken the one that its publisher gave.
 func (a *appending) idOf(i *item) (string, *store.Entry) {
-	if i.id == "" || strings.HasPrefix(i.id, a.hub.epoch) {
+	if i.id == "" || strings.HasPrefix(i.id, a.hub.epoch()) {
 		return "", nil
 	}
 	before := a.given[i.id]

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"os"
 	"sync"
 	"time"
 
@@ -19,6 +20,7 @@ import (
 // One process at a time can have the file open.
 type File struct {
 	path   string
+	is     os.FileInfo // the file that is written to
 	epoch  string
 	secret []byte
 
@@ -98,7 +100,7 @@ const clearing = 2000
 // update changes the file in one step, and takes the occasion to remove some of
 // what has left the log.
 func (f *File) update(change func(b buckets) error) error {
-	if err := f.syncName(); err != nil {
+	if err := f.checkName(); err != nil {
 		return err
 	}
 	tail := min(f.onDisk+clearing, f.index.tail())

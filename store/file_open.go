@@ -37,7 +37,7 @@ const format = 1
 // It fails if another process has the file open, and with [ErrDamaged] if the
 // file is damaged and no [FileOptions.Replaced] is set; the file is as it was.
 func OpenFile(path string, o FileOptions) (*File, error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+	if err := makeDir(filepath.Dir(path)); err != nil {
 		return nil, err
 	}
 	f, err := openFile(path, o)
@@ -52,17 +52,31 @@ func OpenFile(path string, o FileOptions) (*File, error) {
 	return openFile(path, o)
 }
 
+// makeDir makes a directory, and those above it, so that they last.
+func makeDir(path string) error {
+	if _, err := os.Stat(path); err == nil || !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := makeDir(filepath.Dir(path)); err != nil {
+		return err
+	}
+	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return syncDir(path)
+}
+
 func openFile(path string, o FileOptions) (*File, error) {
 	if err := create(path); err != nil {
 		return nil, fmt.Errorf("making %s: %w", path, err)
 	}
-	db, err := lockFile(path, cmp.Or(o.Wait, 3*time.Second))
+	db, is, err := lockFile(path, cmp.Or(o.Wait, 3*time.Second))
 	if err != nil {
 		return nil, fmt.Errorf("opening %s: %w", path, err)
 	}
 	removeLeftovers(path)
 	db.AllocSize = growth
-	f := &File{path: path, db: db, index: newIndex()}
+	f := &File{path: path, is: is, db: db, index: newIndex()}
 	f.receipts.dropped = func(number uint64) { f.gone = append(f.gone, number) }
 	if err := guard(f.load); err != nil {
 		_ = guard(db.Close)
@@ -168,30 +182,30 @@ func newEpoch() (epoch string, secret []byte) {
 }
 
 // lockFile opens the file for this process alone.
-func lockFile(path string, wait time.Duration) (*bbolt.DB, error) {
+func lockFile(path string, wait time.Duration) (*bbolt.DB, os.FileInfo, error) {
 	for {
 		db, file, err := openBolt(path, wait)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		// Whoever had it may have put a smaller one in its place.
-		same, err := isAt(path, file)
-		if same {
-			return db, nil
+		is, err := file.Stat()
+		if err == nil && isAt(path, is) == nil {
+			return db, is, nil
 		}
+		// Whoever had it has put a smaller one in its place.
 		if err := errors.Join(err, db.Close()); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
 }
 
-func isAt(path string, file *os.File) (bool, error) {
-	is, err := file.Stat()
-	if err != nil {
-		return false, err
+// isAt fails if another file is found under the name, or none.
+func isAt(path string, is os.FileInfo) error {
+	found, err := os.Stat(path)
+	if err == nil && !os.SameFile(is, found) {
+		err = errors.New("another file is in its place")
 	}
-	at, err := os.Stat(path)
-	return err == nil && os.SameFile(is, at), err
+	return err
 }
 
 func openBolt(path string, wait time.Duration) (db *bbolt.DB, file *os.File, err error) {

@@ -2,6 +2,7 @@ package store
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"time"
@@ -63,23 +64,27 @@ func (f *File) replace() error {
 	db.NoSync = true // it is of no use before it is complete
 	err = errors.Join(bbolt.Compact(db, f.db, 8<<20), db.Sync())
 	db.NoSync = false
-	if err == nil {
+	is, statErr := os.Stat(made)
+	if err = errors.Join(err, statErr); err == nil {
 		err = os.Rename(made, f.path)
 	}
 	if err != nil {
 		return errors.Join(err, db.Close(), os.Remove(made))
 	}
-	f.unsynced = true
+	f.is, f.unsynced = is, true
 	f.mu.Lock()
 	old := f.db
 	f.db = db
 	f.mu.Unlock()
-	return errors.Join(f.syncName(), old.Close()) // which waits for those who read it
+	return errors.Join(f.checkName(), old.Close()) // which waits for those who read it
 }
 
-// syncName sees to it that the file that is written to is the one that is found
-// after a crash.
-func (f *File) syncName() error {
+// checkName sees to it that the file that is written to is the one that is found
+// after a restart: it fails if somebody has removed it, or put a copy back.
+func (f *File) checkName() error {
+	if err := isAt(f.path, f.is); err != nil {
+		return fmt.Errorf("the file was removed or replaced while it was in use, restart to go on with what is there now: %w", err)
+	}
 	if !f.unsynced {
 		return nil
 	}

@@ -324,6 +324,31 @@ func TestWhatIsNoDamageReplacesNothing(t *testing.T) {
 	}
 }
 
+// What is written to a file without a name is acknowledged, and gone.
+func TestAFileThatIsRemovedWhileItIsInUseTakesNoMore(t *testing.T) {
+	for what, spoil := range map[string]func(path string) error{
+		"removed": os.Remove,
+		"replaced": func(path string) error {
+			copyFile(t, path, path+".backup")
+			return os.Rename(path+".backup", path)
+		},
+	} {
+		path := pathOf(t)
+		f := openFile(t, path)
+		appendTo(t, f, entry(1, "x", "a"))
+		if err := spoil(path); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Append([]*store.Entry{entry(2, "x", "a")}, nil); err == nil || errors.Is(err, store.ErrDamaged) {
+			t.Errorf("%s: %v", what, err)
+		}
+		wantEntries(t, f, 0, 1)
+		if err := f.Close(); err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}
+
 func sizeOf(t testing.TB, path string) int64 {
 	t.Helper()
 	info, err := os.Stat(path)

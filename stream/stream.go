@@ -48,12 +48,21 @@ type Source struct {
 	Cursor *hub.Cursor
 	// First is written before what the cursor gives.
 	First []*store.Entry
+	// Frame, if not nil, is how what the cursor gives is sent. Default: as it
+	// is in the log.
+	Frame func(*store.Entry) event.Frame
 	// Done, if not nil, is closed when no more will come: the stream sends
 	// what there is and ends.
 	Done <-chan struct{}
+	// Granted, if not nil, is closed when the client may see what the cursor
+	// gives: until then the stream has heartbeats only.
+	Granted <-chan struct{}
 	// Revoked, if not nil, is closed when the client may see no more: the
 	// stream ends at once.
 	Revoked <-chan struct{}
+	// Until is when the client's right to see more ends: the stream ends at
+	// that moment, and nothing is sent from then on. Zero: it has no end.
+	Until time.Time
 }
 
 // Reason is why a stream ended.
@@ -64,6 +73,7 @@ const (
 	ClientLeft  Reason = "client left"
 	SourceEnded Reason = "source ended"
 	Revoked     Reason = "access revoked"
+	Expired     Reason = "token expired"
 	FellBehind  Reason = "fell out of the history"
 	TooOld      Reason = "max age"
 	Moved       Reason = "configuration changed"
@@ -170,9 +180,16 @@ func (s *conn) run(r *http.Request, group *Group) (Reason, error) {
 	if ending {
 		end.within(group.share())
 	}
-	ready := s.src.Cursor.Ready()
+	expiry := s.expiry()
+	defer expiry.stop()
+	ready, granted := s.src.Cursor.Ready(), s.src.Granted
+	if granted != nil {
+		ready = nil
+	}
 	for {
 		select {
+		case <-granted:
+			granted, ready = nil, always
 		case <-ready:
 			if reason, err := s.batch(); reason != "" {
 				return reason, err
@@ -188,6 +205,8 @@ func (s *conn) run(r *http.Request, group *Group) (Reason, error) {
 			heartbeat.Reset(s.o.Heartbeat)
 		case <-s.src.Revoked:
 			return Revoked, nil
+		case <-expiry.C:
+			return s.expire()
 		case <-s.src.Done:
 			if reason, err := s.drain(); reason != "" {
 				return reason, err
@@ -237,6 +256,32 @@ func (s *conn) leave(ending bool, group *Group) (Reason, error) {
 	return reason, nil
 }
 
+// expiry is the moment at which the client's right ends.
+func (s *conn) expiry() *deadline {
+	d := new(deadline)
+	if !s.src.Until.IsZero() {
+		d.set(time.Until(s.src.Until))
+	}
+	return d
+}
+
+func (s *conn) isExpired() bool {
+	return !s.src.Until.IsZero() && !time.Now().Before(s.src.Until)
+}
+
+// expire ends a stream whose client may come back with another right, and then
+// gets what it wasn't sent any more.
+func (s *conn) expire() (Reason, error) {
+	if s.resumes {
+		return Expired, nil
+	}
+	s.out = append(s.out, event.Position(s.src.Cursor.Position())...)
+	if err := s.flush(); err != nil {
+		return WriteFailed, err
+	}
+	return Expired, nil
+}
+
 // movedRetry is how long a client waits when another configuration is there to
 // take it, give or take half.
 const movedRetry = 500 * time.Millisecond
@@ -253,6 +298,12 @@ func (s *conn) drain() (Reason, error) {
 // batch sends what there is, up to maxBatch, in one write and one flush: load
 // makes batches larger, not a backlog.
 func (s *conn) batch() (Reason, error) {
+	if s.isExpired() {
+		return s.expire()
+	}
+	if s.src.Granted != nil && !isClosed(s.src.Granted) {
+		return "", nil
+	}
 	var err error
 	s.entries, err = s.src.Cursor.Next(maxBatch, s.entries[:0])
 	switch {
@@ -283,12 +334,19 @@ func (s *conn) sendEntries() error {
 	defer s.forget()
 	s.sent(s.entries)
 	if len(s.entries) == 1 {
-		return s.send(s.entries[0].Frame)
+		return s.send(s.frame(s.entries[0]))
 	}
 	for _, e := range s.entries {
-		s.out = append(s.out, e.Frame...)
+		s.out = append(s.out, s.frame(e)...)
 	}
 	return s.flush()
+}
+
+func (s *conn) frame(e *store.Entry) event.Frame {
+	if s.src.Frame == nil {
+		return e.Frame
+	}
+	return s.src.Frame(e)
 }
 
 // forget lets go of the entries, since the log decides how long they live, and

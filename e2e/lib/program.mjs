@@ -11,18 +11,19 @@ const maxOutput = 1 << 20;
 const running = new Set();
 
 // Whatever ends the tests ends what they have started.
-process.on('exit', () => { for (const program of running) program.child.kill(program.lastSignal); });
+process.on('exit', () => { for (const program of running) program.kill(program.lastSignal); });
 for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => process.exit(1));
 
 export class Program {
   // lastSignal ends it when the tests end early. A program that has to end
-  // others is given the chance.
-  constructor(command, args, { env, cwd = root, lastSignal = 'SIGKILL' } = {}) {
+  // others is given the chance. A group is ended with all that it has started.
+  constructor(command, args, { env, cwd = root, lastSignal = 'SIGKILL', isGroup = false } = {}) {
     this.lastSignal = lastSignal;
+    this.isGroup = isGroup;
     this.name = [command.split('/').at(-1), args[0]].join(' ');
     this.stdout = '';
     this.stderr = '';
-    this.child = spawn(command, args, { cwd, env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'pipe'] });
+    this.child = spawn(command, args, { cwd, env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'pipe'], detached: isGroup });
     for (const stream of ['stdout', 'stderr']) {
       this.child[stream].setEncoding('utf8').on('data', (text) => {
         this[stream] = (this[stream] + text).slice(-maxOutput);
@@ -41,15 +42,24 @@ export class Program {
 
   get isRunning() { return running.has(this); }
 
+  kill(signal) {
+    if (!this.isGroup) return this.child.kill(signal);
+    try {
+      return process.kill(-this.child.pid, signal);
+    } catch {
+      return false; // it has just ended
+    }
+  }
+
   // stop returns the exit code. A program that won't go is an error.
   async stop(signal = 'SIGTERM', millis = 10_000) {
-    if (this.isRunning) this.child.kill(signal);
+    if (this.isRunning) this.kill(signal);
     const giveUp = new AbortController();
     const tooLate = sleep(millis, 'too late', { signal: giveUp.signal }).catch(() => undefined);
     const code = await Promise.race([this.ended, tooLate]);
     giveUp.abort();
     if (code !== 'too late') return code;
-    this.child.kill('SIGKILL');
+    this.kill('SIGKILL');
     throw new Error(`${this.name} still runs ${millis} ms after ${signal}; it has said:\n${this.tail()}`);
   }
 

@@ -54,6 +54,13 @@ export class Caddy {
   }
 }
 
+// startPetstore starts one on a port of its own.
+export async function startPetstore(port, flags, env) {
+  const program = new Program(petstore, ['-listen', `127.0.0.1:${port}`, ...flags], { env });
+  await answers(program, `http://127.0.0.1:${port}/v1/inventory`);
+  return program;
+}
+
 export function adapt(file) {
   return finished(caddy, ['adapt', '--config', file]);
 }
@@ -74,7 +81,7 @@ export class Site {
     site.backendUrl = `http://127.0.0.1:${backend}`;
     site.secret = randomBytes(24);
     site.env = { PETSTORE_WEBHOOK_SECRET: `whsec_${site.secret.toString('base64')}` };
-    site.flags = ['-listen', `127.0.0.1:${backend}`, '-webhook', `${site.url}/hooks/petstore`, '-shop', '0', ...flags];
+    site.flags = ['-webhook', `${site.url}/hooks/petstore`, '-shop', '0', ...flags];
     await site.startBackend();
     site.caddy = await Caddy.start(site.caddyfile, { env: site.env, url: site.url });
     return site;
@@ -86,8 +93,7 @@ export class Site {
   }
 
   async startBackend() {
-    this.backend = new Program(petstore, this.flags, { env: this.env });
-    await answers(this.backend, `${this.backendUrl}/v1/inventory`);
+    this.backend = await startPetstore(this.ports[9001], this.flags, this.env);
   }
 
   async stop() {

@@ -27,6 +27,9 @@ type Error struct {
 	// Detail says more than the reason, to the operator only. It holds no
 	// secret and no signature. Empty: the reason says all.
 	Detail string
+	// Challenge is what the WWW-Authenticate header says, which a 401 has to
+	// have (RFC 9110 §15.5.2). Empty: there is none.
+	Challenge string
 	// Err is the cause, for the log. It is never shown to the client.
 	Err error
 }
@@ -50,6 +53,9 @@ func (e *Error) Write(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
+	if e.Challenge != "" {
+		h.Set("WWW-Authenticate", e.Challenge)
+	}
 	if e.RetryAfter > 0 {
 		seconds := (e.RetryAfter + time.Second - 1) / time.Second
 		h.Set("Retry-After", strconv.FormatInt(int64(seconds), 10))

@@ -78,3 +78,13 @@ func TestTheCauseIsForTheLogOnly(t *testing.T) {
 		}
 	}
 }
+
+func TestARefusalMayChallenge(t *testing.T) {
+	e := &refusal.Error{Status: http.StatusUnauthorized, Reason: "a token is missing", Challenge: "Bearer"}
+	if got := write(e, "").Header().Get("WWW-Authenticate"); got != "Bearer" {
+		t.Errorf("%q", got)
+	}
+	if got := write(refusal.Newf(http.StatusForbidden, "no"), "").Header(); got["Www-Authenticate"] != nil {
+		t.Errorf("%q", got)
+	}
+}

@@ -1,12 +1,13 @@
 package poll
 
 import (
-	"crypto/sha256"
 	"crypto/tls"
 	"maps"
 	"net"
 	"net/http"
 	"slices"
+
+	"github.com/caddy-sse/caddy-sse/upstream/next"
 )
 
 // asker is whose request a poll makes: a viewer's credentials, and where they
@@ -21,7 +22,7 @@ type asker struct {
 
 func newAsker(r *http.Request, caller Caller, by *varyBy) *asker {
 	a := &asker{caller: caller, header: make(http.Header), remote: r.RemoteAddr, tls: r.TLS}
-	hop := connectionNames(r.Header)
+	hop := next.HopByHop(r.Header)
 	for name := range r.Header {
 		if hop[name] || !credentials[name] && !addresses[name] {
 			continue
@@ -43,7 +44,7 @@ func (a *asker) isPersonal() bool {
 			return true
 		}
 	}
-	return a.caller.User() != "" || a.certificate() != ""
+	return a.caller.User() != "" || next.Certificate(a.tls) != ""
 }
 
 // anonymise takes the viewer's address out of the request.
@@ -64,7 +65,7 @@ func (a *asker) parts() []string {
 	if !a.isPersonal() {
 		return nil
 	}
-	parts := []string{a.caller.User(), a.certificate()}
+	parts := []string{a.caller.User(), next.Certificate(a.tls)}
 	for _, name := range slices.Sorted(maps.Keys(a.header)) {
 		parts = counted(parts, name, a.header[name]...)
 	}
@@ -86,14 +87,5 @@ func (a *asker) isSameViewer(other *asker) bool {
 			return false
 		}
 	}
-	return a.caller.User() == other.caller.User() && a.certificate() == other.certificate()
-}
-
-// certificate identifies the viewer's client certificate; empty if none.
-func (a *asker) certificate() string {
-	if a.tls == nil || len(a.tls.PeerCertificates) == 0 {
-		return ""
-	}
-	sum := sha256.Sum256(a.tls.PeerCertificates[0].Raw)
-	return string(sum[:])
+	return a.caller.User() == other.caller.User() && next.Certificate(a.tls) == next.Certificate(other.tls)
 }

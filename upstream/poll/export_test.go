@@ -3,6 +3,7 @@ package poll
 import (
 	"fmt"
 	"maps"
+	"net/http"
 	"slices"
 )
 
@@ -59,3 +60,14 @@ func WriteAmong(n int) func() {
 	}
 	return func() { p.Wrote("example.com", "/v1/orders/7") }
 }
+
+// IsForAll and Acceptable read what strangers and backends write.
+func IsForAll(h http.Header) bool { return isForAll(h) }
+
+// Acceptable is what absorb asks of a request and a kept answer.
+func Acceptable(request, answer http.Header) bool {
+	return new(Config).acceptable(request, &kept{header: answer})
+}
+
+// Listed are the members of a header.
+func Listed(h http.Header, name string) []string { return slices.Collect(listed(h, name)) }

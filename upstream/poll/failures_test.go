@@ -45,16 +45,16 @@ func wantLines(t *testing.T, log *observer.ObservedLogs, want ...string) {
 }
 
 func TestAnOutageIsTwoLinesHoweverManyViewsItHits(t *testing.T) {
-	logged(t, poll.Config{Interval: second}, func(e *env, log *observer.ObservedLogs) {
+	logged(t, poll.Config{Interval: 10 * second}, func(e *env, log *observer.ObservedLogs) {
 		for i := range 1000 {
 			e.start(ask(fmt.Sprint("/doc/", i)), new(caller), "")
 		}
 		synctest.Wait()
 		e.set(status(http.StatusServiceUnavailable))
-		pass(time.Minute)
+		pass(30 * time.Second)
 		wantLines(t, log, "warn example.com 503")
 		e.set(document("2"))
-		pass(time.Minute)
+		pass(30 * time.Second)
 		wantLines(t, log, "info example.com 503 1000")
 	})
 }

@@ -148,7 +148,7 @@ func (viewing *Viewing) settle(ctx context.Context, t *target) (*next.Response, 
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	refused, err, to := v.refused()
+	refused, to, err := v.refused()
 	switch {
 	case (refused != nil || err != nil) && to != viewing.asker.id: // somebody else
 		viewing.expel()

@@ -4,20 +4,19 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"errors"
 	"io"
 	"maps"
 	"net"
 	"net/http"
-	"net/textproto"
 	"net/url"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/caddy-sse/caddy-sse/hub"
-	"github.com/caddy-sse/caddy-sse/internal/refusal"
+	"github.com/caddy-sse/caddy-sse/internal/body"
 	"github.com/caddy-sse/caddy-sse/stream"
+	"github.com/caddy-sse/caddy-sse/upstream/next"
 )
 
 // target is a request that is made again and again.
@@ -52,24 +51,6 @@ var hints = map[string]bool{
 	"User-Agent":      true,
 }
 
-// notSent are headers that are about the viewer's connection, page or request
-// and not about the document: each would make every viewer a view of its own.
-var notSent = setOf(
-	// Hop by hop (RFC 9110 §7.6.1), and what belongs to the stream.
-	"Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization", "Proxy-Connection",
-	"Te", "Trailer", "Transfer-Encoding", "Upgrade", "Expect", "Content-Length",
-	"Last-Event-Id", "Range", "If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since", "If-Range",
-	"Cache-Control", "Pragma", "Priority",
-	// Left to the transport, which then decodes what it asked for.
-	"Accept-Encoding",
-	// How the request came here (RFC 7838 §5, RFC 8470 §5.1, RFC 8586 §2).
-	"Alt-Used", "Early-Data", "Cdn-Loop",
-	// What browsers tell of the page.
-	"Origin", "Referer", "Dnt", "Upgrade-Insecure-Requests", "Save-Data", "Device-Memory", "Downlink", "Dpr", "Ect", "Rtt",
-	// Ids of a single request.
-	"Traceparent", "Tracestate", "Baggage", "X-Request-Id", "X-Correlation-Id", "X-Amzn-Trace-Id", "X-Cloud-Trace-Context", "Cf-Ray", "Via",
-)
-
 // addresses are headers in which proxies say who the viewer is.
 var addresses = setOf("X-Forwarded-For", "Forwarded", "X-Real-Ip", "True-Client-Ip", "Cf-Connecting-Ip", "Fastly-Client-Ip", "X-Client-Ip")
 
@@ -93,7 +74,7 @@ func setOf(names ...string) map[string]bool {
 }
 
 // newTarget makes a viewer's request one that can be repeated.
-func newTarget(r *http.Request, body []byte, caller Caller, h *hub.Hub, c *Config) *target {
+func newTarget(r *http.Request, query []byte, caller Caller, h *hub.Hub, c *Config) *target {
 	u := *r.URL
 	u.RawQuery = stream.WithoutPosition(u.RawQuery)
 	u.Fragment, u.RawFragment = "", ""
@@ -104,10 +85,10 @@ func newTarget(r *http.Request, body []byte, caller Caller, h *hub.Hub, c *Confi
 		hostname: Hostname(r.Host),
 		path:     u.Path,
 		header:   make(http.Header, len(r.Header)),
-		body:     body,
+		body:     query,
 		asker:    newAsker(r, caller, c.varyBy),
 	}
-	parts := []string{c.Scope, scheme(r), t.method, t.host, u.EscapedPath(), u.RawQuery, string(body), caller.Original(), strconv.FormatBool(caller.Trusted())}
+	parts := []string{c.Scope, scheme(r), t.method, t.host, u.EscapedPath(), u.RawQuery, string(query), caller.Original(), strconv.FormatBool(caller.Trusted())}
 	var vars []string
 	for _, name := range slices.Sorted(maps.Keys(caller.Vars())) {
 		vars = append(vars, name, caller.Vars()[name])
@@ -127,7 +108,7 @@ func newTarget(r *http.Request, body []byte, caller Caller, h *hub.Hub, c *Confi
 		}
 	}
 	if c.Absorb {
-		t.header["Accept"] = []string{defaultAccept}
+		t.header["Accept"] = []string{next.Accept}
 	}
 	t.shared = h.Digest(parts...)
 	t.private = h.Digest(append([]string{t.shared}, t.asker.parts()...)...)
@@ -147,8 +128,8 @@ func (t *target) take(name string, r *http.Request, c *Config) []string {
 	case name == "Accept" && c.Absorb:
 		return nil // it is the same for all, so that there is something to absorb
 	case name == "Accept":
-		return []string{cmp.Or(stream.OtherTypes(r.Header), defaultAccept)}
-	case !c.isSent(name), connectionNames(r.Header)[name]:
+		return []string{cmp.Or(stream.OtherTypes(r.Header), next.Accept)}
+	case !c.isSent(name), next.HopByHop(r.Header)[name]:
 		return nil
 	default:
 		return slices.Clone(r.Header[name])
@@ -166,7 +147,7 @@ func (c *Config) isSent(name string) bool {
 	case c.Method == http.MethodPost && pageSays[name]:
 		return true
 	default:
-		return !notSent[name] && !strings.HasPrefix(name, "Sec-") && !by.drops(name)
+		return !next.IsOfOneRequest(name) && !by.drops(name)
 	}
 }
 
@@ -174,20 +155,6 @@ func (c *Config) isSent(name string) bool {
 // another's page, which is to be refused: they are sent with those, whatever a
 // rule says.
 var pageSays = setOf("Origin", "Referer", "Sec-Fetch-Site", "Sec-Fetch-Mode", "Sec-Fetch-Dest", "Sec-Fetch-User")
-
-// defaultAccept is sent for a viewer who takes nothing beside a stream.
-const defaultAccept = "application/json, */*;q=0.5"
-
-// connectionNames are the headers that Connection declares to be hop by hop.
-func connectionNames(h http.Header) map[string]bool {
-	names := make(map[string]bool)
-	for _, v := range h["Connection"] {
-		for name := range strings.SplitSeq(v, ",") {
-			names[textproto.CanonicalMIMEHeaderKey(strings.TrimSpace(name))] = true
-		}
-	}
-	return names
-}
 
 func scheme(r *http.Request) string {
 	if r.TLS != nil {
@@ -276,14 +243,10 @@ func (c *Config) query(r *http.Request) ([]byte, error) {
 	if c.Method != http.MethodPost {
 		return nil, nil
 	}
-	body, err := io.ReadAll(io.LimitReader(r.Body, c.MaxRequest+1))
-	switch {
-	case errors.As(err, new(*http.MaxBytesError)), int64(len(body)) > c.MaxRequest:
-		return nil, refusal.Newf(http.StatusRequestEntityTooLarge, "the body has more than %d bytes", c.MaxRequest)
-	case err != nil:
-		return nil, &refusal.Error{Status: http.StatusBadRequest, Reason: "the body broke off", Err: err}
+	content, refused := body.Read(nil, r, c.MaxRequest)
+	if refused != nil { // a nil *refusal.Error must not become an error
+		return nil, refused
 	}
-	r.Body = io.NopCloser(bytes.NewReader(body))
-	r.ContentLength = int64(len(body))
-	return body, nil
+	r.ContentLength = int64(len(content))
+	return content, nil
 }

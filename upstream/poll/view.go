@@ -146,10 +146,10 @@ func (v *view) is(key string) bool {
 
 // refused is what the first poll has come to, if it was no document, and the id
 // of the asker who was told so.
-func (v *view) refused() (*next.Response, error, string) {
+func (v *view) refused() (refusal *next.Response, to string, err error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return v.refusal, v.err, v.askedAs
+	return v.refusal, v.askedAs, v.err
 }
 
 // refresh asks for a poll at once, or for one more if one is under way: that

@@ -1,0 +1,212 @@
+package access
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/caddy-sse/caddy-sse/upstream/next"
+)
+
+const (
+	// askTimeout is how long the backend may take for an answer.
+	askTimeout = 10 * time.Second
+	// openWait is how long a request waits for its answers, and their turn,
+	// until its stream is opened without them.
+	openWait = askTimeout + time.Second
+	// shareFor is how long an answer holds for others who ask the same.
+	shareFor = time.Second
+	// maxInFlight is how many questions of a rule are under way at a time.
+	maxInFlight = 100
+	// maxShared is how many answers are kept for others.
+	maxShared = 1000
+	// maxRefusal is how many bytes of a refusal are passed on.
+	maxRefusal = 16 << 10
+)
+
+// Authorizer asks the backend who may watch. It is safe for concurrent use.
+//
+// Those who ask the same, with all that is sent the same, share one question
+// and, for a second, its answer.
+type Authorizer struct {
+	digest func(parts ...string) string
+	log    *zap.Logger
+	slots  chan struct{} // taken by questions in flight
+
+	mu     sync.Mutex
+	calls  map[string]*call // by a digest: no credential is in clear
+	shared int              // calls that are over
+	told   time.Time        // when the log was last told of a failure
+}
+
+// NewAuthorizer returns an authorizer. The digest must be one that nobody
+// outside can compute.
+func NewAuthorizer(digest func(parts ...string) string, log *zap.Logger) *Authorizer {
+	return &Authorizer{digest: digest, log: log, slots: make(chan struct{}, maxInFlight), calls: make(map[string]*call)}
+}
+
+// answer is what the backend has said: yes, if it is neither a refusal nor a
+// failure.
+type answer struct {
+	refused *next.Response
+	failed  *Failure
+	err     error // the rule can't work
+}
+
+// noAnswer is for who has not waited for one.
+var noAnswer = answer{failed: &Failure{Status: http.StatusGatewayTimeout}}
+
+// Failure is that the backend can't tell now.
+type Failure struct {
+	// Status is the one that it has answered with, or the one that stands
+	// for no answer: 502 or 504.
+	Status int
+	// RetryAfter is what it has asked for. Zero: nothing.
+	RetryAfter time.Duration
+}
+
+// call is one question.
+type call struct {
+	done    chan struct{} // closed when answer is set
+	answer  answer
+	cancel  context.CancelFunc
+	waiting int
+	over    bool
+}
+
+// ask waits for the answer to one question.
+func (a *Authorizer) ask(ctx context.Context, v *Viewer, uri string) answer {
+	key := a.digest(append([]string{uri}, v.parts...)...)
+	a.mu.Lock()
+	c := a.calls[key]
+	if c == nil {
+		var callCtx context.Context
+		c = &call{done: make(chan struct{})}
+		callCtx, c.cancel = context.WithCancel(context.Background()) // it outlasts who asks first
+		a.calls[key] = c
+		go a.run(callCtx, c, key, v, uri)
+	}
+	c.waiting++
+	a.mu.Unlock()
+	defer a.leave(c, key)
+	select {
+	case <-c.done:
+		return c.answer
+	case <-ctx.Done():
+		return noAnswer
+	}
+}
+
+// leave ends a question whose answer nobody waits for any more.
+func (a *Authorizer) leave(c *call, key string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if c.waiting--; c.waiting == 0 && !c.over {
+		c.cancel()
+		a.forgetLocked(c, key)
+	}
+}
+
+func (a *Authorizer) forgetLocked(c *call, key string) {
+	if a.calls[key] == c {
+		delete(a.calls, key)
+	}
+}
+
+func (a *Authorizer) run(ctx context.Context, c *call, key string, v *Viewer, uri string) {
+	defer c.cancel()
+	c.answer = a.answer(ctx, v, uri)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	close(c.done)
+	c.over = true
+	if a.calls[key] != c {
+		return
+	}
+	if a.shared >= maxShared {
+		delete(a.calls, key)
+		return
+	}
+	a.shared++
+	time.AfterFunc(shareFor, func() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.shared--
+		a.forgetLocked(c, key)
+	})
+}
+
+// answer asks the backend when it is the question's turn.
+func (a *Authorizer) answer(ctx context.Context, v *Viewer, uri string) answer {
+	select {
+	case a.slots <- struct{}{}:
+		defer func() { <-a.slots }()
+	case <-ctx.Done():
+		return noAnswer
+	}
+	asking, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	req, err := v.request(asking, uri)
+	if err != nil {
+		return answer{err: err}
+	}
+	resp, err := v.caller.Do(req, maxRefusal)
+	switch {
+	case errors.Is(err, next.ErrTooLarge), errors.Is(err, next.ErrStream): // which only what is let in can be
+		return answer{}
+	case errors.Is(err, next.ErrNoAnswer):
+		return answer{err: err}
+	case ctx.Err() != nil: // nobody waits
+		return noAnswer
+	case err != nil && asking.Err() != nil:
+		return a.failed(v, http.StatusGatewayTimeout, nil, err)
+	case err != nil:
+		return a.failed(v, http.StatusBadGateway, nil, err)
+	case resp.Status >= 200 && resp.Status < 300:
+		return answer{}
+	case isFailure(resp.Status):
+		return a.failed(v, resp.Status, resp.Header, resp.Err)
+	default:
+		return answer{refused: resp}
+	}
+}
+
+// isFailure tells whether a status says that the backend can't answer now, as
+// opposed to that it won't.
+func isFailure(status int) bool {
+	switch status {
+	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
+		return true
+	default:
+		return status >= 500
+	}
+}
+
+// failed tells the log at most once a minute.
+func (a *Authorizer) failed(v *Viewer, status int, header http.Header, err error) answer {
+	a.mu.Lock()
+	tell := a.told.IsZero() || time.Since(a.told) >= time.Minute
+	if tell {
+		a.told = time.Now()
+	}
+	a.mu.Unlock()
+	if tell {
+		a.log.Warn("backend can't say who may watch: new streams wait, open ones go on",
+			zap.String("host", v.host), zap.Int("status", status), zap.Error(err))
+	}
+	return answer{failed: &Failure{Status: status, RetryAfter: retryAfter(header)}}
+}
+
+// retryAfter is the seconds of a Retry-After, up to two minutes.
+func retryAfter(h http.Header) time.Duration {
+	seconds, err := strconv.Atoi(h.Get("Retry-After"))
+	if err != nil || seconds < 0 {
+		return 0
+	}
+	return time.Duration(min(seconds, 120)) * time.Second
+}

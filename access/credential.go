@@ -1,0 +1,102 @@
+package access
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/caddy-sse/caddy-sse/internal/refusal"
+)
+
+// Credential is the token that a request came with. Its zero value is none.
+type Credential struct {
+	token string
+	// cookie: a browser has sent it by itself, for whatever page.
+	cookie bool
+	// twice: the request can't be told whose it is.
+	twice bool
+}
+
+// bearer is the scheme of RFC 6750, by which a token stands in a header.
+const bearer = "Bearer"
+
+// Bearer returns the token of the Authorization header, empty if the request
+// has none of the scheme Bearer (RFC 6750 §2.1).
+func Bearer(r *http.Request) string {
+	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	if !strings.EqualFold(scheme, bearer) {
+		return ""
+	}
+	return strings.TrimSpace(token)
+}
+
+// Take finds the request's token: in the Authorization header, else in the
+// query parameter, else in the cookie, as far as they are configured. The query
+// parameter is taken out of the request's URL, so that nobody behind can keep
+// or log it; hidden tells that there was one.
+func (j *JWT) Take(r *http.Request) (c Credential, hidden bool) {
+	var query string
+	if j.Query != "" {
+		query, hidden = takeQuery(r, j.Query)
+	}
+	c.twice = len(r.Header.Values("Authorization")) > 1
+	if c.token = Bearer(r); c.token == "" {
+		c.token = query
+	}
+	if c.token == "" && j.Cookie != "" {
+		if cookie, err := r.Cookie(j.Cookie); err == nil {
+			c.token, c.cookie = cookie.Value, cookie.Value != ""
+		}
+	}
+	return c, hidden
+}
+
+// takeQuery takes a parameter out of the request's URL, wherever and however
+// often it stands. The rest stays as it was sent, in its order.
+func takeQuery(r *http.Request, name string) (value string, found bool) {
+	if r.URL.RawQuery == "" {
+		return "", false
+	}
+	var kept []string
+	for pair := range strings.SplitSeq(r.URL.RawQuery, "&") {
+		key, raw, _ := strings.Cut(pair, "=")
+		if plain, err := url.QueryUnescape(key); err != nil || plain != name {
+			kept = append(kept, pair)
+			continue
+		}
+		if plain, err := url.QueryUnescape(raw); err == nil && value == "" {
+			value = plain
+		}
+		found = true
+	}
+	if found {
+		r.URL.RawQuery = strings.Join(kept, "&")
+		r.RequestURI = r.URL.RequestURI()
+	}
+	return value, found
+}
+
+// unauthorized is a 401, with the challenge that RFC 6750 §3 has for a token
+// that was looked at. The reason must hold no quotes.
+func unauthorized(reason string, err error) *refusal.Error {
+	return &refusal.Error{
+		Status: http.StatusUnauthorized, Reason: reason, Err: err,
+		Challenge: bearer + ` error="invalid_token", error_description="` + reason + `"`,
+	}
+}
+
+// NoToken is the refusal of a request that has no token: with no error in its
+// challenge, as RFC 6750 §3.1 wants it.
+func NoToken(where string) *refusal.Error {
+	return &refusal.Error{Status: http.StatusUnauthorized, Reason: "a token is needed: send " + where, Challenge: bearer}
+}
+
+// WrongToken is the refusal of a token that is none of those that are known.
+func WrongToken() *refusal.Error { return unauthorized("the token is wrong", nil) }
+
+// Insufficient is a 403 for a token that is right and does not go so far.
+func Insufficient(format string, args ...any) *refusal.Error {
+	refused := refusal.Newf(http.StatusForbidden, format, args...)
+	refused.Challenge = bearer + ` error="insufficient_scope"`
+	return refused
+}

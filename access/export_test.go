@@ -1,0 +1,30 @@
+package access
+
+// What tests of the package's behaviour need to know.
+const (
+	AskTimeout  = askTimeout
+	OpenWait    = openWait
+	MaxInFlight = maxInFlight
+	MaxShared   = maxShared
+	MaxWaiting  = maxWaiting
+	GraceTime   = graceTime
+)
+
+// Expand puts values in the places of their placeholders.
+func (u *URI) Expand(values map[string]string) (string, error) {
+	return u.expand(func(name string) (string, error) { return values[name], nil })
+}
+
+// Held is how many questions and answers are kept.
+func (a *Authorizer) Held() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.calls)
+}
+
+// Known is how many clients, users and viewers are known of.
+func (s *Streams) Known() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.clients) + len(s.users) + len(s.kept)
+}

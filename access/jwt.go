@@ -1,0 +1,317 @@
+package access
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/caddy-sse/caddy-sse/internal/refusal"
+)
+
+// JWT says which JSON Web Tokens (RFC 7519) are taken for who a client is and
+// what it may do. A token comes in the header `Authorization: Bearer …`, or as
+// cookie and query say. It needs an `exp`: what has no end could not be taken
+// back. It needs at least one of keys, pem and jwks.
+//
+// A key is for the algorithms of its kind and for no others: a secret for
+// HS256, HS384 and HS512, an RSA key for RS* and PS*, an ECDSA key for the ES*
+// of its curve, an Ed25519 key for EdDSA.
+type JWT struct {
+	// Secrets, of at least 32 bytes each; several are for rotation.
+	// Placeholders, such as {env.JWT_SECRET}, are replaced when the
+	// configuration is loaded.
+	Keys []string `json:"keys,omitempty"`
+
+	// Files with public keys or certificates, in PEM. They are read when the
+	// configuration is loaded.
+	PEM []string `json:"pem,omitempty"`
+
+	// The URL of a JSON Web Key Set. It is fetched when the first token needs
+	// it, then again every 10 minutes, and at once, but no more than every 10
+	// seconds, when a token names a key that isn't in it. While it can't be
+	// fetched, the keys from before serve for 24 hours.
+	JWKS string `json:"jwks,omitempty"`
+
+	// The name of a cookie that may hold the token. Default: none may.
+	Cookie string `json:"cookie,omitempty"`
+
+	// The name of a query parameter that may hold the token, for clients that
+	// can send neither headers nor cookies. It is taken out of the URL: a
+	// request that has it is not passed on, and is not in the access log.
+	// Default: none may.
+	Query string `json:"query,omitempty"`
+
+	// The claim that lists patterns of topics, as in allow. Default: "topics"
+	// for who watches, who without that claim may watch what the rule says;
+	// "publish" for who publishes, who without it may publish nothing.
+	Claim string `json:"claim,omitempty"`
+
+	// What the claim `iss` must be. Default: it isn't looked at.
+	Issuer string `json:"issuer,omitempty"`
+
+	// One of these must be in the claim `aud`. Default: it isn't looked at.
+	Audience []string `json:"audience,omitempty"`
+
+	// Failed is told why the key set could not be fetched, each time that it
+	// was tried. Nil: nobody is. It must be set before Provision, and may be
+	// called at any time by any goroutine.
+	Failed func(error) `json:"-"`
+
+	local  []key
+	remote *remoteKeys
+	parser *jwt.Parser
+}
+
+// Leeway is how far `nbf` and `iat` may be ahead of our clock. `exp` has none:
+// it is also when a stream ends.
+const Leeway = 30 * time.Second
+
+// maxToken is how many bytes a token may have.
+const maxToken = 16 << 10
+
+// Provision checks the configuration and reads its keys. It makes no request.
+// Cleanup must be called when the rule goes, also after an error.
+func (j *JWT) Provision(repl *caddy.Replacer, claim string) error {
+	if j.Claim == "" {
+		j.Claim = claim
+	}
+	if len(j.Keys) == 0 && len(j.PEM) == 0 && j.JWKS == "" {
+		return errors.New("jwt needs what tokens are checked with: write `key {env.JWT_SECRET}`, `pem <file>` or `jwks <url>`")
+	}
+	if err := j.provisionKeys(repl); err != nil {
+		return fmt.Errorf("jwt: %w", err)
+	}
+	options := []jwt.ParserOption{
+		jwt.WithValidMethods(algorithms), jwt.WithExpirationRequired(), jwt.WithIssuedAt(), jwt.WithLeeway(Leeway), jwt.WithStrictDecoding(),
+	}
+	if issuer := repl.ReplaceAll(j.Issuer, ""); issuer != "" {
+		options = append(options, jwt.WithIssuer(issuer))
+	} else if j.Issuer != "" {
+		return fmt.Errorf("jwt: issuer %s comes to nothing; is the variable set?", j.Issuer)
+	}
+	if len(j.Audience) > 0 {
+		options = append(options, jwt.WithAudience(j.Audience...))
+	}
+	j.parser = jwt.NewParser(options...)
+	return nil
+}
+
+func (j *JWT) provisionKeys(repl *caddy.Replacer) error {
+	j.local = nil
+	for i, secret := range j.Keys {
+		secret, err := repl.ReplaceOrErr(secret, true, true)
+		if err != nil {
+			return fmt.Errorf("key %d: %w; is the variable set?", i+1, err)
+		}
+		if len(secret) < minSecret {
+			return fmt.Errorf("key %d has %d bytes, and needs %d: make one with `openssl rand -base64 32`", i+1, len(secret), minSecret)
+		}
+		j.local = append(j.local, key{verify: []byte(secret)})
+	}
+	for _, file := range j.PEM {
+		file = repl.ReplaceAll(file, "")
+		keys, err := readPEM(file)
+		if err != nil {
+			return fmt.Errorf("pem %s: %w", file, err)
+		}
+		j.local = append(j.local, keys...)
+	}
+	if j.JWKS == "" {
+		return nil
+	}
+	var err error
+	j.remote, err = newRemoteKeys(repl.ReplaceAll(j.JWKS, ""), j.Failed)
+	return err
+}
+
+// Cleanup ends a fetch that may be under way.
+func (j *JWT) Cleanup() {
+	if j.remote != nil {
+		j.remote.cancel()
+	}
+}
+
+// Token is what a token says, once its signature was found right.
+type Token struct {
+	// Subject is the claim `sub`, empty if there is none.
+	Subject string
+	// Expires is the claim `exp`.
+	Expires time.Time
+	// Named tells whether the token has the claim that lists topics.
+	Named bool
+
+	patterns []string
+}
+
+// Covers tells whether the token's claim names a topic.
+func (t *Token) Covers(topic string) bool {
+	return slices.ContainsFunc(t.patterns, func(pattern string) bool { return match(pattern, topic) })
+}
+
+// Check verifies a token. It is refused with 401 and a reason that tells
+// nothing of a signature but that it is wrong, or with 503 if the keys could not
+// be fetched.
+func (j *JWT) Check(ctx context.Context, c Credential) (*Token, *refusal.Error) {
+	switch {
+	case c.twice:
+		return nil, refusal.Newf(http.StatusBadRequest, "the request has more than one Authorization header")
+	case c.token == "":
+		return nil, NoToken(j.where())
+	case len(c.token) > maxToken:
+		return nil, unauthorized("the token is too long", nil)
+	}
+	claims := make(jwt.MapClaims)
+	_, err := j.parser.ParseWithClaims(c.token, claims, func(t *jwt.Token) (any, error) { return j.candidates(ctx, t) })
+	if err != nil {
+		return nil, refuseToken(err)
+	}
+	return j.token(claims)
+}
+
+// where says how a token is sent.
+func (j *JWT) where() string {
+	where := "the header Authorization: Bearer …"
+	if j.Cookie != "" {
+		where += ", or the cookie " + j.Cookie
+	}
+	if j.Query != "" {
+		where += ", or the query parameter " + j.Query
+	}
+	return where
+}
+
+// maxCandidates bounds how many signatures are computed for one token.
+const maxCandidates = 16
+
+var (
+	errCrit  = errors.New("the header has crit, of which nothing is known here")
+	errNoKey = errors.New("no key is for this token")
+)
+
+// candidates are the keys that a token may be signed with.
+func (j *JWT) candidates(ctx context.Context, t *jwt.Token) (any, error) {
+	if _, ok := t.Header["crit"]; ok { // RFC 7515 §4.1.11
+		return nil, errCrit
+	}
+	id, _ := t.Header["kid"].(string)
+	keys := j.local
+	if j.remote != nil && !strings.HasPrefix(t.Method.Alg(), "HS") {
+		remote, err := j.remote.get(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		keys = append(slices.Clip(keys), remote...)
+	}
+	var set jwt.VerificationKeySet
+	for _, k := range keys {
+		if k.fits(t.Method.Alg()) && (id == "" || k.id == "" || k.id == id) && len(set.Keys) < maxCandidates {
+			set.Keys = append(set.Keys, k.verify)
+		}
+	}
+	if len(set.Keys) == 0 {
+		return nil, errNoKey
+	}
+	return set, nil
+}
+
+// reasons are what a client is told of what the library has found, the first
+// that fits. All but the first are about tokens whose signature is right.
+var reasons = []struct {
+	err    error
+	reason string
+}{
+	{jwt.ErrTokenMalformed, "the token is no JWT"},
+	{jwt.ErrTokenExpired, "the token has expired"},
+	{jwt.ErrTokenNotValidYet, "the token is not valid yet"},
+	{jwt.ErrTokenUsedBeforeIssued, "the token is not valid yet"},
+	{jwt.ErrTokenInvalidAudience, "the token is for another audience"},
+	{jwt.ErrTokenInvalidIssuer, "the token is from another issuer"},
+	{jwt.ErrTokenRequiredClaimMissing, "the token lacks exp, iss or aud"},
+	{jwt.ErrTokenInvalidClaims, "the token's claims are malformed"},
+}
+
+func refuseToken(err error) *refusal.Error {
+	if errors.Is(err, errNoKeys) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return &refusal.Error{
+			Status: http.StatusServiceUnavailable, Reason: "the token can't be checked now; come again later",
+			RetryAfter: fetchPause, Err: withoutURL(err),
+		}
+	}
+	for _, r := range reasons {
+		if errors.Is(err, r.err) {
+			return unauthorized(r.reason, nil)
+		}
+	}
+	return unauthorized("the token's signature is wrong", nil)
+}
+
+// withoutURL keeps what a URL may hold out of the log.
+func withoutURL(err error) error {
+	var failed *url.Error
+	if errors.As(err, &failed) {
+		return fmt.Errorf("fetching the key set: %w", failed.Err)
+	}
+	return err
+}
+
+// token reads the claims.
+func (j *JWT) token(claims jwt.MapClaims) (*Token, *refusal.Error) {
+	expires, err := claims.GetExpirationTime()
+	if err != nil || expires == nil || !time.Now().Before(expires.Time) {
+		return nil, unauthorized("the token has expired", err)
+	}
+	t := &Token{Expires: expires.Time}
+	if t.Subject, err = claims.GetSubject(); err != nil {
+		return nil, unauthorized("the token's claims are malformed", nil)
+	}
+	value, ok := claims[j.Claim]
+	if !ok {
+		return t, nil
+	}
+	t.Named = true
+	if t.patterns, ok = patternsOf(value); !ok {
+		return nil, unauthorized("the token's claim of topics is no list of text", nil)
+	}
+	return t, nil
+}
+
+// patternsOf reads one pattern, or a list of them.
+func patternsOf(value any) ([]string, bool) {
+	switch v := value.(type) {
+	case string:
+		return []string{v}, true
+	case []any:
+		patterns := make([]string, len(v))
+		for i := range v {
+			var ok bool
+			if patterns[i], ok = v[i].(string); !ok {
+				return nil, false
+			}
+		}
+		return patterns, true
+	default:
+		return nil, false
+	}
+}
+
+// CheckSite refuses a request that another site's page has made with a cookie
+// that it can't see: a page may send a form anywhere, and a browser adds the
+// cookies. Requests that only read need no check, since such a page can't read
+// the answer.
+func (c Credential) CheckSite(r *http.Request) *refusal.Error {
+	if !c.cookie {
+		return nil
+	}
+	if err := http.NewCrossOriginProtection().Check(r); err != nil {
+		return refusal.Newf(http.StatusForbidden, "a page of another origin can't use the cookie: send the token in the Authorization header")
+	}
+	return nil
+}

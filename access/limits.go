@@ -1,0 +1,217 @@
+package access
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/caddy-sse/caddy-sse/internal/refusal"
+)
+
+// Limits bounds how many streams of a rule are open at a time. Zero means no
+// bound.
+type Limits struct {
+	// How many streams the rule may have. One more is refused with 503 and
+	// Retry-After. Default, and what zero means: no bound.
+	Rule int `json:"rule,omitempty"`
+
+	// How many of them one client may have: an address, as far as the
+	// server's trusted proxies tell it, of which for IPv6 the first 64 bits
+	// count. One more is refused with 429 and Retry-After. Default, and what
+	// zero means: no bound.
+	PerClient int `json:"per_client,omitempty"`
+
+	// How many of them one user may have: {http.auth.user.id}, as a handler
+	// before the rule has set it. Streams of nobody in particular are not
+	// counted here. One more is refused with 429 and Retry-After. Default,
+	// and what zero means: no bound.
+	PerUser int `json:"per_user,omitempty"`
+}
+
+// Check finds bounds that make no sense.
+func (l *Limits) Check() error {
+	switch {
+	case l.Rule < 0 || l.PerClient < 0 || l.PerUser < 0:
+		return errors.New("max_streams can't be negative")
+	case *l == Limits{}:
+		return errors.New("max_streams needs a bound: rule, per_client or per_user")
+	}
+	return nil
+}
+
+// Streams counts the streams of a rule, which may span many configurations. Its
+// zero value is ready to use, and it is safe for concurrent use. It holds
+// nothing about who has no stream and is not expected back.
+type Streams struct {
+	mu      sync.Mutex
+	all     int
+	clients map[string]int
+	users   map[string]int
+	kept    map[viewer][]*time.Timer // what gives places back that are kept
+	waiting int                      // requests that find no place
+	left    chan struct{}            // closed when a place is given back; nil while none waits
+}
+
+// viewer is whose a stream is.
+type viewer struct{ client, user string }
+
+const (
+	// graceTime is how long a request waits for a place: that of a page which
+	// is reloaded may come before the end of the one before is noticed.
+	graceTime = 500 * time.Millisecond
+	// maxWaiting is how many requests of a rule wait for places at a time.
+	maxWaiting = 100
+)
+
+// EnterSoon is Enter, and waits a moment for a place to become free.
+func (s *Streams) EnterSoon(ctx context.Context, l *Limits, client, user string) (*Place, *refusal.Error) {
+	place, refused := s.Enter(l, client, user)
+	if refused == nil || !s.queue(1) {
+		return place, refused
+	}
+	defer s.queue(-1)
+	over := time.NewTimer(graceTime)
+	defer over.Stop()
+	for {
+		left := s.leaving() // before the look, or it could miss one
+		if place, refused = s.Enter(l, client, user); refused == nil {
+			return place, nil
+		}
+		select {
+		case <-left:
+		case <-over.C:
+			return nil, refused
+		case <-ctx.Done():
+			return nil, refused
+		}
+	}
+}
+
+// queue counts who waits, and tells whether there is room.
+func (s *Streams) queue(n int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.waiting+n > maxWaiting {
+		return false
+	}
+	s.waiting += n
+	return true
+}
+
+// leaving is closed when the next place is given back.
+func (s *Streams) leaving() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.left == nil {
+		s.left = make(chan struct{})
+	}
+	return s.left
+}
+
+// Enter takes a place for a stream, or says why there is none. The place must
+// be given back.
+//
+// Who comes back to a place that was kept for them has it whatever the limits
+// say: these may have become narrower, and others be waiting.
+func (s *Streams) Enter(l *Limits, client, user string) (*Place, *refusal.Error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	who := viewer{client, user}
+	if kept := s.kept[who]; len(kept) > 0 {
+		kept[0].Stop()
+		s.unkeepLocked(who, kept[0])
+		return &Place{streams: s, who: who}, nil
+	}
+	switch {
+	case isFull(l.PerClient, s.clients[client]):
+		return nil, full(http.StatusTooManyRequests, "there are as many streams from this address as there may be: close one")
+	case user != "" && isFull(l.PerUser, s.users[user]):
+		return nil, full(http.StatusTooManyRequests, "this user has as many streams as they may have: close one")
+	case isFull(l.Rule, s.all):
+		return nil, full(http.StatusServiceUnavailable, "there are as many streams here as there may be")
+	}
+	s.countLocked(who)
+	return &Place{streams: s, who: who}, nil
+}
+
+func isFull(limit, n int) bool { return limit > 0 && n >= limit }
+
+// full is a refusal of who may be let in when another has left.
+func full(status int, reason string) *refusal.Error {
+	return &refusal.Error{Status: status, Reason: reason, RetryAfter: 10 * time.Second}
+}
+
+func (s *Streams) countLocked(who viewer) {
+	if s.clients == nil {
+		s.clients, s.users, s.kept = make(map[string]int), make(map[string]int), make(map[viewer][]*time.Timer)
+	}
+	s.all++
+	s.clients[who.client]++
+	if who.user != "" {
+		s.users[who.user]++
+	}
+}
+
+func (s *Streams) discountLocked(who viewer) {
+	if s.left != nil {
+		close(s.left)
+		s.left = nil
+	}
+	s.all--
+	drop(s.clients, who.client)
+	if who.user != "" {
+		drop(s.users, who.user)
+	}
+}
+
+// drop takes one off a count, and forgets a count of none.
+func drop[K comparable](counts map[K]int, of K) {
+	if counts[of]--; counts[of] <= 0 {
+		delete(counts, of)
+	}
+}
+
+// Place is what an open stream takes.
+type Place struct {
+	streams *Streams
+	who     viewer
+}
+
+// Leave gives the place back.
+func (p *Place) Leave() {
+	p.streams.mu.Lock()
+	defer p.streams.mu.Unlock()
+	p.streams.discountLocked(p.who)
+}
+
+// Keep gives the place back in a while, unless its viewer is back before: who
+// was asked to reconnect must not find it taken by another.
+func (p *Place) Keep(while time.Duration) {
+	s := p.streams
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var timer *time.Timer
+	timer = time.AfterFunc(while, func() {
+		s.mu.Lock() // by which time timer is set
+		defer s.mu.Unlock()
+		if s.unkeepLocked(p.who, timer) {
+			s.discountLocked(p.who)
+		}
+	})
+	s.kept[p.who] = append(s.kept[p.who], timer)
+}
+
+// unkeepLocked tells whether the place was still kept.
+func (s *Streams) unkeepLocked(who viewer, timer *time.Timer) bool {
+	i := slices.Index(s.kept[who], timer)
+	if i < 0 {
+		return false
+	}
+	if s.kept[who] = slices.Delete(s.kept[who], i, i+1); len(s.kept[who]) == 0 {
+		delete(s.kept, who)
+	}
+	return true
+}

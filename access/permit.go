@@ -1,0 +1,155 @@
+package access
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/caddy-sse/caddy-sse/upstream/next"
+)
+
+// Pauses of a viewer who waits for a backend that fails.
+const (
+	firstPause = time.Second
+	maxPause   = 15 * time.Second
+)
+
+// Permit is what lets a stream be, for as long as the backend says so.
+type Permit struct {
+	// Failure is set when the backend could not tell yet: the viewer waits
+	// until Granted is closed.
+	Failure *Failure
+	// Granted is closed when the backend lets the viewer in. Nil: it has.
+	Granted <-chan struct{}
+	// Revoked is closed when the backend refuses the viewer.
+	Revoked <-chan struct{}
+
+	authorizer *Authorizer
+	viewer     *Viewer
+	questions  []string
+	recheck    time.Duration
+	granted    chan struct{}
+	revoked    chan struct{}
+	ctx        context.Context
+	end        context.CancelFunc
+
+	mu    sync.Mutex
+	timer *time.Timer   // nil when nothing is left to ask
+	pause time.Duration // the next one, while the viewer waits
+}
+
+// Granted is a permit that needs no question.
+func Granted() *Permit { return &Permit{end: func() {}} }
+
+// Open asks the questions as the viewer. It returns a permit, which must be
+// ended, or the backend's refusal, or why the rule can't work. The backend is
+// asked again after at most recheck, and then again and again; zero: once is
+// enough.
+//
+// A backend that fails refuses nobody: it is asked until it answers. What it
+// has granted before holds.
+func (a *Authorizer) Open(ctx context.Context, v *Viewer, questions []string, recheck time.Duration) (*Permit, *next.Response, error) {
+	first, cancel := context.WithTimeout(ctx, openWait)
+	defer cancel()
+	said := a.askAll(first, v, questions)
+	if said.err != nil || said.refused != nil {
+		return nil, said.refused, said.err
+	}
+	p := &Permit{
+		Failure:    said.failed,
+		authorizer: a,
+		viewer:     v,
+		questions:  questions,
+		recheck:    recheck,
+		revoked:    make(chan struct{}),
+		pause:      firstPause,
+	}
+	p.Revoked = p.revoked
+	p.ctx, p.end = context.WithCancel(context.Background())
+	if said.failed != nil {
+		p.granted = make(chan struct{})
+		p.Granted = p.granted
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.scheduleLocked(said.failed)
+	return p, nil, nil
+}
+
+// askAll asks all the questions at once. The first refusal counts, then what
+// makes the rule impossible, then a failure.
+func (a *Authorizer) askAll(ctx context.Context, v *Viewer, questions []string) answer {
+	if len(questions) == 1 {
+		return a.ask(ctx, v, questions[0])
+	}
+	answers := make([]answer, len(questions))
+	var asking sync.WaitGroup
+	for i, uri := range questions {
+		asking.Go(func() { answers[i] = a.ask(ctx, v, uri) })
+	}
+	asking.Wait()
+	var all answer
+	for _, one := range answers {
+		switch {
+		case one.refused != nil:
+			return one
+		case all.err == nil && one.err != nil:
+			all.err = one.err
+		case all.failed == nil:
+			all.failed = one.failed
+		}
+	}
+	return all
+}
+
+// scheduleLocked sets the time of the next question, if there is to be one. It
+// is spread, so that viewers who came together don't ask together.
+func (p *Permit) scheduleLocked(failed *Failure) {
+	wait := p.recheck/2 + spread(p.recheck/2)
+	switch {
+	case p.granted != nil: // waiting
+		wait = max(p.pause/2+spread(p.pause), failed.RetryAfter)
+		p.pause = min(2*p.pause, maxPause)
+	case p.recheck <= 0:
+		return
+	}
+	p.timer = time.AfterFunc(wait, p.again)
+}
+
+func spread(d time.Duration) time.Duration {
+	if d <= 0 {
+		return 0
+	}
+	return rand.N(d)
+}
+
+// again asks once more. It runs on a goroutine of its own, which is there only
+// while it asks: a permit that waits costs a timer.
+func (p *Permit) again() {
+	said := p.authorizer.askAll(p.ctx, p.viewer, p.questions)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case p.ctx.Err() != nil:
+		return
+	case said.refused != nil, said.err != nil && p.granted != nil:
+		close(p.revoked)
+		return
+	case said.err != nil: // as good as a failure: it was let in before
+	case said.failed == nil && p.granted != nil:
+		close(p.granted)
+		p.granted = nil
+	}
+	p.scheduleLocked(said.failed)
+}
+
+// End gives the permit back.
+func (p *Permit) End() {
+	p.end()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.timer != nil {
+		p.timer.Stop()
+	}
+}

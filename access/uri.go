@@ -1,0 +1,192 @@
+package access
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/caddy-sse/caddy-sse/internal/refusal"
+	"github.com/caddy-sse/caddy-sse/internal/template"
+)
+
+// maxValue is how many bytes a placeholder of a URI may come to.
+const maxValue = 1024
+
+// URI is a path and a query with placeholders. What a placeholder comes to is
+// one segment of the path, or a part of one, or of a parameter's value, and
+// nothing else: whatever a client sends, the URI that is asked for has the
+// segments and the parameters that the template has.
+type URI struct {
+	source string
+	path   *template.Template
+	query  *template.Template // nil if there is no ?
+}
+
+// NewURI compiles a template, such as /api/orders/{http.request.uri.query.order}.
+func NewURI(src string) (*URI, error) {
+	rawPath, rawQuery, hasQuery := cutQuery(src)
+	u := &URI{source: src}
+	var err error
+	if u.path, err = template.Compile(rawPath); err != nil {
+		return nil, err
+	}
+	if hasQuery {
+		if u.query, err = template.Compile(rawQuery); err != nil {
+			return nil, err
+		}
+	}
+	return u, u.check()
+}
+
+// cutQuery cuts at the first question mark that is in no placeholder.
+func cutQuery(src string) (rawPath, rawQuery string, found bool) {
+	depth := 0
+	for i := range len(src) {
+		switch src[i] {
+		case '{':
+			depth++
+		case '}':
+			depth--
+		case '?':
+			if depth == 0 {
+				return src[:i], src[i+1:], true
+			}
+		}
+	}
+	return src, "", false
+}
+
+// check finds templates that don't stand for what they seem to.
+func (u *URI) check() error {
+	for _, name := range u.path.Placeholders() {
+		if slices.Contains([]string{"http.request.uri", "http.request.uri.path", "http.request.uri.path.dir", "http.request.uri.query"}, name) {
+			return fmt.Errorf("`%s`: {%s} is more than a segment of a path: write for example {path.1}, which is the second one of the request's", u.source, name)
+		}
+	}
+	const stand = "‡" // for what placeholders come to
+	expanded, err := u.expand(func(string) (string, error) { return stand, nil })
+	if err != nil {
+		return fmt.Errorf("`%s` is no path: %w", u.source, err)
+	}
+	parsed, err := url.ParseRequestURI(expanded)
+	switch {
+	case err != nil || !strings.HasPrefix(expanded, "/") || strings.ContainsFunc(expanded, notInURIs):
+		return fmt.Errorf("`%s` is no path: write one of this site, such as /api/orders/{query.order}", u.source)
+	case strings.TrimSuffix(parsed.Path, "/") != strings.TrimSuffix(path.Clean(parsed.Path), "/"):
+		return fmt.Errorf("`%s`: write the path without dots and double slashes", u.source)
+	}
+	params, err := url.ParseQuery(parsed.RawQuery)
+	if err != nil {
+		return fmt.Errorf("`%s`: the query: %w", u.source, err)
+	}
+	for name := range params {
+		if strings.Contains(name, stand) {
+			return fmt.Errorf("`%s`: a placeholder can be a parameter's value, and not its name", u.source)
+		}
+	}
+	return nil
+}
+
+// notInURIs tells what a template has to escape.
+func notInURIs(r rune) bool { return r <= ' ' || r == 0x7f || r == '#' || r == '\\' }
+
+// Placeholders are the names of the placeholders, without braces, in order.
+func (u *URI) Placeholders() []string {
+	names := u.path.Placeholders()
+	if u.query != nil {
+		names = append(names, u.query.Placeholders()...)
+	}
+	return names
+}
+
+// expand puts values in the places of their placeholders. Its error is for the
+// client.
+func (u *URI) expand(value func(name string) (string, error)) (string, error) {
+	expanded, err := u.path.Expand(func(name string) (string, error) {
+		v, err := value(name)
+		if err == nil {
+			err = checkSegment(name, v)
+		}
+		return url.PathEscape(v), err
+	})
+	if err != nil {
+		return "", err
+	}
+	if hasDots(expanded) {
+		return "", errors.New("the request makes a path with dots")
+	}
+	if u.query == nil {
+		return expanded, nil
+	}
+	query, err := u.query.Expand(func(name string) (string, error) {
+		v, err := value(name)
+		if err == nil {
+			err = checkValue(name, v)
+		}
+		return url.QueryEscape(v), err
+	})
+	return expanded + "?" + query, err
+}
+
+// checkValue refuses what no backend needs and some misread.
+func checkValue(name, v string) error {
+	isControl := func(r rune) bool { return r < ' ' || r == 0x7f }
+	switch {
+	case v == "":
+		return fmt.Errorf("%s is missing", describe(name))
+	case len(v) > maxValue:
+		return fmt.Errorf("%s is longer than %d bytes", describe(name), maxValue)
+	case !utf8.ValidString(v) || strings.ContainsFunc(v, isControl):
+		return fmt.Errorf("%s holds what is no text", describe(name))
+	}
+	return nil
+}
+
+// escaped is what a path that is decoded twice would be steered by.
+var escaped = regexp.MustCompile(`(?i)%(2e|2f|5c|25|3f|23|3b|[01][0-9a-f]|7f)`)
+
+// checkSegment refuses what would be another path to a backend that decodes
+// before it looks for slashes, or twice, or takes backslashes for slashes.
+func checkSegment(name, v string) error {
+	if err := checkValue(name, v); err != nil {
+		return err
+	}
+	if strings.ContainsAny(v, `/\`) || escaped.MatchString(v) {
+		return fmt.Errorf("%s holds a slash, or something like it", describe(name))
+	}
+	return nil
+}
+
+// hasDots tells whether a segment of an escaped path leads elsewhere. To some
+// servers a semicolon ends a segment's name.
+func hasDots(escapedPath string) bool {
+	plain, err := url.PathUnescape(escapedPath)
+	if err != nil {
+		return true
+	}
+	for segment := range strings.SplitSeq(plain, "/") {
+		segment, _, _ = strings.Cut(segment, ";")
+		if segment == "." || segment == ".." {
+			return true
+		}
+	}
+	return false
+}
+
+// describe names a placeholder's value to a client.
+func describe(name string) string {
+	if parameter, ok := strings.CutPrefix(name, queryPlaceholder); ok {
+		return fmt.Sprintf("the parameter %q", parameter)
+	}
+	return "a part of the request that decides what it may watch"
+}
+
+func badRequest(err error) *refusal.Error {
+	return &refusal.Error{Status: http.StatusBadRequest, Reason: err.Error()}
+}

@@ -1,0 +1,86 @@
+package access
+
+import (
+	"context"
+	"crypto/tls"
+	"maps"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+
+	"github.com/caddy-sse/caddy-sse/upstream/next"
+)
+
+// Caller makes the requests; see [next.Caller].
+type Caller interface {
+	Do(req *http.Request, maxBody int64) (*next.Response, error)
+	User() string
+	Vars() map[string]string
+	Trusted() bool
+	Original() string
+}
+
+// Viewer is as whom the backend is asked.
+type Viewer struct {
+	caller Caller
+	host   string
+	header http.Header
+	remote string
+	tls    *tls.ConnectionState
+	parts  []string // all that tells one viewer's question from another's
+}
+
+// ofTheBody are headers about a body, which a question has none of, and what is
+// taken in answer to it, which is nothing that matters.
+var ofTheBody = []string{"Accept", "Content-Type", "Content-Encoding", "Content-Language"}
+
+// NewViewer keeps of a viewer's request what the backend is to be asked with.
+// The request may be over by then.
+func NewViewer(r *http.Request, caller Caller) *Viewer {
+	v := &Viewer{caller: caller, host: r.Host, header: make(http.Header), remote: r.RemoteAddr, tls: r.TLS}
+	hop := next.HopByHop(r.Header)
+	for name, values := range r.Header {
+		if !next.IsOfOneRequest(name) && !hop[name] && !slices.Contains(ofTheBody, name) {
+			v.header[name] = slices.Clone(values)
+		}
+	}
+	address, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		address = r.RemoteAddr
+	}
+	v.parts = []string{r.Host, address, next.Certificate(r.TLS), strconv.FormatBool(r.TLS != nil), caller.User(), caller.Original(), strconv.FormatBool(caller.Trusted())}
+	vars := caller.Vars()
+	v.parts = append(v.parts, strconv.Itoa(len(vars)))
+	for _, name := range slices.Sorted(maps.Keys(vars)) {
+		v.parts = append(v.parts, name, vars[name])
+	}
+	for _, name := range slices.Sorted(maps.Keys(v.header)) {
+		v.parts = append(append(v.parts, name, strconv.Itoa(len(v.header[name]))), v.header[name]...)
+	}
+	v.header.Set("Accept", next.Accept)
+	return v
+}
+
+// request returns a fresh request: a handler may change the one it gets.
+func (v *Viewer) request(ctx context.Context, uri string) (*http.Request, error) {
+	u, err := url.ParseRequestURI(uri)
+	if err != nil {
+		return nil, err
+	}
+	r := &http.Request{
+		Method:     http.MethodGet,
+		URL:        u,
+		Proto:      "HTTP/1.1",
+		ProtoMajor: 1,
+		ProtoMinor: 1,
+		Header:     v.header.Clone(),
+		Body:       http.NoBody,
+		Host:       v.host,
+		RemoteAddr: v.remote,
+		RequestURI: uri,
+		TLS:        v.tls,
+	}
+	return r.WithContext(ctx), nil
+}

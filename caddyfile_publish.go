@@ -1,0 +1,41 @@
+package caddysse
+
+import (
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+
+	"github.com/caddy-sse/caddy-sse/access"
+	"github.com/caddy-sse/caddy-sse/upstream/publish"
+)
+
+func (h *Handler) parsePublish(d *caddyfile.Dispenser) error {
+	h.Publish = new(publish.Publish)
+	if d.NextArg() {
+		return d.Errf("publish takes only a block, got %q", d.Val())
+	}
+	return parseBlock(d, "publish", options{
+		"token":    words(&h.Publish.Tokens),
+		"jwt":      jwt(&h.Publish.JWT),
+		"max_body": size(&h.Publish.MaxBody),
+	})
+}
+
+// jwt takes a block that says which tokens are taken.
+func jwt(dst **access.JWT) func(*caddyfile.Dispenser) error {
+	return func(d *caddyfile.Dispenser) error {
+		if d.NextArg() { // not shown: it may be a secret
+			return d.Errf("jwt takes only a block: write `jwt { key {env.JWT_SECRET} }`, a line for each option")
+		}
+		j := new(access.JWT)
+		*dst = j
+		return parseBlock(d, "jwt", options{
+			"key":      words(&j.Keys),
+			"pem":      words(&j.PEM),
+			"jwks":     word(&j.JWKS),
+			"cookie":   word(&j.Cookie),
+			"query":    word(&j.Query),
+			"claim":    word(&j.Claim),
+			"issuer":   word(&j.Issuer),
+			"audience": words(&j.Audience),
+		})
+	}
+}

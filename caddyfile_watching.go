@@ -1,0 +1,50 @@
+package caddysse
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+
+	"github.com/caddy-sse/caddy-sse/access"
+)
+
+// parseMaxStreams takes one bound. The option may stand once for each kind.
+func (h *Handler) parseMaxStreams(d *caddyfile.Dispenser) error {
+	args := d.RemainingArgs()
+	if len(args) == 0 {
+		return d.Errf("max_streams needs a count: write for example max_streams 1000, or max_streams 10 per client")
+	}
+	n, err := strconv.Atoi(args[0])
+	if err != nil || n <= 0 {
+		return d.Errf("max_streams %q is no whole number above zero", args[0])
+	}
+	if h.MaxStreams == nil {
+		h.MaxStreams = new(access.Limits)
+	}
+	kind := strings.Join(args[1:], " ")
+	limit, ok := map[string]*int{
+		"":           &h.MaxStreams.Rule,
+		"per client": &h.MaxStreams.PerClient,
+		"per user":   &h.MaxStreams.PerUser,
+	}[kind]
+	switch {
+	case !ok:
+		return d.Errf("max_streams %d %s is unknown: write a count alone, or with `per client` or `per user`", n, kind)
+	case *limit != 0:
+		return d.Errf("max_streams stands twice for the same: use one line for each of the rule, `per client` and `per user`")
+	}
+	*limit = n
+	return nil
+}
+
+func (h *Handler) parseAuthorize(d *caddyfile.Dispenser) error {
+	h.Authorize = new(access.Authorize)
+	if err := word(&h.Authorize.URI)(d); err != nil {
+		return err
+	}
+	if _, err := access.NewURI(h.Authorize.URI); err != nil {
+		return d.Errf("authorize %v", err)
+	}
+	return parseBlock(d, "authorize", options{"recheck": duration(&h.Authorize.Recheck)})
+}

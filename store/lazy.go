@@ -1,0 +1,94 @@
+package store
+
+import (
+	"errors"
+	"sync"
+	"time"
+)
+
+// Lazy is a store that is opened by [Lazy.Open], or when it is first used. If
+// that fails it stays empty and takes nothing.
+type Lazy struct {
+	open   func() (Store, error)
+	once   sync.Once
+	opened Store
+	err    error
+}
+
+var _ Store = (*Lazy)(nil)
+
+// NewLazy returns a store that open opens, at most once.
+func NewLazy(open func() (Store, error)) *Lazy { return &Lazy{open: open} }
+
+// Open opens the store, if it isn't yet. It returns the same error each time.
+func (l *Lazy) Open() error {
+	l.once.Do(func() {
+		if l.opened, l.err = l.open(); l.err != nil {
+			l.opened = newNone(l.err)
+		}
+	})
+	return l.err
+}
+
+func (l *Lazy) store() Store {
+	_ = l.Open()
+	return l.opened
+}
+
+// Close implements [Store]. What was not opened stays closed.
+func (l *Lazy) Close() error {
+	l.once.Do(func() {
+		l.err = errors.New("the store is closed")
+		l.opened = newNone(l.err)
+	})
+	return l.opened.Close()
+}
+
+// Epoch implements [Store].
+func (l *Lazy) Epoch() string { return l.store().Epoch() }
+
+// Secret implements [Store].
+func (l *Lazy) Secret() []byte { return l.store().Secret() }
+
+// Append implements [Store].
+func (l *Lazy) Append(entries []*Entry, receipts []Receipt) error {
+	return l.store().Append(entries, receipts)
+}
+
+// Trim implements [Store].
+func (l *Lazy) Trim(h History, now time.Time) error { return l.store().Trim(h, now) }
+
+// Range implements [Store].
+func (l *Lazy) Range() (tail, head uint64) { return l.store().Range() }
+
+// Oldest implements [Store].
+func (l *Lazy) Oldest() (time.Time, bool) { return l.store().Oldest() }
+
+// Entry implements [Store].
+func (l *Lazy) Entry(seq uint64) *Entry { return l.store().Entry(seq) }
+
+// Lookup implements [Store].
+func (l *Lazy) Lookup(id string) *Entry { return l.store().Lookup(id) }
+
+// Receipt implements [Store].
+func (l *Lazy) Receipt(space string, key Key) (time.Time, string, bool) {
+	return l.store().Receipt(space, key)
+}
+
+// Last implements [Store].
+func (l *Lazy) Last(topic string) *Entry { return l.store().Last(topic) }
+
+// Read implements [Store].
+func (l *Lazy) Read(topics []string, after uint64, maxBytes int, buf []*Entry) (Batch, error) {
+	return l.store().Read(topics, after, maxBytes, buf)
+}
+
+// none is an empty log that takes nothing, for a reason.
+type none struct {
+	*Memory
+	err error
+}
+
+func newNone(err error) none { return none{NewMemory(), err} }
+
+func (n none) Append([]*Entry, []Receipt) error { return n.err }

@@ -1,0 +1,150 @@
+package caddysse
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"go.uber.org/zap"
+
+	"github.com/caddy-sse/caddy-sse/store"
+)
+
+func init() {
+	caddy.RegisterModule(MemoryStore{})
+	caddy.RegisterModule(FileStore{})
+}
+
+// StoreOpener is what modules in the namespace `sse.stores` are.
+type StoreOpener interface {
+	// OpenStore opens the log of the hub of that name. It is called once for
+	// the life of the hub, which may span many configurations, when the
+	// first of them is started: neither for one that is only validated, nor
+	// for one that can't be provisioned.
+	OpenStore(hub string) (store.Store, error)
+}
+
+// MemoryStore keeps a hub's log in memory, so that it ends with the process.
+type MemoryStore struct{}
+
+// CaddyModule returns the module's information.
+func (MemoryStore) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "sse.stores.memory", New: func() caddy.Module { return new(MemoryStore) }}
+}
+
+// OpenStore implements [StoreOpener].
+func (MemoryStore) OpenStore(string) (store.Store, error) { return store.NewMemory(), nil }
+
+// FileStore keeps a hub's log in a file of its own, so that it outlives the
+// process: a webhook is acknowledged when its event is on the disk, and clients
+// resume where they were after a restart or a crash.
+type FileStore struct {
+	// The directory that the file is in, as an absolute path. It is made if
+	// it isn't there, for its owner only. One process at a time can have the
+	// file open. The file's name is the hub's, with the ending .db; bytes other
+	// than a-z, 0-9, - and _ are written as % and two hexadecimal digits.
+	// Placeholders such as {env.STATE_DIRECTORY} can be used. There is no
+	// default.
+	Dir string `json:"dir,omitempty"`
+
+	// What to do about a damaged file: "refuse" to start and leave it as it
+	// is, or "replace" it by an empty log and keep it beside, with the ending
+	// .damaged- and the time. Default: "refuse".
+	Damaged string `json:"damaged,omitempty"`
+
+	dir string
+	log *zap.Logger
+}
+
+// CaddyModule returns the module's information.
+func (FileStore) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "sse.stores.file", New: func() caddy.Module { return new(FileStore) }}
+}
+
+// Provision checks the configuration. It doesn't touch any file.
+func (s *FileStore) Provision(ctx caddy.Context) (err error) {
+	s.log = ctx.Logger()
+	if s.Dir == "" {
+		return errors.New("a file store needs a directory: write `store file /var/lib/caddy/sse`")
+	}
+	if s.Damaged != "" && s.Damaged != "refuse" && s.Damaged != "replace" {
+		return fmt.Errorf("damaged %q: want refuse or replace", s.Damaged)
+	}
+	s.dir, err = caddy.NewReplacer().ReplaceOrErr(s.Dir, true, true)
+	if err != nil {
+		return fmt.Errorf("dir %q: %w", s.Dir, err)
+	}
+	return nil
+}
+
+// OpenStore implements [StoreOpener].
+func (s *FileStore) OpenStore(hub string) (store.Store, error) {
+	name := fileName(hub)
+	if len(name) > 200 {
+		return nil, fmt.Errorf("%d bytes are too many for a file's name: give the hub a shorter one", len(name))
+	}
+	var options store.FileOptions
+	if s.Damaged == "replace" {
+		options.Replaced = func(aside string, cause error) {
+			s.log.Error("a damaged log is set aside, and an empty one begun: clients are reset",
+				zap.String("hub", hub), zap.String("aside", aside), zap.Error(cause))
+		}
+	}
+	f, err := store.OpenFile(filepath.Join(s.dir, name), options)
+	if errors.Is(err, store.ErrDamaged) {
+		return nil, fmt.Errorf("%w: move it away, or write `damaged replace` to have that done", err)
+	}
+	if err != nil {
+		return nil, err // not f, which is no nil interface
+	}
+	return f, nil
+}
+
+// fileName is the name of a hub's file: another for each hub, also where names
+// in small and capital letters are the same.
+func fileName(hub string) string {
+	var b strings.Builder
+	for i := range len(hub) {
+		c := hub[i]
+		if c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '-' || c == '_' {
+			b.WriteByte(c)
+		} else {
+			fmt.Fprintf(&b, "%%%02X", c)
+		}
+	}
+	return b.String() + ".db"
+}
+
+// UnmarshalCaddyfile parses the store of a hub:
+//
+//	store file <dir> {
+//		damaged refuse | replace
+//	}
+func (s *FileStore) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next() // file
+	if !d.AllArgs(&s.Dir) || s.Dir == "" {
+		return d.Errf("store file takes a directory: write `store file /var/lib/caddy/sse`")
+	}
+	return parseBlock(d, "store file", options{"damaged": s.parseDamaged})
+}
+
+func (s *FileStore) parseDamaged(d *caddyfile.Dispenser) error {
+	if err := word(&s.Damaged)(d); err != nil {
+		return err
+	}
+	if s.Damaged != "refuse" && s.Damaged != "replace" {
+		return d.Errf("damaged %q: want refuse or replace", s.Damaged)
+	}
+	return nil
+}
+
+// Interface guards
+var (
+	_ StoreOpener           = MemoryStore{}
+	_ StoreOpener           = (*FileStore)(nil)
+	_ caddy.Provisioner     = (*FileStore)(nil)
+	_ caddyfile.Unmarshaler = (*FileStore)(nil)
+)

@@ -1,0 +1,77 @@
+package stream
+
+import (
+	"slices"
+	"sync"
+
+	"github.com/caddy-sse/caddy-sse/event"
+	"github.com/caddy-sse/caddy-sse/store"
+)
+
+// Bounds of [Envelopes]: what is made again when it is asked for later.
+const (
+	maxEnvelopes     = 1000
+	maxEnvelopeBytes = 16 << 20
+)
+
+// Envelopes puts events of one hub into envelopes that say which topic they are
+// from; see [event.Frame.Enveloped]. An event is put into the envelope of a
+// topic once for all streams that come for it soon. Its zero value is ready to
+// use, and it is safe for concurrent use.
+type Envelopes struct {
+	mu    sync.RWMutex
+	made  map[envelopeKey]event.Frame
+	order []envelopeKey // the oldest first
+	bytes int
+}
+
+type envelopeKey struct {
+	seq   uint64
+	topic string
+}
+
+// On returns how events look to a stream of these topics. The topic of an event
+// that is on several of them is the first in the order of their bytes, which is
+// that of an entry's topics.
+func (v *Envelopes) On(topics []string) func(*store.Entry) event.Frame {
+	return func(e *store.Entry) event.Frame {
+		for _, topic := range e.Topics {
+			if slices.Contains(topics, topic) {
+				return v.frame(e, topic)
+			}
+		}
+		return e.Frame
+	}
+}
+
+func (v *Envelopes) frame(e *store.Entry, topic string) event.Frame {
+	key := envelopeKey{e.Seq, topic}
+	v.mu.RLock()
+	frame, ok := v.made[key]
+	v.mu.RUnlock()
+	if ok {
+		return frame
+	}
+	frame = e.Frame.Enveloped(topic)
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if _, ok := v.made[key]; !ok {
+		v.keepLocked(key, frame)
+	}
+	return frame
+}
+
+func (v *Envelopes) keepLocked(key envelopeKey, frame event.Frame) {
+	if v.made == nil {
+		v.made = make(map[envelopeKey]event.Frame)
+	}
+	v.made[key] = frame
+	v.order = append(v.order, key)
+	v.bytes += len(frame)
+	for len(v.order) > maxEnvelopes || v.bytes > maxEnvelopeBytes {
+		oldest := v.order[0]
+		v.order = v.order[1:]
+		v.bytes -= len(v.made[oldest])
+		delete(v.made, oldest)
+	}
+}

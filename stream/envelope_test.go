@@ -1,0 +1,82 @@
+package stream_test
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+
+	"github.com/caddy-sse/caddy-sse/event"
+	"github.com/caddy-sse/caddy-sse/store"
+	"github.com/caddy-sse/caddy-sse/stream"
+)
+
+func TestEventsComeInEnvelopesOfTheTopicsThatAreWatched(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, envelopes := newHub(t, store.History{}), new(stream.Envelopes)
+		topics := []string{"a", "b"}
+		src := stream.Follow(h, topics, "lost")
+		src.Frame = envelopes.On(topics)
+		s := serve(src, get("/"), nil, options, newClient())
+		synctest.Wait()
+		e, _, err := h.Publish([]string{"b"}, event.Event{ID: "given", Name: "paid", Data: []byte(`{"n":1}`)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		publish(t, h, "text", "other", "b", "a")
+		synctest.Wait()
+		got := s.events(t)
+		if len(got) != 3 || got[0].Name != "reset" || got[1].ID != e.ID || got[1].Name != "paid" {
+			t.Fatalf("got %+v", got)
+		}
+		want := []string{`{"topic":"b","data":{"n":1}}`, `{"topic":"a","data":"text"}`} // the first of both
+		if data := s.data(t)[1:]; !slices.Equal(data, want) {
+			t.Errorf("got %q, want %q", data, want)
+		}
+		s.leave()
+		s.wantEnd(t, stream.ClientLeft)
+	})
+}
+
+func TestAnEventIsPutIntoAnEnvelopeOnceForAllStreams(t *testing.T) {
+	envelopes := new(stream.Envelopes)
+	e := &store.Entry{Seq: 7, Topics: []string{"a", "b"}, Frame: event.Frame("id: 7\ndata: x\n\n")}
+	first := envelopes.On([]string{"a"})(e)
+	var streams sync.WaitGroup
+	for range 100 {
+		streams.Go(func() {
+			if got := envelopes.On([]string{"z", "a"})(e); &got[0] != &first[0] {
+				t.Error("it was made anew")
+			}
+			if got := string(envelopes.On([]string{"b"})(e)); got != "id: 7\ndata: {\"topic\":\"b\",\"data\":\"x\"}\n\n" {
+				t.Errorf("got %q", got)
+			}
+		})
+	}
+	streams.Wait()
+	on := envelopes.On([]string{"a"})
+	if n := testing.AllocsPerRun(100, func() { on(e) }); n != 0 {
+		t.Errorf("%v allocations per stream", n)
+	}
+}
+
+func TestEnvelopesKeepNoMoreThanTheirBounds(t *testing.T) {
+	for _, c := range []struct{ events, size, atMost int }{{5000, 1, 1000}, {40, 1 << 20, 16}} {
+		envelopes := new(stream.Envelopes)
+		on := envelopes.On([]string{"a"})
+		var entries []*store.Entry
+		for i := range c.events {
+			e := &store.Entry{Seq: uint64(i), Topics: []string{"a"}, Frame: event.Frame(fmt.Sprintf("data: %s\n\n", large(c.size)))}
+			entries = append(entries, e)
+			on(e)
+		}
+		if n := envelopes.Kept(); n == 0 || n > c.atMost {
+			t.Errorf("%d of %d bytes are kept", n, c.size)
+		}
+		newest := entries[len(entries)-1]
+		if a, b := on(newest), on(newest); &a[0] != &b[0] {
+			t.Error("the newest is not kept")
+		}
+	}
+}

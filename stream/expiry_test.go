@@ -1,0 +1,68 @@
+package stream_test
+
+import (
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/caddy-sse/caddy-sse/store"
+	"github.com/caddy-sse/caddy-sse/stream"
+)
+
+// until is a source of the topic "a" that may be watched for so long.
+func until(src stream.Source, d time.Duration) stream.Source {
+	src.Until = time.Now().Add(d)
+	return src
+}
+
+func TestAStreamEndsAtTheMomentItsRightEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(t, store.History{})
+		s := serve(until(stream.Follow(h, []string{"a"}, ""), time.Minute), get("/"), nil, options, newClient())
+		time.Sleep(59 * time.Second)
+		publish(t, h, "in time", "a")
+		s.wantEnd(t, stream.Expired)
+		publish(t, h, "too late", "a")
+		if data := s.data(t); s.at != time.Minute || len(data) != 1 || data[0] != "in time" {
+			t.Errorf("after %v: %q", s.at, data)
+		}
+	})
+}
+
+func TestWhoHasReceivedNothingIsToldWhereToGoOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(t, store.History{})
+		position := h.Position(0)
+		s := serve(until(stream.Follow(h, []string{"a"}, ""), time.Minute), get("/"), nil, options, newClient())
+		s.wantEnd(t, stream.Expired)
+		if all := s.since(0); !strings.HasSuffix(all, "id: "+position+"\n\n") {
+			t.Errorf("%q has no position at its end", all)
+		}
+		publish(t, h, "meanwhile", "a")
+		again := serve(stream.Follow(h, []string{"a"}, position), get("/"), nil, options, newClient())
+		synctest.Wait()
+		if data := again.data(t); len(data) != 1 || data[0] != "meanwhile" {
+			t.Errorf("after coming back: %q", data)
+		}
+		again.leave()
+		<-again.ended
+	})
+}
+
+func TestWhoIsFarBehindIsSentNothingAfterItsRightHasEnded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(t, store.History{})
+		first := publish(t, h, "0", "a")
+		for range 10 {
+			publish(t, h, large(200<<10), "a") // a batch holds one or two
+		}
+		c := newClient()
+		c.onWrite = func() error { time.Sleep(time.Second); return nil }
+		s := serve(until(stream.Follow(h, []string{"a"}, first.ID), 2500*time.Millisecond), withHeader("Last-Event-ID", first.ID), nil, options, c)
+		s.wantEnd(t, stream.Expired)
+		if n := len(c.all()); n != 3 {
+			t.Errorf("%d writes, want those that began in time: 3", n)
+		}
+	})
+}

@@ -1,0 +1,65 @@
+package stream_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/caddy-sse/caddy-sse/store"
+	"github.com/caddy-sse/caddy-sse/stream"
+)
+
+func TestAStreamThatIsNotGrantedYetHasHeartbeatsOnly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(t, store.History{})
+		granted := make(chan struct{})
+		src := stream.Follow(h, []string{"a"}, "")
+		src.Granted = granted
+		s := serve(src, get("/"), nil, options, newClient())
+		synctest.Wait()
+		publish(t, h, "one", "a")
+		publish(t, h, "two", "a")
+		time.Sleep(time.Minute)
+		if got := s.since(1); strings.Trim(got, ":\n") != "" || !strings.Contains(got, ":") {
+			t.Errorf("it has sent %q", got)
+		}
+		close(granted)
+		synctest.Wait()
+		publish(t, h, "three", "a")
+		synctest.Wait()
+		if got := s.data(t); !slices.Equal(got, []string{"one", "two", "three"}) {
+			t.Errorf("it has sent %q", got)
+		}
+		s.leave()
+		s.wantEnd(t, stream.ClientLeft)
+	})
+}
+
+func TestAStreamThatIsNeverGrantedEndsWithoutAnEvent(t *testing.T) {
+	for name, end := range map[stream.Reason]func(*stream.Group, chan struct{}){
+		stream.Moved:    func(g *stream.Group, _ chan struct{}) { g.End(time.Second) },
+		stream.ShutDown: func(g *stream.Group, _ chan struct{}) { g.End(0) },
+		stream.Revoked:  func(_ *stream.Group, revoked chan struct{}) { close(revoked) },
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			h, group, revoked := newHub(t, store.History{}), new(stream.Group), make(chan struct{})
+			src := stream.Follow(h, []string{"a"}, "")
+			src.Granted, src.Revoked = make(chan struct{}), revoked
+			position := src.Cursor.Position()
+			s := serve(src, get("/"), group, options, newClient())
+			synctest.Wait()
+			publish(t, h, "secret", "a")
+			end(group, revoked)
+			s.wantEnd(t, name)
+			got := s.since(0)
+			if strings.Contains(got, "secret") {
+				t.Errorf("%s: it has sent %q", name, got)
+			}
+			if name != stream.Revoked && !strings.Contains(got, "id: "+position+"\n") {
+				t.Errorf("%s: its client doesn't know that it is at %s: %q", name, position, got)
+			}
+		})
+	}
+}

@@ -1,0 +1,243 @@
+package publish
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"mime"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/caddy-sse/caddy-sse/event"
+	"github.com/caddy-sse/caddy-sse/hub"
+	"github.com/caddy-sse/caddy-sse/internal/refusal"
+)
+
+// parser makes events of a body.
+type parser func(content []byte) ([]hub.Message, *refusal.Error)
+
+// parserOf chooses by the content type.
+func parserOf(h http.Header) (parser, *refusal.Error) {
+	if coding := strings.ToLower(h.Get("Content-Encoding")); coding != "" && coding != "identity" {
+		return nil, refusal.Newf(http.StatusUnsupportedMediaType, "a body with Content-Encoding is not taken: send it as it is")
+	}
+	mediaType, params, err := mime.ParseMediaType(h.Get("Content-Type"))
+	if charset := params["charset"]; err == nil && charset != "" && !strings.EqualFold(charset, "utf-8") {
+		return nil, refusal.Newf(http.StatusUnsupportedMediaType, "the charset %q is not taken: send UTF-8", charset)
+	}
+	switch mediaType {
+	case "application/json":
+		return parseJSON, nil
+	case "application/x-ndjson", "application/ndjson", "application/jsonl":
+		return parseLines, nil
+	case "application/x-www-form-urlencoded":
+		return parseForm, nil
+	}
+	return nil, refusal.Newf(http.StatusUnsupportedMediaType,
+		"the Content-Type is not taken: send application/json, application/x-ndjson or application/x-www-form-urlencoded")
+}
+
+func unprocessable(format string, args ...any) *refusal.Error {
+	return refusal.Newf(http.StatusUnprocessableEntity, format, args...)
+}
+
+func badRequest(format string, args ...any) *refusal.Error {
+	return refusal.Newf(http.StatusBadRequest, format, args...)
+}
+
+// parseJSON takes an object, or a list of them.
+func parseJSON(content []byte) ([]hub.Message, *refusal.Error) {
+	if !utf8.Valid(content) {
+		return nil, badRequest("the body is not UTF-8")
+	}
+	if !json.Valid(content) {
+		return nil, badRequest("the body isn't JSON")
+	}
+	objects := []json.RawMessage{content}
+	if bytes.HasPrefix(bytes.TrimLeft(content, " \t\r\n"), []byte("[")) {
+		if err := json.Unmarshal(content, &objects); err != nil { // it was found to be JSON
+			return nil, badRequest("the body isn't a list")
+		}
+	}
+	return batch(objects)
+}
+
+// parseLines takes an object in each line; lines that are empty don't count.
+func parseLines(content []byte) ([]hub.Message, *refusal.Error) {
+	if !utf8.Valid(content) {
+		return nil, badRequest("the body is not UTF-8")
+	}
+	var objects []json.RawMessage
+	number := 0
+	for line := range bytes.SplitSeq(content, []byte("\n")) {
+		number++
+		if line = bytes.TrimSpace(line); len(line) == 0 {
+			continue
+		}
+		if !json.Valid(line) {
+			return nil, badRequest("line %d isn't JSON", number)
+		}
+		if objects = append(objects, line); len(objects) > MaxEvents {
+			break
+		}
+	}
+	return batch(objects)
+}
+
+// batch makes an event of each object.
+func batch(objects []json.RawMessage) ([]hub.Message, *refusal.Error) {
+	switch {
+	case len(objects) == 0:
+		return nil, unprocessable(`there is no event: send at least one, such as {"topic": "news", "data": "hello"}`)
+	case len(objects) > MaxEvents:
+		return nil, unprocessable("there are more than %d events: send them in several requests", MaxEvents)
+	}
+	messages := make([]hub.Message, len(objects))
+	for i, object := range objects {
+		var refused *refusal.Error
+		if messages[i], refused = fromJSON(object); refused != nil {
+			if len(objects) > 1 {
+				refused.Reason = fmt.Sprintf("event %d of %d: %s", i+1, len(objects), refused.Reason)
+			}
+			return nil, refused
+		}
+	}
+	return messages, nil
+}
+
+// members are what an event is made of, and what its fields are called.
+var members = []string{"topic", "event", "id", "data"}
+
+// unknown refuses a misspelt member, which would be missed in silence.
+func unknown[T any](fields map[string]T, what string) *refusal.Error {
+	for name := range fields {
+		if !slices.Contains(members, name) {
+			return unprocessable("%s %q is unknown: want %s", what, shorten(name), strings.Join(members, ", "))
+		}
+	}
+	return nil
+}
+
+// shorten keeps a stranger's words from filling a reason.
+func shorten(name string) string {
+	const most = 40
+	if len(name) > most {
+		return strings.ToValidUTF8(name[:most], "") + "…"
+	}
+	return name
+}
+
+func fromJSON(object json.RawMessage) (hub.Message, *refusal.Error) {
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(object, &fields); err != nil || fields == nil {
+		return hub.Message{}, unprocessable(`it is no object: send {"topic": …, "data": …}`)
+	}
+	if refused := unknown(fields, "member"); refused != nil {
+		return hub.Message{}, refused
+	}
+	var m hub.Message
+	topics, refused := topicsOf(fields["topic"])
+	if refused != nil {
+		return m, refused
+	}
+	for name, dst := range map[string]*string{"event": &m.Event.Name, "id": &m.Event.ID} {
+		if raw := fields[name]; raw != nil && json.Unmarshal(raw, dst) != nil {
+			return m, unprocessable("%s is no text", name)
+		}
+	}
+	data, ok := fields["data"]
+	if !ok {
+		return m, noData()
+	}
+	var compact bytes.Buffer
+	if err := json.Compact(&compact, data); err != nil { // it was found to be JSON
+		return m, badRequest("data isn't JSON")
+	}
+	m.Event.Data = compact.Bytes()
+	return checked(m, topics)
+}
+
+func noData() *refusal.Error {
+	return unprocessable("the event has no data: say `null`, or in a form `data=`, if it needs none")
+}
+
+// topicsOf reads a text or a list of texts.
+func topicsOf(raw json.RawMessage) (topics []string, refused *refusal.Error) {
+	if raw == nil {
+		return nil, nil
+	}
+	if json.Unmarshal(raw, &topics) == nil {
+		return topics, nil
+	}
+	topics = make([]string, 1)
+	if json.Unmarshal(raw, &topics[0]) != nil {
+		return nil, unprocessable("topic is neither a text nor a list of texts")
+	}
+	return topics, nil
+}
+
+// parseForm takes one event, whose topic may stand several times.
+func parseForm(content []byte) ([]hub.Message, *refusal.Error) {
+	if start := bytes.TrimLeft(content, " \t\r\n"); len(start) > 0 && (start[0] == '{' || start[0] == '[') {
+		return nil, refusal.Newf(http.StatusUnsupportedMediaType,
+			"the body looks like JSON and is called a form: send it with `Content-Type: application/json` (curl: --json)")
+	}
+	form, err := url.ParseQuery(string(content))
+	if err != nil {
+		return nil, badRequest("the body isn't a form (application/x-www-form-urlencoded)")
+	}
+	if refused := unknown(form, "field"); refused != nil {
+		return nil, refused
+	}
+	for _, name := range []string{"event", "id", "data"} {
+		if len(form[name]) > 1 {
+			return nil, unprocessable("%s stands more than once in the form", name)
+		}
+	}
+	if !form.Has("data") {
+		return nil, noData()
+	}
+	m, refused := checked(hub.Message{Event: event.Event{
+		ID: form.Get("id"), Name: form.Get("event"), Data: []byte(form.Get("data")),
+	}}, form["topic"])
+	return []hub.Message{m}, refused
+}
+
+// maxTopics is how many topics an event may have.
+const maxTopics = 100
+
+// checked adds the topics, each once, and tells what the event can't be
+// published with.
+func checked(m hub.Message, topics []string) (hub.Message, *refusal.Error) {
+	switch {
+	case len(topics) == 0:
+		return m, unprocessable("the event has no topic: say on which it is to be published")
+	case len(topics) > maxTopics:
+		return m, unprocessable("the event has %d topics: %d are taken", len(topics), maxTopics)
+	}
+	for _, topic := range topics {
+		if err := hub.CheckTopic(topic); err != nil {
+			return m, unprocessable("%v", err)
+		}
+		if !slices.Contains(m.Topics, topic) {
+			m.Topics = append(m.Topics, topic)
+		}
+	}
+	if m.Event.Name != "" {
+		if err := event.CheckName(m.Event.Name); err != nil {
+			return m, unprocessable("%v", err)
+		}
+	}
+	if m.Event.ID != "" {
+		if err := event.CheckID(m.Event.ID); err != nil {
+			return m, unprocessable("%v", err)
+		}
+	}
+	if !utf8.Valid(m.Event.Data) {
+		return m, badRequest("data is not UTF-8")
+	}
+	return m, nil
+}
