@@ -79,8 +79,15 @@ const maxLetters = 1000
 // Letters are the deliveries that were given up, and not tried again since, as
 // far as the history goes. The oldest is the first.
 func (f *Forwarder) Letters() ([]Letter, error) {
-	var letters []Letter
-	err := f.eachLetter(func(b buried) {
+	letters, err := f.readLetters()
+	if errors.Is(err, hub.ErrLost) { // the oldest have just left the history
+		letters, err = f.readLetters()
+	}
+	return letters, err
+}
+
+func (f *Forwarder) readLetters() (letters []Letter, err error) {
+	err = f.eachLetter(func(b buried) {
 		b.Kept = f.entry(b) != nil
 		if letters = append(letters, b.Letter); len(letters) > maxLetters {
 			letters = letters[1:]
