@@ -18,9 +18,12 @@ func init() {
 
 // Admin adds to the admin API what there is to see of this module:
 //
-//	GET /sse/views    what is polled, and what has become of it
-//	GET /sse/hubs     the hubs: what they hold, and who follows
-//	GET /sse/health   200 if events can be stored, 503 if not
+//	GET /sse/views             what is polled, and what has become of it
+//	GET /sse/hubs              the hubs: what they hold, and who follows
+//	GET /sse/health            200 if events can be stored, 503 if not
+//	GET /sse/refusals          the webhooks that were refused, and why
+//	GET /sse/deadletters       the webhooks that the app has not taken
+//	POST /sse/deadletters?id=  tries one of these again
 //
 // It shows no credentials, no data and no values of queries.
 type Admin struct{}
@@ -36,6 +39,8 @@ func (Admin) Routes() []caddy.AdminRoute {
 		{Pattern: "/sse/views", Handler: caddy.AdminHandlerFunc(listViews)},
 		{Pattern: "/sse/hubs", Handler: caddy.AdminHandlerFunc(listHubs)},
 		{Pattern: "/sse/health", Handler: caddy.AdminHandlerFunc(health)},
+		{Pattern: "/sse/deadletters", Handler: caddy.AdminHandlerFunc(deadLetters)},
+		{Pattern: "/sse/refusals", Handler: caddy.AdminHandlerFunc(listRefusals)},
 	}
 }
 
@@ -56,18 +61,11 @@ type viewList struct {
 // path: those of ?hub=, ?rule=, ?host= and whose path begins with ?path=, at
 // most ?limit= of them, 1000 unless it says otherwise.
 func listViews(w http.ResponseWriter, r *http.Request) error {
-	if err := mustGet(r); err != nil {
+	limit, err := checkListing(r)
+	if err != nil {
 		return err
 	}
 	query := r.URL.Query()
-	limit := 1000
-	if text := query.Get("limit"); text != "" {
-		n, err := strconv.Atoi(text)
-		if err != nil || n < 0 {
-			return caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: fmt.Errorf("limit %q is no whole number", text)}
-		}
-		limit = n
-	}
 	list := viewList{Views: []viewEntry{}}
 	eachPoller(func(rule ruleID, p *poll.Poller) {
 		if !wanted(query, "hub", rule.hub) || !wanted(query, "rule", rule.name) {
@@ -85,6 +83,22 @@ func listViews(w http.ResponseWriter, r *http.Request) error {
 	list.Total = len(list.Views)
 	list.Views = list.Views[:min(limit, len(list.Views))]
 	return answerJSON(w, http.StatusOK, list)
+}
+
+// checkListing is for requests for a list: how long it may be.
+func checkListing(r *http.Request) (limit int, err error) {
+	if err := mustGet(r); err != nil {
+		return 0, err
+	}
+	text := r.URL.Query().Get("limit")
+	if text == "" {
+		return 1000, nil
+	}
+	limit, err = strconv.Atoi(text)
+	if err != nil || limit < 0 {
+		return 0, caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: fmt.Errorf("limit %q is no whole number", text)}
+	}
+	return limit, nil
 }
 
 // wanted tells whether a query that names a value, or doesn't, means this one.

@@ -15,6 +15,7 @@ import (
 	"github.com/caddy-sse/caddy-sse/access"
 	"github.com/caddy-sse/caddy-sse/internal/refusal"
 	"github.com/caddy-sse/caddy-sse/stream"
+	"github.com/caddy-sse/caddy-sse/upstream/forward"
 	"github.com/caddy-sse/caddy-sse/upstream/next"
 	"github.com/caddy-sse/caddy-sse/upstream/poll"
 	"github.com/caddy-sse/caddy-sse/upstream/publish"
@@ -120,7 +121,12 @@ type Handler struct {
 	envelopes  *stream.Envelopes
 
 	metrics *ruleMetrics
-	log     *zap.Logger
+
+	// Of webhooks: what their deliveries are known by, and what passes them on.
+	scope     string
+	server    *caddyhttp.Server
+	forwarder *forward.Forwarder
+	log       *zap.Logger
 }
 
 // CaddyModule returns the module's information.
@@ -152,7 +158,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	case h.Poll != nil:
 		return h.provisionPoll(ctx)
 	case h.Webhook != nil:
-		return h.Webhook.Provision(caddy.NewReplacer())
+		return h.provisionWebhook(ctx)
 	case h.Publish != nil:
 		return h.provisionPublish()
 	default:
@@ -239,6 +245,14 @@ func (h *Handler) provisionStream(ctx caddy.Context) (err error) {
 	// requests to end.
 	server.RegisterOnShutdown(h.shutdown)
 	return nil
+}
+
+func (h *Handler) provisionWebhook(ctx caddy.Context) error {
+	if err := h.Webhook.Provision(caddy.NewReplacer()); err != nil {
+		return err
+	}
+	h.scope = h.app.webhookScope(ctx, h)
+	return h.provisionForwarding(ctx)
 }
 
 func (h *Handler) provisionPoll(ctx caddy.Context) error {

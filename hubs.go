@@ -2,12 +2,10 @@ package caddysse
 
 import (
 	"encoding/json"
-	"fmt"
 	"net/http"
 	"slices"
 	"strings"
 
-	"github.com/caddyserver/caddy/v2"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/caddy-sse/caddy-sse/hub"
@@ -49,7 +47,7 @@ func health(w http.ResponseWriter, r *http.Request) error {
 
 func mustGet(r *http.Request) error {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		return caddy.APIError{HTTPStatus: http.StatusMethodNotAllowed, Err: fmt.Errorf("%s is not answered here: use GET", r.Method)}
+		return methodNotAllowed(r.Method, http.MethodGet)
 	}
 	return nil
 }

@@ -9,7 +9,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/caddy-sse/caddy-sse/stream"
+	"github.com/caddy-sse/caddy-sse/upstream/forward"
 	"github.com/caddy-sse/caddy-sse/upstream/poll"
+	"github.com/caddy-sse/caddy-sse/upstream/webhook"
 )
 
 // The metrics, all named caddy_sse_*. They count on across reloads. A rule's
@@ -20,8 +22,10 @@ var (
 	streamsEnded = counter("streams_ended_total", "Streams that have ended, by why.", "reason")
 	refusals     = counter("refusals_total", "Requests that the rule itself has refused, by status.", "status")
 
-	eventsSent   = counter("events_sent_total", "Events that were sent to clients.")
-	bytesSent    = counter("bytes_sent_total", "Bytes that were sent to clients.")
+	eventsSent = counter("events_sent_total", "Events that were sent to clients.")
+	bytesSent  = counter("bytes_sent_total", "Bytes that were sent to clients.")
+	webhooks   = counter("webhooks_total", "Webhooks that were received, by what has become of them.", "result")
+
 	polls        = counter("polls_total", "Requests to the backend, by what they have come to.", "result")
 	savedBytes   = counter("poll_saved_bytes_total", "Bytes that viewers were not sent, since changes were told and not whole documents.")
 	absorbed     = counter("absorbed_requests_total", "Ordinary requests that were answered from the last poll.")
@@ -58,7 +62,7 @@ func description(name, help string) *prometheus.Desc {
 
 // registerMetrics adds the metrics to the registry of a configuration.
 func registerMetrics(registry *prometheus.Registry) error {
-	for _, c := range []prometheus.Collector{streams, streamsEnded, eventsSent, bytesSent, refusals, hubCollector{}, polls, savedBytes, absorbed, pollDuration, viewCollector{}} {
+	for _, c := range []prometheus.Collector{streams, streamsEnded, eventsSent, bytesSent, refusals, webhooks, forwards, pendingCollector{}, hubCollector{}, polls, savedBytes, absorbed, pollDuration, viewCollector{}} {
 		if err := registry.Register(c); err != nil && !errors.As(err, new(prometheus.AlreadyRegisteredError)) {
 			return err
 		}
@@ -118,6 +122,9 @@ type ruleMetrics struct {
 	events, bytes prometheus.Counter
 	polls         map[poll.Result]prometheus.Counter
 
+	webhooks map[webhook.Result]prometheus.Counter
+	forwards map[forward.Result]prometheus.Counter
+
 	took            prometheus.Observer
 	saved, absorbed prometheus.Counter
 }
@@ -142,6 +149,18 @@ func metricsOf(h *Handler) *ruleMetrics {
 	m := &ruleMetrics{rule: ruleID{h.hubName(), h.name()}}
 	m.events = eventsSent.WithLabelValues(m.rule.hub, m.rule.name)
 	m.bytes = bytesSent.WithLabelValues(m.rule.hub, m.rule.name)
+	if h.Webhook != nil {
+		m.webhooks = make(map[webhook.Result]prometheus.Counter)
+		for _, r := range webhook.Results {
+			m.webhooks[r] = webhooks.WithLabelValues(m.rule.hub, m.rule.name, string(r))
+		}
+	}
+	if h.Webhook != nil && h.Webhook.Forward == webhook.ForwardAsync {
+		m.forwards = make(map[forward.Result]prometheus.Counter)
+		for _, r := range forward.Results {
+			m.forwards[r] = forwards.WithLabelValues(m.rule.hub, m.rule.name, string(r))
+		}
+	}
 	if h.Poll == nil {
 		return m
 	}
@@ -154,6 +173,18 @@ func metricsOf(h *Handler) *ruleMetrics {
 	m.absorbed = absorbed.WithLabelValues(m.rule.hub, m.rule.name)
 	return m
 }
+
+// received counts what has become of a webhook.
+func (m *ruleMetrics) received(r webhook.Result) {
+	c := m.webhooks[r]
+	if c == nil { // a kind of refusal that is no webhook's
+		c = m.webhooks[webhook.Unavailable]
+	}
+	c.Inc()
+}
+
+// forwarded counts an attempt to pass one on.
+func (m *ruleMetrics) forwarded(r forward.Result) { m.forwards[r].Inc() }
 
 // Polled implements [poll.Observer].
 func (m *ruleMetrics) Polled(r poll.Result, took time.Duration) {

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -35,7 +36,9 @@ type App struct {
 
 	shared map[string]*sharedHub
 	scopes map[string]int
-	log    *zap.Logger
+	// forwarding are the rules that pass webhooks on in the background.
+	forwarding []*Handler
+	log        *zap.Logger
 }
 
 // HubConfig configures one hub. All but the store can be changed by a reload
@@ -99,7 +102,13 @@ func (a *App) Provision(ctx caddy.Context) error {
 			return fmt.Errorf("hub %s: %w", name, err)
 		}
 	}
-	return nil
+	return whenStarted(ctx, a.startForwarding)
+}
+
+func (a *App) startForwarding() {
+	for _, h := range a.forwarding {
+		h.startForwarding()
+	}
 }
 
 func (a *App) provisionHub(ctx caddy.Context, name string, config *HubConfig) error {
@@ -172,6 +181,11 @@ func (a *App) Start() error {
 // Stop gives the hubs back to the configuration before, if this one is rolled
 // back, or to nobody. The streams have been told by the servers' shutdown.
 func (a *App) Stop() error {
+	var forwarding sync.WaitGroup
+	for _, h := range a.forwarding {
+		forwarding.Go(h.stopForwarding)
+	}
+	forwarding.Wait()
 	for _, shared := range a.shared {
 		shared.release(a)
 	}

@@ -2,13 +2,17 @@ package caddysse
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"time"
 
+	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
 
+	"github.com/caddy-sse/caddy-sse/hub"
 	"github.com/caddy-sse/caddy-sse/internal/refusal"
+	"github.com/caddy-sse/caddy-sse/upstream/forward"
 	"github.com/caddy-sse/caddy-sse/upstream/poll"
 	"github.com/caddy-sse/caddy-sse/upstream/webhook"
 )
@@ -16,47 +20,111 @@ import (
 // serveWebhook publishes a POST, and answers what a sender asks before it
 // sends any.
 func (h *Handler) serveWebhook(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	if h.isPassed(r) {
+		return next.ServeHTTP(w, r)
+	}
 	if r.Method != http.MethodPost {
 		answer, err := h.Webhook.Handshake(r, replacer(r))
 		switch {
 		case err != nil:
-			return h.refuse(w, r, err)
+			return h.refuseWebhook(w, r, err)
 		case answer == nil:
 			return passOn(w, r, next, refuseMethod(http.MethodPost))
 		}
-		answer.Write(w)
-		return nil
+		return h.greet(w, answer)
 	}
 	delivery, err := h.Webhook.Receive(w, r, replacer(r))
 	if err != nil {
-		return h.refuse(w, r, err)
+		return h.refuseWebhook(w, r, err)
 	}
 	if delivery.Answer != nil {
-		delivery.Answer.Write(w)
-		return nil
+		return h.greet(w, delivery.Answer)
 	}
-	ids, err := h.publish(delivery.Messages)
-	if err != nil {
-		h.log.Error("event not published", zap.Error(err))
-		return h.refuse(w, r, &refusal.Error{
-			Status: http.StatusServiceUnavailable, Reason: "the event can't be stored; send it again later",
-			RetryAfter: 5 * time.Second, Err: err,
-		})
+	if h.Webhook.Forward == webhook.ForwardSync {
+		return h.forward(w, r, next, delivery)
 	}
-	h.pollViews(r, delivery.Refresh)
-	return acknowledge(w, delivery.Status, ids)
+	outcome, refused := h.deliver(r, delivery)
+	if refused != nil {
+		return h.refuseWebhook(w, r, refused)
+	}
+	return acknowledge(w, delivery.Status, outcome.IDs)
 }
 
-// publish publishes in order, and returns the ids that the events have got.
-func (h *Handler) publish(messages []webhook.Message) (ids []string, err error) {
-	for _, message := range messages {
-		entry, _, err := h.hub.Publish(message.Topics, message.Event)
-		if err != nil {
-			return nil, err
-		}
-		ids = append(ids, entry.ID)
+// greet answers a handshake.
+func (h *Handler) greet(w http.ResponseWriter, answer *webhook.Answer) error {
+	h.metrics.received(webhook.Handshake)
+	answer.Write(w)
+	return nil
+}
+
+// deliver publishes what a request has become, all of it or nothing, unless it
+// was published before, and counts it. A sender that comes again because it had
+// no answer may have been in time for the event only: the views are polled
+// again as well.
+func (h *Handler) deliver(r *http.Request, delivery *webhook.Delivery) (hub.Outcome, *refusal.Error) {
+	messages, err := h.messages(r, delivery)
+	var outcome hub.Outcome
+	if err == nil {
+		outcome, err = h.hub.Deliver(messages, h.Webhook.Receipt(h.scope, delivery))
 	}
-	return ids, nil
+	if err != nil {
+		h.log.Error("event not published", zap.Error(err))
+		return outcome, &refusal.Error{
+			Status: http.StatusServiceUnavailable, Reason: "the event can't be stored; send it again later",
+			RetryAfter: 5 * time.Second, Err: err, Kind: string(webhook.NotStored),
+		}
+	}
+	if len(outcome.IDs) > 0 && forward.IsMessage(outcome.IDs[0]) { // which is nothing to the sender
+		outcome.IDs = outcome.IDs[1:]
+	}
+	if delivery.Refused != nil {
+		h.noteRefusal(r, delivery.Refused)
+		return outcome, nil
+	}
+	h.metrics.received(resultOf(delivery, outcome))
+	h.pollViews(r, delivery.Refresh)
+	return outcome, nil
+}
+
+// messages are what is stored of a delivery: what is published and, before
+// that, what the app is to get in the background.
+func (h *Handler) messages(r *http.Request, delivery *webhook.Delivery) ([]hub.Message, error) {
+	if h.Webhook.Forward != webhook.ForwardAsync {
+		return delivery.Messages, nil
+	}
+	queued, err := h.queued(r, delivery.Body)
+	return append([]hub.Message{queued}, delivery.Messages...), err
+}
+
+func resultOf(delivery *webhook.Delivery, outcome hub.Outcome) webhook.Result {
+	switch {
+	case outcome.Duplicate:
+		return webhook.Duplicate
+	case len(delivery.Messages)+len(delivery.Refresh) == 0:
+		return webhook.Dropped
+	}
+	return webhook.Accepted
+}
+
+// refuseWebhook refuses, and takes note of it for the operator.
+func (h *Handler) refuseWebhook(w http.ResponseWriter, r *http.Request, err error) error {
+	h.noteRefusal(r, err)
+	return h.refuse(w, r, err)
+}
+
+// webhookScope names the deliveries of a rule apart from those of any other:
+// where it listens, what it is called, whose deliveries it takes, and which one
+// it is of those that are alike. It is the same after a reload and a restart,
+// whatever else is changed about the rule.
+func (a *App) webhookScope(ctx caddy.Context, h *Handler) string {
+	var listen []string
+	if server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok {
+		listen = server.Listen
+	}
+	scope := fmt.Sprintf("webhook %q %q %q", listen, h.name(), h.Webhook.Verify.Sender)
+	key := scope + " " + h.hubName()
+	a.scopes[key]++
+	return fmt.Sprintf("%s %d", scope, a.scopes[key])
 }
 
 // pollViews has the views polled that a webhook concerns.

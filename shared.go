@@ -27,6 +27,8 @@ type sharedHub struct {
 	owners  []*App // those that have started and not stopped
 	groups  map[*stream.Group]int
 	pollers map[*poll.Poller]string // with the rules' names
+
+	forwarders map[string]ruleForwarder // by scope
 }
 
 func newSharedHub(log *store.Lazy, storeConfig string, history store.History) *sharedHub {

@@ -45,6 +45,16 @@ func (h *Hub) FollowAfter(topics []string, seq uint64) *Cursor {
 	return c
 }
 
+// FollowAll returns a cursor that first reads all that the log holds. What
+// leaves the log before it is read is [ErrLost], as for any cursor.
+func (h *Hub) FollowAll(topics []string) *Cursor {
+	c := h.register(topics)
+	tail, _ := h.store.Range()
+	c.pos = tail - 1
+	c.notify()
+	return c
+}
+
 // register makes the hub wake the cursor. It comes before the look at the log's
 // head, so that nothing can be published between the two and be missed.
 func (h *Hub) register(topics []string) *Cursor {

@@ -22,6 +22,11 @@ type Error struct {
 	// RetryAfter is how long the client should wait before it tries again.
 	// Zero: the response doesn't say.
 	RetryAfter time.Duration
+	// Kind is what sort of refusal it is, for who counts them. It may be empty.
+	Kind string
+	// Detail says more than the reason, to the operator only. It holds no
+	// secret and no signature. Empty: the reason says all.
+	Detail string
 	// Challenge is what the WWW-Authenticate header says, which a 401 has to
 	// have (RFC 9110 §15.5.2). Empty: there is none.
 	Challenge string

@@ -41,6 +41,7 @@ func brokenOff(err error) *refusal.Error {
 		return tooLarge(bound.Limit)
 	}
 	refused := refusal.Newf(http.StatusBadRequest, "the body broke off")
+	refused.Kind = string(BrokenOff)
 	var timeout net.Error
 	if errors.As(err, &timeout) && timeout.Timeout() {
 		refused = refusal.Newf(http.StatusRequestTimeout, "the body took too long to come")

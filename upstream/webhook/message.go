@@ -25,6 +25,9 @@ func (wh *Webhook) deliver(p *payload, batch bool) (*Delivery, *refusal.Error) {
 		return nil, refused
 	}
 	delivery := &Delivery{ID: id, Status: wh.sender.status}
+	if wh.takesApart(batch) && wh.id.looksInside() { // it may be that of one of many
+		delivery.ID = ""
+	}
 	parts, refused := wh.parts(p, batch)
 	if refused != nil {
 		return nil, refused
@@ -118,7 +121,7 @@ func (wh *Webhook) add(delivery *Delivery, p *payload) *refusal.Error {
 	if refused != nil {
 		return refused
 	}
-	delivery.Messages = append(delivery.Messages, Message{topics, event.Event{ID: id, Name: name, Data: data}})
+	delivery.Messages = append(delivery.Messages, Message{Topics: topics, Event: event.Event{ID: id, Name: name, Data: data}})
 	return nil
 }
 

@@ -48,6 +48,7 @@ func (anyone) check(*received) (*proven, *refusal.Error) { return new(proven), n
 type scheme struct {
 	keys       []key
 	decode     func(string) ([]byte, error)
+	encoding   string // decode's name
 	header     string
 	prefix     string
 	separator  string
@@ -169,16 +170,48 @@ func (s *scheme) check(d *received) (*proven, *refusal.Error) {
 	}
 	key := s.signer(d, timestamp, signatures)
 	if key == nil {
-		return nil, wrongSignature()
+		return nil, wrongSignature(s.whyWrong(len(signatures)))
 	}
 	return &proven{key, s.id}, s.checkTime(timestamp)
 }
 
-func unauthorized(format string, args ...any) *refusal.Error {
-	return refusal.Newf(http.StatusUnauthorized, format, args...)
+// whyWrong is for the operator: it tells a secret that doesn't fit from a
+// header that isn't of the sender's kind.
+func (s *scheme) whyWrong(signatures int) string {
+	if signatures == 0 {
+		form := "in " + s.encoding
+		if s.prefix != "" {
+			form = fmt.Sprintf("that begins with %q, %s", s.prefix, form)
+		}
+		return fmt.Sprintf("header %s holds no signature %s", s.header, form)
+	}
+	return fmt.Sprintf("none of %s fits the %s in header %s: another secret, or a body that was changed on the way",
+		some(len(s.keys), "secret"), some(signatures, "signature"), s.header)
 }
 
-func wrongSignature() *refusal.Error { return unauthorized("the signature is wrong") }
+// some counts things in words that fit a sentence.
+func some(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+func unauthorized(format string, args ...any) *refusal.Error {
+	refused := refusal.Newf(http.StatusUnauthorized, format, args...)
+	refused.Kind = string(BadSignature)
+	return refused
+}
+
+// detailed says more to the operator than to the sender.
+func detailed(refused *refusal.Error, detail string) *refusal.Error {
+	refused.Detail = detail
+	return refused
+}
+
+func wrongSignature(detail string) *refusal.Error {
+	return detailed(unauthorized("the signature is wrong"), detail)
+}
 
 // single wants a header exactly once. With a second value beside it, another
 // reader could take that one, which nobody has vouched for.
@@ -298,11 +331,17 @@ func (s *scheme) checkTime(timestamp string) *refusal.Error {
 
 func checkAge(signed time.Time, tolerance time.Duration) *refusal.Error {
 	age := time.Since(signed)
+	var refused *refusal.Error
 	switch {
 	case age > tolerance:
-		return unauthorized("the signature's time is more than %v ago", tolerance)
+		refused = unauthorized("the signature's time is more than %v ago", tolerance)
+		refused.Detail = fmt.Sprintf("signed %v ago; the tolerance is %v: sent again, or a clock is slow or fast", age.Round(time.Second), tolerance)
 	case age < -tolerance:
-		return unauthorized("the signature's time is more than %v ahead", tolerance)
+		refused = unauthorized("the signature's time is more than %v ahead", tolerance)
+		refused.Detail = fmt.Sprintf("signed %v from now; the tolerance is %v: a clock is slow or fast", (-age).Round(time.Second), tolerance)
+	default:
+		return nil
 	}
-	return nil
+	refused.Kind = string(StaleTimestamp)
+	return refused
 }

@@ -110,7 +110,8 @@ func (s *sns) check(d *received) (*proven, *refusal.Error) {
 		return nil, unauthorized("the body is no message of Amazon SNS: %v", err)
 	}
 	if !s.topics.have(message["TopicArn"]) {
-		return nil, unauthorized("the message is of another topic")
+		return nil, detailed(unauthorized("the message is of another topic"),
+			fmt.Sprintf("the message's TopicArn is none of the rule's %s", some(len(s.topics), "topic")))
 	}
 	signed, err := snsSigned(message)
 	if err != nil {
@@ -132,7 +133,7 @@ func (s *sns) check(d *received) (*proven, *refusal.Error) {
 		return nil, s.unreachable("the certificate of the signature can't be had; send it again later", err)
 	}
 	if !isSignedBy(certificate, message, signed) {
-		return nil, wrongSignature()
+		return nil, wrongSignature("the message's signature is not that of its certificate")
 	}
 	return new(proven), nil
 }

@@ -8,6 +8,7 @@ import (
 	"crypto/subtle"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -54,7 +55,11 @@ func (t *token) check(d *received) (*proven, *refusal.Error) {
 	}
 	text, ok := cutPrefixFold(value, t.prefix)
 	if !t.secrets.have(text) || !ok {
-		return nil, unauthorized("the token is wrong")
+		detail := fmt.Sprintf("header %s holds none of %s", t.header, some(len(t.secrets), "secret"))
+		if !ok {
+			detail = fmt.Sprintf("header %s doesn't begin with %q", t.header, t.prefix)
+		}
+		return nil, detailed(unauthorized("the token is wrong"), detail)
 	}
 	return new(proven), nil
 }
@@ -143,7 +148,11 @@ func (p *password) check(d *received) (*proven, *refusal.Error) {
 		return nil, refusal.Newf(http.StatusServiceUnavailable, "the request was given up")
 	}
 	if !known || !fits {
-		return nil, unauthorized("the user or the password is wrong")
+		detail := "the user is right, and the password is wrong"
+		if !known {
+			detail = "the user is wrong"
+		}
+		return nil, detailed(unauthorized("the user or the password is wrong"), detail)
 	}
 	return new(proven), nil
 }

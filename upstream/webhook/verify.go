@@ -323,7 +323,7 @@ func (v *Verify) scheme(kind sender, repl *caddy.Replacer) (*scheme, error) {
 		return nil, fmt.Errorf("unknown encoding %q: want hex or base64", kind.encoding)
 	}
 	s := &scheme{
-		keys: keys, decode: decode,
+		keys: keys, decode: decode, encoding: kind.encoding,
 		header: kind.header, prefix: kind.prefix, separator: kind.separator, signed: signed,
 		timestamp: kind.timestamp, timePrefix: kind.timePrefix,
 		tolerance: time.Duration(cmp.Or(v.Tolerance, DefaultTolerance)),

@@ -10,11 +10,13 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 
-	"github.com/caddy-sse/caddy-sse/event"
+	"github.com/caddy-sse/caddy-sse/hub"
 	"github.com/caddy-sse/caddy-sse/internal/refusal"
+	"github.com/caddy-sse/caddy-sse/store"
 	"github.com/caddy-sse/caddy-sse/upstream/jq"
 )
 
@@ -108,6 +110,28 @@ type Webhook struct {
 	// Default, and what zero means: 1048576 (1 MiB).
 	MaxBody int64 `json:"max_body,omitempty"`
 
+	// How long a delivery's id is remembered, and how many are, so that one
+	// that comes again is answered like the first time and published once.
+	// Default: 100000 deliveries, 24h.
+	Dedupe *Dedupe `json:"dedupe,omitempty"`
+
+	// Whether the next handlers, the app, still get the request, byte for byte:
+	//
+	//   - "sync": before it is published. Its answer is the sender's answer,
+	//     and if that isn't 2xx nothing is published. It answers handshakes.
+	//   - "async": after it was published and acknowledged, tried again until
+	//     it says 2xx.
+	//
+	// What can't be mapped, or what the rule doesn't want, it gets nevertheless;
+	// what isn't verified it never sees. Default: it doesn't get it.
+	Forward string `json:"forward,omitempty"`
+
+	// How long the app may fail to take a delivery that is passed on "async"
+	// until it is given up and listed as a dead letter. It is at most nine
+	// tenths of the time that the hub's history keeps: what has left that can't
+	// be passed on. Default, and what zero means: 24h.
+	ForwardFor caddy.Duration `json:"forward_for,omitempty"`
+
 	sender   *provisioned
 	topics   []*mapped
 	ownTopic *mapped
@@ -118,6 +142,29 @@ type Webhook struct {
 	program  *jq.Program
 	data     *mapped
 	refresh  []*view
+}
+
+// The ways to pass requests on.
+const (
+	ForwardSync  = "sync"
+	ForwardAsync = "async"
+)
+
+// DefaultForwardFor is how long the app may fail unless the rule says
+// otherwise: 24 hours.
+const DefaultForwardFor = caddy.Duration(24 * time.Hour)
+
+// Dedupe bounds what is remembered of deliveries that have an id.
+type Dedupe struct {
+	// Off: a delivery that comes again is known only as long as its event is in
+	// the history, by the event's id.
+	Off bool `json:"off,omitempty"`
+
+	// How many deliveries are remembered. Default, and what zero means: 100000.
+	MaxCount int `json:"max_count,omitempty"`
+
+	// How long each is. Default, and what zero means: 24h.
+	MaxAge caddy.Duration `json:"max_age,omitempty"`
 }
 
 // mapping is a template for a field that an event may go without. One that
@@ -131,8 +178,12 @@ type mapping struct {
 // Delivery is what a request has become.
 type Delivery struct {
 	// ID is what the sender identifies the request as a whole by, or empty.
-	// It is the same when the request comes again.
+	// It is the same when the request comes again, and another one for any
+	// other request. (Where the events of one have ids of their own, it has
+	// none as a whole.)
 	ID string
+	// Body is the request's body as it came.
+	Body []byte
 	// Messages are what is published, all or none. There may be none.
 	Messages []Message
 	// Refresh are the views that are polled after that.
@@ -143,17 +194,18 @@ type Delivery struct {
 	// Answer is set if the request is a handshake: it is to be sent, and there
 	// is nothing else to do.
 	Answer *Answer
+	// Greeting tells that the request is a handshake that the app is to answer.
+	Greeting bool
+	// Refused is why a request that is verified can't be published. It is set
+	// only for rules that pass it on nevertheless.
+	Refused error
 
 	seen map[View]bool // those in Refresh
 }
 
-// Message is one event and where it goes.
-type Message struct {
-	// Topics are what the event is published on: at least one, each once.
-	Topics []string
-	// Event is what is published. Its ID is the delivery's, or empty.
-	Event event.Event
-}
+// Message is one event and where it goes: at least one topic, each once. The
+// event's ID is the delivery's, or empty.
+type Message = hub.Message
 
 // Provision checks the configuration and compiles it. Placeholders in secrets
 // are replaced now, by repl.
@@ -164,6 +216,9 @@ func (wh *Webhook) Provision(repl *caddy.Replacer) error {
 	if wh.Verify == nil {
 		return errors.New("a webhook must say how it is verified: write `verify <sender> <secret>`, or `verify none` if anyone may send")
 	}
+	if err := wh.checkForward(); err != nil {
+		return err
+	}
 	sender, err := wh.Verify.provision(repl)
 	if err != nil {
 		return err
@@ -173,6 +228,38 @@ func (wh *Webhook) Provision(repl *caddy.Replacer) error {
 		return err
 	}
 	return wh.compilePrograms()
+}
+
+// checkForward checks what becomes of a request beside its event.
+func (wh *Webhook) checkForward() error {
+	d := wh.Dedupe
+	switch {
+	case d != nil && (d.MaxCount < 0 || d.MaxAge < 0):
+		return errors.New("dedupe can't be negative: write `dedupe off` to remember nothing")
+	case d != nil && d.Off && (d.MaxCount != 0 || d.MaxAge != 0):
+		return errors.New("dedupe is off and has a bound: leave one of them out")
+	case wh.Forward != "" && wh.Forward != ForwardSync && wh.Forward != ForwardAsync:
+		return fmt.Errorf("forward is %q: want %q or %q", wh.Forward, ForwardSync, ForwardAsync)
+	case wh.ForwardFor < 0:
+		return fmt.Errorf("forward_for is %v: want a positive duration", time.Duration(wh.ForwardFor))
+	case wh.ForwardFor > 0 && wh.Forward != ForwardAsync:
+		return errors.New("only what is passed on in the background is tried again: write `forward async 24h`, or leave out how long")
+	}
+	return nil
+}
+
+// Receipt is what a delivery is remembered by among those of the rule that the
+// scope names. It is none if the delivery has no id.
+func (wh *Webhook) Receipt(scope string, d *Delivery) hub.Receipt {
+	if wh.Dedupe == nil {
+		return hub.Receipt{Space: scope, ID: d.ID}
+	}
+	if wh.Dedupe.Off {
+		return hub.Receipt{}
+	}
+	return hub.Receipt{Space: scope, ID: d.ID, Window: store.Window{
+		MaxCount: wh.Dedupe.MaxCount, MaxAge: time.Duration(wh.Dedupe.MaxAge),
+	}}
 }
 
 func (wh *Webhook) compile() (err error) {
@@ -245,6 +332,9 @@ func compileMapping(name, src, fallback string) (mapping, error) {
 // the sender may deliver here. It returns nil, and no error, if the request is
 // none of these. Every error is a [refusal.Error].
 func (wh *Webhook) Handshake(r *http.Request, repl *caddy.Replacer) (*Answer, error) {
+	if wh.Forward == ForwardSync { // the app answers, as ever
+		return nil, nil
+	}
 	answer, refused := wh.asked(&received{Request: r, repl: repl})
 	if refused != nil { // a nil *refusal.Error must not become an error
 		return nil, refused
@@ -256,50 +346,94 @@ func (wh *Webhook) asked(d *received) (*Answer, *refusal.Error) {
 	if wh.sender.asks == nil {
 		return nil, nil
 	}
-	return wh.sender.asks(wh.sender, d, nil)
+	return ofHandshake(wh.sender.asks(wh.sender, d, nil))
 }
 
 // Receive makes the events that a request stands for. It returns a delivery
 // without messages and views, and no error, if the rule wants nothing of it:
 // the request is acknowledged and dropped. Every error is a [refusal.Error].
 //
+// If the rule passes requests on, what is verified and can't be published is no
+// error, but a delivery whose Refused says why.
+//
 // The body is read to its end and put back as it came, so that another handler
 // can read it. repl must be the request's own; it isn't changed.
 func (wh *Webhook) Receive(w http.ResponseWriter, r *http.Request, repl *caddy.Replacer) (*Delivery, error) {
-	delivery, refused := wh.receive(w, r, repl)
+	d := &received{Request: r, repl: repl}
+	delivery, refused := wh.receive(w, d)
 	if refused != nil { // a nil *refusal.Error must not become an error
 		return nil, refused
 	}
 	return delivery, nil
 }
 
-func (wh *Webhook) receive(w http.ResponseWriter, r *http.Request, repl *caddy.Replacer) (delivery *Delivery, refused *refusal.Error) {
-	d := &received{Request: r, repl: repl}
+func (wh *Webhook) receive(w http.ResponseWriter, d *received) (*Delivery, *refusal.Error) {
 	if answer, refused := wh.asked(d); answer != nil || refused != nil {
 		return &Delivery{Answer: answer}, refused
 	}
-	if d.body, refused = readBody(w, r, wh.maxBody()); refused != nil {
-		return nil, refused
-	}
-	proven, refused := wh.sender.check(d)
+	proven, refused := wh.verified(w, d)
 	if refused != nil {
-		if wh.sender.proof == byPassword && refused.Status == http.StatusUnauthorized {
-			w.Header().Set("WWW-Authenticate", `Basic realm="webhook"`) // Twilio, for one, waits for it
-		}
 		return nil, refused
 	}
-	if d.body, refused = decoded(r, d.body, wh.maxBody()); refused != nil {
+	body := d.body
+	if d.body, refused = decoded(d.Request, body, wh.maxBody()); refused != nil {
 		return nil, refused
 	}
 	if wh.sender.object && !isObject(d.body) {
 		return nil, refusal.Newf(http.StatusBadRequest, "the body is no JSON object")
 	}
-	if wh.sender.greets != nil {
-		if answer, refused := wh.sender.greets(wh.sender, d, proven); answer != nil || refused != nil {
+	if wh.Forward == ForwardSync && wh.greets(d, proven) {
+		return &Delivery{Body: body, Greeting: true}, nil
+	}
+	if wh.Forward != ForwardSync && wh.sender.greets != nil {
+		if answer, refused := ofHandshake(wh.sender.greets(wh.sender, d, proven)); answer != nil || refused != nil {
 			return &Delivery{Answer: answer}, refused
 		}
 	}
-	return wh.mapped(d, proven)
+	delivery, refused := wh.mapped(d, proven)
+	if refused != nil {
+		return wh.unpublished(d, refused, body)
+	}
+	delivery.Body = body
+	return delivery, nil
+}
+
+// unpublished is a delivery that is passed on although it can't be published,
+// if the rule passes any on. What has no proof of being sent once, and what is
+// given up, isn't.
+func (wh *Webhook) unpublished(d *received, refused *refusal.Error, body []byte) (*Delivery, *refusal.Error) {
+	switch {
+	case wh.Forward == "", isEarly(d.Request), refused.Status == http.StatusTooEarly,
+		refused.Status == http.StatusRequestTimeout, refused.Status == http.StatusServiceUnavailable:
+		return nil, refused
+	}
+	return &Delivery{Body: body, Status: wh.sender.status, Refused: refused}, nil
+}
+
+// verified reads the body and checks who has sent it.
+func (wh *Webhook) verified(w http.ResponseWriter, d *received) (_ *proven, refused *refusal.Error) {
+	if d.body, refused = readBody(w, d.Request, wh.maxBody()); refused != nil {
+		return nil, refused
+	}
+	proven, refused := wh.sender.check(d)
+	if refused != nil && wh.sender.proof == byPassword && refused.Status == http.StatusUnauthorized {
+		w.Header().Set("WWW-Authenticate", `Basic realm="webhook"`) // Twilio, for one, waits for it
+	}
+	return proven, refused
+}
+
+// greets tells whether a signed request is a handshake, without doing what it
+// asks for.
+func (wh *Webhook) greets(d *received, by *proven) bool {
+	switch {
+	case wh.sender.greets == nil:
+		return false
+	case wh.sender.sns != nil: // whose answer is a request of our own
+		message, err := uniqueTexts(d.body)
+		return err == nil && message["Type"] != "Notification"
+	}
+	answer, refused := wh.sender.greets(wh.sender, d, by)
+	return answer != nil || refused != nil
 }
 
 // mapped maps a proven request whose body is decoded.

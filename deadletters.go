@@ -1,0 +1,99 @@
+package caddysse
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+	"slices"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/caddy-sse/caddy-sse/upstream/forward"
+)
+
+var (
+	forwards = counter("webhook_forwards_total", "Attempts to pass webhooks on in the background, by what they have come to.", "result")
+	pending  = description("webhooks_pending", "Webhooks that the app has not taken yet.")
+)
+
+// pendingCollector counts when it is asked.
+type pendingCollector struct{}
+
+// Describe implements [prometheus.Collector].
+func (pendingCollector) Describe(ch chan<- *prometheus.Desc) { ch <- pending }
+
+// Collect implements [prometheus.Collector].
+func (pendingCollector) Collect(ch chan<- prometheus.Metric) {
+	sums := make(map[ruleID]int)
+	eachForwarder(func(rule ruleID, f *forward.Forwarder) { sums[rule] += f.Pending() })
+	for rule, n := range sums {
+		ch <- prometheus.MustNewConstMetric(pending, prometheus.GaugeValue, float64(n), rule.hub, rule.name)
+	}
+}
+
+// letterEntry is a dead letter in the list.
+type letterEntry struct {
+	Hub  string `json:"hub"`
+	Rule string `json:"rule"`
+	forward.Letter
+}
+
+// letterList is what GET /sse/deadletters answers.
+type letterList struct {
+	Total   int           `json:"total"` // of those that match
+	Letters []letterEntry `json:"letters"`
+}
+
+// deadLetters lists the deliveries that were given up, the last first: those of
+// ?hub= and ?rule=, at most ?limit= of them, 1000 unless it says otherwise. A
+// POST with ?id= has one tried again.
+func deadLetters(w http.ResponseWriter, r *http.Request) error {
+	if r.Method == http.MethodPost {
+		return retryLetter(w, r)
+	}
+	limit, err := checkListing(r)
+	if err != nil {
+		return err
+	}
+	query := r.URL.Query()
+	list := letterList{Letters: []letterEntry{}}
+	eachForwarder(func(rule ruleID, f *forward.Forwarder) {
+		if !wanted(query, "hub", rule.hub) || !wanted(query, "rule", rule.name) {
+			return
+		}
+		letters, more := f.Letters()
+		err = errors.Join(err, more)
+		for _, letter := range letters {
+			list.Letters = append(list.Letters, letterEntry{rule.hub, rule.name, letter})
+		}
+	})
+	if err != nil {
+		return err
+	}
+	slices.SortStableFunc(list.Letters, func(a, b letterEntry) int { return b.Died.Compare(a.Died) })
+	list.Total = len(list.Letters)
+	list.Letters = list.Letters[:min(limit, len(list.Letters))]
+	w.Header().Set("Content-Type", "application/json")
+	return json.NewEncoder(w).Encode(list)
+}
+
+func retryLetter(w http.ResponseWriter, r *http.Request) error {
+	id := r.URL.Query().Get("id")
+	err := error(forward.ErrNoLetter)
+	eachForwarder(func(_ ruleID, f *forward.Forwarder) {
+		if errors.Is(err, forward.ErrNoLetter) {
+			err = f.Retry(id)
+		}
+	})
+	switch {
+	case errors.Is(err, forward.ErrNoLetter):
+		return caddy.APIError{HTTPStatus: http.StatusNotFound, Err: err}
+	case errors.Is(err, forward.ErrNotKept):
+		return caddy.APIError{HTTPStatus: http.StatusGone, Err: err}
+	case err != nil:
+		return err
+	}
+	w.WriteHeader(http.StatusAccepted)
+	return nil
+}

@@ -1,0 +1,204 @@
+package caddysse
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+
+	"github.com/caddy-sse/caddy-sse/internal/refusal"
+	"github.com/caddy-sse/caddy-sse/upstream/jq"
+	"github.com/caddy-sse/caddy-sse/upstream/webhook"
+)
+
+const (
+	// maxRefusals is how many refusals of a rule are kept.
+	maxRefusals = 100
+	// refusalPause is how often a rule's refusals of one kind are logged.
+	refusalPause = time.Minute
+	// maxNoted is how long a text of a refusal may be.
+	maxNoted = 300
+)
+
+// refusalEntry is why a webhook was refused. Of what the sender wrote it holds
+// the path, and what a reason quotes of the payload's structure.
+type refusalEntry struct {
+	Hub    string `json:"hub"`
+	Rule   string `json:"rule"`
+	Sender string `json:"sender"`
+	// Client is the address that it came from, as far as proxies are trusted
+	// to know it.
+	Client string `json:"client"`
+	Method string `json:"method"`
+	Path   string `json:"path"`
+	Status int    `json:"status"`
+	// Kind is what the refusal counts as in the metrics.
+	Kind webhook.Result `json:"kind"`
+	// Reason is what the sender was told, Detail what more there is to it.
+	Reason string `json:"reason"`
+	Detail string `json:"detail,omitempty"`
+	// Count is how often this has happened in a row, from First to Last.
+	Count int       `json:"count"`
+	First time.Time `json:"first"`
+	Last  time.Time `json:"last"`
+}
+
+// isLike tells whether two are the same again.
+func (e *refusalEntry) isLike(other *refusalEntry) bool {
+	return e.Client == other.Client && e.Kind == other.Kind && e.Reason == other.Reason &&
+		e.Path == other.Path && e.Method == other.Method && e.Sender == other.Sender
+}
+
+// refusalLog is the last refusals of a rule. One that repeats takes the place
+// of one only, so that a sender which tries again and again doesn't push out
+// what else there was.
+type refusalLog struct {
+	mu      sync.Mutex
+	entries []refusalEntry // the newest last
+	logged  map[webhook.Result]*logged
+}
+
+type logged struct {
+	at    time.Time
+	since int // refusals that were not logged
+}
+
+// refusalLogs are by rule. Like its metrics, a rule's outlives configurations.
+var refusalLogs struct {
+	sync.Mutex
+	byRule map[ruleID]*refusalLog
+}
+
+func refusalLogOf(rule ruleID) *refusalLog {
+	refusalLogs.Lock()
+	defer refusalLogs.Unlock()
+	if refusalLogs.byRule == nil {
+		refusalLogs.byRule = make(map[ruleID]*refusalLog)
+	}
+	l := refusalLogs.byRule[rule]
+	if l == nil {
+		l = &refusalLog{logged: make(map[webhook.Result]*logged)}
+		refusalLogs.byRule[rule] = l
+	}
+	return l
+}
+
+// add keeps a refusal, and tells whether it is time to log one of its kind and
+// how many there were since the last that was.
+func (l *refusalLog) add(e refusalEntry) (log bool, since int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	e.Count, e.First = 1, e.Last
+	if i := slices.IndexFunc(l.entries, func(o refusalEntry) bool { return o.isLike(&e) }); i >= 0 {
+		e.Count, e.First = l.entries[i].Count+1, l.entries[i].First
+		l.entries = slices.Delete(l.entries, i, i+1)
+	} else if len(l.entries) == maxRefusals {
+		l.entries = slices.Delete(l.entries, 0, 1)
+	}
+	l.entries = append(l.entries, e)
+
+	last := l.logged[e.Kind]
+	if last == nil {
+		last = new(logged)
+		l.logged[e.Kind] = last
+	}
+	if !last.at.IsZero() && e.Last.Sub(last.at) < refusalPause {
+		last.since++
+		return false, 0
+	}
+	since = last.since
+	*last = logged{at: e.Last}
+	return true, since
+}
+
+func (l *refusalLog) list() []refusalEntry {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.entries)
+}
+
+// noteRefusal counts a refusal of a webhook, keeps it for the admin API and
+// logs it unless one of its kind was logged a moment ago.
+func (h *Handler) noteRefusal(r *http.Request, err error) {
+	kind := webhook.ResultOf(err)
+	h.metrics.received(kind)
+	e := refusalEntry{
+		Hub: h.metrics.rule.hub, Rule: h.metrics.rule.name, Sender: h.Webhook.Verify.Sender,
+		Method: short(r.Method), Path: short(r.URL.Path), Kind: kind, Last: time.Now(),
+	}
+	e.Client, _ = caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
+	var refused *refusal.Error
+	if errors.As(err, &refused) {
+		e.Status, e.Reason, e.Detail = refused.Status, short(refused.Reason), short(refused.Detail)
+	}
+	if errors.Is(err, jq.ErrFailed) { // it may quote the payload
+		field, _, _ := strings.Cut(e.Reason, ":")
+		e.Reason = field + ": the program failed on the payload"
+	}
+	log, since := refusalLogOf(h.metrics.rule).add(e)
+	if !log {
+		return
+	}
+	h.log.Warn("webhook refused", zap.String("hub", e.Hub), zap.String("rule", e.Rule), zap.String("sender", e.Sender),
+		zap.String("client", e.Client), zap.String("path", e.Path), zap.Int("status", e.Status), zap.String("kind", string(kind)),
+		zap.String("reason", e.Reason), zap.String("detail", e.Detail), zap.Int("not_logged_since", since))
+}
+
+// short bounds a text that a stranger has a part in.
+func short(s string) string {
+	if len(s) <= maxNoted {
+		return s
+	}
+	return strings.ToValidUTF8(s[:maxNoted], "") + "…"
+}
+
+// refusalList is what GET /sse/refusals answers.
+type refusalList struct {
+	Total    int            `json:"total"` // of those that match
+	Refusals []refusalEntry `json:"refusals"`
+}
+
+// listRefusals answers with the webhooks that were refused, the last first:
+// those of ?hub=, ?rule=, ?kind=, ?sender= and ?client=, at most ?limit= of
+// them, 1000 unless it says otherwise.
+func listRefusals(w http.ResponseWriter, r *http.Request) error {
+	limit, err := checkListing(r)
+	if err != nil {
+		return err
+	}
+	query := r.URL.Query()
+	list := refusalList{Refusals: []refusalEntry{}}
+	for _, e := range allRefusals() {
+		if wanted(query, "hub", e.Hub) && wanted(query, "rule", e.Rule) && wanted(query, "kind", string(e.Kind)) &&
+			wanted(query, "sender", e.Sender) && wanted(query, "client", e.Client) {
+			list.Refusals = append(list.Refusals, e)
+		}
+	}
+	slices.SortStableFunc(list.Refusals, func(a, b refusalEntry) int { return b.Last.Compare(a.Last) })
+	list.Total = len(list.Refusals)
+	list.Refusals = list.Refusals[:min(limit, len(list.Refusals))]
+	w.Header().Set("Content-Type", "application/json")
+	return json.NewEncoder(w).Encode(list)
+}
+
+func allRefusals() (all []refusalEntry) {
+	refusalLogs.Lock()
+	defer refusalLogs.Unlock()
+	for _, l := range refusalLogs.byRule {
+		all = append(all, l.list()...)
+	}
+	return all
+}
+
+// methodNotAllowed is for a path of the admin API on which others are answered.
+func methodNotAllowed(method, allowed string) error {
+	return caddy.APIError{HTTPStatus: http.StatusMethodNotAllowed, Err: fmt.Errorf("%s is not answered here: use %s", method, allowed)}
+}

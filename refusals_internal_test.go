@@ -1,0 +1,40 @@
+package caddysse
+
+import (
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/caddy-sse/caddy-sse/upstream/webhook"
+)
+
+func TestRefusalsAreBoundedCountedAndLoggedOnceAMinuteForEachKind(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := &refusalLog{logged: make(map[webhook.Result]*logged)}
+		add := func(client string, kind webhook.Result) (bool, int) {
+			return l.add(refusalEntry{Client: client, Kind: kind, Last: time.Now()})
+		}
+		if log, _ := add("stripe", webhook.StaleTimestamp); !log {
+			t.Error("the first isn't logged")
+		}
+		for range 1000 {
+			if log, _ := add("attacker", webhook.BadSignature); log && len(l.entries) > 2 {
+				t.Error("it is logged again")
+			}
+		}
+		if list := l.list(); len(list) != 2 || list[1].Count != 1000 || list[0].Client != "stripe" {
+			t.Errorf("%+v", list)
+		}
+		time.Sleep(time.Minute)
+		if log, since := add("attacker", webhook.BadSignature); !log || since != 999 {
+			t.Errorf("after a minute: %v, %d", log, since)
+		}
+		for i := range 1000 {
+			add(fmt.Sprint(i), webhook.BadSignature)
+		}
+		if list := l.list(); len(list) != maxRefusals || list[0].Client != "900" || list[maxRefusals-1].Client != "999" {
+			t.Errorf("%d are kept", len(list))
+		}
+	})
+}

@@ -1,0 +1,407 @@
+package forward_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+	"go.uber.org/zap"
+
+	"github.com/caddy-sse/caddy-sse/event"
+	"github.com/caddy-sse/caddy-sse/hub"
+	"github.com/caddy-sse/caddy-sse/store"
+	"github.com/caddy-sse/caddy-sse/upstream/forward"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+var history = store.History{MaxEvents: 1000, MaxAge: 100 * time.Hour}
+
+// app takes note of what it gets, and says what it is told to.
+type app struct {
+	mu     sync.Mutex
+	got    []string
+	at     []time.Time
+	answer func(ctx context.Context, body string, n int) (forward.Answer, error)
+}
+
+func (a *app) send(ctx context.Context, r *forward.Request) (forward.Answer, error) {
+	body := string(r.Body)
+	a.mu.Lock()
+	a.got, a.at = append(a.got, body), append(a.at, time.Now())
+	n := len(a.got)
+	a.mu.Unlock()
+	if a.answer == nil {
+		return forward.Answer{Status: http.StatusOK}, nil
+	}
+	return a.answer(ctx, body, n)
+}
+
+func (a *app) bodies() []string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Clone(a.got)
+}
+
+// env is a hub in a bubble whose clock is faked, and a forwarder.
+type env struct {
+	*testing.T
+	*app
+	hub *hub.Hub
+	f   *forward.Forwarder
+
+	countsMu sync.Mutex
+	counts   map[forward.Result]int
+}
+
+func within(t *testing.T, s func() store.Store, run func(e *env)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		e := &env{T: t, app: new(app), hub: hub.New(s(), history), counts: make(map[forward.Result]int)}
+		e.start(nil)
+		run(e)
+		e.f.Stop(0, true)
+		if err := e.hub.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func memory() store.Store { return store.NewMemory() }
+
+func (e *env) start(before *forward.Forwarder) {
+	e.f = forward.New(e.hub, forward.Options{
+		Scope: "rule", Send: e.send, For: 24 * time.Hour, History: history, Log: zap.NewNop(),
+		Count: func(r forward.Result) {
+			e.countsMu.Lock()
+			defer e.countsMu.Unlock()
+			e.counts[r]++
+		},
+	})
+	go e.f.Run(before)
+	synctest.Wait()
+}
+
+func (e *env) put(bodies ...string) {
+	e.Helper()
+	for _, body := range bodies {
+		r := &forward.Request{Method: "POST", URI: []byte("/hook?token=secret"), Host: []byte("h"), Body: []byte(body)}
+		message, err := forward.Message(e.hub, "rule", r)
+		if err != nil {
+			e.Fatal(err)
+		}
+		if _, err := e.hub.Deliver([]hub.Message{message}, hub.Receipt{}); err != nil {
+			e.Fatal(err)
+		}
+	}
+	synctest.Wait()
+}
+
+func (e *env) want(bodies ...string) {
+	e.Helper()
+	synctest.Wait()
+	if got := e.bodies(); !slices.Equal(got, bodies) {
+		e.Errorf("the app got %q, want %q", got, bodies)
+	}
+}
+
+func (e *env) count(r forward.Result) int {
+	e.countsMu.Lock()
+	defer e.countsMu.Unlock()
+	return e.counts[r]
+}
+
+func status(n int) (forward.Answer, error) { return forward.Answer{Status: n}, nil }
+
+func TestDeliveriesComeInOrderAndOnce(t *testing.T) {
+	within(t, memory, func(e *env) {
+		var want []string
+		for i := range 100 {
+			want = append(want, fmt.Sprint(i))
+		}
+		e.put(want...)
+		e.want(want...)
+		e.f.Stop(0, true)
+		e.start(nil)
+		time.Sleep(48 * time.Hour)
+		e.want(want...) // after a restart, too
+		if e.count(forward.Delivered) != 100 || e.f.Pending() != 0 {
+			t.Error(e.counts)
+		}
+	})
+}
+
+func TestADeliveryThatFailsIsTriedAgainWithGrowingPausesAndHoldsNobodyUp(t *testing.T) {
+	within(t, memory, func(e *env) {
+		e.answer = func(_ context.Context, body string, n int) (forward.Answer, error) {
+			switch {
+			case body != "bad":
+				return status(204)
+			case n%2 == 0:
+				return forward.Answer{}, errors.New("down")
+			}
+			return status(500)
+		}
+		e.put("bad", "a", "b")
+		e.want("bad", "a", "b")
+		time.Sleep(23 * time.Hour)
+		synctest.Wait()
+		if n := e.count(forward.Failed); n < 20 || n > 80 || e.f.Pending() != 1 {
+			t.Errorf("%d attempts, %d pending", n, e.f.Pending())
+		}
+		e.mu.Lock()
+		at := slices.Clone(e.at)
+		e.mu.Unlock()
+		for i := 4; i < len(at); i++ {
+			if pause := at[i].Sub(at[i-1]); pause < 500*time.Millisecond || pause > 90*time.Minute {
+				t.Errorf("pause %d is %v", i, pause)
+			}
+		}
+		time.Sleep(70 * time.Minute)
+		synctest.Wait()
+		letters, err := e.f.Letters()
+		if err != nil || len(letters) != 1 || e.count(forward.Dead) != 1 || e.f.Pending() != 0 {
+			t.Fatalf("%v %v %v", letters, err, e.counts)
+		}
+		if l := letters[0]; l.Path != "/hook" || l.Method != "POST" || !l.Kept || l.Attempts < 20 || l.Died.Sub(l.Received) < 24*time.Hour {
+			t.Errorf("%+v", l)
+		}
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		if last := e.app.at[len(e.app.at)-1].Sub(letters[0].Received); last != 24*time.Hour {
+			t.Errorf("the last attempt was after %v", last)
+		}
+	})
+}
+
+func TestWhatWasGivenUpCanBeTriedAgainOnce(t *testing.T) {
+	within(t, memory, func(e *env) {
+		e.answer = func(context.Context, string, int) (forward.Answer, error) { return status(http.StatusGone) }
+		e.put("a")
+		letters, _ := e.f.Letters()
+		if len(letters) != 1 || letters[0].Status != 410 {
+			t.Fatalf("%+v", letters)
+		}
+		e.answer = nil
+		if err := e.f.Retry(letters[0].ID); err != nil {
+			t.Fatal(err)
+		}
+		e.want("a", "a")
+		if err := e.f.Retry(letters[0].ID); !errors.Is(err, forward.ErrNoLetter) {
+			t.Errorf("a second time: %v", err)
+		}
+		if err := e.f.Retry("x"); !errors.Is(err, forward.ErrNoLetter) {
+			t.Error(err)
+		}
+		if letters, _ := e.f.Letters(); len(letters) != 0 {
+			t.Errorf("%+v", letters)
+		}
+	})
+}
+
+func TestAnAppThatAsksForTimeHasIt(t *testing.T) {
+	within(t, memory, func(e *env) {
+		e.answer = func(_ context.Context, _ string, n int) (forward.Answer, error) {
+			if n == 1 {
+				return forward.Answer{Status: 429, Header: http.Header{"Retry-After": {"600"}}}, nil
+			}
+			return status(200)
+		}
+		e.put("a")
+		time.Sleep(599 * time.Second)
+		e.want("a")
+		time.Sleep(2 * time.Second)
+		e.want("a", "a")
+	})
+}
+
+func TestASlowAppHasABoundedNumberAtATime(t *testing.T) {
+	within(t, memory, func(e *env) {
+		var now, most atomic.Int32
+		e.answer = func(ctx context.Context, _ string, _ int) (forward.Answer, error) {
+			most.Store(max(most.Load(), now.Add(1)))
+			defer now.Add(-1)
+			select {
+			case <-time.After(5 * time.Second):
+			case <-ctx.Done():
+			}
+			return status(200)
+		}
+		for i := range 40 {
+			e.put(fmt.Sprint(i))
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if got := e.bodies(); len(got) != 40 || most.Load() != 8 || e.f.Pending() != 0 {
+			t.Errorf("%d came, %d at a time, %d are left", len(got), most.Load(), e.f.Pending())
+		}
+	})
+}
+
+func TestWhoTakesOverWaitsForWhatIsUnderWay(t *testing.T) {
+	within(t, memory, func(e *env) {
+		e.answer = func(ctx context.Context, body string, _ int) (forward.Answer, error) {
+			if body == "slow" {
+				time.Sleep(10 * time.Second)
+			}
+			return status(200)
+		}
+		e.put("slow")
+		before := e.f
+		e.start(before) // as in a reload: the new one starts before the old one stops
+		before.Stop(time.Minute, false)
+		e.put("next")
+		e.want("slow")
+		time.Sleep(11 * time.Second)
+		e.want("slow", "next")
+		if !before.Over() {
+			t.Error("the old one has not ended")
+		}
+	})
+}
+
+func TestAnExitCutsOffWhatIsUnderWayAndItIsDoneAgain(t *testing.T) {
+	within(t, memory, func(e *env) {
+		e.answer = func(ctx context.Context, _ string, n int) (forward.Answer, error) {
+			if n > 1 {
+				return status(200)
+			}
+			<-ctx.Done()
+			return forward.Answer{}, ctx.Err()
+		}
+		e.put("a")
+		began := time.Now()
+		e.f.Stop(time.Second, true)
+		if took := time.Since(began); took != time.Second || e.f.Pending() != 1 || e.count(forward.Failed) != 0 {
+			t.Errorf("it took %v, %v", took, e.counts)
+		}
+		e.start(nil)
+		e.want("a", "a")
+	})
+}
+
+func TestWhatLeavesTheHistoryUndeliveredIsCounted(t *testing.T) {
+	within(t, memory, func(e *env) {
+		e.answer = func(context.Context, string, int) (forward.Answer, error) { return status(500) }
+		e.put("a")
+		e.hub.SetHistory(store.History{MaxEvents: 1})
+		if _, _, err := e.hub.Publish([]string{"t"}, event.Event{Data: []byte("x")}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		letters, err := e.f.Letters()
+		if err != nil || len(letters) != 1 || letters[0].Kept || e.count(forward.Lost) != 1 || e.f.Pending() != 0 {
+			t.Fatalf("%v %v %v", letters, err, e.counts)
+		}
+		if err := e.f.Retry(letters[0].ID); !errors.Is(err, forward.ErrNotKept) {
+			t.Error(err)
+		}
+	})
+}
+
+// brokenStore takes nothing while it is broken.
+type brokenStore struct {
+	store.Store
+	broken atomic.Bool
+}
+
+func (s *brokenStore) Append(entries []*store.Entry, receipts []store.Receipt) error {
+	if s.broken.Load() {
+		return errors.New("no room")
+	}
+	return s.Store.Append(entries, receipts)
+}
+
+func TestWhatCouldNotBeNotedIsNotedLaterWithoutAnotherDelivery(t *testing.T) {
+	s := &brokenStore{Store: store.NewMemory()}
+	within(t, func() store.Store { return s }, func(e *env) {
+		e.answer = func(context.Context, string, int) (forward.Answer, error) {
+			s.broken.Store(true)
+			return status(200)
+		}
+		e.put("a")
+		time.Sleep(time.Minute)
+		if e.f.Pending() != 1 {
+			t.Error("it is done with")
+		}
+		s.broken.Store(false)
+		time.Sleep(5 * time.Minute)
+		e.want("a")
+		if e.f.Pending() != 0 || e.count(forward.Delivered) != 1 {
+			t.Errorf("%v", e.counts)
+		}
+	})
+}
+
+func TestARequestIsKeptByteForByte(t *testing.T) {
+	within(t, memory, func(e *env) {
+		all := make([]byte, 256)
+		for i := range all {
+			all[i] = byte(i)
+		}
+		sent := &forward.Request{Method: "PÖST", URI: []byte("/a%2f?\xff"), Host: []byte("h\xfe"), Body: all}
+		header := http.Header{"X-A": {"b", "\xff\x80", ""}, "X-B": {"c"}}
+		sent.SetHeader(header)
+		var got *forward.Request
+		e.f.Stop(0, true)
+		e.f = forward.New(e.hub, forward.Options{Scope: "rule", For: time.Hour, History: history, Log: zap.NewNop(), Send: func(_ context.Context, r *forward.Request) (forward.Answer, error) {
+			got = r
+			return status(200)
+		}})
+		message, err := forward.Message(e.hub, "rule", sent)
+		if err != nil {
+			t.Fatal(err)
+		}
+		outcome, err := e.hub.Deliver([]hub.Message{message}, hub.Receipt{})
+		if err != nil || !forward.IsMessage(outcome.IDs[0]) || forward.IsMessage("forward-x") {
+			t.Fatalf("%v %v", outcome, err)
+		}
+		if hub.CheckTopic(message.Topics[0]) == nil || strings.Contains(message.Topics[0], "rule") {
+			t.Errorf("somebody may name the topic %q", message.Topics[0])
+		}
+		go e.f.Run(nil)
+		synctest.Wait()
+		if got == nil || !bytes.Equal(got.Body, all) || !bytes.Equal(got.URI, sent.URI) || !bytes.Equal(got.Host, sent.Host) || fmt.Sprint(got.HTTPHeader()) != fmt.Sprint(header) {
+			t.Errorf("got %+v", got)
+		}
+	})
+}
+
+func TestWhoTakesOverTwiceInARowStillWaits(t *testing.T) {
+	within(t, memory, func(e *env) {
+		e.answer = func(ctx context.Context, body string, _ int) (forward.Answer, error) {
+			select {
+			case <-time.After(10 * time.Second):
+				return status(200)
+			case <-ctx.Done():
+				return forward.Answer{}, ctx.Err()
+			}
+		}
+		e.put("slow")
+		first := e.f
+		e.start(first)
+		first.Stop(time.Minute, false)
+		second := e.f
+		e.start(second)
+		second.Stop(time.Minute, false)
+		time.Sleep(5 * time.Second)
+		e.want("slow") // and not twice
+		began := time.Now()
+		e.f.Stop(time.Second, true) // an exit cuts all of them off
+		synctest.Wait()
+		if !first.Over() || !second.Over() || !e.f.Over() || time.Since(began) > 2*time.Second {
+			t.Errorf("after %v: %v %v %v", time.Since(began), first.Over(), second.Over(), e.f.Over())
+		}
+	})
+}
