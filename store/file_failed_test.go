@@ -1,7 +1,9 @@
 package store
 
 import (
+	"encoding/binary"
 	"fmt"
+	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -74,4 +76,81 @@ func FuzzRecord(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestAFileThatCanNotBeMadeSmallerLeavesNothingBehind(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log.db")
+	f, err := OpenFile(path, FileOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = guard(f.Close) }()
+	for seq := range uint64(300) {
+		if err := f.Append([]*Entry{{Seq: seq + 1, Time: time.Now(), Topics: []string{"a"}, ID: "x", Frame: make([]byte, 3000)}}, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	damageLeaves(t, path)
+	for range 3 {
+		if err := guard(f.replace); err == nil {
+			t.Fatal("it is copied, damage and all")
+		}
+	}
+	if left, err := filepath.Glob(path + ".new-*"); len(left) > 0 || err != nil {
+		t.Errorf("left behind: %q, %v", left, err)
+	}
+}
+
+// damageLeaves makes pages that hold something ones of a kind that there is not.
+func damageLeaves(t *testing.T, path string) {
+	t.Helper()
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	const size, kindAt, leaf = 4096, 8, 2
+	damaged := 0
+	for page := 4; (page+1)*size < len(raw); page++ {
+		head := raw[page*size:]
+		if binary.LittleEndian.Uint64(head) == uint64(page) && head[kindAt] == leaf && head[kindAt+2] > 0 {
+			if _, err := file.WriteAt([]byte{0xff}, int64(page*size+kindAt)); err != nil {
+				t.Fatal(err)
+			}
+			damaged++
+		}
+	}
+	if damaged == 0 {
+		t.Fatal("no page is damaged")
+	}
+}
+
+func TestALinkToAFileStaysOneWhenTheFileIsMadeSmaller(t *testing.T) {
+	real, link := filepath.Join(t.TempDir(), "log.db"), filepath.Join(t.TempDir(), "log.db")
+	for _, path := range []string{real, link} {
+		f, err := OpenFile(path, FileOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if path == link {
+			if err := f.replace(); err != nil {
+				t.Fatal(err)
+			}
+			if info, err := os.Lstat(link); err != nil || info.Mode()&os.ModeSymlink == 0 {
+				t.Errorf("%v, %v", info, err)
+			}
+		}
+		if err := f.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if path == real {
+			if err := os.Symlink(real, link); err != nil {
+				t.Skip("there are no symbolic links here: ", err)
+			}
+		}
+	}
 }

@@ -31,14 +31,18 @@ type FileOptions struct {
 const format = 1
 
 // OpenFile opens the log in a file, and makes an empty one if there is no file.
-// The file can be read and written by its owner only, and so can its directory
-// if it is made.
+// A file that is made can be read and written by its owner only, and so can a
+// directory; one that is there keeps its mode. The path may be a symbolic link.
 //
 // It fails if another process has the file open, and with [ErrDamaged] if the
 // file is damaged and no [FileOptions.Replaced] is set; the file is as it was.
 func OpenFile(path string, o FileOptions) (*File, error) {
 	if err := makeDir(filepath.Dir(path)); err != nil {
 		return nil, err
+	}
+	// A link stays one when the file is made anew.
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		path = real
 	}
 	f, err := openFile(path, o)
 	if err == nil || o.Replaced == nil || !errors.Is(err, ErrDamaged) {

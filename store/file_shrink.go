@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -16,6 +17,7 @@ import (
 const (
 	smallFile   = 32 << 20
 	shrinkPause = time.Minute // from one look to the next
+	shrinkRetry = time.Hour   // after one that has failed
 )
 
 // shrink makes a file smaller of which less than a quarter is in use. Events
@@ -25,7 +27,11 @@ func (f *File) shrink(now time.Time) error {
 		return nil
 	}
 	f.shrunk = now
-	return f.shrinkTo(1, 4)
+	err := f.shrinkTo(1, 4)
+	if err != nil { // each try writes much, and keeps the disk from others
+		f.shrunk = now.Add(shrinkRetry - shrinkPause)
+	}
+	return err
 }
 
 // shrinkTo makes a file smaller if the part of it that is in use is less than
@@ -62,14 +68,15 @@ func (f *File) replace() error {
 	made := db.Path()
 	db.AllocSize = growth
 	db.NoSync = true // it is of no use before it is complete
-	err = errors.Join(bbolt.Compact(db, f.db, 8<<20), db.Sync())
+	// A damaged page makes bbolt panic.
+	err = guard(func() error { return errors.Join(bbolt.Compact(db, f.db, 8<<20), db.Sync()) })
 	db.NoSync = false
 	is, statErr := os.Stat(made)
 	if err = errors.Join(err, statErr); err == nil {
 		err = os.Rename(made, f.path)
 	}
 	if err != nil {
-		return errors.Join(err, db.Close(), os.Remove(made))
+		return errors.Join(err, guard(db.Close), os.Remove(made))
 	}
 	f.is, f.unsynced = is, true
 	f.mu.Lock()
@@ -95,8 +102,11 @@ func (f *File) checkName() error {
 	return nil
 }
 
-// syncDir makes the names beside a file last.
+// syncDir makes the names beside a file last, where a directory can be synced.
 func syncDir(path string) error {
+	if runtime.GOOS == "windows" {
+		return nil
+	}
 	dir, err := os.Open(filepath.Dir(path))
 	if err != nil {
 		return err
