@@ -10,7 +10,6 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -19,7 +18,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -36,16 +34,12 @@ const (
 	fetchTimeout = 10 * time.Second
 	// maxFetched is how long its answer may be. A certificate has some 2 KiB.
 	maxFetched = 64 << 10
-	// maxCertificates is how many are kept. SNS has one for each region.
-	maxCertificates = 16
-	// fetchPause is how long after a failure no other certificate is asked
-	// for: the URL is a stranger's word until the signature is right.
-	fetchPause = time.Second
 )
 
 var (
-	snsHost = regexp.MustCompile(`^sns\.[a-z0-9-]{3,32}\.amazonaws\.com(\.cn)?$`)
-	snsCert = regexp.MustCompile(`^/SimpleNotificationService-[0-9a-zA-Z]{1,64}\.pem$`)
+	// snsTopic is a topic's name, with its partition and region.
+	snsTopic = regexp.MustCompile(`^arn:(aws|aws-cn|aws-us-gov):sns:([a-z]{2,3}(?:-[a-z]+)+-[0-9]+):[0-9]+:[^:]+$`)
+	snsCert  = regexp.MustCompile(`^/SimpleNotificationService-[0-9a-zA-Z]{1,64}\.pem$`)
 )
 
 // sns checks the messages of Amazon SNS, which hold their own signature and say
@@ -56,16 +50,12 @@ type sns struct {
 	tolerance time.Duration
 	client    *http.Client
 
-	turn   chan struct{} // who has it may fetch
-	failed time.Time     // when a fetch last did
-
-	mu           sync.Mutex
-	certificates map[string]*x509.Certificate
+	*certificates
 }
 
 func newSNS(topics [][]byte, hosts []string, tolerance time.Duration) (*sns, error) {
 	for i, topic := range topics {
-		if !strings.HasPrefix(string(topic), "arn:") {
+		if len(hosts) == 0 && snsHost(string(topic)) == "" || !strings.HasPrefix(string(topic), "arn:") {
 			return nil, fmt.Errorf("secret %d is no topic's name: write for example `arn:aws:sns:us-east-1:123456789012:orders`", i+1)
 		}
 	}
@@ -75,16 +65,31 @@ func newSNS(topics [][]byte, hosts []string, tolerance time.Duration) (*sns, err
 	}
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.DisableKeepAlives = true // it is asked once in months
-	return &sns{
+	s := &sns{
 		topics: newSecrets(topics), origins: origins, tolerance: tolerance,
-		turn: make(chan struct{}, 1), certificates: make(map[string]*x509.Certificate),
 		client: &http.Client{
 			Transport: transport,
 			Timeout:   fetchTimeout,
 			// A redirect could lead anywhere, into the own network for one.
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
-	}, nil
+	}
+	s.certificates = newCertificates(s.get)
+	return s, nil
+}
+
+// snsHost is where Amazon SNS itself is in a topic's region; empty if the topic
+// is none. No other name will do: `sns.s3-us-west-2.amazonaws.com` is of whoever
+// has a bucket called sns.
+func snsHost(topic string) string {
+	match := snsTopic.FindStringSubmatch(topic)
+	switch {
+	case match == nil:
+		return ""
+	case match[1] == "aws-cn":
+		return "sns." + match[2] + ".amazonaws.com.cn"
+	}
+	return "sns." + match[2] + ".amazonaws.com"
 }
 
 // parseHosts returns schemes and hosts; what says no scheme is HTTPS.
@@ -124,8 +129,8 @@ func (s *sns) check(d *received) (*proven, *refusal.Error) {
 	if refused := checkAge(published, s.tolerance); refused != nil {
 		return nil, refused
 	}
-	source, ok := s.url(message["SigningCertURL"])
-	if !ok || len(s.origins) == 0 && !snsCert.MatchString(source.EscapedPath()) {
+	source, ok := s.certificateURL(message)
+	if !ok {
 		return nil, unauthorized("the message's SigningCertURL is not on a host of the sender's")
 	}
 	certificate, err := s.certificate(d.Context(), source)
@@ -135,6 +140,7 @@ func (s *sns) check(d *received) (*proven, *refusal.Error) {
 	if !isSignedBy(certificate, message, signed) {
 		return nil, wrongSignature("the message's signature is not that of its certificate")
 	}
+	s.verified(source, certificate)
 	return new(proven), nil
 }
 
@@ -218,88 +224,40 @@ func isSignedBy(certificate *x509.Certificate, message map[string]string, signed
 	return false
 }
 
-// url is one on the sender's own hosts.
-func (s *sns) url(raw string) (*url.URL, bool) {
+// url is one on the sender's own hosts, of which nothing but the path and the
+// query is left to say.
+func (s *sns) url(message map[string]string, field string) (*url.URL, bool) {
+	raw := message[field]
 	u, err := url.Parse(raw)
-	if err != nil || u.User != nil || len(raw) > 2048 {
+	if err != nil || u.User != nil || len(raw) > 2048 || strings.Contains(raw, "#") {
 		return nil, false
 	}
 	if len(s.origins) > 0 {
 		return u, slices.Contains(s.origins, u.Scheme+"://"+strings.ToLower(u.Host))
 	}
-	return u, u.Scheme == "https" && snsHost.MatchString(u.Host)
+	host := snsHost(message["TopicArn"])
+	return u, u.Scheme == "https" && host != "" && u.Host == host
 }
 
-// certificate is kept once it has been fetched. One is fetched at a time, which
-// holds up nobody whose certificate is known.
-func (s *sns) certificate(ctx context.Context, source *url.URL) (*x509.Certificate, error) {
-	certificate := s.known(source)
-	if certificate == nil {
-		select {
-		case s.turn <- struct{}{}:
-			defer func() { <-s.turn }()
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-		var err error
-		if certificate, err = s.learn(ctx, source); err != nil {
-			return nil, err
-		}
+// certificateURL is where the message's certificate is. It has no query, with
+// which one certificate would have any number of URLs.
+func (s *sns) certificateURL(message map[string]string) (*url.URL, bool) {
+	u, ok := s.url(message, "SigningCertURL")
+	if !ok || u.RawQuery != "" || u.ForceQuery {
+		return nil, false
 	}
-	if now := time.Now(); now.Before(certificate.NotBefore) || now.After(certificate.NotAfter) {
-		return nil, fmt.Errorf("the certificate is good from %v to %v", certificate.NotBefore, certificate.NotAfter)
-	}
-	return certificate, nil
+	return u, len(s.origins) > 0 || snsCert.MatchString(u.EscapedPath())
 }
 
-func (s *sns) known(source *url.URL) *x509.Certificate {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.certificates[source.String()]
-}
-
-// learn is called by one at a time.
-func (s *sns) learn(ctx context.Context, source *url.URL) (*x509.Certificate, error) {
-	if certificate := s.known(source); certificate != nil {
-		return certificate, nil
-	}
-	if time.Since(s.failed) < fetchPause {
-		return nil, errors.New("a certificate could not be fetched a moment ago")
-	}
-	certificate, err := s.fetchCertificate(ctx, source)
-	if err != nil {
-		s.failed = time.Now()
-		return nil, err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.certificates) >= maxCertificates {
-		clear(s.certificates)
-	}
-	s.certificates[source.String()] = certificate
-	return certificate, nil
-}
-
-func (s *sns) fetchCertificate(ctx context.Context, source *url.URL) (*x509.Certificate, error) {
-	content, err := s.get(ctx, source)
-	if err != nil {
-		return nil, err
-	}
-	block, _ := pem.Decode(content)
-	if block == nil || block.Type != "CERTIFICATE" {
-		return nil, fmt.Errorf("%s is no certificate in PEM", source)
-	}
-	return x509.ParseCertificate(block.Bytes)
-}
-
+// get's errors name the host only: a URL may hold a token.
 func (s *sns) get(ctx context.Context, u *url.URL) ([]byte, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
-		return nil, err
+		return nil, withoutURL(u, err)
 	}
 	resp, err := s.client.Do(r)
 	if err != nil {
-		return nil, err
+		return nil, withoutURL(u, err)
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
@@ -310,6 +268,14 @@ func (s *sns) get(ctx context.Context, u *url.URL) ([]byte, error) {
 		err = fmt.Errorf("%s answered with more than %d bytes", u.Host, maxFetched)
 	}
 	return content, err
+}
+
+func withoutURL(u *url.URL, err error) error {
+	var failed *url.Error
+	if errors.As(err, &failed) {
+		err = failed.Err
+	}
+	return fmt.Errorf("%s: %w", u.Host, err)
 }
 
 // snsConfirmation confirms a subscription by a GET of the signed URL, which has
@@ -327,7 +293,7 @@ func snsConfirmation(p *provisioned, d *received, _ *proven) (*Answer, *refusal.
 	default:
 		return nil, nil
 	}
-	u, ok := p.sns.url(message["SubscribeURL"])
+	u, ok := p.sns.url(message, "SubscribeURL")
 	if !ok {
 		return nil, unauthorized("the message's SubscribeURL is not on a host of the sender's")
 	}

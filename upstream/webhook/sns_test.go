@@ -1,6 +1,7 @@
 package webhook_test
 
 import (
+	"context"
 	"crypto"
 	"crypto/rand"
 	"crypto/rsa"
@@ -10,6 +11,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"math/big"
 	"net/http"
@@ -19,6 +21,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddy-sse/caddy-sse/internal/refusal"
 	"github.com/caddy-sse/caddy-sse/upstream/webhook"
 )
 
@@ -34,6 +37,7 @@ type topicService struct {
 	gets map[string]int
 	down bool
 	pem  []byte
+	hold chan struct{} // while it is there, /slow.pem waits for it
 }
 
 func startTopicService(t testing.TB) *topicService {
@@ -62,13 +66,16 @@ func (s *topicService) certify(t testing.TB, from, until time.Time) {
 }
 
 func (s *topicService) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if strings.HasSuffix(r.URL.Path, "/slow.pem") {
+		<-s.hold
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.gets[r.Method+" "+r.URL.RequestURI()]++
 	switch {
 	case s.down:
 		http.Error(w, "down", http.StatusInternalServerError)
-	case r.URL.Path == "/cert.pem":
+	case r.URL.Path == "/cert.pem", r.URL.Path == "/slow.pem", strings.HasPrefix(r.URL.Path, "/other"):
 		_, _ = w.Write(s.pem)
 	case r.URL.Path == "/moved.pem":
 		http.Redirect(w, r, "/cert.pem", http.StatusFound)
@@ -200,6 +207,10 @@ func TestNothingIsFetchedThatIsNotOnTheSendersHosts(t *testing.T) {
 		"https://evil.example/sns.us-east-1.amazonaws.com/SimpleNotificationService-0.pem", "https://s3.us-east-1.amazonaws.com/SimpleNotificationService-0.pem",
 		"https://sns.us-east-1.amazonaws.com/other.pem", "https://sns.us-east-1.amazonaws.com/x/SimpleNotificationService-0.pem",
 		"https://sns.us-east-1.amazonaws.com@evil.example/SimpleNotificationService-0.pem", "https://sns.us-east-1.amazonaws.com:8443/SimpleNotificationService-0.pem",
+		"https://sns.s3-us-west-2.amazonaws.com/SimpleNotificationService-0.pem", "https://sns.s3-accelerate.amazonaws.com/SimpleNotificationService-0.pem",
+		"https://sns.us-west-2.amazonaws.com/SimpleNotificationService-0.pem", "https://sns.us-east-1.amazonaws.com.cn/SimpleNotificationService-0.pem",
+		"https://sns.us-east-1.amazonaws.com/SimpleNotificationService-0.pem?n=1", "https://sns.us-east-1.amazonaws.com/SimpleNotificationService-0.pem?",
+		"https://sns.us-east-1.amazonaws.com/SimpleNotificationService-0.pem#1", "https://sns.us-east-1.amazonaws.com/SimpleNotificationService-0.pem#",
 		"https://sns.a.b.amazonaws.com/SimpleNotificationService-0.pem", "https://sns.us-east-1.amazonaws.com/SimpleNotificationService-0.pem%00",
 	} {
 		m := s.message("Notification")
@@ -308,5 +319,89 @@ func TestOneCertificateIsFetchedForMany(t *testing.T) {
 	all.Wait()
 	if n := s.got("GET /cert.pem"); n != 1 {
 		t.Errorf("the certificate was fetched %d times", n)
+	}
+}
+
+// stranger's messages are as they should be but for the signature.
+func (s *topicService) stranger(t testing.TB, path string) *http.Request {
+	t.Helper()
+	m := s.message("Notification")
+	m["SigningCertURL"], m["Signature"] = s.URL+path, "AAAA"
+	body, err := json.Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return snsPost(string(body))
+}
+
+func TestAStrangersURLThatFailsHoldsUpNoOther(t *testing.T) {
+	s := startTopicService(t)
+	wh := s.rule(t)
+	refuse(t, wh, s.stranger(t, "/none.pem"), 503, "send it again later")
+	accept(t, wh, snsPost(s.sign(t, s.message("Notification"))))
+}
+
+func TestACertificateThatHasVerifiedIsNotDisplacedByOthersThatHaveNot(t *testing.T) {
+	s := startTopicService(t)
+	wh := s.rule(t)
+	accept(t, wh, snsPost(s.sign(t, s.message("Notification"))))
+	for i := range 40 {
+		refuse(t, wh, s.stranger(t, fmt.Sprintf("/other%d.pem", i)), 401, "the signature is wrong")
+	}
+	refuse(t, wh, s.stranger(t, "/cert.pem?n=1"), 401, "SigningCertURL is not on a host of the sender's")
+	accept(t, wh, snsPost(s.sign(t, s.message("Notification"))))
+	if n := s.got("GET /cert.pem"); n != 1 {
+		t.Errorf("the certificate was fetched %d times", n)
+	}
+}
+
+func TestAClientThatHangsUpSpoilsNoFetch(t *testing.T) {
+	s := startTopicService(t)
+	wh := s.rule(t)
+	s.hold = make(chan struct{})
+	m := s.message("Notification")
+	m["SigningCertURL"] = s.URL + "/slow.pem"
+	body := s.sign(t, m)
+	gone, hangUp := context.WithCancel(t.Context())
+	hangUp()
+	refuse(t, wh, snsPost(body).WithContext(gone), 503, "send it again later")
+	close(s.hold)
+	accept(t, wh, snsPost(body))
+	if n := s.got("GET /slow.pem"); n != 1 {
+		t.Errorf("the certificate was fetched %d times", n)
+	}
+}
+
+func TestOnlySoManyWaitForCertificates(t *testing.T) {
+	s := startTopicService(t)
+	wh := s.rule(t)
+	s.hold = make(chan struct{})
+	accept(t, wh, snsPost(s.sign(t, s.message("Notification")))) // its certificate is known
+	gone, hangUp := context.WithCancel(t.Context())
+	hangUp()
+	for i := range 64 {
+		r := s.stranger(t, fmt.Sprintf("/%d/slow.pem", i))
+		refuse(t, wh, r.WithContext(gone), 503, "send it again later")
+	}
+	_, err := receive(wh, s.stranger(t, "/one-more.pem"))
+	var refused *refusal.Error
+	if !errors.As(err, &refused) || refused.Status != 503 || refused.RetryAfter == 0 || !strings.Contains(err.Error(), "too many") {
+		t.Errorf("%v", err)
+	}
+	accept(t, wh, snsPost(s.sign(t, s.message("Notification"))))
+	close(s.hold)
+}
+
+func TestAFailedConfirmationKeepsTheTokenOutOfTheLog(t *testing.T) {
+	s := startTopicService(t)
+	wh := s.rule(t)
+	m := s.message("SubscriptionConfirmation")
+	accept(t, wh, snsPost(s.sign(t, s.message("Notification")))) // the certificate is known from now on
+	body := s.sign(t, m)
+	s.CloseClientConnections()
+	s.Close()
+	_, err := receive(wh, snsPost(body))
+	if err == nil || strings.Contains(err.Error(), m["Token"]) || !strings.Contains(err.Error(), "127.0.0.1") {
+		t.Errorf("%v", err)
 	}
 }

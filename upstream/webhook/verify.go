@@ -102,7 +102,8 @@ type Verify struct {
 	// For sns: the hosts that certificates are fetched from and subscriptions
 	// are confirmed at, over HTTPS, for example `sns.us-east-1.amazonaws.com`;
 	// with `http://` before one, over HTTP, as a stand-in for tests needs it.
-	// Default: `sns.REGION.amazonaws.com`, also of China, whatever the region.
+	// Default: `sns.REGION.amazonaws.com`, with the region of the topic's name,
+	// or `.com.cn` for China's.
 	Hosts []string `json:"hosts,omitempty"`
 }
 
