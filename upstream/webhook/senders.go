@@ -46,6 +46,9 @@ type sender struct {
 	cloudEvents bool
 	// object: only a body that is a JSON object can be its own.
 	object bool
+	// secrets are members of the body, however deep, that give a right to who
+	// knows them. Nothing that is published is made of them.
+	secrets []string
 	// status is what it takes for success; zero: any 2xx.
 	status int
 
@@ -151,6 +154,7 @@ var senders = map[string]sender{
 		key:       plainKey,
 		event:     "{json.event.type}",
 		id:        "{json.event_id}",
+		secrets:   []string{"token", "bot_access_token", "response_url", "response_urls"},
 		greets:    slackVerification,
 	},
 	// shopify.dev, "Verify webhook deliveries" and "Ignore duplicates". The
@@ -269,6 +273,7 @@ var senders = map[string]sender{
 		options: []string{"hosts", "tolerance"},
 		key:     plainKey,
 		id:      "{json.MessageId}",
+		secrets: []string{"UnsubscribeURL", "SubscribeURL", "Token", "Signature", "SigningCertURL"},
 		greets:  snsConfirmation,
 	},
 	// developers.zoom.us, "Using webhooks".
@@ -287,11 +292,12 @@ var senders = map[string]sender{
 	// learn.microsoft.com/graph, "Receive change notifications through
 	// webhooks".
 	"microsoft-graph": {
-		proof: byClientState,
-		key:   plainKey,
-		event: "{json.changeType}",
-		split: ".value[]",
-		asks:  graphValidation,
+		proof:   byClientState,
+		key:     plainKey,
+		event:   "{json.changeType}",
+		split:   ".value[]",
+		secrets: []string{"clientState"},
+		asks:    graphValidation,
 	},
 	// docs.x.com, "Securing webhooks". Its handshake signs what anyone asks
 	// it to, with the key that signs bodies, so that a body which could have

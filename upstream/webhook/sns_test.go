@@ -163,9 +163,8 @@ func TestAMessageOfAmazonSNSIsVerifiedWithItsCertificate(t *testing.T) {
 			if !subject {
 				delete(m, "Subject")
 			}
-			body := s.sign(t, m)
-			got := accept(t, wh, snsPost(body))
-			if got.Event.ID != m["MessageId"] || string(got.Event.Data) != body {
+			got := accept(t, wh, snsPost(s.sign(t, m)))
+			if got.Event.ID != m["MessageId"] || !strings.Contains(string(got.Event.Data), `"Message":"{\"order\":1}"`) {
 				t.Errorf("%+v", got)
 			}
 			for name := range m {

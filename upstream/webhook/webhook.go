@@ -390,6 +390,7 @@ func (wh *Webhook) receive(w http.ResponseWriter, d *received) (*Delivery, *refu
 			return &Delivery{Answer: answer}, refused
 		}
 	}
+	d.body = withoutSecrets(d.body, d.Header.Get("Content-Type"), wh.sender.secrets)
 	delivery, refused := wh.mapped(d, proven)
 	if refused != nil {
 		return wh.unpublished(d, refused, body)
