@@ -30,6 +30,13 @@ type checker interface {
 	check(d *received) (*proven, *refusal.Error)
 }
 
+// headerChecker is one that needs no body: it is asked before that is read, so
+// that what isn't the sender's is kept by nobody.
+type headerChecker interface {
+	checker
+	headersOnly()
+}
+
 // proven is what a checker has found out.
 type proven struct {
 	// key is the one that the request was signed with, if it was.

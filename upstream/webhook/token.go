@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/caddyauth"
 	"github.com/tidwall/gjson"
@@ -47,6 +48,8 @@ type token struct {
 	secrets        secrets
 	header, prefix string
 }
+
+func (*token) headersOnly() {}
 
 func (t *token) check(d *received) (*proven, *refusal.Error) {
 	value, refused := single(d.Header, t.header, "header")
@@ -93,16 +96,55 @@ func (c *clientState) check(d *received) (*proven, *refusal.Error) {
 }
 
 // password wants a user and a password (RFC 7617), of which only hashes are
-// known. The hashes are slow on purpose: the last password that was right is
-// known again by a quick one, under a key of its own.
+// known. The hashes are slow on purpose: what was right last for each is known
+// again by a quick digest, under a key of its own.
+//
+// Who doesn't know the user waits in a queue of their own, and as long as for a
+// comparison: it costs those who do no place, and tells apart from them nobody
+// as long as neither queue has grown.
 type password struct {
-	user   secrets
-	hashes [][]byte
-	key    []byte
-	turn   chan struct{} // one is compared at a time, so that guesses don't take all processors
+	user           secrets
+	hashes         [][]byte
+	key            []byte
+	known, unknown queue
 
 	mu    sync.RWMutex
-	right []byte
+	right map[int][]byte // digests, by the place of the hash
+}
+
+// queue has one at a time have its turn, so that guesses don't take all
+// processors, and few wait.
+type queue struct {
+	places chan struct{}
+	turn   chan struct{}
+}
+
+// maxGuesses is how many passwords are compared or wait for it, of those with
+// the right user and of the others.
+const maxGuesses = 8
+
+func newQueue() queue {
+	return queue{make(chan struct{}, maxGuesses), make(chan struct{}, 1)}
+}
+
+var errFull = errors.New("too many passwords are to be compared")
+
+// do calls f when it is its turn.
+func (q queue) do(ctx context.Context, f func()) error {
+	select {
+	case q.places <- struct{}{}:
+		defer func() { <-q.places }()
+	default:
+		return errFull
+	}
+	select {
+	case q.turn <- struct{}{}:
+		defer func() { <-q.turn }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	f()
+	return nil
 }
 
 func newPassword(user string, hashes [][]byte) (*password, error) {
@@ -116,7 +158,7 @@ func newPassword(user string, hashes [][]byte) (*password, error) {
 	}
 	key := make([]byte, sha256.Size)
 	_, _ = rand.Read(key) // never fails
-	return &password{user: newSecrets([][]byte{[]byte(user)}), hashes: hashes, key: key, turn: make(chan struct{}, 1)}, nil
+	return &password{user: newSecrets([][]byte{[]byte(user)}), hashes: hashes, key: key, known: newQueue(), unknown: newQueue(), right: make(map[int][]byte)}, nil
 }
 
 func isHash(hash []byte) bool {
@@ -134,6 +176,8 @@ func comparer(hash []byte) caddyauth.Comparer {
 	return caddyauth.BcryptHash{}
 }
 
+func (*password) headersOnly() {}
+
 func (p *password) check(d *received) (*proven, *refusal.Error) {
 	if _, refused := single(d.Header, "Authorization", "header"); refused != nil {
 		return nil, refused
@@ -143,8 +187,11 @@ func (p *password) check(d *received) (*proven, *refusal.Error) {
 		return nil, unauthorized("header Authorization is not of the kind Basic")
 	}
 	known := p.user.have(user)
-	fits, err := p.fits(d.Context(), []byte(pass))
-	if err != nil {
+	fits, err := p.fits(d.Context(), known, []byte(pass))
+	switch {
+	case errors.Is(err, errFull):
+		return nil, &refusal.Error{Status: http.StatusServiceUnavailable, Reason: "too many passwords are to be checked; send it again later", RetryAfter: 5 * time.Second, Err: err}
+	case err != nil:
 		return nil, refusal.Newf(http.StatusServiceUnavailable, "the request was given up")
 	}
 	if !known || !fits {
@@ -157,29 +204,44 @@ func (p *password) check(d *received) (*proven, *refusal.Error) {
 	return new(proven), nil
 }
 
-// fits is as slow for an unknown user as for a wrong password.
-func (p *password) fits(ctx context.Context, pass []byte) (bool, error) {
+// fits tells whether the password is right. It remembers it only of a user that
+// is known.
+func (p *password) fits(ctx context.Context, known bool, pass []byte) (fits bool, err error) {
+	if !known {
+		return false, p.unknown.do(ctx, func() { p.compare(pass) })
+	}
 	digest := (&hmacKey{sha256.New, p.key}).sign(pass)
-	p.mu.RLock()
-	again := hmac.Equal(digest, p.right)
-	p.mu.RUnlock()
-	if again {
+	if p.wasRight(digest) {
 		return true, nil
 	}
-	select {
-	case p.turn <- struct{}{}:
-		defer func() { <-p.turn }()
-	case <-ctx.Done():
-		return false, ctx.Err()
+	err = p.known.do(ctx, func() {
+		if p.wasRight(digest) { // it was compared while this one waited
+			fits = true
+			return
+		}
+		which := p.compare(pass)
+		if fits = which >= 0; fits {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			p.right[which] = digest
+		}
+	})
+	return fits, err
+}
+
+func (p *password) wasRight(digest []byte) (was bool) {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	for _, right := range p.right { // without stopping at a match
+		was = hmac.Equal(digest, right) || was
 	}
-	if !slices.ContainsFunc(p.hashes, func(hash []byte) bool {
+	return was
+}
+
+// compare is the place of the hash that the password fits, or -1. It is slow.
+func (p *password) compare(pass []byte) int {
+	return slices.IndexFunc(p.hashes, func(hash []byte) bool {
 		ok, err := comparer(hash).Compare(hash, pass)
 		return ok && err == nil
-	}) {
-		return false, nil
-	}
-	p.mu.Lock()
-	p.right = digest
-	p.mu.Unlock()
-	return true, nil
+	})
 }

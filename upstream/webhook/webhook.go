@@ -411,16 +411,26 @@ func (wh *Webhook) unpublished(d *received, refused *refusal.Error, body []byte)
 	return &Delivery{Body: body, Status: wh.sender.status, Refused: refused}, nil
 }
 
-// verified reads the body and checks who has sent it.
-func (wh *Webhook) verified(w http.ResponseWriter, d *received) (_ *proven, refused *refusal.Error) {
-	if d.body, refused = readBody(w, d.Request, wh.maxBody()); refused != nil {
-		return nil, refused
+// verified reads the body and checks who has sent it. What needs no body is
+// checked first.
+func (wh *Webhook) verified(w http.ResponseWriter, d *received) (by *proven, refused *refusal.Error) {
+	if _, early := wh.sender.checker.(headerChecker); early {
+		if by, refused = wh.check(w, d); refused != nil {
+			return nil, refused
+		}
 	}
-	proven, refused := wh.sender.check(d)
+	if d.body, refused = readBody(w, d.Request, wh.maxBody()); refused != nil || by != nil {
+		return by, refused
+	}
+	return wh.check(w, d)
+}
+
+func (wh *Webhook) check(w http.ResponseWriter, d *received) (*proven, *refusal.Error) {
+	by, refused := wh.sender.check(d)
 	if refused != nil && wh.sender.proof == byPassword && refused.Status == http.StatusUnauthorized {
 		w.Header().Set("WWW-Authenticate", `Basic realm="webhook"`) // Twilio, for one, waits for it
 	}
-	return proven, refused
+	return by, refused
 }
 
 // greets tells whether a signed request is a handshake, without doing what it
