@@ -192,7 +192,7 @@ func (h *History) parseBound(d *caddyfile.Dispenser, arg string) error {
 //		webhook {
 //			verify <sender> <secret>... {
 //				header    <name>
-//				algorithm sha256 | sha512 | sha1
+//				algorithm sha256 | sha384 | sha512 | sha1
 //				encoding  hex | base64
 //				prefix    <text>
 //				signed    <template>

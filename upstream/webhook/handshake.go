@@ -162,20 +162,22 @@ func metaChallenge(p *provisioned, d *received, _ *proven) (*Answer, *refusal.Er
 }
 
 // websubChallenge: W3C WebSub, section 5.3, "Hub Verifies Intent of the
-// Subscriber". A topic that nobody here has asked for is answered with 404.
+// Subscriber". A topic that nobody here has asked for is answered with 404, and
+// so is the end of a subscription that the rule wants: anyone could ask for it.
 func websubChallenge(p *provisioned, d *received, _ *proven) (*Answer, *refusal.Error) {
 	query := d.URL.Query()
 	if d.Method != http.MethodGet || !query.Has("hub.mode") {
 		return nil, nil
 	}
-	known := p.challenge.have(only(query, "hub.topic"))
 	switch only(query, "hub.mode") {
 	case "denied":
 		return &Answer{Status: http.StatusOK}, nil
-	case "subscribe", "unsubscribe":
-		if known {
+	case "subscribe":
+		if p.challenge.have(only(query, "hub.topic")) {
 			return echo(only(query, "hub.challenge"))
 		}
+	case "unsubscribe":
+		return nil, refusal.Newf(http.StatusNotFound, "nobody here has asked for an end of this")
 	}
 	return nil, refusal.Newf(http.StatusNotFound, "nobody here has asked for this topic")
 }

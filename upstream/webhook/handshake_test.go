@@ -162,7 +162,7 @@ func TestWebSubsIntentIsVerifiedForKnownTopics(t *testing.T) {
 		return get("/t?" + url.Values{"hub.mode": {mode}, "hub.topic": {topic}, "hub.challenge": {"c"}, "hub.lease_seconds": {"60"}}.Encode())
 	}
 	want(t, answer(t, wh, query("subscribe", feed)), 200, plain, "c")
-	want(t, answer(t, wh, query("unsubscribe", feed)), 200, plain, "c")
+	want(t, answer(t, wh, query("unsubscribe", feed)), 404, plain, "nobody here has asked for an end of this\n") // anyone could ask
 	want(t, answer(t, wh, query("subscribe", feed+"2")), 404, plain, "nobody here has asked for this topic\n")
 	want(t, answer(t, wh, query("other", feed)), 404, plain, "nobody here has asked for this topic\n")
 	want(t, answer(t, wh, query("denied", feed)), 200, "", "")

@@ -45,6 +45,7 @@ func newKey(algorithm string, secret []byte) (key, error) {
 var algorithms = map[string]func() hash.Hash{
 	"sha1":   sha1.New,
 	"sha256": sha256.New,
+	"sha384": sha512.New384,
 	"sha512": sha512.New,
 }
 

@@ -24,13 +24,14 @@ type sender struct {
 	header     string // holds the signature or the token
 	algorithm  string
 	encoding   string
-	prefix     string // stands before the signature in its header
-	separator  string // the header may hold several signatures, with this between them
-	signed     string // template of what is signed
-	timestamp  string // the header that says when it was signed, in unix seconds
-	timePrefix string // or what stands before that in the signature's own header
-	url        string // template of the URL that is signed
-	other      string // the sender whose headers may come in the place of these
+	prefix     string   // stands before the signature in its header
+	methods    []string // or the algorithm does, and an equals sign; the header's choice
+	separator  string   // the header may hold several signatures, with this between them
+	signed     string   // template of what is signed
+	timestamp  string   // the header that says when it was signed, in unix seconds
+	timePrefix string   // or what stands before that in the signature's own header
+	url        string   // template of the URL that is signed
+	other      string   // the sender whose headers may come in the place of these
 
 	// key decodes a secret.
 	key func(secret string) ([]byte, error)
@@ -234,14 +235,15 @@ var senders = map[string]sender{
 		status:    http.StatusOK,
 		asks:      metaChallenge,
 	},
-	// W3C WebSub, "Authenticated Content Distribution", with the method that
-	// hubs of today use.
+	// W3C WebSub, "Authenticated Content Distribution". The signature says by
+	// which method it is made; YouTube's hub still uses SHA-1, which as an HMAC
+	// nobody can forge.
 	"websub": {
 		options:   []string{"challenge"},
 		header:    "X-Hub-Signature",
 		algorithm: "sha256",
 		encoding:  "hex",
-		prefix:    "sha256=",
+		methods:   []string{"sha256", "sha1", "sha384", "sha512"},
 		signed:    "{body}",
 		key:       plainKey,
 		asks:      websubChallenge,

@@ -11,6 +11,7 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/hex"
+	"hash"
 	"net/http"
 	"os"
 	"regexp"
@@ -494,6 +495,28 @@ func TestEverySenderHasARowInTheDocs(t *testing.T) {
 	for name := range everySender(t) {
 		if !regexp.MustCompile(`(?m)^\| .{0,120}` + "`" + name + "`").MatchString(table) {
 			t.Errorf("%s has none", name)
+		}
+	}
+}
+
+func TestWebSubsHubChoosesTheMethodOfItsSignature(t *testing.T) {
+	wh := verified(t, webhook.Verify{Sender: "websub", Secrets: []string{"old", "k"}})
+	const feed = `<feed xmlns="http://www.w3.org/2005/Atom"/>`
+	request := func(signature string) *http.Request {
+		return post("/t", feed, "Content-Type", "application/atom+xml", "X-Hub-Signature", signature)
+	}
+	for method, newHash := range map[string]func() hash.Hash{"sha1": sha1.New, "sha256": sha256.New, "sha384": sha512.New384, "sha512": sha512.New} {
+		signature := hexMAC(newHash, "k", feed)
+		accept(t, wh, request(method+"="+signature)) // sha1= is what YouTube's hub sends
+		for _, wrong := range []string{
+			method + "=" + hexMAC(newHash, "x", feed), method + "=", method + signature, signature, "md5=" + signature, method + "=" + signature + "," + method + "=" + signature,
+		} {
+			refuse(t, wh, request(wrong), 401, "the signature is wrong")
+		}
+		for _, other := range []string{"sha1=", "sha256=", "sha384=", "sha512="} {
+			if other != method+"=" {
+				refuse(t, wh, request(other+signature), 401, "the signature is wrong")
+			}
 		}
 	}
 }

@@ -161,6 +161,19 @@ func (f families) check(d *received) (*proven, *refusal.Error) {
 	return f[0].check(d)
 }
 
+// methods are schemes that differ in the algorithm, which stands before the
+// signature. That of the first counts if there is none that we know.
+type methods []*scheme
+
+func (m methods) check(d *received) (*proven, *refusal.Error) {
+	for _, s := range m {
+		if strings.HasPrefix(d.Header.Get(s.header), s.prefix) {
+			return s.check(d)
+		}
+	}
+	return m[0].check(d)
+}
+
 // check refuses a request that none of the keys has signed. Its reasons tell a
 // wrong guess nothing.
 func (s *scheme) check(d *received) (*proven, *refusal.Error) {

@@ -53,7 +53,7 @@ type Verify struct {
 	// `expected_underscore_headers` or `expected_dot_headers` lists them.)
 	Header string `json:"header,omitempty"`
 
-	// The hash function: `sha256` (the default), `sha1` or `sha512`.
+	// The hash function: `sha256` (the default), `sha1`, `sha384` or `sha512`.
 	Algorithm string `json:"algorithm,omitempty"`
 
 	// How the signature is written: `hex` (the default) or `base64`.
@@ -179,12 +179,29 @@ func (v *Verify) prove(p *provisioned, repl *caddy.Replacer) (err error) {
 // signature makes a scheme, and a second one if the sender's headers have other
 // names, too.
 func (v *Verify) signature(kind sender, repl *caddy.Replacer) (checker, []key, error) {
+	if len(kind.methods) > 0 {
+		return v.methods(kind, repl)
+	}
 	first, err := v.scheme(kind, repl)
 	if err != nil || kind.other == "" {
 		return first, first.signers(), err
 	}
 	second, err := v.scheme(senders[kind.other], repl)
 	return families{first, second}, first.signers(), err
+}
+
+// methods makes a scheme of each algorithm that the sender may choose.
+func (v *Verify) methods(kind sender, repl *caddy.Replacer) (checker, []key, error) {
+	var all methods
+	for _, algorithm := range kind.methods {
+		kind.algorithm, kind.prefix = algorithm, algorithm+"="
+		s, err := v.scheme(kind, repl)
+		if err != nil {
+			return nil, nil, err
+		}
+		all = append(all, s)
+	}
+	return all, all[0].keys, nil
 }
 
 func (s *scheme) signers() []key {
@@ -309,7 +326,7 @@ func (v *Verify) scheme(kind sender, repl *caddy.Replacer) (*scheme, error) {
 		return nil, err
 	}
 	if _, ok := algorithms[kind.algorithm]; !ok && v.Algorithm != "" {
-		return nil, fmt.Errorf("unknown algorithm %q: want sha256, sha1 or sha512", v.Algorithm)
+		return nil, fmt.Errorf("unknown algorithm %q: want sha256, sha1, sha384 or sha512", v.Algorithm)
 	}
 	var keys []key
 	for i, secret := range secrets {

@@ -319,7 +319,7 @@ func TestAMistakeInVerifyIsAnErrorThatSaysWhatToWrite(t *testing.T) {
 		{webhook.Verify{Sender: "standard-webhooks", Secrets: []string{standardKey, "whsk_abcd"}}, "secret 2: it is for the asymmetric scheme"},
 		{webhook.Verify{Sender: "hmac", Secrets: []string{"k"}}, "add `header X-Signature`"},
 		{hmacWith(webhook.Verify{Header: "X-Signature: "}), "is no header's name"},
-		{hmacWith(webhook.Verify{Header: "X", Algorithm: "md5"}), `unknown algorithm "md5": want sha256, sha1 or sha512`},
+		{hmacWith(webhook.Verify{Header: "X", Algorithm: "md5"}), `unknown algorithm "md5": want sha256, sha1, sha384 or sha512`},
 		{hmacWith(webhook.Verify{Header: "X", Encoding: "base32"}), `unknown encoding "base32": want hex or base64`},
 		{hmacWith(webhook.Verify{Header: "X", Signed: "{timestamp}.{body}"}), "add `timestamp X-Timestamp`"},
 		{hmacWith(webhook.Verify{Header: "X", Signed: "{header.X-Id}"}), "{body} must be part of it"},
