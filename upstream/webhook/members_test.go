@@ -5,10 +5,14 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/url"
+	"reflect"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
+
+	"github.com/caddyserver/caddy/v2"
 
 	"github.com/caddy-sse/caddy-sse/upstream/webhook"
 )
@@ -102,4 +106,101 @@ func TestWhatOfASlackRequestGivesARightIsNotPublished(t *testing.T) {
 			t.Errorf("%s", got.Event.Data)
 		}
 	}
+}
+
+func TestWhatTwoReadersWouldReadDifferentlyIsRefused(t *testing.T) {
+	wh := provision(t, webhook.Webhook{
+		Verify: &webhook.Verify{Sender: "none"}, Topics: []string{"a/{json.t}"}, When: `.t == "ok"`, Select: ".",
+	})
+	refuse(t, wh, post("/t", `{"t":"evil","t":"ok"}`), 400, `an object in the body has two members named "t"`)
+
+	plain := verified(t, webhook.Verify{Sender: "none"})
+	const structured = `{"specversion":"1.0","id":"1","source":"s","type":"a","data":%s}`
+	for _, tc := range []struct{ contentType, body string }{
+		{"application/json", `{"a":1,"a":1}`},
+		{"application/json", ` { "a" : {"b":[{}, {"c":{},"d":[],"c":null}]} } `},
+		{"application/json", `{"t":1,"\u0074":2}`},
+		{"text/plain", `[{"a":1},{"a":1,"b":2,"b":3}]`},
+		{"application/x-ndjson", "{\"a\":1}\n{\"a\":1,\"a\":2}\n"},
+		{"application/cloudevents+json", strings.Replace(structured, "%s", `{"a":1,"a":2}`, 1)},
+		{"application/cloudevents+json", strings.Replace(structured, "%s", `1,"id":"2"`, 1)},
+		{"application/cloudevents-batch+json", "[" + strings.Replace(structured, "%s", `1,"type":"b"`, 1) + "]"},
+	} {
+		refuse(t, plain, post("/t", tc.body, "Content-Type", tc.contentType), 400, "has two members named")
+	}
+	refuse(t, plain, post("/t", `{"a":1,"a":2}`, "Content-Type", "application/json", "Ce-Specversion", "1.0", "Ce-Id", "1", "Ce-Source", "s", "Ce-Type", "t"), 400, `"a"`)
+	refuse(t, plain, post("/t", `{"a\nb":1,"a\nb":2}`), 400, `"a b"`)
+	for _, good := range []string{
+		`{"a":{"a":{"a":1}},"b":{"a":["a","a",{"a":1},{"a":1}]}}`, `["a","a"]`, `"a"`, "", "a=1&a=2", `{"a":1,"A":2}`, `{"a":1,"a":2} and so on`, `{"a":"a","b":"a"}`,
+		strings.Repeat(`{"a":`, 9_999) + "1" + strings.Repeat("}", 9_999),
+	} {
+		accept(t, plain, post("/t", good))
+	}
+	forms := provision(t, webhook.Webhook{
+		Verify: &webhook.Verify{Sender: "none"}, Topics: []string{"a/{form.t}"}, When: `.t == "ok"`,
+	})
+	got := accept(t, forms, post("/t", "t=evil&t=ok", "Content-Type", "application/x-www-form-urlencoded"))
+	if got.Topics[0] != "a/ok" {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestAHugeBodyIsLookedThroughInTime(t *testing.T) {
+	wh := verified(t, webhook.Verify{Sender: "slack", Secrets: []string{"k"}})
+	for _, body := range []string{
+		strings.Repeat(`{"token":[`, 4_000) + strings.Repeat("]}", 4_000), strings.Repeat("[", 1<<20-1), strings.Repeat(`{"a":`, 200_000),
+	} {
+		began := time.Now()
+		_, _ = receive(wh, signedBy("slack", "k", body))
+		if took := time.Since(began); took > 2*time.Second {
+			t.Errorf("%.10s…: %v", body, took)
+		}
+	}
+}
+
+// What is left of a body is what encoding/json makes of it without the names.
+func FuzzSecretsLeave(f *testing.F) {
+	for _, body := range []string{`{"token":{"token":1},"a":[{"token":[]},"token",1.50]}`, `[]`, `{"a":{},"token":""}`, "1", `[{"token":1}]`} {
+		f.Add(body)
+	}
+	wh := open(f, webhook.Webhook{})
+	wh.Verify = &webhook.Verify{Sender: "slack", Secrets: []string{"k"}}
+	if err := wh.Provision(caddy.NewReplacer()); err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, body string) {
+		var value any
+		if !utf8.ValidString(body) || json.Unmarshal([]byte(body), &value) != nil {
+			return
+		}
+		delivery, err := deliver(wh, signedBy("slack", "k", body))
+		if err != nil || len(delivery.Messages) != 1 {
+			return
+		}
+		var left any
+		data := delivery.Messages[0].Event.Data
+		if err := json.Unmarshal(data, &left); err != nil {
+			t.Fatalf("%q became %q: %v", body, data, err)
+		}
+		if want := without(value); !reflect.DeepEqual(left, want) {
+			t.Errorf("%q became %q", body, data)
+		}
+	})
+}
+
+func without(value any) any {
+	switch v := value.(type) {
+	case map[string]any:
+		for _, name := range []string{"token", "bot_access_token", "response_url", "response_urls"} {
+			delete(v, name)
+		}
+		for name := range v {
+			v[name] = without(v[name])
+		}
+	case []any:
+		for i := range v {
+			v[i] = without(v[i])
+		}
+	}
+	return value
 }

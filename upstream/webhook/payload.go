@@ -113,7 +113,7 @@ func missingPlaceholder(name string) *lookupError {
 }
 
 // jsonValue is the text of a field: a string's content, a number's and a
-// boolean's literal. Of two members with one name the first counts.
+// boolean's literal. No object has two members of one name: see [checkNames].
 func (p *payload) jsonValue(path string) (string, *lookupError) {
 	document, err := p.json()
 	if err != nil {
@@ -163,13 +163,14 @@ func (p *payload) notJSON() string {
 }
 
 // formValue is a field by its name as it was sent, a[b], or else by its path, a.b.
+// Of one that comes more than once the last counts, as for jq.
 func (p *payload) formValue(name string) (string, *lookupError) {
 	form, err := p.form()
 	if err != nil {
 		return "", &lookupError{status: http.StatusBadRequest, what: errNoForm.Error()}
 	}
-	if text := form.Get(name); text != "" || form.Has(name) {
-		return p.formText(name, text)
+	if values := form[name]; len(values) > 0 {
+		return p.formText(name, values[len(values)-1])
 	}
 	tree, err := p.tree()
 	if err != nil || !strings.Contains(name, ".") {

@@ -379,6 +379,9 @@ func (wh *Webhook) receive(w http.ResponseWriter, d *received) (*Delivery, *refu
 	if d.body, refused = decoded(d.Request, body, wh.maxBody()); refused != nil {
 		return nil, refused
 	}
+	if refused := checkNames(d.body, d.Header.Get("Content-Type")); refused != nil {
+		return wh.unpublished(d, refused, body)
+	}
 	if wh.sender.object && !isObject(d.body) {
 		return nil, refusal.Newf(http.StatusBadRequest, "the body is no JSON object")
 	}

@@ -172,7 +172,7 @@ func TestATopicIsMadeFromTheRequest(t *testing.T) {
 }
 
 func TestAFormsFieldsCanBeUsed(t *testing.T) {
-	r := post("/t", "id=a%20b&id=c&empty=", "Content-Type", "application/x-www-form-urlencoded")
+	r := post("/t", "id=c&id=a%20b&empty=", "Content-Type", "application/x-www-form-urlencoded")
 	if got := topic(t, "calls/{form.id}", r); got != "calls/a b" {
 		t.Error(got)
 	}
