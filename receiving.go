@@ -47,7 +47,11 @@ func (h *Handler) serveWebhook(w http.ResponseWriter, r *http.Request, next cadd
 	if refused != nil {
 		return h.refuseWebhook(w, r, refused)
 	}
-	return acknowledge(w, delivery.Status, outcome.IDs)
+	ids := outcome.IDs
+	if delivery.NoBody {
+		ids = nil
+	}
+	return acknowledge(w, delivery.Status, ids)
 }
 
 // greet answers a handshake.

@@ -90,6 +90,26 @@ func fromSlack(now, body string) []string {
 	return []string{"X-Slack-Request-Timestamp", now, "X-Slack-Signature", "v0=" + hex.EncodeToString(mac.Sum(nil))}
 }
 
+func TestSlackIsAnsweredWith200AndNothingToShow(t *testing.T) {
+	s := startSite(t, "", `
+	sse /hooks/slack {
+		webhook {
+			verify slack "`+secret+`"
+		}
+	}
+	sse /events {
+		topic hooks/slack
+	}`)
+	c := s.open("HTTP/2.0", "/events")
+	now := strconv.FormatInt(time.Now().Unix(), 10)
+	const body = `{"type":"event_callback","event_id":"Ev1","event":{"type":"app_mention"}}`
+	resp := s.do("POST", "/hooks/slack", body, fromSlack(now, body)...)
+	if resp.StatusCode != http.StatusOK || resp.body != "" || resp.Header.Get("Content-Type") != "" {
+		t.Errorf("got %s %q %v", resp.Status, resp.body, resp.Header)
+	}
+	c.expect("app_mention", body)
+}
+
 func TestAVerifiedSenderIsACompleteConfiguration(t *testing.T) {
 	s := startSite(t, "", `
 	sse /hooks/github {

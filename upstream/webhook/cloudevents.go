@@ -49,11 +49,24 @@ func checkCloudEvents(body []byte, batch bool) *refusal.Error {
 		return badCloudEvent("the body is no list of CloudEvents in JSON")
 	}
 	for _, event := range events {
-		for _, name := range attributes {
-			if text, _ := event[name].(string); text == "" {
-				return badCloudEvent("a CloudEvent has no %q", name)
-			}
+		if refused := checkAttributes(event); refused != nil {
+			return refused
 		}
+	}
+	return nil
+}
+
+// checkAttributes refuses a source with a space, too: it is a URI reference,
+// which has none, and what tells an event from all others is its source, a space
+// and its id.
+func checkAttributes(event map[string]any) *refusal.Error {
+	for _, name := range attributes {
+		if text, _ := event[name].(string); text == "" {
+			return badCloudEvent("a CloudEvent has no %q", name)
+		}
+	}
+	if strings.Contains(event["source"].(string), " ") {
+		return badCloudEvent("a CloudEvent's source has a space in it, and is no URI reference: write %%20")
 	}
 	return nil
 }
@@ -81,6 +94,9 @@ func binaryCloudEvent(header http.Header, body []byte) ([]byte, *refusal.Error) 
 		if event[name] == nil || event[name] == "" {
 			return nil, badCloudEvent("the CloudEvent has no header ce-%s", name)
 		}
+	}
+	if refused := checkAttributes(event); refused != nil {
+		return nil, refused
 	}
 	if refused := setData(event, header.Get("Content-Type"), body); refused != nil {
 		return nil, refused

@@ -24,7 +24,7 @@ func (wh *Webhook) deliver(p *payload, batch bool) (*Delivery, *refusal.Error) {
 	if refused != nil && !wh.takesApart(batch) {
 		return nil, refused
 	}
-	delivery := &Delivery{ID: id, Status: wh.sender.status}
+	delivery := &Delivery{ID: id, Status: wh.sender.status, NoBody: wh.sender.noBody}
 	if wh.takesApart(batch) && wh.id.looksInside() { // it may be that of one of many
 		delivery.ID = ""
 	}

@@ -52,6 +52,8 @@ type sender struct {
 	secrets []string
 	// status is what it takes for success; zero: any 2xx.
 	status int
+	// noBody: it makes something of what an answer says.
+	noBody bool
 
 	asks   handshake // answered without a signature, since the sender has none
 	greets handshake // answered after the signature is right
@@ -155,6 +157,8 @@ var senders = map[string]sender{
 		key:       plainKey,
 		event:     "{json.event.type}",
 		id:        "{json.event_id}",
+		status:    http.StatusOK,
+		noBody:    true,
 		secrets:   []string{"token", "bot_access_token", "response_url", "response_urls"},
 		greets:    slackVerification,
 	},

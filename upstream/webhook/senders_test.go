@@ -285,14 +285,15 @@ func TestTheIDIsOfTheHeadersThatAreSigned(t *testing.T) {
 		for _, sender := range []string{"svix", "standard-webhooks"} {
 			wh := verified(t, webhook.Verify{Sender: sender, Secrets: []string{v.secret}})
 			for _, headers := range [][]string{v.header, vectors["standard-webhooks"].header} {
-				r := post("/hooks", v.body, headers...)
-				for _, name := range []string{"Webhook-Id", "Svix-Id"} {
+				if got := accept(t, wh, post("/hooks", v.body, headers...)).Event.ID; got != standardID {
+					t.Errorf("%s: %q", sender, got)
+				}
+				for _, name := range []string{"Webhook-Id", "Svix-Id", "Webhook-Timestamp", "Svix-Signature"} {
+					r := post("/hooks", v.body, headers...)
 					if r.Header.Get(name) == "" {
 						r.Header.Set(name, "forged")
+						refuse(t, wh, r, 401, "headers of two kinds")
 					}
-				}
-				if got := accept(t, wh, r).Event.ID; got != standardID {
-					t.Errorf("%s: %q", sender, got)
 				}
 			}
 		}
@@ -519,4 +520,37 @@ func TestWebSubsHubChoosesTheMethodOfItsSignature(t *testing.T) {
 			}
 		}
 	}
+}
+
+func TestAPlaceholderThatNobodyKnowsIsNoSecret(t *testing.T) {
+	for _, secret := range []string{"{GITHUB_SECRET}", " {GITHUB_SECRET} ", "{$GITHUB_SECRET}", "{}"} {
+		err := (&webhook.Webhook{Verify: &webhook.Verify{Sender: "github", Secrets: []string{"k", secret}}}).Provision(caddy.NewReplacer())
+		if err == nil || !strings.Contains(err.Error(), "secret 2 is") || !strings.Contains(err.Error(), "write `{env.NAME}`") || strings.Contains(err.Error(), "GITHUB") {
+			t.Errorf("%s: %v", secret, err)
+		}
+	}
+	for _, secret := range []string{"a{b}", "{a}b", "{a}{b}", "{", "}{"} {
+		verified(t, webhook.Verify{Sender: "github", Secrets: []string{secret}})
+	}
+}
+
+func TestACloudEventsSourceHasNoSpace(t *testing.T) {
+	wh := verified(t, webhook.Verify{Sender: "cloudevents", Secrets: []string{"k"}})
+	structured := func(source string) *http.Request {
+		return post("/t", `{"specversion":"1.0","type":"t","id":"c","source":"`+source+`"}`, "Authorization", "Bearer k", "Content-Type", "application/cloudevents+json")
+	}
+	refuse(t, wh, structured("a b"), 400, "source has a space in it")
+	refuse(t, wh, post("/t", "", "Authorization", "Bearer k", "Ce-Specversion", "1.0", "Ce-Type", "t", "Ce-Id", "c", "Ce-Source", "a%20b"), 400, "source has a space in it")
+	accept(t, wh, structured("a%20b"))
+}
+
+func TestSlackGetsNothingToShow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		wh := verified(t, webhook.Verify{Sender: "slack", Secrets: []string{"k"}})
+		r := signedBy("slack", "k", "command=%2Fdeploy")
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		if delivery, err := deliver(wh, r); err != nil || delivery.Status != 200 || !delivery.NoBody {
+			t.Errorf("%+v, %v", delivery, err)
+		}
+	})
 }

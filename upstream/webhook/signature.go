@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/textproto"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -148,17 +149,30 @@ func (kind sender) compileSignedPart(p template.Part) (signedPart, error) {
 	return signedPart{headerPart, textproto.CanonicalMIMEHeaderKey(header)}, nil
 }
 
-// families are schemes that differ in the names of their headers. The first
-// whose signature is there counts.
+// families are schemes that differ in the names of their headers. A request has
+// those of one: of the other's, which nobody has signed, another reader could
+// take the id.
 type families []*scheme
 
 func (f families) check(d *received) (*proven, *refusal.Error) {
-	for _, s := range f {
-		if len(d.Header.Values(s.header)) > 0 {
-			return s.check(d)
+	found := -1
+	for i, s := range f {
+		switch {
+		case !s.hasHeader(d.Header):
+		case found >= 0:
+			return nil, unauthorized("headers of two kinds: %s and %s", f[found].header, s.header)
+		default:
+			found = i
 		}
 	}
-	return f[0].check(d)
+	return f[max(found, 0)].check(d)
+}
+
+// hasHeader tells whether any of the scheme's headers is there.
+func (s *scheme) hasHeader(header http.Header) bool {
+	return len(header.Values(s.header)) > 0 || slices.ContainsFunc(s.signed, func(p signedPart) bool {
+		return p.part == headerPart && len(header.Values(p.text)) > 0
+	})
 }
 
 // methods are schemes that differ in the algorithm, which stands before the

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -296,6 +297,9 @@ func (v *Verify) keys(kind sender, repl *caddy.Replacer) ([][]byte, error) {
 	return nil, fmt.Errorf("it needs a secret: write `verify %s {env.WEBHOOK_SECRET}`", v.Sender)
 }
 
+// unknownPlaceholder is one that has been left as it was.
+var unknownPlaceholder = regexp.MustCompile(`^\s*\{[^{}]*\}\s*$`)
+
 // replaced decodes texts whose placeholders are replaced.
 func replaced(what string, texts []string, decode func(string) ([]byte, error), repl *caddy.Replacer) (keys [][]byte, err error) {
 	for i, text := range texts {
@@ -303,6 +307,9 @@ func replaced(what string, texts []string, decode func(string) ([]byte, error), 
 		text, err := repl.ReplaceOrErr(text, true, false)
 		if err != nil {
 			return nil, fmt.Errorf("%s %d: %w: is the variable set?", what, i+1, err)
+		}
+		if unknownPlaceholder.MatchString(text) { // which isn't repeated: it may be a secret after all
+			return nil, fmt.Errorf("%s %d is a placeholder that nothing is known of, and would be taken as it stands there, for anyone to guess: for a variable of the environment write `{env.NAME}`", what, i+1)
 		}
 		key, err := decode(text)
 		if err != nil {

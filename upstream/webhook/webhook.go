@@ -191,6 +191,9 @@ type Delivery struct {
 	// Status is the HTTP status that the sender takes for success, if it isn't
 	// content with any 2xx; else zero.
 	Status int
+	// NoBody tells that the sender makes something of an answer's body, and is
+	// to get none: Slack shows it to who has written a command.
+	NoBody bool
 	// Answer is set if the request is a handshake: it is to be sent, and there
 	// is nothing else to do.
 	Answer *Answer
@@ -411,7 +414,7 @@ func (wh *Webhook) unpublished(d *received, refused *refusal.Error, body []byte)
 		refused.Status == http.StatusRequestTimeout, refused.Status == http.StatusServiceUnavailable:
 		return nil, refused
 	}
-	return &Delivery{Body: body, Status: wh.sender.status, Refused: refused}, nil
+	return &Delivery{Body: body, Status: wh.sender.status, NoBody: wh.sender.noBody, Refused: refused}, nil
 }
 
 // verified reads the body and checks who has sent it. What needs no body is
