@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
@@ -338,5 +340,36 @@ func TestAMistakeInAProgramNamesItsOption(t *testing.T) {
 		if err := wh.Provision(nil); err == nil || !strings.Contains(err.Error(), words) {
 			t.Errorf("%v, want %q", err, words)
 		}
+	}
+}
+
+func TestTwoEventsOfOneRequestWithOneIDAreBothPublished(t *testing.T) {
+	wh := open(t, webhook.Webhook{Split: ".[]", ID: "{json.id}", Select: ".n"})
+	ids := func(body string) (ids []string) {
+		delivery, err := deliver(wh, post("/t", body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, message := range delivery.Messages {
+			ids = append(ids, message.Event.ID)
+		}
+		return ids
+	}
+	const body = `[{"id":"a","n":1},{"id":"a","n":2},{"id":"a","n":1},{"id":"a","n":3},{"id":"b","n":1}]`
+	got := ids(body)
+	if got[0] != "a" || got[2] != "a" || got[4] != "b" || got[1] == "a" || got[3] == "a" || got[1] == got[3] {
+		t.Errorf("%q", got)
+	}
+	if again := ids(body); !slices.Equal(again, got) {
+		t.Errorf("%q, and sent again %q", got, again)
+	}
+}
+
+func TestTheProgramsOfOneRequestHaveOneBudget(t *testing.T) {
+	wh := open(t, webhook.Webhook{Split: "range(5000)", When: "last(range(200000)) > 0"})
+	began := time.Now()
+	refuse(t, wh, post("/t", "1"), 422, "the programs of one request ran for more than 5s")
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("it took %v", took)
 	}
 }

@@ -1,6 +1,7 @@
 package webhook
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
@@ -9,6 +10,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/caddy-sse/caddy-sse/event"
@@ -17,9 +19,18 @@ import (
 	"github.com/caddy-sse/caddy-sse/upstream/jq"
 )
 
+// maxRunning is how long all jq programs may run for one request, which may be
+// thousands of events.
+const maxRunning = 5 * time.Second
+
+var errRunning = fmt.Errorf("the programs of one request ran for more than %v", maxRunning)
+
 // deliver maps a verified request to all that comes of it, or to nothing: if
 // one of its parts is refused, it is refused as a whole.
 func (wh *Webhook) deliver(p *payload, batch bool) (*Delivery, *refusal.Error) {
+	ctx, cancel := context.WithTimeoutCause(p.request.Context(), maxRunning, errRunning)
+	defer cancel()
+	p.ctx = ctx
 	id, refused := wh.deliveryID(p)
 	if refused != nil && !wh.takesApart(batch) {
 		return nil, refused
@@ -85,7 +96,7 @@ func (p *payload) run(field string, program *jq.Program) ([][]byte, *refusal.Err
 	case !utf8.Valid(document):
 		return nil, notUTF8()
 	}
-	values, err := program.Run(p.request.Context(), document)
+	values, err := program.Run(p.ctx, document)
 	if err != nil {
 		return nil, p.programFailed(field, err)
 	}
@@ -121,8 +132,42 @@ func (wh *Webhook) add(delivery *Delivery, p *payload) *refusal.Error {
 	if refused != nil {
 		return refused
 	}
-	delivery.Messages = append(delivery.Messages, Message{Topics: topics, Event: event.Event{ID: id, Name: name, Data: data}})
+	message := Message{Topics: topics, Event: event.Event{ID: id, Name: name, Data: data}}
+	delivery.distinguish(&message)
+	delivery.Messages = append(delivery.Messages, message)
 	return nil
+}
+
+// distinguish gives an event that has the id of another one of its request, but
+// isn't the same, an id of its own: the hub would take it for that one. It is
+// the same when the request comes again.
+func (d *Delivery) distinguish(m *Message) {
+	id := m.Event.ID
+	if id == "" {
+		return
+	}
+	if d.ids == nil {
+		d.ids = make(map[string]Message)
+	}
+	first, taken := d.ids[id]
+	if !taken {
+		d.ids[id] = *m
+		return
+	}
+	if isSame(first, *m) {
+		return
+	}
+	m.Event.ID = sendableID(fmt.Sprintf("%s-%x", id, digestOf(*m)))
+}
+
+func isSame(a, b Message) bool { return bytes.Equal(digestOf(a), digestOf(b)) }
+
+// digestOf is of all that an event is.
+func digestOf(m Message) []byte {
+	digest := sha256.New()
+	_, _ = fmt.Fprintf(digest, "%q %q ", m.Topics, m.Event.Name)
+	digest.Write(m.Event.Data)
+	return digest.Sum(nil)[:8]
 }
 
 // partID is what an event is identified by.
@@ -289,6 +334,8 @@ func (p *payload) programFailed(field string, err error) *refusal.Error {
 	switch {
 	case errors.Is(err, jq.ErrNotJSON):
 		refused = refusal.Newf(http.StatusBadRequest, "%s, which %s needs", p.notJSON(), field)
+	case errors.Is(err, errRunning):
+		refused = unprocessable("%s: %s", field, errRunning)
 	case errors.Is(err, jq.ErrFailed):
 		refused = unprocessable("%s: %s", field, oneLine(err.Error()))
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):

@@ -1,6 +1,7 @@
 package webhook
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -16,6 +17,7 @@ import (
 
 // payload is a verified request, or a part of it, as templates see it.
 type payload struct {
+	ctx         context.Context // bounds the programs of the whole request
 	request     *http.Request
 	repl        *caddy.Replacer
 	body        []byte
@@ -62,7 +64,7 @@ func (p *payload) document() ([]byte, error) {
 // part is a payload that is one JSON document of another's.
 func (p *payload) part(document []byte) *payload {
 	part := newPayload(p.request, p.repl, document, "application/json")
-	part.by = p.by
+	part.by, part.ctx = p.by, p.ctx
 	return part
 }
 

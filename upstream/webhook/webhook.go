@@ -203,7 +203,8 @@ type Delivery struct {
 	// only for rules that pass it on nevertheless.
 	Refused error
 
-	seen map[View]bool // those in Refresh
+	seen map[View]bool      // those in Refresh
+	ids  map[string]Message // the first of each id
 }
 
 // Message is one event and where it goes: at least one topic, each once. The
