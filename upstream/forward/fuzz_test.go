@@ -18,7 +18,7 @@ func FuzzRequest(f *testing.F) {
 		name = http.CanonicalHeaderKey(name)
 		for _, c := range []byte(name) {
 			if c < '!' || c > '~' {
-				t.Skip("no header has such a name")
+				return // no header has such a name
 			}
 		}
 		sent := &forward.Request{Method: "POST", URI: uri, Host: []byte(host), Body: body}
