@@ -29,6 +29,9 @@ func Read(w http.ResponseWriter, r *http.Request, maxBytes int64) ([]byte, *refu
 	return content, nil
 }
 
+// BrokenOff is the kind of refusals of bodies that don't come whole.
+const BrokenOff = "broken_off"
+
 func tooLarge(maxBytes int64) *refusal.Error {
 	return refusal.Newf(http.StatusRequestEntityTooLarge, "the body is larger than %d bytes", maxBytes)
 }
@@ -41,6 +44,7 @@ func brokenOff(err error) *refusal.Error {
 		return tooLarge(bound.Limit)
 	}
 	refused := refusal.Newf(http.StatusBadRequest, "the body broke off")
+	refused.Kind = BrokenOff
 	var timeout net.Error
 	if errors.As(err, &timeout) && timeout.Timeout() {
 		refused = refusal.Newf(http.StatusRequestTimeout, "the body took too long to come")

@@ -15,6 +15,7 @@ import (
 
 	"github.com/caddy-sse/caddy-sse/event"
 	"github.com/caddy-sse/caddy-sse/hub"
+	bodies "github.com/caddy-sse/caddy-sse/internal/body"
 	"github.com/caddy-sse/caddy-sse/internal/refusal"
 	"github.com/caddy-sse/caddy-sse/upstream/jq"
 )
@@ -175,8 +176,8 @@ func (wh *Webhook) partID(p *payload) (id string, refused *refusal.Error) {
 	if id = p.id; id == "" {
 		id, refused = wh.deliveryID(p)
 	}
-	if refused == nil && id == "" && isEarly(p.request) {
-		refused = refusal.Newf(http.StatusTooEarly, "send it again when the TLS handshake is complete")
+	if refused == nil && id == "" && bodies.IsEarly(p.request) {
+		refused = bodies.TooEarly()
 	}
 	return id, refused
 }
@@ -194,13 +195,6 @@ func (wh *Webhook) wanted(p *payload) (bool, *refusal.Error) {
 		}
 	}
 	return len(values) > 0, refused
-}
-
-// isEarly tells whether the request came as TLS early data, which who has
-// caught it can send again (RFC 8470). Only a request with an id that is seen
-// to come twice may be taken like that.
-func isEarly(r *http.Request) bool {
-	return r.TLS != nil && !r.TLS.HandshakeComplete
 }
 
 // text is what the mapping comes to; empty if something in it is missing.

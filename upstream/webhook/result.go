@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 
+	bodies "github.com/caddy-sse/caddy-sse/internal/body"
 	"github.com/caddy-sse/caddy-sse/internal/refusal"
 )
 
@@ -36,7 +37,7 @@ const (
 	// Early: it came as early data of TLS, and has no id.
 	Early Result = "early"
 	// BrokenOff: it did not come to its end, or not in time.
-	BrokenOff Result = "broken_off"
+	BrokenOff Result = bodies.BrokenOff
 	// Unavailable: what is needed to answer it can't be had at present.
 	Unavailable Result = "unavailable"
 	// NotStored: the store could not take it.

@@ -15,6 +15,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/caddy-sse/caddy-sse/hub"
+	bodies "github.com/caddy-sse/caddy-sse/internal/body"
 	"github.com/caddy-sse/caddy-sse/internal/refusal"
 	"github.com/caddy-sse/caddy-sse/store"
 	"github.com/caddy-sse/caddy-sse/upstream/jq"
@@ -411,7 +412,7 @@ func (wh *Webhook) receive(w http.ResponseWriter, d *received) (*Delivery, *refu
 // given up, isn't.
 func (wh *Webhook) unpublished(d *received, refused *refusal.Error, body []byte) (*Delivery, *refusal.Error) {
 	switch {
-	case wh.Forward == "", isEarly(d.Request), refused.Status == http.StatusTooEarly,
+	case wh.Forward == "", bodies.IsEarly(d.Request), refused.Status == http.StatusTooEarly,
 		refused.Status == http.StatusRequestTimeout, refused.Status == http.StatusServiceUnavailable:
 		return nil, refused
 	}
@@ -426,7 +427,7 @@ func (wh *Webhook) verified(w http.ResponseWriter, d *received) (by *proven, ref
 			return nil, refused
 		}
 	}
-	if d.body, refused = readBody(w, d.Request, wh.maxBody()); refused != nil || by != nil {
+	if d.body, refused = bodies.Read(w, d.Request, wh.maxBody()); refused != nil || by != nil {
 		return by, refused
 	}
 	return wh.check(w, d)
