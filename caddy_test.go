@@ -73,6 +73,9 @@ func (s *site) reload(global, directives string) {
 	if err := s.load(global, directives); err != nil {
 		s.t.Fatalf("loading: %v", err)
 	}
+	// A client doesn't repeat a POST that it has sent on a connection which the
+	// server of before was about to close.
+	s.clients["HTTP/1.1"].CloseIdleConnections()
 }
 
 func (s *site) load(global, directives string) error {

@@ -108,7 +108,7 @@ func TestWhatTheAppHasNotTakenSurvivesAReloadAndARestart(t *testing.T) {
 	}
 	a.answers(says(http.StatusOK, ""))
 	before := len(a.got())
-	s.reloadAnew(global, fmt.Sprintf(forwardedLater, hub, address))
+	s.reload(global, fmt.Sprintf(forwardedLater, hub, address))
 	waitFor(t, "the delivery after a restart", func() bool { return len(a.got()) > before })
 
 	// The app moves to another address while it is slow.
@@ -124,7 +124,7 @@ func TestWhatTheAppHasNotTakenSurvivesAReloadAndARestart(t *testing.T) {
 		t.Error("a configuration without a secret is taken")
 	} // and disturbs nothing
 	other, otherAddress := startApp(t)
-	s.reloadAnew(global, fmt.Sprintf(forwardedLater, hub, otherAddress))
+	s.reload(global, fmt.Sprintf(forwardedLater, hub, otherAddress))
 	s.sendToShop("HTTP/2.0", "d3", `{"order":3}`)
 	close(block)
 	other.wantBodies(t, `{"order":3}`) // and not what the other has
@@ -196,9 +196,9 @@ func TestARequestThatDoesNotGetToItsRuleAnyMoreIsNoDelivery(t *testing.T) {
 	s.sendToShop("HTTP/1.1", "d1", `{"order":1}`)
 	s.wantMetric(hub, `webhook_forwards_total{result="failed",rule="/hooks/shop"}`, 1)
 	// Something before the rule answers in its place.
-	s.reloadAnew(global, "redir /hooks/shop /elsewhere\n"+fmt.Sprintf(forwardedLater, hub, address))
+	s.reload(global, "redir /hooks/shop /elsewhere\n"+fmt.Sprintf(forwardedLater, hub, address))
 	s.wantMetric(hub, `webhook_forwards_total{result="failed",rule="/hooks/shop"}`, 2)
-	s.reloadAnew(global, fmt.Sprintf(forwardedLater, hub, address))
+	s.reload(global, fmt.Sprintf(forwardedLater, hub, address))
 	a.wantBodies(t, `{"order":1}`)
 	s.wantMetric(hub, `webhook_forwards_total{result="delivered",rule="/hooks/shop"}`, 1)
 }

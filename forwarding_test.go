@@ -92,14 +92,6 @@ func startApp(t testing.TB) (*app, string) {
 	return a, startBackend(t, a.ServeHTTP)
 }
 
-// reloadAnew is for tests whose next request is a POST: a client doesn't repeat
-// one that was sent on a connection which the server was about to close.
-func (s *site) reloadAnew(global, directives string) {
-	s.t.Helper()
-	s.reload(global, directives)
-	s.clients["HTTP/1.1"].CloseIdleConnections()
-}
-
 const forwarded = `
 	sse /hooks/shop {
 		hub %[1]s
@@ -201,7 +193,7 @@ func TestAWebhookThatNobodyAnswersIsRefused(t *testing.T) {
 	if resp := s.do("POST", "/hooks/shop", `{"order":1}`, "X-Token", secret); resp.StatusCode != http.StatusBadGateway {
 		t.Errorf("got %s %q", resp.Status, resp.body)
 	}
-	s.reloadAnew("sse "+hub, fmt.Sprintf(forwarded, hub, "127.0.0.1:1"))
+	s.reload("sse "+hub, fmt.Sprintf(forwarded, hub, "127.0.0.1:1"))
 	if resp := s.do("POST", "/hooks/shop", `{"order":1}`, "X-Token", secret); resp.StatusCode != http.StatusBadGateway {
 		t.Errorf("an app that is down: got %s %q", resp.Status, resp.body)
 	}
@@ -329,12 +321,12 @@ func TestDeliveriesAreRememberedAfterARestartPerRuleWhateverElseIsChanged(t *tes
 		}
 	}
 	again()
-	s.reloadAnew(global, fmt.Sprintf(remembering, hub, "event changed\n max_body 1KiB\n data changed"))
+	s.reload(global, fmt.Sprintf(remembering, hub, "event changed\n max_body 1KiB\n data changed"))
 	again()
 	if err := caddy.Stop(); err != nil { // the whole of it
 		t.Fatal(err)
 	}
-	s.reloadAnew(global, fmt.Sprintf(remembering, hub, ""))
+	s.reload(global, fmt.Sprintf(remembering, hub, ""))
 	c := s.open("HTTP/1.1", "/events")
 	again()
 	if got := send("a", "d3", `{"want":true,"n":3}`); !strings.HasPrefix(got, "202") {
@@ -342,7 +334,7 @@ func TestDeliveriesAreRememberedAfterARestartPerRuleWhateverElseIsChanged(t *tes
 	}
 	c.expect("", `{"want":true,"n":3}`) // the first that comes
 
-	s.reloadAnew(global, fmt.Sprintf(remembering, hub, "dedupe off"))
+	s.reload(global, fmt.Sprintf(remembering, hub, "dedupe off"))
 	// Its event has left the history. The server of before may take a last
 	// connection, on which it is a duplicate.
 	waitFor(t, "a delivery that is no duplicate any more", func() bool {

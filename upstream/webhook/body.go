@@ -11,10 +11,6 @@ import (
 	"github.com/caddy-sse/caddy-sse/internal/refusal"
 )
 
-func tooLarge(maxBytes int64) *refusal.Error {
-	return refusal.Newf(http.StatusRequestEntityTooLarge, "the body is larger than %d bytes", maxBytes)
-}
-
 // decoded is what the body holds, under its content coding (RFC 9110 §8.4). It
 // is as bounded as the body: a few bytes may unfold to any number.
 func decoded(r *http.Request, body []byte, maxBytes int64) ([]byte, *refusal.Error) {
