@@ -367,9 +367,6 @@ func TestTwoEventsOfOneRequestWithOneIDAreBothPublished(t *testing.T) {
 
 func TestTheProgramsOfOneRequestHaveOneBudget(t *testing.T) {
 	wh := open(t, webhook.Webhook{Split: "range(5000)", When: "last(range(200000)) > 0"})
-	began := time.Now()
-	refuse(t, wh, post("/t", "1"), 422, "the programs of one request ran for more than 5s")
-	if took := time.Since(began); took > 10*time.Second {
-		t.Errorf("it took %v", took)
-	}
+	defer webhook.SetMaxRunning(20 * time.Millisecond)() // each part takes less, all together take seconds
+	refuse(t, wh, post("/t", "1"), 422, "the programs of one request ran for more than")
 }

@@ -22,7 +22,7 @@ import (
 
 // maxRunning is how long all jq programs may run for one request, which may be
 // thousands of events.
-const maxRunning = 5 * time.Second
+var maxRunning = 5 * time.Second
 
 var errRunning = fmt.Errorf("the programs of one request ran for more than %v", maxRunning)
 
