@@ -1,6 +1,7 @@
 package caddysse
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"slices"
@@ -99,6 +100,24 @@ func checkListing(r *http.Request) (limit int, err error) {
 		return 0, caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: fmt.Errorf("limit %q is no whole number", text)}
 	}
 	return limit, nil
+}
+
+func mustGet(r *http.Request) error {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		return methodNotAllowed(r.Method, http.MethodGet)
+	}
+	return nil
+}
+
+func answerJSON(w http.ResponseWriter, status int, answer any) error {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	return json.NewEncoder(w).Encode(answer)
+}
+
+// methodNotAllowed is for a path of the admin API on which others are answered.
+func methodNotAllowed(method, allowed string) error {
+	return caddy.APIError{HTTPStatus: http.StatusMethodNotAllowed, Err: fmt.Errorf("%s is not answered here: use %s", method, allowed)}
 }
 
 // wanted tells whether a query that names a value, or doesn't, means this one.

@@ -1,7 +1,6 @@
 package caddysse
 
 import (
-	"encoding/json"
 	"errors"
 	"net/http"
 	"slices"
@@ -74,8 +73,7 @@ func deadLetters(w http.ResponseWriter, r *http.Request) error {
 	slices.SortStableFunc(list.Letters, func(a, b letterEntry) int { return b.Died.Compare(a.Died) })
 	list.Total = len(list.Letters)
 	list.Letters = list.Letters[:min(limit, len(list.Letters))]
-	w.Header().Set("Content-Type", "application/json")
-	return json.NewEncoder(w).Encode(list)
+	return answerJSON(w, http.StatusOK, list)
 }
 
 func retryLetter(w http.ResponseWriter, r *http.Request) error {

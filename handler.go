@@ -454,7 +454,7 @@ func replacer(r *http.Request) *caddy.Replacer {
 
 // passRefusal answers with what the backend has said.
 func passRefusal(w http.ResponseWriter, resp *next.Response) {
-	poll.CopyAnswer(w.Header(), resp.Header)
+	next.CopyAnswer(w.Header(), resp.Header)
 	w.WriteHeader(resp.Status)
 	_, _ = w.Write(resp.Body)
 }

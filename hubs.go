@@ -1,7 +1,6 @@
 package caddysse
 
 import (
-	"encoding/json"
 	"net/http"
 	"slices"
 	"strings"
@@ -43,19 +42,6 @@ func health(w http.ResponseWriter, r *http.Request) error {
 		return answerJSON(w, http.StatusServiceUnavailable, map[string]any{"status": "failing", "hubs": failing})
 	}
 	return answerJSON(w, http.StatusOK, map[string]string{"status": "ok"})
-}
-
-func mustGet(r *http.Request) error {
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		return methodNotAllowed(r.Method, http.MethodGet)
-	}
-	return nil
-}
-
-func answerJSON(w http.ResponseWriter, status int, answer any) error {
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	return json.NewEncoder(w).Encode(answer)
 }
 
 func hubEntries() []hubEntry {

@@ -52,13 +52,8 @@ func (h *Handler) provisionLimits(ctx caddy.Context) error {
 // same rule after a reload, whatever has changed in it: where it listens, what
 // it is called, and which one it is of those that are called so.
 func (a *App) ruleKey(ctx caddy.Context, h *Handler) string {
-	var listen []string
-	if server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok {
-		listen = server.Listen
-	}
-	key := fmt.Sprintf("%q %q", listen, h.name())
-	a.scopes[key]++
-	return fmt.Sprintf("%s %d", key, a.scopes[key])
+	key := fmt.Sprintf("%q %q", listens(ctx), h.name())
+	return fmt.Sprintf("%s %d", key, a.ordinal(key))
 }
 
 // release lets go of the count. Streams that are open still hold it.

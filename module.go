@@ -211,13 +211,22 @@ func (a *App) scope(ctx caddy.Context, config *poll.Config) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	var listen []string
+	scope := fmt.Sprintf("%q %s", listens(ctx), says)
+	return fmt.Sprintf("%s %d", scope, a.ordinal(scope)), nil
+}
+
+// ordinal is which one it is of the rules of the configuration that have a key.
+func (a *App) ordinal(key string) int {
+	a.scopes[key]++
+	return a.scopes[key]
+}
+
+// listens is where the server that a rule belongs to listens.
+func listens(ctx caddy.Context) []string {
 	if server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok {
-		listen = server.Listen
+		return server.Listen
 	}
-	scope := fmt.Sprintf("%q %s", listen, says)
-	a.scopes[scope]++
-	return fmt.Sprintf("%s %d", scope, a.scopes[scope]), nil
+	return nil
 }
 
 // hub returns what a rule needs of the hub of that name.

@@ -121,14 +121,8 @@ func (h *Handler) refuseWebhook(w http.ResponseWriter, r *http.Request, err erro
 // it is of those that are alike. It is the same after a reload and a restart,
 // whatever else is changed about the rule.
 func (a *App) webhookScope(ctx caddy.Context, h *Handler) string {
-	var listen []string
-	if server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok {
-		listen = server.Listen
-	}
-	scope := fmt.Sprintf("webhook %q %q %q", listen, h.name(), h.Webhook.Verify.Sender)
-	key := scope + " " + h.hubName()
-	a.scopes[key]++
-	return fmt.Sprintf("%s %d", scope, a.scopes[key])
+	scope := fmt.Sprintf("webhook %q %q %q", listens(ctx), h.name(), h.Webhook.Verify.Sender)
+	return fmt.Sprintf("%s %d", scope, a.ordinal(scope+" "+h.hubName()))
 }
 
 // pollViews has the views polled that a webhook concerns.

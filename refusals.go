@@ -1,16 +1,13 @@
 package caddysse
 
 import (
-	"encoding/json"
 	"errors"
-	"fmt"
 	"net/http"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
-	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
 
@@ -185,8 +182,7 @@ func listRefusals(w http.ResponseWriter, r *http.Request) error {
 	slices.SortStableFunc(list.Refusals, func(a, b refusalEntry) int { return b.Last.Compare(a.Last) })
 	list.Total = len(list.Refusals)
 	list.Refusals = list.Refusals[:min(limit, len(list.Refusals))]
-	w.Header().Set("Content-Type", "application/json")
-	return json.NewEncoder(w).Encode(list)
+	return answerJSON(w, http.StatusOK, list)
 }
 
 func allRefusals() (all []refusalEntry) {
@@ -196,9 +192,4 @@ func allRefusals() (all []refusalEntry) {
 		all = append(all, l.list()...)
 	}
 	return all
-}
-
-// methodNotAllowed is for a path of the admin API on which others are answered.
-func methodNotAllowed(method, allowed string) error {
-	return caddy.APIError{HTTPStatus: http.StatusMethodNotAllowed, Err: fmt.Errorf("%s is not answered here: use %s", method, allowed)}
 }

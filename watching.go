@@ -1,7 +1,6 @@
 package caddysse
 
 import (
-	"encoding/json"
 	"errors"
 	"net/http"
 	"time"
@@ -10,7 +9,6 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-sse/caddy-sse/access"
-	"github.com/caddy-sse/caddy-sse/event"
 	"github.com/caddy-sse/caddy-sse/hub"
 	"github.com/caddy-sse/caddy-sse/internal/refusal"
 	"github.com/caddy-sse/caddy-sse/store"
@@ -138,12 +136,9 @@ func (h *Handler) answerHead(w http.ResponseWriter, r *http.Request, permit *acc
 // undecided tells a client that the backend can't say yet whether they may
 // watch, and where they are until then.
 func undecided(f *access.Failure, c *hub.Cursor) *store.Entry {
-	notice, _ := json.Marshal(struct {
-		Since  time.Time `json:"since"`
-		Status int       `json:"status"`
-		Reason string    `json:"reason"`
-	}{time.Now().UTC().Truncate(time.Millisecond), f.Status, http.StatusText(f.Status)})
-	frame, err := event.Event{Name: "stale", ID: c.Position(), Data: notice}.Encode()
+	stale := stream.Stale(time.Now(), f.Status)
+	stale.ID = c.Position()
+	frame, err := stale.Encode()
 	if err != nil { // a position is an id, and JSON text
 		panic(err)
 	}

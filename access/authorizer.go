@@ -169,21 +169,10 @@ func (a *Authorizer) answer(ctx context.Context, v *Viewer, uri string) answer {
 		return a.failed(v, http.StatusBadGateway, nil, err)
 	case resp.Status >= 200 && resp.Status < 300:
 		return answer{}
-	case isFailure(resp.Status):
+	case next.IsFailure(resp.Status):
 		return a.failed(v, resp.Status, resp.Header, resp.Err)
 	default:
 		return answer{refused: resp}
-	}
-}
-
-// isFailure tells whether a status says that the backend can't answer now, as
-// opposed to that it won't.
-func isFailure(status int) bool {
-	switch status {
-	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
-		return true
-	default:
-		return status >= 500
 	}
 }
 

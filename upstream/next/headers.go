@@ -62,3 +62,18 @@ func Certificate(state *tls.ConnectionState) string {
 // Accept is what a request of our own takes, for a viewer who takes nothing
 // beside a stream.
 const Accept = "application/json, */*;q=0.5"
+
+// CopyAnswer adds the headers of a backend's answer that go to viewers: all but
+// those of its connection, and its cookies, since the answer may go to several
+// viewers and a session is one's own.
+func CopyAnswer(dst, answer http.Header) {
+	for name, values := range answer {
+		switch name {
+		case "Set-Cookie", "Content-Length", "Connection", "Keep-Alive", "Transfer-Encoding", "Upgrade", "Trailer":
+		case "Vary":
+			dst[name] = append(dst[name], values...)
+		default:
+			dst[name] = append([]string(nil), values...)
+		}
+	}
+}

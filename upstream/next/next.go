@@ -40,6 +40,17 @@ type Response struct {
 	Err error
 }
 
+// IsFailure tells whether a status says that the backend can't answer now, as
+// opposed to that it won't.
+func IsFailure(status int) bool {
+	switch status {
+	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
+		return true
+	default:
+		return status >= 500
+	}
+}
+
 // Caller makes requests on behalf of a viewer whose own request may long be
 // over. It is safe for concurrent use.
 type Caller struct {

@@ -16,6 +16,7 @@ import (
 type kept struct {
 	header http.Header
 	body   []byte
+	etag   string    // the backend's, or one that is made
 	asked  time.Time // when the poll that brought or confirmed it began
 }
 
@@ -33,7 +34,11 @@ func (v *view) keep(resp *next.Response, came outcome, asked time.Time) {
 		k.asked = asked
 		v.kept = &k
 	case resp.Status == http.StatusOK && len(resp.Header["Set-Cookie"]) == 0:
-		v.kept = &kept{resp.Header, resp.Body, asked}
+		etag := resp.Header.Get("ETag")
+		if etag == "" {
+			etag = `"` + v.poller.hub.Digest(string(resp.Body)) + `"`
+		}
+		v.kept = &kept{resp.Header, resp.Body, etag, asked}
 	default:
 		v.kept = nil
 	}
@@ -63,7 +68,7 @@ func (p *Poller) Absorb(w http.ResponseWriter, r *http.Request, caller Caller) b
 	if k == nil || !p.config.acceptable(r.Header, k) {
 		return false
 	}
-	k.write(w, r, p.hub.Digest(string(k.body)))
+	k.write(w, r)
 	p.observer.Absorbed()
 	return true
 }
@@ -180,12 +185,10 @@ func (k *kept) age(now time.Time) time.Duration {
 	return bounded(seconds) + now.Sub(k.asked)
 }
 
-func (k *kept) write(w http.ResponseWriter, r *http.Request, digest string) {
+func (k *kept) write(w http.ResponseWriter, r *http.Request) {
 	header := w.Header()
-	CopyAnswer(header, k.header)
-	if header.Get("ETag") == "" {
-		header.Set("ETag", `"`+digest+`"`)
-	}
+	next.CopyAnswer(header, k.header)
+	header.Set("ETag", k.etag)
 	header.Set("Age", strconv.FormatInt(int64(k.age(time.Now())/time.Second), 10))
 	header.Add("Cache-Status", "caddy-sse; hit") // RFC 9211
 	modified, err := http.ParseTime(k.header.Get("Last-Modified"))
@@ -193,19 +196,4 @@ func (k *kept) write(w http.ResponseWriter, r *http.Request, digest string) {
 		modified = time.Time{}
 	}
 	http.ServeContent(w, r, "", modified, bytes.NewReader(k.body))
-}
-
-// CopyAnswer adds the headers of a backend's answer that go to viewers: all but
-// those of its connection, and its cookies, since the answer may go to several
-// viewers and a session is one's own.
-func CopyAnswer(dst, answer http.Header) {
-	for name, values := range answer {
-		switch name {
-		case "Set-Cookie", "Content-Length", "Connection", "Keep-Alive", "Transfer-Encoding", "Upgrade", "Trailer":
-		case "Vary":
-			dst[name] = append(dst[name], values...)
-		default:
-			dst[name] = append([]string(nil), values...)
-		}
-	}
 }

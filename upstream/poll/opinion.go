@@ -23,7 +23,7 @@ func (o opinion) isGood() bool {
 
 // refuses tells whether the answer is that there is nothing to see, for whoever
 // has asked.
-func (o opinion) refuses() bool { return o.err == nil && !failing(o.resp.Status) && !o.isGood() }
+func (o opinion) refuses() bool { return o.err == nil && !next.IsFailure(o.resp.Status) && !o.isGood() }
 
 // maxOpinions is how many viewers are asked as before an answer that is no
 // document is one about the view.
@@ -119,7 +119,7 @@ func (viewing *Viewing) ask(ctx context.Context) (*next.Response, error) {
 	case err != nil:
 		viewing.unanswered = &unanswered{err: err}
 		return nil, nil
-	case failing(resp.Status):
+	case next.IsFailure(resp.Status):
 		viewing.unanswered = &unanswered{status: resp.Status, header: resp.Header}
 		return nil, nil
 	case isDocument(resp.Status):

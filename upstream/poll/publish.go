@@ -12,6 +12,7 @@ import (
 
 	"github.com/caddy-sse/caddy-sse/event"
 	"github.com/caddy-sse/caddy-sse/store"
+	"github.com/caddy-sse/caddy-sse/stream"
 	"github.com/caddy-sse/caddy-sse/upstream/next"
 )
 
@@ -136,21 +137,12 @@ func (v *view) failed(status int, err error) outcome {
 	if v.outage == nil { // or it has been told, but could not be published
 		v.outage = v.poller.failures.begin(v.target.hostname, status, v.fields(zap.Error(err))...)
 	}
-	notice, _ := json.Marshal(staleNotice{Since: time.Now().UTC().Truncate(time.Millisecond), Status: status, Reason: http.StatusText(status)})
 	v.publishing.Lock()
 	defer v.publishing.Unlock()
-	if e, err := v.publish(event.Event{Name: "stale", Data: notice}, v.topic()); err == nil {
+	if e, err := v.publish(stream.Stale(time.Now(), status), v.topic()); err == nil {
 		v.set(v.doc, v.at, e)
 	}
 	return failed
-}
-
-// staleNotice is the data of a stale event. It says nothing of where the
-// backend is or how it failed beyond the status.
-type staleNotice struct {
-	Since  time.Time `json:"since"`
-	Status int       `json:"status"`
-	Reason string    `json:"reason"`
 }
 
 func statusOf(err error) int {

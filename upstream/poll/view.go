@@ -303,7 +303,7 @@ func (v *view) poll(first bool) (outcome, http.Header) {
 	case first && misconfigured(err):
 		v.giveUp(unwatchable(err))
 		return ended, nil
-	case first && (err != nil || failing(resp.Status)) && v.isChecked():
+	case first && (err != nil || next.IsFailure(resp.Status)) && v.isChecked():
 		v.leaveAlone(resp, err)
 		return ended, nil
 	case err != nil:
@@ -319,7 +319,7 @@ func (v *view) answered(resp *next.Response, first bool) outcome {
 	v.status(resp.Status)
 	unmodified := resp.Status == http.StatusNotModified && v.since != (validators{})
 	switch {
-	case failing(resp.Status):
+	case next.IsFailure(resp.Status):
 		return v.failed(resp.Status, nil)
 	case !unmodified && !isDocument(resp.Status):
 		v.end(resp, first)
@@ -394,17 +394,6 @@ func (v *view) leaveAlone(resp *next.Response, err error) {
 	v.err, v.unanswered = errUnanswered, &unanswered{err: err}
 	if err == nil {
 		v.unanswered = &unanswered{status: resp.Status, header: resp.Header}
-	}
-}
-
-// failing tells whether a status says that the backend can't answer now, as
-// opposed to that it won't.
-func failing(status int) bool {
-	switch status {
-	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
-		return true
-	default:
-		return status >= 500
 	}
 }
 
