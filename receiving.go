@@ -17,6 +17,14 @@ import (
 	"github.com/caddy-sse/caddy-sse/upstream/webhook"
 )
 
+func (h *Handler) provisionWebhook(ctx caddy.Context) error {
+	if err := h.Webhook.Provision(caddy.NewReplacer()); err != nil {
+		return err
+	}
+	h.scope = h.app.webhookScope(ctx, h)
+	return h.provisionForwarding(ctx)
+}
+
 // serveWebhook publishes a POST, and answers what a sender asks before it
 // sends any.
 func (h *Handler) serveWebhook(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {

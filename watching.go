@@ -16,6 +16,26 @@ import (
 	"github.com/caddy-sse/caddy-sse/upstream/next"
 )
 
+// serveTopics streams what is published on the rule's topics.
+func (h *Handler) serveTopics(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		return passOn(w, r, next, refuseMethod(http.MethodGet, http.MethodHead, http.MethodOptions))
+	}
+	if !stream.Accepts(r.Header) {
+		return passOn(w, r, next, refuseAccept)
+	}
+	h.cors.Headers(w.Header(), r)
+	viewer, refused := h.viewer(r)
+	if refused != nil {
+		return h.refuse(w, r, refused)
+	}
+	topics, refused := h.topics.Of(r, replacer(r), viewer)
+	if refused != nil {
+		return h.refuse(w, r, refused)
+	}
+	return h.watchTopics(w, r, next, topics, viewer)
+}
+
 // checkWatching finds options about who may watch that don't go with the rest.
 func (h *Handler) checkWatching() error {
 	switch {
