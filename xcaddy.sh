@@ -15,6 +15,7 @@ usage() {
 ./xcaddy.sh demo          builds it and shows it, in front of the petstore
 ./xcaddy.sh run [flags]   builds it and runs it: ./xcaddy.sh run --config Caddyfile
 ./xcaddy.sh test          runs all tests
+./xcaddy.sh fuzz [time]   runs each fuzz target for a time (default: 5m)
 END
 }
 
@@ -347,12 +348,36 @@ run_tests() {
 	return "$in_ci"
 }
 
+# ---------------------------------------------------------------- fuzz
+
+# fuzz runs one target after the other, each in a line of its own. A finding is
+# in testdata/fuzz of its package, and is a failure.
+fuzz() {
+	need_go
+	local file target found=0
+	while IFS=: read -r file target; do
+		printf '%s %s: ' "${file%/*}" "$target"
+		if go test -run '^$' -fuzz "^$target\$" -fuzztime "$1" "./${file%/*}" >"$build/fuzz.log" 2>&1; then
+			tail -n 3 "$build/fuzz.log" | grep -o 'execs: .*' || printf 'too short a time\n'
+		else
+			found=1
+			printf 'FAILED\n'
+			cat "$build/fuzz.log"
+		fi
+	done < <(grep -ro --include='*_test.go' --exclude-dir=node_modules '^func Fuzz[A-Za-z]*' . | sed 's/func //' | sort)
+	return "$found"
+}
+
 # ---------------------------------------------------------------- start
 
 case ${1-} in
 '') build_caddy ;;
 demo) demo ;;
 test) run_tests ;;
+fuzz)
+	mkdir -p "$build"
+	fuzz "${2-5m}"
+	;;
 run)
 	build_caddy
 	with_own_data exec ./caddy "$@"
