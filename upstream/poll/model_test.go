@@ -1,12 +1,9 @@
 package poll_test
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
-	"math/rand/v2"
 	"net/http"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,6 +11,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"pgregory.net/rapid"
 
+	"github.com/caddy-sse/caddy-sse/event"
 	"github.com/caddy-sse/caddy-sse/store"
 	"github.com/caddy-sse/caddy-sse/upstream/next"
 	"github.com/caddy-sse/caddy-sse/upstream/poll"
@@ -40,16 +38,10 @@ func TestEverybodyHasTheirOwnDocumentInTheEnd(t *testing.T) {
 	})
 }
 
-// step is one thing that happens.
-type step struct {
-	Kind string
-	N    int
-}
-
 func drawStep(t *rapid.T) step {
 	return step{
-		rapid.SampledFrom([]string{"join", "join", "leave", "drop", "change", "change", "write", "fail", "recover", "slow", "vary", "busy", "wait", "wait"}).Draw(t, "kind"),
-		rapid.IntRange(0, 99).Draw(t, "n"),
+		Kind: rapid.SampledFrom([]string{"join", "join", "leave", "drop", "change", "change", "write", "fail", "recover", "slow", "vary", "busy", "wait", "wait"}).Draw(t, "kind"),
+		N:    rapid.IntRange(0, 99).Draw(t, "n"),
 	}
 }
 
@@ -57,11 +49,9 @@ func drawStep(t *rapid.T) step {
 // they are by their headers.
 type world struct {
 	*env
-	mu       sync.Mutex
+	moods
 	versions map[string]int
 	varies   bool
-	failing  bool
-	slow     time.Duration
 	clients  []*client
 }
 
@@ -99,14 +89,10 @@ func (w *world) document(h http.Header) string {
 func (w *world) answer(r *http.Request) (*next.Response, error) {
 	w.mu.Lock()
 	body, tag := w.document(r.Header), ""
-	failing, slow, varies := w.failing, w.slow, w.varies
+	failing, varies := w.failing, w.varies
 	w.mu.Unlock()
-	if slow > 0 {
-		select {
-		case <-time.After(slow):
-		case <-r.Context().Done():
-			return nil, context.Cause(r.Context())
-		}
+	if err := w.dawdle(r); err != nil {
+		return nil, err
 	}
 	if failing {
 		return status(http.StatusServiceUnavailable), nil
@@ -137,28 +123,17 @@ func (s step) do(w *world) {
 		})
 	case "write":
 		w.Wrote("example.com", "/doc")
-	case "fail":
-		w.change(func() { w.failing = true })
-	case "recover":
-		w.change(func() { w.failing, w.slow = false, 0 })
-	case "slow":
-		w.change(func() { w.slow = time.Duration(s.N) * 50 * time.Millisecond })
 	case "vary":
 		w.change(func() { w.varies = true })
 	case "busy":
 		w.hub.SetHistory(store.History{MaxEvents: 1 + s.N%10})
 	case "wait":
-		time.Sleep(time.Duration(s.N) * 37 * time.Millisecond)
+		time.Sleep(time.Duration(s.N) * 37 * ms)
 	}
+	w.swing(s)
 	if s.N%2 == 0 {
 		synctest.Wait()
 	}
-}
-
-func (w *world) change(f func()) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	f()
 }
 
 func (w *world) pick(n int, f func(*client)) {
@@ -169,7 +144,7 @@ func (w *world) pick(n int, f func(*client)) {
 
 // settle lets everything come to rest, and tells what is wrong then.
 func (w *world) settle() (wrong []string) {
-	w.change(func() { w.failing, w.slow = false, 0 })
+	w.recover()
 	w.hub.SetHistory(store.History{})
 	time.Sleep(time.Minute) // more than the longest backoff
 	synctest.Wait()
@@ -186,96 +161,40 @@ func (w *world) settle() (wrong []string) {
 	return wrong
 }
 
-// client is a browser: it reconnects until it is closed.
+// client is a browser, which knows the last document.
 type client struct {
-	request *http.Request
-	close   context.CancelFunc
-	gone    chan struct{}
-	dropped chan struct{}
-
-	mu     sync.Mutex
-	open   bool
-	lastID string
-	last   string
-	stale  bool
-	wrong  []string
+	walker
+	last  string
+	stale bool
 }
 
 func (w *world) join(headers []string) {
-	ctx, cancel := context.WithCancel(context.Background())
-	c := &client{
-		request: ask("/doc", headers...).WithContext(ctx),
-		close:   cancel,
-		gone:    make(chan struct{}),
-		dropped: make(chan struct{}, 1),
-		open:    true,
+	c := new(client)
+	c.request = ask("/doc", headers...)
+	c.join = func(r *http.Request) (*poll.Viewing, *next.Response, error) {
+		return w.Join(r, &caller{backend: w.backend})
 	}
+	c.refused = func(refused *next.Response, err error) { c.complain("refused: %+v, %v", refused, err) }
+	c.receive = c.learn
 	w.clients = append(w.clients, c)
-	go func() {
-		defer close(c.gone)
-		for ctx.Err() == nil {
-			c.connect(w)
-			select {
-			case <-time.After(rand.N(time.Second)):
-			case <-ctx.Done():
-			}
-		}
-	}()
+	c.start()
 }
 
-// connect watches until the stream ends.
-func (c *client) connect(w *world) {
-	viewing, refused, err := w.Join(c.request, &caller{backend: w.backend})
-	if err != nil || refused != nil {
-		if c.request.Context().Err() == nil {
-			c.complain("refused: %+v, %v", refused, err)
-		}
-		return
+func (c *client) learn(e event.Event) {
+	c.mu.Lock()
+	c.stale = e.Name == "stale"
+	if e.Name == "" {
+		c.last = string(e.Data)
 	}
-	defer viewing.Leave()
-	src := viewing.Source(c.lastID)
-	defer src.Cursor.Close()
-	c.receive(w, src.First)
-	for over := false; !over; {
-		select {
-		case <-src.Cursor.Ready():
-		case <-src.Done:
-			over = true
-		case <-c.dropped:
-			return
-		case <-c.request.Context().Done():
-			return
-		}
-		for more := true; more; more = !src.Cursor.Drained() {
-			entries, err := src.Cursor.Next(100, nil)
-			if err != nil {
-				return // it fell out of the history
-			}
-			c.receive(w, entries)
-		}
-	}
-}
-
-func (c *client) receive(w *world, entries []*store.Entry) {
-	for _, e := range (&viewer{entries: entries}).events() {
-		c.mu.Lock()
-		if e.ID != "" {
-			c.lastID = e.ID
-		}
-		c.stale = e.Name == "stale"
-		if e.Name == "" {
-			c.last = string(e.Data)
-		}
-		c.mu.Unlock()
-		if e.Name == "" {
-			c.check(w, e.Data)
-		}
+	c.mu.Unlock()
+	if e.Name == "" {
+		c.check(e.Data)
 	}
 }
 
 // check sees to it that a document is the client's own, or was before the
 // backend told languages apart.
-func (c *client) check(w *world, data []byte) {
+func (c *client) check(data []byte) {
 	var doc struct{ Owner string }
 	if err := json.Unmarshal(data, &doc); err != nil {
 		c.complain("%s: %v", data, err)
@@ -285,28 +204,6 @@ func (c *client) check(w *world, data []byte) {
 	common := (&world{}).owner(h)
 	if own := (&world{varies: true}).owner(h); doc.Owner != common && doc.Owner != own {
 		c.complain("%v got %s", h, data)
-	}
-}
-
-func (c *client) complain(format string, args ...any) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.wrong = append(c.wrong, fmt.Sprintf(format, args...))
-}
-
-// leave closes the client for good; drop only cuts its connection.
-func (c *client) leave() {
-	c.close()
-	<-c.gone
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.open = false
-}
-
-func (c *client) drop() {
-	select {
-	case c.dropped <- struct{}{}:
-	default:
 	}
 }
 

@@ -1,13 +1,10 @@
 package poll_test
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
-	"math/rand/v2"
 	"net/http"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -28,14 +25,14 @@ func TestEverybodysCopyIsTheBackendsDocumentInTheEnd(t *testing.T) {
 	for _, send := range []string{"full", "patch", "merge", "items id"} {
 		t.Run(send, func(t *testing.T) {
 			rapid.Check(t, func(rt *rapid.T) {
-				things := rapid.SliceOfN(rapid.Custom(drawThing(send == "items id")), 1, 60).Draw(rt, "things")
+				steps := rapid.SliceOfN(rapid.Custom(drawSceneStep(send == "items id")), 1, 60).Draw(rt, "steps")
 				linger := rapid.SampledFrom([]caddy.Duration{-1, 3 * second, 60 * second}).Draw(rt, "linger")
 				var wrong []string
 				synctest.Test(t, func(t *testing.T) {
 					s := newStage(t, config{Interval: second, Max: 4 * second, Linger: linger, Timeout: 3 * second}.with(send))
 					defer s.end()
-					for _, thing := range things {
-						s.happen(thing)
+					for _, step := range steps {
+						s.happen(step)
 					}
 					wrong = s.settle()
 				})
@@ -47,15 +44,9 @@ func TestEverybodysCopyIsTheBackendsDocumentInTheEnd(t *testing.T) {
 	}
 }
 
-// thing is what may happen.
-type thing struct {
-	Kind, Doc string
-	N         int
-}
-
-func drawThing(list bool) func(*rapid.T) thing {
-	return func(t *rapid.T) thing {
-		th := thing{
+func drawSceneStep(list bool) func(*rapid.T) step {
+	return func(t *rapid.T) step {
+		th := step{
 			Kind: rapid.SampledFrom([]string{
 				"join", "join", "leave", "drop", "drop", "change", "change", "change", "change", "write", "fail", "recover",
 				"slow", "busy", "full disk", "disk", "reload", "wait", "wait",
@@ -116,10 +107,8 @@ type stage struct {
 	disk *flakyStore
 	c    poll.Config
 
-	mu      sync.Mutex
+	moods
 	doc     string
-	failing bool
-	slow    time.Duration
 	clients []*copier
 	before  []*env // retired
 	wrong   []string
@@ -134,14 +123,10 @@ func newStage(t *testing.T, c poll.Config) *stage {
 
 func (s *stage) answer(r *http.Request) (*next.Response, error) {
 	s.mu.Lock()
-	body, failing, slow := s.doc, s.failing, s.slow
+	body, failing := s.doc, s.failing
 	s.mu.Unlock()
-	if slow > 0 {
-		select {
-		case <-time.After(slow):
-		case <-r.Context().Done():
-			return nil, context.Cause(r.Context())
-		}
+	if err := s.dawdle(r); err != nil {
+		return nil, err
 	}
 	tag := fmt.Sprintf("%q", body)
 	switch {
@@ -154,24 +139,18 @@ func (s *stage) answer(r *http.Request) (*next.Response, error) {
 	}
 }
 
-func (s *stage) happen(th thing) {
+func (s *stage) happen(th step) {
 	switch th.Kind {
 	case "join":
 		s.join()
 	case "leave":
-		s.pick(th.N, (*copier).leave)
+		s.pick(th.N, func(c *copier) { c.leave() })
 	case "drop":
-		s.pick(th.N, (*copier).drop)
+		s.pick(th.N, func(c *copier) { c.drop() })
 	case "change":
 		s.change(func() { s.doc = th.Doc })
 	case "write":
 		s.current().Wrote("example.com", "/doc")
-	case "fail":
-		s.change(func() { s.failing = true })
-	case "recover":
-		s.change(func() { s.failing, s.slow = false, 0 })
-	case "slow":
-		s.change(func() { s.slow = time.Duration(th.N) * 50 * ms })
 	case "busy":
 		s.hub.SetHistory(store.History{MaxEvents: 1 + th.N%10})
 		_, _, _ = s.hub.Publish([]string{"elsewhere"}, event.Event{Data: []byte("x")})
@@ -184,15 +163,10 @@ func (s *stage) happen(th thing) {
 	case "wait":
 		time.Sleep(time.Duration(th.N) * 67 * ms)
 	}
+	s.swing(th)
 	if th.N%2 == 0 {
 		synctest.Wait()
 	}
-}
-
-func (s *stage) change(f func()) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	f()
 }
 
 func (s *stage) pick(n int, f func(*copier)) {
@@ -221,7 +195,7 @@ func (s *stage) reload() {
 
 // settle lets everything come to rest, and tells what is wrong then.
 func (s *stage) settle() []string {
-	s.change(func() { s.failing, s.slow = false, 0 })
+	s.recover()
 	s.disk.broken.Store(false)
 	s.hub.SetHistory(store.History{})
 	time.Sleep(2 * time.Minute) // the longest backoff
@@ -249,102 +223,30 @@ func (s *stage) end() {
 	s.env.end()
 }
 
-// copier is a client that reconnects until it is closed, and keeps a copy.
+// copier is a client that keeps a copy.
 type copier struct {
-	ctx     context.Context
-	close   context.CancelFunc
-	gone    chan struct{}
-	dropped chan struct{}
-
-	mu     sync.Mutex
-	open   bool
-	lastID string
-	copy   copyOf
-	log    []string
-	wrong  []string
+	walker
+	copy copyOf
+	log  []string
 }
 
 func (s *stage) join() {
-	c := &copier{gone: make(chan struct{}), dropped: make(chan struct{}, 1), open: true}
-	c.ctx, c.close = context.WithCancel(context.Background())
+	c := new(copier)
+	c.request = ask("/doc")
+	c.join = func(r *http.Request) (*poll.Viewing, *next.Response, error) {
+		return s.current().Join(r, &caller{backend: s.backend})
+	}
+	c.receive = c.apply
 	s.clients = append(s.clients, c)
-	go func() {
-		defer close(c.gone)
-		for c.ctx.Err() == nil {
-			c.connect(s)
-			select {
-			case <-time.After(rand.N(2 * time.Second)):
-			case <-c.ctx.Done():
-			}
-		}
-	}()
+	c.start()
 }
 
-func (c *copier) connect(s *stage) {
-	viewing, refused, err := s.current().Join(ask("/doc").WithContext(c.ctx), &caller{backend: s.backend})
-	if err != nil || refused != nil {
-		return
-	}
-	defer viewing.Leave()
-	src := viewing.Source(c.lastID)
-	defer src.Cursor.Close()
-	if !c.receive(src.First) {
-		return
-	}
-	for over := false; !over; {
-		select {
-		case <-src.Cursor.Ready():
-		case <-src.Done:
-			over = true
-		case <-c.dropped:
-			return
-		case <-c.ctx.Done():
-			return
-		}
-		for more := true; more; more = !src.Cursor.Drained() {
-			entries, err := src.Cursor.Next(100, nil)
-			if err != nil || !c.receive(entries) {
-				return
-			}
-		}
-	}
-}
-
-// receive returns false if the connection breaks in between: whoever is to be
-// dropped may be so after any event.
-func (c *copier) receive(entries []*store.Entry) bool {
-	for i, e := range (&viewer{entries: entries}).events() {
-		c.mu.Lock()
-		if err := c.copy.apply(e); err != nil {
-			c.wrong = append(c.wrong, fmt.Sprintf("%s %s (%s): %v, after %q", e.Name, e.Data, e.ID, err, c.log))
-		}
-		if e.ID != "" {
-			c.lastID = e.ID
-		}
-		c.log = append(c.log, e.ID+" "+e.Name+" "+string(e.Data))
-		c.mu.Unlock()
-		if i+1 < len(entries) {
-			select {
-			case <-c.dropped:
-				return false
-			default:
-			}
-		}
-	}
-	return true
-}
-
-func (c *copier) leave() {
-	c.close()
-	<-c.gone
+func (c *copier) apply(e event.Event) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.open = false
-}
-
-func (c *copier) drop() {
-	select {
-	case c.dropped <- struct{}{}:
-	default:
+	err, log := c.copy.apply(e), c.log
+	c.log = append(c.log, e.ID+" "+e.Name+" "+string(e.Data))
+	c.mu.Unlock()
+	if err != nil {
+		c.complain("%s %s (%s): %v, after %q", e.Name, e.Data, e.ID, err, log)
 	}
 }

@@ -1,12 +1,9 @@
 package poll_test
 
 import (
-	"context"
 	"fmt"
-	"math/rand/v2"
 	"net/http"
 	"strconv"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,6 +11,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"pgregory.net/rapid"
 
+	"github.com/caddy-sse/caddy-sse/event"
 	"github.com/caddy-sse/caddy-sse/store"
 	"github.com/caddy-sse/caddy-sse/upstream/next"
 	"github.com/caddy-sse/caddy-sse/upstream/poll"
@@ -47,22 +45,20 @@ func TestNobodyGetsASharedDocumentFromWhileTheyWereRefused(t *testing.T) {
 
 func drawClubStep(t *rapid.T) step {
 	return step{
-		rapid.SampledFrom([]string{
+		Kind: rapid.SampledFrom([]string{
 			"join", "join", "leave", "drop", "change", "change", "change", "write", "grant", "grant", "revoke", "revoke",
 			"fail", "recover", "slow", "public", "private", "wait", "wait", "wait",
 		}).Draw(t, "kind"),
-		rapid.IntRange(0, 99).Draw(t, "n"),
+		N: rapid.IntRange(0, 99).Draw(t, "n"),
 	}
 }
 
 // guarded is a backend with one document for those whom it lets in at present.
 type guarded struct {
 	*env
-	mu      sync.Mutex
+	moods
 	version int
 	public  bool
-	failing bool
-	slow    time.Duration
 	people  map[string]*person
 	clients []*guest
 }
@@ -84,15 +80,8 @@ func newGuarded(t *testing.T, c poll.Config) *guarded {
 }
 
 func (m *guarded) answer(r *http.Request) (*next.Response, error) {
-	m.mu.Lock()
-	slow := m.slow
-	m.mu.Unlock()
-	if slow > 0 {
-		select {
-		case <-time.After(slow):
-		case <-r.Context().Done():
-			return nil, context.Cause(r.Context())
-		}
+	if err := m.dawdle(r); err != nil {
+		return nil, err
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -128,17 +117,12 @@ func (m *guarded) happen(s step) {
 		})
 	case "revoke":
 		m.change(func() { who.allowed = false })
-	case "fail":
-		m.change(func() { m.failing = true })
-	case "recover":
-		m.change(func() { m.failing, m.slow = false, 0 })
-	case "slow":
-		m.change(func() { m.slow = time.Duration(s.N) * 20 * ms })
 	case "public", "private":
 		m.change(func() { m.public = s.Kind == "public" })
 	case "wait":
 		time.Sleep(time.Duration(s.N) * 37 * ms)
 	}
+	m.swing(s)
 	if s.N%2 == 0 {
 		synctest.Wait()
 	}
@@ -155,12 +139,6 @@ func (m *guarded) next() {
 	}
 }
 
-func (m *guarded) change(f func()) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	f()
-}
-
 func (m *guarded) pick(n int, f func(*guest)) {
 	if len(m.clients) > 0 {
 		f(m.clients[n%len(m.clients)])
@@ -169,7 +147,7 @@ func (m *guarded) pick(n int, f func(*guest)) {
 
 // settle lets everything come to rest, and tells what is wrong then.
 func (m *guarded) settle() (wrong []string) {
-	m.change(func() { m.failing, m.slow = false, 0 })
+	m.recover()
 	time.Sleep(time.Minute) // the longest backoff, and a turn of polls
 	m.change(m.next)
 	time.Sleep(10 * time.Second)
@@ -199,74 +177,23 @@ func (m *guarded) end() {
 	m.env.end()
 }
 
-// guest is a client that comes back until it is closed, even if it is refused.
+// guest is a client that comes back even if it is refused.
 type guest struct {
-	who     string
-	ctx     context.Context
-	close   context.CancelFunc
-	gone    chan struct{}
-	dropped chan struct{}
-	lastID  string
-
-	mu             sync.Mutex
-	open, watching bool
-	last           int
-	wrong          []string
+	walker
+	who  string
+	last int
 }
 
 func (m *guarded) join(who string) {
-	g := &guest{who: who, gone: make(chan struct{}), dropped: make(chan struct{}, 1), open: true}
-	g.ctx, g.close = context.WithCancel(context.Background())
+	g := &guest{who: who}
+	g.request = as(who)
+	g.join = func(r *http.Request) (*poll.Viewing, *next.Response, error) {
+		return m.Join(r, &caller{backend: m.backend})
+	}
+	g.receive = func(e event.Event) { g.learn(m, e) }
+	g.revoked = func() { m.lost(who) }
 	m.clients = append(m.clients, g)
-	go func() {
-		defer close(g.gone)
-		for g.ctx.Err() == nil {
-			g.connect(m)
-			select {
-			case <-time.After(rand.N(time.Second)):
-			case <-g.ctx.Done():
-			}
-		}
-	}()
-}
-
-func (g *guest) connect(m *guarded) {
-	viewing, refused, err := m.Join(as(g.who).WithContext(g.ctx), &caller{backend: m.backend})
-	if err != nil || refused != nil {
-		return
-	}
-	defer viewing.Leave()
-	src := viewing.Source(g.lastID)
-	defer src.Cursor.Close()
-	g.watch(true)
-	defer g.watch(false)
-	if isClosed(src.Revoked) {
-		return
-	}
-	g.receive(m, src.First)
-	for over := false; !over; {
-		select {
-		case <-src.Cursor.Ready():
-		case <-src.Revoked:
-		case <-src.Done:
-			over = true
-		case <-g.dropped:
-			return
-		case <-g.ctx.Done():
-			return
-		}
-		for more := true; more; more = !src.Cursor.Drained() {
-			entries, err := src.Cursor.Next(100, nil)
-			if isClosed(src.Revoked) {
-				m.lost(g.who)
-				return
-			}
-			if err != nil {
-				return
-			}
-			g.receive(m, entries)
-		}
-	}
+	g.start()
 }
 
 // lost notes that somebody has lost a stream.
@@ -277,44 +204,18 @@ func (m *guarded) lost(who string) {
 	p.refused = !p.allowed
 }
 
-func (g *guest) watch(watching bool) {
+func (g *guest) learn(m *guarded, e event.Event) {
+	version, err := strconv.Atoi(string(e.Data))
+	if err != nil {
+		return // stale
+	}
+	m.mu.Lock()
+	forbidden := m.people[g.who].forbidden[version]
+	m.mu.Unlock()
+	if forbidden {
+		g.complain("%s got version %d, from while they were refused", g.who, version)
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.watching = watching
-}
-
-func (g *guest) receive(m *guarded, entries []*store.Entry) {
-	for _, e := range (&viewer{entries: entries}).events() {
-		if e.ID != "" {
-			g.lastID = e.ID
-		}
-		version, err := strconv.Atoi(string(e.Data))
-		if err != nil {
-			continue // stale
-		}
-		m.mu.Lock()
-		forbidden := m.people[g.who].forbidden[version]
-		m.mu.Unlock()
-		g.mu.Lock()
-		g.last = version
-		if forbidden {
-			g.wrong = append(g.wrong, fmt.Sprintf("%s got version %d, from while they were refused", g.who, version))
-		}
-		g.mu.Unlock()
-	}
-}
-
-func (g *guest) leave() {
-	g.close()
-	<-g.gone
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.open = false
-}
-
-func (g *guest) drop() {
-	select {
-	case g.dropped <- struct{}{}:
-	default:
-	}
+	g.last = version
 }

@@ -1,0 +1,191 @@
+package poll_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/caddy-sse/caddy-sse/event"
+	"github.com/caddy-sse/caddy-sse/store"
+	"github.com/caddy-sse/caddy-sse/upstream/next"
+	"github.com/caddy-sse/caddy-sse/upstream/poll"
+)
+
+// What the random walks have in common: a backend that has its moods, and
+// clients that come back.
+
+// step is one thing that happens.
+type step struct {
+	Kind, Doc string
+	N         int
+}
+
+// moods are a backend's. They guard what it is made of, too.
+type moods struct {
+	mu      sync.Mutex
+	failing bool
+	slow    time.Duration
+}
+
+func (m *moods) change(f func()) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	f()
+}
+
+// swing changes the mood, if that is what a step is about.
+func (m *moods) swing(s step) {
+	switch s.Kind {
+	case "fail":
+		m.change(func() { m.failing = true })
+	case "recover":
+		m.recover()
+	case "slow":
+		m.change(func() { m.slow = time.Duration(s.N) * 50 * ms })
+	}
+}
+
+func (m *moods) recover() { m.change(func() { m.failing, m.slow = false, 0 }) }
+
+// dawdle takes the time that the backend takes for a request at present.
+func (m *moods) dawdle(r *http.Request) error {
+	m.mu.Lock()
+	slow := m.slow
+	m.mu.Unlock()
+	if slow == 0 {
+		return nil
+	}
+	select {
+	case <-time.After(slow):
+		return nil
+	case <-r.Context().Done():
+		return context.Cause(r.Context())
+	}
+}
+
+// walker is a client that comes back until it leaves for good.
+type walker struct {
+	request *http.Request
+	join    func(*http.Request) (*poll.Viewing, *next.Response, error)
+	receive func(event.Event)
+	refused func(*next.Response, error) // if not nil
+	revoked func()                      // if not nil
+
+	close   context.CancelFunc
+	gone    chan struct{}
+	dropped chan struct{}
+
+	lastID string
+
+	mu             sync.Mutex
+	open, watching bool
+	wrong          []string
+}
+
+// start has it come for the first time.
+func (c *walker) start() {
+	ctx, cancel := context.WithCancel(context.Background())
+	c.request, c.close = c.request.WithContext(ctx), cancel
+	c.gone, c.dropped, c.open = make(chan struct{}), make(chan struct{}, 1), true
+	go func() {
+		defer close(c.gone)
+		for ctx.Err() == nil {
+			c.connect()
+			select {
+			case <-time.After(rand.N(time.Second)):
+			case <-ctx.Done():
+			}
+		}
+	}()
+}
+
+// connect watches until the stream ends.
+func (c *walker) connect() {
+	viewing, refused, err := c.join(c.request)
+	if err != nil || refused != nil {
+		if c.refused != nil && c.request.Context().Err() == nil {
+			c.refused(refused, err)
+		}
+		return
+	}
+	defer viewing.Leave()
+	src := viewing.Source(c.lastID)
+	defer src.Cursor.Close()
+	c.watch(true)
+	defer c.watch(false)
+	if isClosed(src.Revoked) || !c.take(src.First) {
+		return
+	}
+	for over := false; !over; {
+		select {
+		case <-src.Cursor.Ready():
+		case <-src.Revoked:
+		case <-src.Done:
+			over = true
+		case <-c.dropped:
+			return
+		case <-c.request.Context().Done():
+			return
+		}
+		for more := true; more; more = !src.Cursor.Drained() {
+			entries, err := src.Cursor.Next(100, nil)
+			if isClosed(src.Revoked) {
+				c.revoked()
+				return
+			}
+			if err != nil || !c.take(entries) {
+				return // err: it fell out of the history
+			}
+		}
+	}
+}
+
+func (c *walker) watch(watching bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.watching = watching
+}
+
+// take returns false if the connection breaks in between: whoever is to be
+// dropped may be so after any event.
+func (c *walker) take(entries []*store.Entry) bool {
+	for i, e := range (&viewer{entries: entries}).events() {
+		if e.ID != "" {
+			c.lastID = e.ID
+		}
+		c.receive(e)
+		if i+1 < len(entries) {
+			select {
+			case <-c.dropped:
+				return false
+			default:
+			}
+		}
+	}
+	return true
+}
+
+func (c *walker) complain(format string, args ...any) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.wrong = append(c.wrong, fmt.Sprintf(format, args...))
+}
+
+// leave closes the client for good; drop only cuts its connection.
+func (c *walker) leave() {
+	c.close()
+	<-c.gone
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.open = false
+}
+
+func (c *walker) drop() {
+	select {
+	case c.dropped <- struct{}{}:
+	default:
+	}
+}
