@@ -206,9 +206,12 @@ func FuzzCaddyfile(f *testing.F) {
 		f.Add(input)
 	}
 	f.Fuzz(func(t *testing.T, input string) {
+		tokens, err := caddyfile.Tokenize([]byte(input), "Caddyfile")
+		if err != nil {
+			return // no Caddyfile
+		}
 		for _, u := range []caddyfile.Unmarshaler{new(caddysse.Handler), new(caddysse.App)} {
-			d := caddyfile.NewTestDispenser(input)
-			if err := u.UnmarshalCaddyfile(d); err != nil && err.Error() == "" {
+			if err := u.UnmarshalCaddyfile(caddyfile.NewDispenser(tokens)); err != nil && err.Error() == "" {
 				t.Error("an error without a text")
 			}
 		}
