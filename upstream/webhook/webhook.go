@@ -6,17 +6,11 @@
 package webhook
 
 import (
-	"cmp"
-	"errors"
-	"fmt"
-	"net/http"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/caddy-sse/caddy-sse/hub"
-	bodies "github.com/caddy-sse/caddy-sse/internal/body"
-	"github.com/caddy-sse/caddy-sse/internal/refusal"
 	"github.com/caddy-sse/caddy-sse/store"
 	"github.com/caddy-sse/caddy-sse/upstream/jq"
 )
@@ -168,14 +162,6 @@ type Dedupe struct {
 	MaxAge caddy.Duration `json:"max_age,omitempty"`
 }
 
-// mapping is a template for a field that an event may go without. One that
-// comes from the sender's kind, and not from the rule, is lenient: a body that
-// doesn't fit it leaves the field out.
-type mapping struct {
-	*mapped
-	lenient bool
-}
-
 // Delivery is what a request has become.
 type Delivery struct {
 	// ID is what the sender identifies the request as a whole by, or empty.
@@ -212,47 +198,6 @@ type Delivery struct {
 // event's ID is the delivery's, or empty.
 type Message = hub.Message
 
-// Provision checks the configuration and compiles it. Placeholders in secrets
-// are replaced now, by repl.
-func (wh *Webhook) Provision(repl *caddy.Replacer) error {
-	if wh.MaxBody < 0 {
-		return fmt.Errorf("max_body is %d bytes: want a positive number, or none for the default", wh.MaxBody)
-	}
-	if wh.Verify == nil {
-		return errors.New("a webhook must say how it is verified: write `verify <sender> <secret>`, or `verify none` if anyone may send")
-	}
-	if err := wh.checkForward(); err != nil {
-		return err
-	}
-	sender, err := wh.Verify.provision(repl)
-	if err != nil {
-		return err
-	}
-	wh.sender = sender
-	if err := wh.compile(); err != nil {
-		return err
-	}
-	return wh.compilePrograms()
-}
-
-// checkForward checks what becomes of a request beside its event.
-func (wh *Webhook) checkForward() error {
-	d := wh.Dedupe
-	switch {
-	case d != nil && (d.MaxCount < 0 || d.MaxAge < 0):
-		return errors.New("dedupe can't be negative: write `dedupe off` to remember nothing")
-	case d != nil && d.Off && (d.MaxCount != 0 || d.MaxAge != 0):
-		return errors.New("dedupe is off and has a bound: leave one of them out")
-	case wh.Forward != "" && wh.Forward != ForwardSync && wh.Forward != ForwardAsync:
-		return fmt.Errorf("forward is %q: want %q or %q", wh.Forward, ForwardSync, ForwardAsync)
-	case wh.ForwardFor < 0:
-		return fmt.Errorf("forward_for is %v: want a positive duration", time.Duration(wh.ForwardFor))
-	case wh.ForwardFor > 0 && wh.Forward != ForwardAsync:
-		return errors.New("only what is passed on in the background is tried again: write `forward async 24h`, or leave out how long")
-	}
-	return nil
-}
-
 // Receipt is what a delivery is remembered by among those of the rule that the
 // scope names. It is none if the delivery has no id.
 func (wh *Webhook) Receipt(scope string, d *Delivery) hub.Receipt {
@@ -265,216 +210,4 @@ func (wh *Webhook) Receipt(scope string, d *Delivery) hub.Receipt {
 	return hub.Receipt{Space: scope, ID: d.ID, Window: store.Window{
 		MaxCount: wh.Dedupe.MaxCount, MaxAge: time.Duration(wh.Dedupe.MaxAge),
 	}}
-}
-
-func (wh *Webhook) compile() (err error) {
-	if wh.Select != "" && wh.Data != "" {
-		return errors.New("select and data both say what is sent: use one of them")
-	}
-	if wh.topics, err = compileTopics(wh.Topics); err != nil {
-		return err
-	}
-	if wh.ownTopic, err = compileTemplate("topic", wh.sender.topic); err != nil {
-		return err
-	}
-	if wh.event, err = compileMapping("event", wh.Event, wh.sender.event); err != nil {
-		return err
-	}
-	if wh.id, err = compileMapping("id", wh.ID, wh.sender.id); err != nil {
-		return err
-	}
-	if wh.refresh, err = compileViews(wh.Refresh); err != nil {
-		return err
-	}
-	wh.data, err = compileTemplate("data", wh.Data)
-	return err
-}
-
-func (wh *Webhook) compilePrograms() (err error) {
-	for _, p := range []struct {
-		field, src string
-		program    **jq.Program
-	}{
-		{"split", cmp.Or(wh.Split, wh.sender.split), &wh.split},
-		{"when", wh.When, &wh.when},
-		{"select", wh.Select, &wh.program},
-	} {
-		*p.program = nil
-		if p.src == "" {
-			continue
-		}
-		if *p.program, err = jq.Compile(p.src); err != nil {
-			return fmt.Errorf("%s: %w", p.field, err)
-		}
-	}
-	return nil
-}
-
-func compileTopics(sources []string) (topics []*mapped, err error) {
-	for _, src := range sources {
-		if src == "" {
-			return nil, errors.New("topic is empty")
-		}
-		topic, err := compileTemplate("topic", src)
-		if err != nil {
-			return nil, err
-		}
-		topics = append(topics, topic)
-	}
-	return topics, nil
-}
-
-func compileMapping(name, src, fallback string) (mapping, error) {
-	lenient := src == ""
-	if lenient {
-		src = fallback
-	}
-	t, err := compileTemplate(name, src)
-	return mapping{t, lenient}, err
-}
-
-// Handshake answers a request that asks, by another method than POST, whether
-// the sender may deliver here. It returns nil, and no error, if the request is
-// none of these. Every error is a [refusal.Error].
-func (wh *Webhook) Handshake(r *http.Request, repl *caddy.Replacer) (*Answer, error) {
-	if wh.Forward == ForwardSync { // the app answers, as ever
-		return nil, nil
-	}
-	answer, refused := wh.asked(&received{Request: r, repl: repl})
-	if refused != nil { // a nil *refusal.Error must not become an error
-		return nil, refused
-	}
-	return answer, nil
-}
-
-func (wh *Webhook) asked(d *received) (*Answer, *refusal.Error) {
-	if wh.sender.asks == nil {
-		return nil, nil
-	}
-	return ofHandshake(wh.sender.asks(wh.sender, d, nil))
-}
-
-// Receive makes the events that a request stands for. It returns a delivery
-// without messages and views, and no error, if the rule wants nothing of it:
-// the request is acknowledged and dropped. Every error is a [refusal.Error].
-//
-// If the rule passes requests on, what is verified and can't be published is no
-// error, but a delivery whose Refused says why.
-//
-// The body is read to its end and put back as it came, so that another handler
-// can read it. repl must be the request's own; it isn't changed.
-func (wh *Webhook) Receive(w http.ResponseWriter, r *http.Request, repl *caddy.Replacer) (*Delivery, error) {
-	d := &received{Request: r, repl: repl}
-	delivery, refused := wh.receive(w, d)
-	if refused != nil { // a nil *refusal.Error must not become an error
-		return nil, refused
-	}
-	return delivery, nil
-}
-
-func (wh *Webhook) receive(w http.ResponseWriter, d *received) (*Delivery, *refusal.Error) {
-	if answer, refused := wh.asked(d); answer != nil || refused != nil {
-		return &Delivery{Answer: answer}, refused
-	}
-	proven, refused := wh.verified(w, d)
-	if refused != nil {
-		return nil, refused
-	}
-	body := d.body
-	if d.body, refused = decoded(d.Request, body, wh.maxBody()); refused != nil {
-		return nil, refused
-	}
-	if refused := checkNames(d.body, d.Header.Get("Content-Type")); refused != nil {
-		return wh.unpublished(d, refused, body)
-	}
-	if wh.sender.object && !isObject(d.body) {
-		return nil, refusal.Newf(http.StatusBadRequest, "the body is no JSON object")
-	}
-	if wh.Forward == ForwardSync && wh.greets(d, proven) {
-		return &Delivery{Body: body, Greeting: true}, nil
-	}
-	if wh.Forward != ForwardSync && wh.sender.greets != nil {
-		if answer, refused := ofHandshake(wh.sender.greets(wh.sender, d, proven)); answer != nil || refused != nil {
-			return &Delivery{Answer: answer}, refused
-		}
-	}
-	d.body = withoutSecrets(d.body, d.Header.Get("Content-Type"), wh.sender.secrets)
-	delivery, refused := wh.mapped(d, proven)
-	if refused != nil {
-		return wh.unpublished(d, refused, body)
-	}
-	delivery.Body = body
-	return delivery, nil
-}
-
-// unpublished is a delivery that is passed on although it can't be published,
-// if the rule passes any on. What has no proof of being sent once, and what is
-// given up, isn't.
-func (wh *Webhook) unpublished(d *received, refused *refusal.Error, body []byte) (*Delivery, *refusal.Error) {
-	switch {
-	case wh.Forward == "", bodies.IsEarly(d.Request), refused.Status == http.StatusTooEarly,
-		refused.Status == http.StatusRequestTimeout, refused.Status == http.StatusServiceUnavailable:
-		return nil, refused
-	}
-	return &Delivery{Body: body, Status: wh.sender.status, NoBody: wh.sender.noBody, Refused: refused}, nil
-}
-
-// verified reads the body and checks who has sent it. What needs no body is
-// checked first.
-func (wh *Webhook) verified(w http.ResponseWriter, d *received) (by *proven, refused *refusal.Error) {
-	if _, early := wh.sender.checker.(headerChecker); early {
-		if by, refused = wh.check(w, d); refused != nil {
-			return nil, refused
-		}
-	}
-	if d.body, refused = bodies.Read(w, d.Request, wh.maxBody()); refused != nil || by != nil {
-		return by, refused
-	}
-	return wh.check(w, d)
-}
-
-func (wh *Webhook) check(w http.ResponseWriter, d *received) (*proven, *refusal.Error) {
-	by, refused := wh.sender.check(d)
-	if refused != nil && wh.sender.proof == byPassword && refused.Status == http.StatusUnauthorized {
-		w.Header().Set("WWW-Authenticate", `Basic realm="webhook"`) // Twilio, for one, waits for it
-	}
-	return by, refused
-}
-
-// greets tells whether a signed request is a handshake, without doing what it
-// asks for.
-func (wh *Webhook) greets(d *received, by *proven) bool {
-	switch {
-	case wh.sender.greets == nil:
-		return false
-	case wh.sender.sns != nil: // whose answer is a request of our own
-		message, err := uniqueTexts(d.body)
-		return err == nil && message["Type"] != "Notification"
-	}
-	answer, refused := wh.sender.greets(wh.sender, d, by)
-	return answer != nil || refused != nil
-}
-
-// mapped maps a proven request whose body is decoded.
-func (wh *Webhook) mapped(d *received, by *proven) (*Delivery, *refusal.Error) {
-	contentType, batch := d.Header.Get("Content-Type"), false
-	if wh.sender.cloudEvents {
-		event, isBatch, refused := cloudEvent(d.Request, d.body)
-		if refused != nil {
-			return nil, refused
-		}
-		if batch = isBatch; event != nil {
-			d.body, contentType = event, cloudEventType
-		}
-	}
-	p := newPayload(d.Request, d.repl, d.body, contentType)
-	p.by = by
-	return wh.deliver(p, batch)
-}
-
-func (wh *Webhook) maxBody() int64 {
-	if wh.MaxBody > 0 {
-		return wh.MaxBody
-	}
-	return DefaultMaxBody
 }
