@@ -90,6 +90,7 @@ type Forwarder struct {
 
 	mu       sync.Mutex
 	pending  map[string]*pending // by id
+	queue    queue               // those that aren't under way
 	inFlight int
 }
 
@@ -101,7 +102,6 @@ type pending struct {
 	received time.Time
 	attempts int
 	due      time.Time
-	busy     bool
 	taken    bool // the app has it, which is not noted yet
 	backOff  *schedule
 }
@@ -111,7 +111,7 @@ func New(h *hub.Hub, o Options) *Forwarder {
 	if o.Count == nil {
 		o.Count = func(Result) {}
 	}
-	f := &Forwarder{Options: o, hub: h, done: make(chan struct{}), wake: make(chan struct{}, 1), pending: make(map[string]*pending)}
+	f := &Forwarder{Options: o, hub: h, done: make(chan struct{}), wake: make(chan struct{}, 1), pending: make(map[string]*pending), queue: newQueue()}
 	f.stopping, f.stop = context.WithCancel(context.Background())
 	f.attempts, f.cut = context.WithCancel(context.Background())
 	return f
@@ -244,7 +244,9 @@ func (f *Forwarder) note(entries []*store.Entry) {
 		}
 		f.mu.Lock()
 		if f.pending[e.ID] == nil {
-			f.pending[e.ID] = &pending{id: e.ID, seq: e.Seq, received: e.Time, due: e.Time, backOff: newSchedule()}
+			p := &pending{id: e.ID, seq: e.Seq, received: e.Time, due: e.Time, backOff: newSchedule()}
+			f.pending[e.ID] = p
+			f.queue.add(p)
 		}
 		f.mu.Unlock()
 	}
@@ -288,27 +290,18 @@ func (f *Forwarder) take() (*pending, time.Duration) {
 	if f.inFlight >= maxInFlight {
 		return nil, idle // until one ends
 	}
-	now, wait := time.Now(), idle
-	var first *pending
-	for _, p := range f.pending {
-		switch {
-		case p.busy:
-		case p.due.After(now):
-			wait = min(wait, p.due.Sub(now))
-		case first == nil || p.seq < first.seq:
-			first = p
-		}
-	}
-	if first != nil {
-		first.busy = true
+	p, wait := f.queue.take(time.Now())
+	if p != nil {
 		f.inFlight++
 	}
-	return first, wait
+	return p, wait
 }
 
 func (f *Forwarder) release(p *pending) {
 	f.mu.Lock()
-	p.busy = false
+	if f.pending[p.id] == p { // the app has not taken it
+		f.queue.add(p)
+	}
 	f.inFlight--
 	f.mu.Unlock()
 	select {
