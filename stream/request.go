@@ -90,11 +90,30 @@ func AsksFor(h http.Header) bool {
 	return asked > 0 && asked >= other
 }
 
+// maxAccept is how many bytes of a request's Accept headers are looked at.
+// Browsers send less than 200; over HTTP/2 a few hundred bytes unfold to as many
+// as the server takes, again with each request.
+const maxAccept = 2 << 10
+
+// ranges yields the members of Accept headers, as far as they are looked at.
+func ranges(values []string) func(yield func(string) bool) {
+	return func(yield func(string) bool) {
+		room := maxAccept
+		for _, value := range values {
+			for part := range strings.SplitSeq(value, ",") {
+				if room -= len(part) + 1; room < 0 || !yield(part) {
+					return
+				}
+			}
+		}
+	}
+}
+
 // accepted yields the media ranges of Accept headers with their weights. What
 // can't be parsed is left out.
 func accepted(values []string) func(yield func(string, float64) bool) {
 	return func(yield func(string, float64) bool) {
-		for part := range strings.SplitSeq(strings.Join(values, ","), ",") {
+		for part := range ranges(values) {
 			t, params, err := mime.ParseMediaType(part)
 			if err != nil {
 				continue
@@ -154,7 +173,7 @@ func matches(mediaRange, mediaType string) int {
 // takes beside it. Empty if there is nothing.
 func OtherTypes(h http.Header) string {
 	var kept []string
-	for part := range strings.SplitSeq(strings.Join(h.Values("Accept"), ","), ",") {
+	for part := range ranges(h.Values("Accept")) {
 		part = strings.TrimSpace(part)
 		if t, _, err := mime.ParseMediaType(part); err == nil && t != MediaType {
 			kept = append(kept, part)

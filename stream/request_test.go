@@ -3,6 +3,7 @@ package stream_test
 import (
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 
@@ -222,4 +223,25 @@ func FuzzPrefers(f *testing.F) {
 			t.Errorf("%q names %q?", value, mediaType)
 		}
 	})
+}
+
+// Over HTTP/2, a few hundred bytes unfold to as many headers as the server takes:
+// what it costs to look at them must not depend on that.
+func TestOnlyTheBeginningOfAnAcceptHeaderIsLookedAt(t *testing.T) {
+	much := strings.Repeat("a/b,", 1000)
+	for name, values := range map[string][]string{
+		"one header":   {much + "text/event-stream"},
+		"many headers": append(slices.Repeat([]string{"a/b"}, 1000), "text/event-stream"),
+	} {
+		h := http.Header{"Accept": values}
+		if stream.AsksFor(h) || stream.Accepts(h) || stream.Prefers(h, "text/event-stream", true) {
+			t.Errorf("%s: the end counts", name)
+		}
+		if others := stream.OtherTypes(h); len(others) > 3<<10 {
+			t.Errorf("%s: %d bytes are passed on", name, len(others))
+		}
+	}
+	if h := (http.Header{"Accept": {"text/event-stream, " + much}}); !stream.AsksFor(h) {
+		t.Error("the beginning doesn't count")
+	}
 }
