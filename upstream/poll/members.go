@@ -16,6 +16,7 @@ type members struct {
 	// vouched is the id of who was last, if that was answered with the document.
 	vouched string
 	left    map[string]absent
+	swept   time.Time // when those who left long ago were last forgotten
 }
 
 // member is one viewer, however many streams they have open.
@@ -37,6 +38,11 @@ type absent struct {
 // absence is how long a viewer may be away and still get what was published
 // meanwhile, and not only the document as it is.
 const absence = time.Minute
+
+// maxAbsent is how many are remembered beside twice as many as there are
+// members. Who isn't gets the document when they come back: anyone who may see
+// it can come and go under any number of names.
+const maxAbsent = 1000
 
 func newMembers(creator *asker) *members {
 	return &members{byID: make(map[string]*member), last: creator, vouched: creator.id, left: make(map[string]absent)}
@@ -68,9 +74,18 @@ func (m *members) leave(one *member, now time.Time) {
 		return // or they were refused
 	}
 	m.remove(one)
-	m.left[one.asker.id] = absent{one.since, now}
-	if len(m.left) > 2*len(m.list)+100 {
+	m.remember(one, now)
+}
+
+// remember notes who has left, if there is room. It looks through all of them
+// once in an absence only: as often as somebody leaves would hold up the poller.
+func (m *members) remember(one *member, now time.Time) {
+	if len(m.left) > 100 && now.Sub(m.swept) > absence {
 		maps.DeleteFunc(m.left, func(_ string, was absent) bool { return now.Sub(was.at) > absence })
+		m.swept = now
+	}
+	if len(m.left) < 2*len(m.list)+maxAbsent {
+		m.left[one.asker.id] = absent{one.since, now}
 	}
 }
 
