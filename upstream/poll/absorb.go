@@ -154,8 +154,8 @@ var impersonal = setOf(
 // takes, it must have said so, or who knows what it would be given; and so with
 // all else by which the backend decides and which polls don't send.
 func (c *Config) acceptable(request http.Header, k *kept) bool {
-	if len(request["Origin"]) > 0 && k.header.Get("Access-Control-Allow-Origin") != "*" {
-		return false // polls are made for no page, and what lets one read is not in the answer
+	if isAnothersPage(request) && k.header.Get("Access-Control-Allow-Origin") != "*" {
+		return false // polls are made for no page: what lets one read, or refuses it, is not in the answer
 	}
 	for name := range credentials {
 		if len(request[name]) > 0 && !c.isSent(name) && !isForAll(k.header) {
@@ -177,6 +177,14 @@ func (c *Config) acceptable(request http.Header, k *kept) bool {
 		}
 	}
 	return stream.Prefers(request, k.header.Get("Content-Type"), decides)
+}
+
+// isAnothersPage tells whether a browser says that it asks for a page that may
+// be of another origin. A backend may refuse such a request by what it says, and
+// needs no Vary for that (the W3C's Fetch Metadata, "resource isolation policy").
+func isAnothersPage(request http.Header) bool {
+	site := request.Get("Sec-Fetch-Site")
+	return len(request["Origin"]) > 0 || site != "" && site != "same-origin" && site != "none"
 }
 
 // age is how old the answer is, the time in caches before ours included.

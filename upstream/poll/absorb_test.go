@@ -251,6 +251,10 @@ func TestWhatTheBackendDecidesByAndPollsDoNotSendIsLeftToIt(t *testing.T) {
 		{"Accept-Encoding", []string{"Accept-Encoding", "gzip"}, true},
 		{"X-Forwarded-For", nil, false},
 		{"", []string{"Origin", "https://app.example.com"}, false},
+		{"", []string{"Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "no-cors"}, false},
+		{"", []string{"Sec-Fetch-Site", "same-site"}, false},
+		{"", []string{"Sec-Fetch-Site", "same-origin"}, true},
+		{"", []string{"Sec-Fetch-Site", "none"}, true},
 	} {
 		within(t, absorbing, func(e *env) {
 			e.set(asJSON("1", "Vary", test.vary))
@@ -263,7 +267,7 @@ func TestWhatTheBackendDecidesByAndPollsDoNotSendIsLeftToIt(t *testing.T) {
 	within(t, absorbing, func(e *env) {
 		e.set(asJSON("1", "Access-Control-Allow-Origin", "*"))
 		e.watch(ask("/doc"))
-		e.wantAbsorbed(http.StatusOK, "1", "Origin", "https://app.example.com")
+		e.wantAbsorbed(http.StatusOK, "1", "Origin", "https://app.example.com", "Sec-Fetch-Site", "cross-site")
 	})
 	c := absorbing
 	c.Vary = []string{"none"}
