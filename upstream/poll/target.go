@@ -156,9 +156,11 @@ func (c *Config) isSent(name string) bool {
 // rule says.
 var pageSays = setOf("Origin", "Referer", "Sec-Fetch-Site", "Sec-Fetch-Mode", "Sec-Fetch-Dest", "Sec-Fetch-User")
 
+// scheme is how the viewer came: with TLS also under which name, which need not
+// be the request's host, and of which a handler may make something.
 func scheme(r *http.Request) string {
 	if r.TLS != nil {
-		return "https"
+		return "https " + strings.ToLower(r.TLS.ServerName)
 	}
 	return "http"
 }
