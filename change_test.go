@@ -106,6 +106,8 @@ func TestAFinishedDocumentEndsItsStreamsForGood(t *testing.T) {
 			c.ended()
 			if resp := s.doOver(protocol, "GET", path, "", "Accept", "text/event-stream", "Last-Event-ID", complete.ID); resp.StatusCode != http.StatusNoContent {
 				t.Errorf("the reconnect got %s, want 204", resp.Status)
+			} else if resp.Header.Get("Cache-Control") != "no-store" {
+				t.Error("a cache may keep it, and answer others with it, who have not seen the document")
 			}
 			c = s.open(protocol, path, "Last-Event-ID", shipped.ID)
 			c.expect("complete", `{}`)

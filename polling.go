@@ -74,7 +74,8 @@ func (h *Handler) watch(w http.ResponseWriter, r *http.Request, nextHandler cadd
 	defer viewing.Leave()
 	position := stream.LastEventID(r)
 	if viewing.Finished(position) {
-		w.WriteHeader(http.StatusNoContent) // which ends an EventSource for good
+		w.Header().Set("Cache-Control", "no-store") // it is for this position only, and a cache may keep a 204
+		w.WriteHeader(http.StatusNoContent)         // which ends an EventSource for good
 		return nil
 	}
 	reason = h.serve(w, r, viewing.Source(position))
