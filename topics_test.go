@@ -69,12 +69,14 @@ func TestAStreamHasTheHeadersThatClientsAndProxiesNeed(t *testing.T) {
 	for _, protocol := range protocols {
 		c := s.open(protocol, "/events/news")
 		for name, want := range map[string]string{
-			"Content-Type":      "text/event-stream",
-			"Cache-Control":     "no-cache, no-transform",
-			"X-Accel-Buffering": "no",
-			"Content-Length":    "",
-			"Connection":        "",
-			"Content-Encoding":  "",
+			"Content-Type":                 "text/event-stream",
+			"Cache-Control":                "private, no-store, no-transform",
+			"Cross-Origin-Resource-Policy": "same-origin",
+			"X-Content-Type-Options":       "nosniff",
+			"X-Accel-Buffering":            "no",
+			"Content-Length":               "",
+			"Connection":                   "",
+			"Content-Encoding":             "",
 		} {
 			if got := c.resp.Header.Get(name); got != want {
 				t.Errorf("%s: %s is %q, want %q", protocol, name, got, want)

@@ -104,8 +104,12 @@ type Summary struct {
 func WriteHeader(w http.ResponseWriter) {
 	h := w.Header()
 	h.Set("Content-Type", "text/event-stream")
-	h.Set("Cache-Control", "no-cache, no-transform")
+	h.Set("Cache-Control", "private, no-store, no-transform") // private for caches that heed no other word
 	h.Set("X-Accel-Buffering", "no")
+	// No other site's page has a use for a stream as an image or a script; with
+	// CORS it may still read it (Fetch standard, "Cross-Origin-Resource-Policy").
+	h.Set("Cross-Origin-Resource-Policy", "same-origin")
+	h.Set("X-Content-Type-Options", "nosniff")
 	h.Del("Content-Length")
 	w.WriteHeader(http.StatusOK)
 }

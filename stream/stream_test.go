@@ -27,10 +27,12 @@ func TestTheHeadersAreThoseOfAStream(t *testing.T) {
 		s := serve(stream.Follow(newHub(t, store.History{}), []string{"a"}, ""), get("/"), nil, options, c)
 		synctest.Wait()
 		want := http.Header{
-			"Content-Type":      {"text/event-stream"},
-			"Cache-Control":     {"no-cache, no-transform"},
-			"X-Accel-Buffering": {"no"},
-			"Vary":              {"Accept"},
+			"Content-Type":                 {"text/event-stream"},
+			"Cache-Control":                {"private, no-store, no-transform"},
+			"Cross-Origin-Resource-Policy": {"same-origin"},
+			"X-Content-Type-Options":       {"nosniff"},
+			"X-Accel-Buffering":            {"no"},
+			"Vary":                         {"Accept"},
 		}
 		if !maps.EqualFunc(c.header, want, slices.Equal) || c.status != 200 {
 			t.Errorf("%d %v", c.status, c.header)
