@@ -78,6 +78,9 @@ func newTarget(r *http.Request, query []byte, caller Caller, h *hub.Hub, c *Conf
 	u := *r.URL
 	u.RawQuery = stream.WithoutPosition(u.RawQuery)
 	u.Fragment, u.RawFragment = "", ""
+	// A request line may say more (RFC 9112 §3.2.2), of which the host is known;
+	// and an empty query is none.
+	u.Scheme, u.User, u.Host, u.ForceQuery = "", nil, "", false
 	t := &target{
 		method:   r.Method,
 		url:      &u,

@@ -84,6 +84,25 @@ func TestWhoMayBeAnsweredOtherwiseHasAViewOfTheirOwn(t *testing.T) {
 	}
 }
 
+// A request line may hold a whole URL, with a scheme and a password that nobody
+// has checked, and a question mark with nothing behind it.
+func TestTheFormOfARequestLineSetsNoPollOffFromOthers(t *testing.T) {
+	within(t, poll.Config{}, func(e *env) {
+		e.setFunc(func(r *http.Request) (*next.Response, error) {
+			if u := r.URL; u.Scheme != "" || u.Host != "" || u.User != nil || r.RequestURI != "/doc" || u.String() != "/doc" || r.Host != "example.com" {
+				t.Errorf("the backend is asked for %s (%s) on %s", u, r.RequestURI, r.Host)
+			}
+			return document("1"), nil
+		})
+		for _, target := range []string{"http://ann:secret@example.com/doc?", "/doc", "/doc?", "http://example.com/doc"} {
+			e.watch(ask(target)).want(t, "1")
+		}
+		if e.Views() != 1 {
+			t.Errorf("%d views, want 1", e.Views())
+		}
+	})
+}
+
 func with1(k asker, name, value string) asker {
 	k.request.Header.Set(name, value)
 	return k
