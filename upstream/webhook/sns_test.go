@@ -382,7 +382,7 @@ func TestOnlySoManyWaitForCertificates(t *testing.T) {
 		r := s.stranger(t, fmt.Sprintf("/%d/slow.pem", i))
 		refuse(t, wh, r.WithContext(gone), 503, "send it again later")
 	}
-	_, err := receive(wh, s.stranger(t, "/one-more.pem"))
+	_, err := receive(wh, s.stranger(t, "/one-more.pem").WithContext(gone)) // or it would be told the same ten seconds later
 	var refused *refusal.Error
 	if !errors.As(err, &refused) || refused.Status != 503 || refused.RetryAfter == 0 || !strings.Contains(err.Error(), "too many") {
 		t.Errorf("%v", err)
