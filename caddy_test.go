@@ -3,21 +3,14 @@ package caddysse_test
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -30,6 +23,7 @@ import (
 
 	_ "github.com/caddy-sse/caddy-sse"
 	"github.com/caddy-sse/caddy-sse/event"
+	"github.com/caddy-sse/caddy-sse/internal/selfsigned"
 )
 
 // site is a real Caddy in this process, with one site over HTTP and HTTPS.
@@ -156,7 +150,9 @@ func TestMain(m *testing.M) {
 			panic(err)
 		}
 		defer os.RemoveAll(files)
-		writeCertificate(files)
+		if err := selfsigned.Write(files); err != nil {
+			panic(err)
+		}
 		code := m.Run()
 		if err := goleak.Find(goleak.IgnoreAnyFunction("github.com/caddyserver/certmagic.keepLockfileFresh")); err != nil && code == 0 {
 			fmt.Println(err)
@@ -164,36 +160,6 @@ func TestMain(m *testing.M) {
 		}
 		return code
 	}())
-}
-
-// writeCertificate makes the certificate here: one of Caddy's own CA would be
-// there some time after the site is.
-func writeCertificate(dir string) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		panic(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1),
-		DNSNames:     []string{"localhost"},
-		NotAfter:     time.Now().Add(24 * time.Hour),
-	}
-	cert, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		panic(err)
-	}
-	private, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		panic(err)
-	}
-	for name, block := range map[string]*pem.Block{
-		"cert.pem": {Type: "CERTIFICATE", Bytes: cert},
-		"key.pem":  {Type: "PRIVATE KEY", Bytes: private},
-	} {
-		if err := os.WriteFile(filepath.Join(dir, name), pem.EncodeToMemory(block), 0o600); err != nil {
-			panic(err)
-		}
-	}
 }
 
 var insecure = &tls.Config{InsecureSkipVerify: true} //nolint:gosec // a certificate of this test's own

@@ -12,21 +12,25 @@ import (
 	"os/exec"
 	"strings"
 	"time"
+
+	"github.com/caddy-sse/caddy-sse/internal/selfsigned"
 )
 
-// caddyProcess is a Caddy with one site.
+// caddyProcess is a Caddy with one site, over HTTP and HTTPS.
 type caddyProcess struct {
 	cmd    *exec.Cmd
 	in     io.WriteCloser
 	out    *json.Decoder
 	said   bytes.Buffer
 	dir    string // what it stores
-	url    string
+	url    string // in clear
+	tls    string // the same site, over TLS and QUIC
+	admin  string // its admin API
 	atRest memory // before there was any viewer
 }
 
 const caddyfile = `{
-	admin off
+	admin 127.0.0.1:%[6]d
 	persist_config off
 	auto_https off
 	storage file_system %[1]s
@@ -34,14 +38,21 @@ const caddyfile = `{
 		output discard
 	}
 	servers {
-		protocols h1 h2c
+		protocols h1 h2 h2c h3
 	}
 	%[5]s
 }
-http://127.0.0.1:%[2]d {
+(site) {
 	bind 127.0.0.1
 	%[3]s
 	reverse_proxy %[4]s
+}
+http://127.0.0.1:%[2]d {
+	import site
+}
+https://localhost:%[7]d {
+	tls %[1]s/cert.pem %[1]s/key.pem
+	import site
 }
 `
 
@@ -55,15 +66,25 @@ func startCaddy(global, rule, backend string) (*caddyProcess, error) {
 	if err != nil {
 		return nil, err
 	}
-	port, err := freePort()
-	if err != nil {
-		return nil, err
+	var ports [3]int
+	for i := range ports {
+		if ports[i], err = freePort(); err != nil {
+			return nil, err
+		}
 	}
-	c := &caddyProcess{url: fmt.Sprintf("http://127.0.0.1:%d", port)}
+	c := &caddyProcess{
+		url:   fmt.Sprintf("http://127.0.0.1:%d", ports[0]),
+		tls:   fmt.Sprintf("https://localhost:%d", ports[1]),
+		admin: fmt.Sprintf("http://127.0.0.1:%d", ports[2]),
+	}
 	if c.dir, err = os.MkdirTemp("", "caddy-sse-bench"); err != nil {
 		return nil, err
 	}
-	c.cmd = exec.Command(self, childWord, fmt.Sprintf(caddyfile, c.dir, port, rule, backend, strings.ReplaceAll(global, folder, c.dir)))
+	if err := selfsigned.Write(c.dir); err != nil {
+		return nil, errors.Join(err, os.RemoveAll(c.dir))
+	}
+	global = strings.ReplaceAll(global, folder, c.dir)
+	c.cmd = exec.Command(self, childWord, fmt.Sprintf(caddyfile, c.dir, ports[0], rule, backend, global, ports[2], ports[1]))
 	c.cmd.Stderr = &c.said
 	if err := c.start(); err != nil {
 		return nil, errors.Join(err, c.stop(), errors.New(c.said.String()))

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -50,8 +51,8 @@ func serveCaddy(caddyfile string) error {
 	return caddy.Stop()
 }
 
-// obey does what a line says: `profile <file>`, `profiled`, or `memory`, which
-// is what each line is answered with.
+// obey does what a line says: `profile <file>`, `profiled`, `heap <file>`, or
+// `memory`, which is what each line is answered with.
 func obey(line string) error {
 	word, path, _ := strings.Cut(line, " ")
 	switch word {
@@ -66,6 +67,13 @@ func obey(line string) error {
 	case "profiled":
 		pprof.StopCPUProfile()
 		return nil
+	case "heap":
+		f, err := os.Create(path)
+		if err != nil {
+			return err
+		}
+		runtime.GC()
+		return errors.Join(pprof.WriteHeapProfile(f), f.Close())
 	default:
 		return fmt.Errorf("unknown word %q", word)
 	}

@@ -1,11 +1,15 @@
 // Command bench measures what one poll for all viewers saves, what it costs to
-// watch many documents, and how many webhooks are taken. Caddy runs in a process of its own, so that its CPU
-// and memory are told apart from those of the clients and the backend, which
-// share this one. All connections are on the loopback interface.
+// watch many documents, how many webhooks are taken, and what many streams cost,
+// at rest and when they come and go. Caddy runs in a process of its own, so that
+// its CPU and memory are told apart from those of the clients and the backend,
+// which share this one. All connections are on the loopback interface.
 //
 //	go run ./bench -run table   # polling clients against streams
 //	go run ./bench -run views   # 10,000 documents, a viewer each
 //	go run ./bench -run webhooks
+//	go run ./bench -run idle    # 10,000 streams on which nothing happens
+//	go run ./bench -run churn   # 100,000 streams that come and go
+//	go run ./bench -run storm   # 2,000 clients that come back in a second
 //	go run ./bench -run all
 package main
 
@@ -16,6 +20,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -24,21 +29,62 @@ func main() {
 	if len(os.Args) == 3 && os.Args[1] == childWord {
 		exit(serveCaddy(os.Args[2]))
 	}
-	var t tableOptions
-	var v viewsOptions
-	var w webhookOptions
-	run := flag.String("run", "all", "what to measure: table, views, webhooks or all")
-	limit := flag.Duration("timeout", 30*time.Minute, "end after so long in any case")
-	t.flags()
-	v.flags()
-	w.flags()
+	runs := runs()
+	names := strings.Join(runNames(runs), ", ")
+	run := flag.String("run", "all", "what to measure: "+names+" or all")
+	limit := flag.Duration("timeout", time.Hour, "end after so long in any case")
 	flag.Parse()
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	ctx, cancel := context.WithTimeout(ctx, *limit)
 	defer cancel()
-	exit(measure(ctx, *run, &t, &v, &w))
+	var err error
+	known := false
+	for _, r := range runs {
+		if *run == r.name || *run == "all" {
+			known = true
+			err = errors.Join(err, r.measure(ctx))
+		}
+	}
+	if !known {
+		err = fmt.Errorf("unknown -run %q: use %s or all", *run, names)
+	}
+	exit(err)
+}
+
+// benchmark is one of the things that can be measured.
+type benchmark struct {
+	name    string
+	measure func(context.Context) error
+}
+
+// runs are all of them, whose flags it adds.
+func runs() []benchmark {
+	var t tableOptions
+	var v viewsOptions
+	var w webhookOptions
+	var i idleOptions
+	var c churnOptions
+	var s stormOptions
+	for _, o := range []interface{ flags() }{&t, &v, &w, &i, &c, &s} {
+		o.flags()
+	}
+	return []benchmark{
+		{"table", func(ctx context.Context) error { return benchTable(ctx, &t) }},
+		{"views", func(ctx context.Context) error { return benchViews(ctx, &v) }},
+		{"webhooks", func(ctx context.Context) error { return benchWebhooks(ctx, &w) }},
+		{"idle", func(ctx context.Context) error { return benchIdle(ctx, &i) }},
+		{"churn", func(ctx context.Context) error { return benchChurn(ctx, &c) }},
+		{"storm", func(ctx context.Context) error { return benchStorm(ctx, &s) }},
+	}
+}
+
+func runNames(runs []benchmark) (names []string) {
+	for _, r := range runs {
+		names = append(names, r.name)
+	}
+	return names
 }
 
 func exit(err error) {
@@ -47,21 +93,6 @@ func exit(err error) {
 		os.Exit(1)
 	}
 	os.Exit(0)
-}
-
-func measure(ctx context.Context, run string, t *tableOptions, v *viewsOptions, w *webhookOptions) error {
-	switch run {
-	case "table":
-		return benchTable(ctx, t)
-	case "views":
-		return benchViews(ctx, v)
-	case "webhooks":
-		return benchWebhooks(ctx, w)
-	case "all":
-		return errors.Join(benchTable(ctx, t), benchViews(ctx, v), benchWebhooks(ctx, w))
-	default:
-		return fmt.Errorf("unknown -run %q: use table, views, webhooks or all", run)
-	}
 }
 
 // pause waits, and fails if the run is to end.

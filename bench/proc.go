@@ -6,6 +6,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -87,4 +88,17 @@ func (m *meter) stop() error {
 	m.caddyCPU, m.us = caddyCPU-m.ofCaddy, us-m.ofUs
 	m.others = max(0, busy()-m.ofAll-m.caddyCPU-m.us)
 	return err
+}
+
+// needFiles fails if a process can't open so many. Go has raised its limit as
+// far as it may already, here and in Caddy's process.
+func needFiles(n int) error {
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return err
+	}
+	if limit.Cur < uint64(n) {
+		return fmt.Errorf("%d files have to be open at a time, and %d may be: raise it with `ulimit -n %d`, as root, or measure fewer streams", n, limit.Cur, n)
+	}
+	return nil
 }

@@ -5,13 +5,10 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"math"
 	"net/http"
 	"net/http/httptest"
 	"slices"
-	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -29,14 +26,6 @@ func (o *viewsOptions) flags() {
 	flag.DurationVar(&o.total, "views-for", 3*time.Minute, "views: how long to measure")
 	flag.DurationVar(&o.answerTime, "answer-time", 10*time.Millisecond, "views: how long the backend takes to answer")
 	flag.StringVar(&o.profile, "cpuprofile", "", "views: file for a CPU profile of Caddy")
-}
-
-// audience are the viewers, over HTTP/2 without TLS.
-type audience struct {
-	cancel context.CancelFunc
-	done   sync.WaitGroup
-	ended  atomic.Int64 // streams that have, before the audience was to leave
-	events atomic.Int64
 }
 
 // viewsResult is what a run has come to.
@@ -76,9 +65,10 @@ func (r *viewsResult) measure(ctx context.Context, o *viewsOptions, caddy *caddy
 	r.rssBefore = usage.rss
 	tell("opening %d streams", o.views)
 	started := time.Now()
-	audience, err := openAll(ctx, o, caddy.url)
+	audience := new(audience)
 	defer audience.leave()
-	if err != nil {
+	inClear := &way{"HTTP/2, in clear", "HTTP/2.0", o.perConnection, overTCP((*http.Protocols).SetUnencryptedHTTP2)}
+	if err := audience.open(ctx, inClear, o.views, func(i int) string { return fmt.Sprintf("%s/views/%d", caddy.url, i) }); err != nil {
 		return err
 	}
 	r.opening = time.Since(started)
@@ -111,75 +101,6 @@ func (r *viewsResult) span(ctx context.Context, o *viewsOptions, caddy *caddyPro
 	r.to = time.Now()
 	r.events, r.ended = a.events.Load()-events, a.ended.Load()
 	return errors.Join(r.meter.stop(), profiled())
-}
-
-// openAll opens the streams, on several connections at the same time.
-func openAll(ctx context.Context, o *viewsOptions, url string) (*audience, error) {
-	a := new(audience)
-	ctx, a.cancel = context.WithCancel(ctx)
-	errs := make(chan error)
-	connections := 0
-	for first := 0; first < o.views; first += o.perConnection {
-		last := min(first+o.perConnection, o.views)
-		go func() { errs <- a.openSome(ctx, url, first, last) }()
-		connections++
-	}
-	var err error
-	for range connections {
-		err = errors.Join(err, <-errs)
-	}
-	return a, err
-}
-
-// openSome opens streams on a connection of their own, one after the other.
-func (a *audience) openSome(ctx context.Context, url string, first, last int) error {
-	protocols := new(http.Protocols)
-	protocols.SetUnencryptedHTTP2(true)
-	transport := &http.Transport{Protocols: protocols, DisableCompression: true}
-	client := &http.Client{Transport: transport}
-	context.AfterFunc(ctx, transport.CloseIdleConnections)
-	for i := first; i < last; i++ {
-		if err := a.open(ctx, client, fmt.Sprintf("%s/views/%d", url, i)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (a *audience) open(ctx context.Context, client *http.Client, url string) error {
-	v := &viewer{client: client, url: url}
-	resp, err := v.get(ctx, "Accept", "text/event-stream")
-	if err != nil {
-		return err
-	}
-	if resp.StatusCode != http.StatusOK || resp.ProtoMajor != 2 {
-		resp.Body.Close()
-		return fmt.Errorf("%s: %s %s", url, resp.Proto, resp.Status)
-	}
-	a.done.Go(func() { a.read(ctx, resp.Body) })
-	return nil
-}
-
-func (a *audience) read(ctx context.Context, body io.ReadCloser) {
-	defer body.Close()
-	buf := make([]byte, 1024)
-	for {
-		n, err := body.Read(buf)
-		if n > 1 && buf[n-1] == '\n' && buf[0] != ':' { // a small event is one write
-			a.events.Add(1)
-		}
-		if err != nil {
-			if ctx.Err() == nil {
-				a.ended.Add(1)
-			}
-			return
-		}
-	}
-}
-
-func (a *audience) leave() {
-	a.cancel()
-	a.done.Wait()
 }
 
 func printViews(o *viewsOptions, app *watched, r *viewsResult, where string) {

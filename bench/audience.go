@@ -1,0 +1,103 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"sync"
+	"sync/atomic"
+)
+
+// audience is a number of open streams.
+type audience struct {
+	seen   func() // if not nil, called with each event
+	cancel context.CancelFunc
+	done   sync.WaitGroup
+	ended  atomic.Int64 // streams that have, before the audience was to leave
+	events atomic.Int64
+}
+
+// atOnce is how many connections are being opened at a time. With many more a
+// machine that is busy is late with the handshakes: Caddy closes an HTTP/2
+// connection whose client says nothing for 2 s.
+const atOnce = 32
+
+// open opens streams. The audience has to leave, whatever comes of it.
+func (a *audience) open(ctx context.Context, w *way, streams int, url func(i int) string) error {
+	ctx, a.cancel = context.WithCancel(ctx)
+	errs, slots := make(chan error), make(chan struct{}, atOnce)
+	connections := 0
+	for first := 0; first < streams; first += w.perConnection {
+		last := min(first+w.perConnection, streams)
+		go func() {
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			errs <- a.openSome(ctx, w, first, last, url)
+		}()
+		connections++
+	}
+	var err error
+	for range connections {
+		err = errors.Join(err, <-errs)
+	}
+	return err
+}
+
+// openSome opens streams on a connection of their own, one after the other.
+func (a *audience) openSome(ctx context.Context, w *way, first, last int, url func(i int) string) error {
+	conn, err := w.connect()
+	if err != nil {
+		return err
+	}
+	context.AfterFunc(ctx, conn.leave)
+	for i := first; i < last; i++ {
+		body, err := openStream(ctx, w, conn, url(i))
+		if err != nil {
+			return err
+		}
+		a.done.Go(func() { a.read(ctx, body) })
+	}
+	return nil
+}
+
+// openStream makes a request that must be answered with a stream. Headers are
+// given as name and value in turn.
+func openStream(ctx context.Context, w *way, conn *connection, url string, header ...string) (io.ReadCloser, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Accept", "text/event-stream")
+	for i := 0; i < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
+	}
+	resp, err := conn.client.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode != http.StatusOK || resp.Proto != w.proto {
+		resp.Body.Close()
+		return nil, fmt.Errorf("%s: %s %s", url, resp.Proto, resp.Status)
+	}
+	return resp.Body, nil
+}
+
+func (a *audience) read(ctx context.Context, body io.ReadCloser) {
+	defer body.Close()
+	_ = readEvents(body, func([]byte) {
+		a.events.Add(1)
+		if a.seen != nil {
+			a.seen()
+		}
+	})
+	if ctx.Err() == nil {
+		a.ended.Add(1)
+	}
+}
+
+func (a *audience) leave() {
+	a.cancel()
+	a.done.Wait()
+}
