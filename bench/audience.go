@@ -51,9 +51,9 @@ func (a *audience) openSome(ctx context.Context, w *way, first, last int, url fu
 	if err != nil {
 		return err
 	}
-	context.AfterFunc(ctx, conn.leave)
+	context.AfterFunc(ctx, conn.Leave)
 	for i := first; i < last; i++ {
-		body, err := openStream(ctx, w, conn, url(i))
+		body, err := openStream(ctx, w, conn.Client, url(i))
 		if err != nil {
 			return err
 		}
@@ -64,7 +64,7 @@ func (a *audience) openSome(ctx context.Context, w *way, first, last int, url fu
 
 // openStream makes a request that must be answered with a stream. Headers are
 // given as name and value in turn.
-func openStream(ctx context.Context, w *way, conn *connection, url string, header ...string) (io.ReadCloser, error) {
+func openStream(ctx context.Context, w *way, client *http.Client, url string, header ...string) (io.ReadCloser, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return nil, err
@@ -73,7 +73,7 @@ func openStream(ctx context.Context, w *way, conn *connection, url string, heade
 	for i := 0; i < len(header); i += 2 {
 		req.Header.Set(header[i], header[i+1])
 	}
-	resp, err := conn.client.Do(req)
+	resp, err := client.Do(req)
 	if err != nil {
 		return nil, err
 	}

@@ -18,14 +18,16 @@ import (
 type churnOptions struct {
 	streams, stride, visitors int
 	bare                      bool
+	rest                      time.Duration
 	profile                   string
 }
 
 func (o *churnOptions) flags() {
 	flag.IntVar(&o.streams, "churn-streams", 100000, "churn: streams that come and go")
 	flag.IntVar(&o.stride, "churn-stride", 10000, "churn: how many do between two looks at the memory")
-	flag.IntVar(&o.visitors, "churn-visitors", 60, "churn: connections at a time")
+	flag.IntVar(&o.visitors, "churn-visitors", 30, "churn: connections at a time")
 	flag.BoolVar(&o.bare, "churn-bare", false, "churn: without the module, responses with heartbeats only")
+	flag.DurationVar(&o.rest, "churn-rest", 2*time.Minute, "churn: how long nobody comes before the last look: what timers hold is let go then")
 	flag.StringVar(&o.profile, "churn-heapprofile", "", "churn: file for a heap profile of Caddy at the end, and with .base that after the first stride")
 }
 
@@ -64,40 +66,41 @@ func benchChurn(ctx context.Context, o *churnOptions) (err error) {
 	return nil
 }
 
-// strides has all streams come and go, and looks at Caddy when they are gone.
+// strides has all streams come and go, and looks at Caddy whenever those of a
+// stride are gone, and in the end.
 func (c *churn) strides(ctx context.Context) (looks []look, err error) {
-	first, err := c.caddy.look()
-	if err != nil {
-		return nil, err
-	}
-	looks = append(looks, first)
-	for done := 0; done < c.streams; done += c.stride {
-		began := time.Now()
+	err = c.lookAgain(ctx, &looks, 0)
+	for done := 0; done < c.streams && err == nil; done += c.stride {
 		c.left.Store(int64(min(c.stride, c.streams-done)))
-		if err := c.stretch(ctx); err != nil {
-			return looks, err
+		if err = c.stretch(ctx); err == nil {
+			err = c.lookAgain(ctx, &looks, 0)
 		}
-		tell("%d streams more after %s", c.stride, short(time.Since(began)))
-		l, err := c.caddy.settle(ctx)
-		if err != nil {
-			return looks, err
+		if err == nil && done == 0 {
+			err = c.profileHeap(".base")
 		}
-		looks = append(looks, l)
-		if err := c.profileHeap(len(looks) == 2, done+c.stride >= c.streams); err != nil {
-			return looks, err
-		}
-		tell("%+v", l)
 	}
-	return looks, nil
+	if err == nil {
+		err = c.lookAgain(ctx, &looks, c.rest)
+	}
+	return looks, errors.Join(err, c.profileHeap(""))
 }
 
-func (c *churn) profileHeap(first, last bool) (err error) {
-	if c.profile != "" && first {
-		_, err = c.caddy.tell("heap " + c.profile + ".base")
+func (c *churn) lookAgain(ctx context.Context, looks *[]look, rest time.Duration) error {
+	if err := pause(ctx, rest); err != nil {
+		return err
 	}
-	if c.profile != "" && last {
-		_, err = c.caddy.tell("heap " + c.profile)
+	l, err := c.caddy.settle(ctx)
+	l.streams = c.opened[0].Load() + c.opened[1].Load() + c.opened[2].Load()
+	*looks = append(*looks, l)
+	tell("%+v", l)
+	return err
+}
+
+func (c *churn) profileHeap(suffix string) error {
+	if c.profile == "" {
+		return nil
 	}
+	_, err := c.caddy.tell("heap " + c.profile + suffix)
 	return err
 }
 
@@ -151,9 +154,9 @@ func (c *churn) visit(ctx context.Context, kind int) error {
 	defer cancel()
 	var streams []io.ReadCloser
 	for range 1 + rand.IntN(w.perConnection) {
-		body, err := c.watch(ctx, w, conn)
+		body, err := c.watch(ctx, w, conn.Client)
 		if err != nil {
-			conn.leave()
+			conn.Leave()
 			return fmt.Errorf("%s: %w", w.name, err)
 		}
 		streams = append(streams, body)
@@ -162,7 +165,7 @@ func (c *churn) visit(ctx context.Context, kind int) error {
 	c.left.Add(-n)
 	c.opened[kind].Add(n)
 	if rand.IntN(4) == 0 {
-		conn.cut()
+		conn.Cut()
 		c.cut.Add(n)
 		return nil
 	}
@@ -170,13 +173,13 @@ func (c *churn) visit(ctx context.Context, kind int) error {
 		body.Close()
 	}
 	err = pause(ctx, rand.N(10*time.Millisecond)) // most ends come before the connection's
-	conn.leave()
+	conn.Leave()
 	return err
 }
 
 // watch opens a stream and reads its first bytes, or up to its first event.
-func (c *churn) watch(ctx context.Context, w *way, conn *connection) (io.ReadCloser, error) {
-	body, err := openStream(ctx, w, conn, w.base(c.caddy)+"/events")
+func (c *churn) watch(ctx context.Context, w *way, client *http.Client) (io.ReadCloser, error) {
+	body, err := openStream(ctx, w, client, w.base(c.caddy)+"/events")
 	if err != nil {
 		return nil, err
 	}
@@ -197,8 +200,8 @@ func printChurn(c *churn, looks []look, where string) {
 		c.ways[0].name, c.ways[1].name, c.ways[2].name, c.opened[0].Load(), c.opened[1].Load(), c.opened[2].Load(), c.cut.Load(), c.events.Load(), c.failed.Load(), c.visitors, where)
 	fmt.Println("| streams so far | heap in use | stacks | goroutines | resident | open files | followers |")
 	fmt.Println("| --: | --: | --: | --: | --: | --: | --: |")
-	for i, l := range looks {
-		fmt.Printf("| %d | %s | %s | %d | %.1f MiB | %d | %d |\n", min(i*c.stride, c.streams), kib(float64(l.Heap)), kib(float64(l.Stacks)), l.Goroutines, float64(l.rss)/(1<<20), l.files, l.followers)
+	for _, l := range looks {
+		fmt.Printf("| %d | %s | %s | %d | %.1f MiB | %d | %d |\n", l.streams, kib(float64(l.Heap)), kib(float64(l.Stacks)), l.Goroutines, float64(l.rss)/(1<<20), l.files, l.followers)
 	}
 	fmt.Println()
 }

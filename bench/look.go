@@ -12,6 +12,7 @@ import (
 // look is what there is in Caddy's process, after a garbage collection.
 type look struct {
 	memory
+	streams   int64 // that have come and gone before
 	rss       int64
 	files     int // that are open, sockets too
 	followers int // of all hubs

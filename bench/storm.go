@@ -179,8 +179,8 @@ func (s *storm) watch(ctx context.Context, caddy *caddyProcess, header []string,
 	if err != nil {
 		return err
 	}
-	defer conn.leave()
-	body, err := openStream(ctx, s.way, conn, s.base(caddy)+"/watch", header...)
+	defer conn.Leave()
+	body, err := openStream(ctx, s.way, conn.Client, s.base(caddy)+"/watch", header...)
 	if err != nil {
 		return err
 	}
