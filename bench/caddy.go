@@ -39,6 +39,7 @@ const caddyfile = `{
 	}
 	servers {
 		protocols h1 h2 h2c h3
+		%[8]s
 	}
 	%[5]s
 }
@@ -62,6 +63,11 @@ const folder = "{folder}"
 // startCaddy starts one with a rule in front of a backend and further global
 // options, and waits until it serves.
 func startCaddy(global, rule, backend string) (*caddyProcess, error) {
+	return startCaddyWith("", global, rule, backend)
+}
+
+// startCaddyWith has options of the servers, too.
+func startCaddyWith(servers, global, rule, backend string) (*caddyProcess, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
@@ -84,7 +90,7 @@ func startCaddy(global, rule, backend string) (*caddyProcess, error) {
 		return nil, errors.Join(err, os.RemoveAll(c.dir))
 	}
 	global = strings.ReplaceAll(global, folder, c.dir)
-	c.cmd = exec.Command(self, childWord, fmt.Sprintf(caddyfile, c.dir, ports[0], rule, backend, global, ports[2], ports[1]))
+	c.cmd = exec.Command(self, childWord, fmt.Sprintf(caddyfile, c.dir, ports[0], rule, backend, global, ports[2], ports[1], servers))
 	c.cmd.Stderr = &c.said
 	if err := c.start(); err != nil {
 		return nil, errors.Join(err, c.stop(), errors.New(c.said.String()))

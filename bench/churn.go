@@ -18,7 +18,7 @@ import (
 type churnOptions struct {
 	streams, stride, visitors int
 	bare                      bool
-	rest                      time.Duration
+	rest, idleTimeout         time.Duration
 	profile                   string
 }
 
@@ -27,7 +27,8 @@ func (o *churnOptions) flags() {
 	flag.IntVar(&o.stride, "churn-stride", 10000, "churn: how many do between two looks at the memory")
 	flag.IntVar(&o.visitors, "churn-visitors", 30, "churn: connections at a time")
 	flag.BoolVar(&o.bare, "churn-bare", false, "churn: without the module, responses with heartbeats only")
-	flag.DurationVar(&o.rest, "churn-rest", 2*time.Minute, "churn: how long nobody comes before the last look: what timers hold is let go then")
+	flag.DurationVar(&o.idleTimeout, "churn-idle-timeout", 15*time.Second, "churn: Caddy's idle_timeout, for which golang.org/x/net/http2 keeps connections in memory that have ended with open streams")
+	flag.DurationVar(&o.rest, "churn-rest", time.Minute, "churn: how long nobody comes before the last look")
 	flag.StringVar(&o.profile, "churn-heapprofile", "", "churn: file for a heap profile of Caddy at the end, and with .base that after the first stride")
 }
 
@@ -54,7 +55,7 @@ func benchChurn(ctx context.Context, o *churnOptions) (err error) {
 	}
 	c := &churn{churnOptions: o}
 	c.ways[0], c.ways[1], c.ways[2] = ways(3)
-	if c.caddy, err = startCaddy("", rule, nobody.Listener.Addr().String()); err != nil {
+	if c.caddy, err = startCaddyWith(fmt.Sprintf("timeouts {\n idle %v\n }", o.idleTimeout), "", rule, nobody.Listener.Addr().String()); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, c.caddy.stop()) }()
@@ -86,6 +87,9 @@ func (c *churn) strides(ctx context.Context) (looks []look, err error) {
 }
 
 func (c *churn) lookAgain(ctx context.Context, looks *[]look, rest time.Duration) error {
+	if c.bare { // whose followers aren't counted
+		rest += 35 * time.Second
+	}
 	if err := pause(ctx, rest); err != nil {
 		return err
 	}

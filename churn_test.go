@@ -1,0 +1,177 @@
+package caddysse_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"runtime"
+	"runtime/pprof"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/caddy-sse/caddy-sse/internal/connection"
+)
+
+// churnStreams is the environment variable that says how many streams come and
+// go, for more than CI has time for. go run ./bench -run churn has 100,000.
+const churnStreams = "CADDY_SSE_CHURN"
+
+// Streams come and go over connections of their own, some of which are reset or
+// just fall silent.
+func TestStreamsThatComeAndGoLeaveNothingBehind(t *testing.T) {
+	total := int64(2000)
+	if testing.Short() {
+		total = 300
+	}
+	if more := os.Getenv(churnStreams); more != "" {
+		var err error
+		if total, err = strconv.ParseInt(more, 10, 64); err != nil {
+			t.Fatalf("%s: %v", churnStreams, err)
+		}
+	}
+	hub := newHubName()
+	backend := startBackend(t, newDocument(`1`).ServeHTTP)
+	s := watchedSite(t, "sse "+hub, fmt.Sprintf(`
+	sse /events {
+		topic news
+		hub %[1]s
+	}
+	sse /document {
+		poll 1s {
+			linger 10ms
+		}
+		hub %[1]s
+	}
+	reverse_proxy %[2]s`, hub, backend))
+	s.comeAndGo(30) // what is made once is there
+	s.nobodyIsLeft(hub)
+	before := settledGoroutines()
+
+	s.comeAndGo(total)
+
+	s.nobodyIsLeft(hub)
+	after := runtime.NumGoroutine()
+	for deadline := time.Now().Add(20 * time.Second); after > before+int(total/100) && time.Now().Before(deadline); after = runtime.NumGoroutine() {
+		time.Sleep(100 * time.Millisecond)
+	}
+	if after > before+int(total/100) {
+		var stacks strings.Builder
+		_ = pprof.Lookup("goroutine").WriteTo(&stacks, 1)
+		t.Errorf("there are %d goroutines, and were %d:\n%s", after, before, stacks.String())
+	}
+}
+
+// comeAndGo has so many streams come and go.
+func (s *site) comeAndGo(streams int64) {
+	var left atomic.Int64
+	left.Store(streams)
+	var visitors sync.WaitGroup
+	for i := range 30 {
+		visitors.Go(func() {
+			for n := left.Add(-1); n >= 0 && !s.t.Failed(); n = left.Add(-1) {
+				s.visit(protocols[i%len(protocols)], []string{"/events", "/document"}[n%2], n%3 == 0)
+			}
+		})
+	}
+	visitors.Wait()
+}
+
+// visit opens a stream on a connection of its own, reads its first line, and
+// leaves, or is gone without a word.
+func (s *site) visit(protocol, path string, rudely bool) {
+	conn, err := connect(protocol)
+	if err != nil {
+		s.t.Error(err)
+		return
+	}
+	defer conn.Leave()
+	ctx, cancel := context.WithTimeout(s.t.Context(), 30*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url(protocol, path), nil)
+	if err != nil {
+		s.t.Error(err)
+		return
+	}
+	req.Header.Set("Accept", "text/event-stream")
+	resp, err := conn.Client.Do(req)
+	if err != nil {
+		s.t.Errorf("%s %s: %v", protocol, path, err)
+		return
+	}
+	defer resp.Body.Close()
+	if line, err := bufio.NewReader(resp.Body).ReadString('\n'); line != ":\n" {
+		s.t.Errorf("%s %s: got %s and %q: %v", protocol, path, resp.Status, line, err)
+	}
+	if rudely {
+		conn.Cut()
+	} else if rand.IntN(2) == 0 {
+		resp.Body.Close() // the stream ends before its connection
+	}
+}
+
+// connect makes a connection that Caddy gives up 3 s after it has fallen silent.
+func connect(protocol string) (*connection.Connection, error) {
+	switch protocol {
+	case "HTTP/1.1":
+		return connection.TCP((*http.Protocols).SetHTTP1), nil
+	case "HTTP/2.0":
+		return connection.TCP((*http.Protocols).SetHTTP2), nil
+	default:
+		return connection.QUIC(3 * time.Second)
+	}
+}
+
+// nobodyIsLeft waits until the admin API shows no followers, topics and views
+// of a hub.
+func (s *site) nobodyIsLeft(hub string) {
+	s.t.Helper()
+	var left string
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		if left = s.left(hub); left == "" {
+			return
+		}
+	}
+	s.t.Fatalf("all have left, and there are %s", left)
+}
+
+func (s *site) left(hub string) string {
+	var list struct {
+		Hubs []struct {
+			Hub               string
+			Topics, Followers int
+		}
+		Total int // of views
+	}
+	_, hubs := s.ask("GET", "/sse/hubs")
+	_, views := s.ask("GET", "/sse/views?hub="+hub)
+	for _, body := range []string{hubs, views} {
+		if err := json.Unmarshal([]byte(body), &list); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	for _, h := range list.Hubs {
+		if h.Hub == hub && h.Topics+h.Followers+list.Total > 0 {
+			return fmt.Sprintf("%d topics, %d followers, %d views", h.Topics, h.Followers, list.Total)
+		}
+	}
+	return ""
+}
+
+// settledGoroutines is how many there are when none has ended for a while.
+func settledGoroutines() int {
+	count := runtime.NumGoroutine()
+	for since := time.Now(); time.Since(since) < 500*time.Millisecond; time.Sleep(10 * time.Millisecond) {
+		if n := runtime.NumGoroutine(); n < count {
+			count, since = n, time.Now()
+		}
+	}
+	return count
+}
