@@ -70,7 +70,7 @@ func TestAStreamHasTheHeadersThatClientsAndProxiesNeed(t *testing.T) {
 		c := s.open(protocol, "/events/news")
 		for name, want := range map[string]string{
 			"Content-Type":                 "text/event-stream",
-			"Cache-Control":                "private, no-store, no-transform",
+			"Cache-Control":                "no-cache, no-store, private, no-transform",
 			"Cross-Origin-Resource-Policy": "same-origin",
 			"X-Content-Type-Options":       "nosniff",
 			"X-Accel-Buffering":            "no",

@@ -104,7 +104,7 @@ type Summary struct {
 func WriteHeader(w http.ResponseWriter) {
 	h := w.Header()
 	h.Set("Content-Type", "text/event-stream")
-	h.Set("Cache-Control", "private, no-store, no-transform") // private for caches that heed no other word
+	h.Set("Cache-Control", "no-cache, no-store, private, no-transform") // private for caches that heed no other word
 	h.Set("X-Accel-Buffering", "no")
 	// No other site's page has a use for a stream as an image or a script; with
 	// CORS it may still read it (Fetch standard, "Cross-Origin-Resource-Policy").

@@ -28,7 +28,7 @@ func TestTheHeadersAreThoseOfAStream(t *testing.T) {
 		synctest.Wait()
 		want := http.Header{
 			"Content-Type":                 {"text/event-stream"},
-			"Cache-Control":                {"private, no-store, no-transform"},
+			"Cache-Control":                {"no-cache, no-store, private, no-transform"},
 			"Cross-Origin-Resource-Policy": {"same-origin"},
 			"X-Content-Type-Options":       {"nosniff"},
 			"X-Accel-Buffering":            {"no"},
