@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"strconv"
 	"sync"
 	"time"
 
@@ -25,6 +24,8 @@ const (
 	maxInFlight = 100
 	// maxShared is how many answers are kept for others.
 	maxShared = 1000
+	// maxRetryAfter is how long the backend may have a viewer wait.
+	maxRetryAfter = 2 * time.Minute
 	// maxRefusal is how many bytes of a refusal are passed on.
 	maxRefusal = 16 << 10
 )
@@ -188,14 +189,5 @@ func (a *Authorizer) failed(v *Viewer, status int, header http.Header, err error
 		a.log.Warn("backend can't say who may watch: new streams wait, open ones go on",
 			zap.String("host", v.host), zap.Int("status", status), zap.Error(err))
 	}
-	return answer{failed: &Failure{Status: status, RetryAfter: retryAfter(header)}}
-}
-
-// retryAfter is the seconds of a Retry-After, up to two minutes.
-func retryAfter(h http.Header) time.Duration {
-	seconds, err := strconv.Atoi(h.Get("Retry-After"))
-	if err != nil || seconds < 0 {
-		return 0
-	}
-	return time.Duration(min(seconds, 120)) * time.Second
+	return answer{failed: &Failure{Status: status, RetryAfter: next.RetryAfter(header, time.Now(), maxRetryAfter)}}
 }

@@ -4,11 +4,12 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"strconv"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
 	"go.uber.org/zap"
+
+	"github.com/caddy-sse/caddy-sse/upstream/next"
 )
 
 const (
@@ -98,7 +99,7 @@ func (f *Forwarder) setDue(p *pending, due time.Time) {
 // time is up.
 func (f *Forwarder) retry(p *pending, answer Answer, err error, now time.Time) {
 	f.Count(Failed)
-	pause := max(p.backOff.NextBackOff(), retryAfter(answer.Header, now))
+	pause := max(p.backOff.NextBackOff(), next.RetryAfter(answer.Header, now, f.For))
 	due := now.Add(pause)
 	if end := p.received.Add(f.For); due.After(end) {
 		due = end
@@ -115,17 +116,4 @@ func why(answer Answer, err error) string {
 		return err.Error()
 	}
 	return fmt.Sprintf("the app answered with %d", answer.Status)
-}
-
-// retryAfter is how long a response asks to wait (RFC 9110 §10.2.3): seconds or
-// a date.
-func retryAfter(h http.Header, now time.Time) time.Duration {
-	value := h.Get("Retry-After")
-	if seconds, err := strconv.ParseUint(value, 10, 32); err == nil {
-		return time.Duration(seconds) * time.Second
-	}
-	if at, err := http.ParseTime(value); err == nil {
-		return max(at.Sub(now), 0)
-	}
-	return 0
 }

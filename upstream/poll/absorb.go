@@ -189,8 +189,7 @@ func isAnothersPage(request http.Header) bool {
 
 // age is how old the answer is, the time in caches before ours included.
 func (k *kept) age(now time.Time) time.Duration {
-	seconds, _ := deltaSeconds(k.header.Get("Age"))
-	return bounded(seconds) + now.Sub(k.asked)
+	return seconds(k.header.Get("Age")) + now.Sub(k.asked)
 }
 
 func (k *kept) write(w http.ResponseWriter, r *http.Request) {

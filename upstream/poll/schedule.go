@@ -1,14 +1,14 @@
 package poll
 
 import (
-	"errors"
 	"math/rand/v2"
 	"net/http"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
+
+	"github.com/caddy-sse/caddy-sse/upstream/next"
 )
 
 // schedule decides when a view is polled next.
@@ -110,28 +110,16 @@ func (s *schedule) backOff() time.Duration {
 	return s.failing.NextBackOff()
 }
 
-// retryAfter is how long a response asks to wait (RFC 9110 §10.2.3): seconds or
-// a date.
+// retryAfter is how long a response asks to wait.
 func retryAfter(h http.Header, now time.Time) time.Duration {
-	value := h.Get("Retry-After")
-	if value == "" {
-		return 0
-	}
-	if seconds, ok := deltaSeconds(value); ok {
-		return bounded(seconds)
-	}
-	if at, err := http.ParseTime(value); err == nil {
-		return min(max(at.Sub(now), 0), maxWait)
-	}
-	return 0
+	return next.RetryAfter(h, now, maxWait)
 }
 
 // freshness is how long a response says that it will not change (RFC 9111
 // §4.2), less the time that it has spent in caches.
 func freshness(h http.Header) time.Duration {
 	lasts, _ := maxAge(h)
-	age, _ := deltaSeconds(h.Get("Age"))
-	return max(lasts-bounded(age), 0)
+	return max(lasts-seconds(h.Get("Age")), 0)
 }
 
 // maxAge is what Cache-Control says, and whether it does.
@@ -139,23 +127,14 @@ func maxAge(h http.Header) (time.Duration, bool) {
 	for directive := range listed(h, "Cache-Control") {
 		name, value, _ := strings.Cut(directive, "=")
 		if strings.EqualFold(name, "max-age") {
-			seconds, _ := deltaSeconds(strings.Trim(value, `"`))
-			return bounded(seconds), true
+			return seconds(strings.Trim(value, `"`)), true
 		}
 	}
 	return 0, false
 }
 
-// deltaSeconds reads what a stranger has written; less than nothing is nothing.
-// One too large to be read is as large as can be (RFC 9111 §1.2.2).
-func deltaSeconds(value string) (seconds int64, ok bool) {
-	n, err := strconv.ParseInt(value, 10, 64)
-	if err != nil && !errors.Is(err, strconv.ErrRange) {
-		return 0, false
-	}
-	return max(n, 0), true
-}
-
-func bounded(seconds int64) time.Duration {
-	return time.Duration(min(max(seconds, 0), int64(maxWait/time.Second))) * time.Second
+// seconds reads what a header says, up to maxWait.
+func seconds(value string) time.Duration {
+	d, _ := next.Seconds(value)
+	return min(d, maxWait)
 }
