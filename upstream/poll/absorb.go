@@ -61,7 +61,7 @@ func (v *view) fresh(now time.Time) *kept {
 // backend: nobody watches, the answer is older than the interval or than a
 // write, or the request is one that could be answered otherwise.
 func (p *Poller) Absorb(w http.ResponseWriter, r *http.Request, caller Caller) bool {
-	if !p.config.Absorb || !mayAbsorb(r) {
+	if !p.config.Absorb || !p.isWatched(Hostname(r.Host), r.URL.Path) || !mayAbsorb(r) {
 		return false
 	}
 	k := p.keptFor(r, caller)
@@ -71,6 +71,15 @@ func (p *Poller) Absorb(w http.ResponseWriter, r *http.Request, caller Caller) b
 	k.write(w, r)
 	p.observer.Absorbed()
 	return true
+}
+
+// isWatched tells whether there are views of a path of a host. Most requests are
+// for something else, and need no key.
+func (p *Poller) isWatched(hostname, path string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_, ok := p.places.find(placeKey(hostname, path))
+	return ok
 }
 
 // mayAbsorb tells whether a request leaves it open who answers it.

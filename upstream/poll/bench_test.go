@@ -1,0 +1,58 @@
+package poll_test
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/caddy-sse/caddy-sse/store"
+	"github.com/caddy-sse/caddy-sse/upstream/poll"
+)
+
+// BenchmarkAnOrdinaryRequest is what absorb costs, or saves, a GET that asks
+// for no stream, among a thousand documents that are watched: of one that nobody
+// watches, and of one of these.
+func BenchmarkAnOrdinaryRequest(b *testing.B) {
+	c := poll.Config{Interval: caddy.Duration(time.Hour), Timeout: 3 * second, Absorb: true}
+	e := newEnv(b, c, store.NewMemory())
+	e.set(asJSON(spaced))
+	for i := range 1000 {
+		r := ask(fmt.Sprintf("/v1/orders/%d", i))
+		viewing, _, err := e.Join(r, &caller{backend: e.backend})
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.Cleanup(viewing.Leave)
+	}
+	b.Cleanup(e.Retire)
+	for _, ordinary := range []struct {
+		name, path string
+		absorbed   bool
+	}{{"nobody watches", "/assets/app.js", false}, {"watched", "/v1/orders/7", true}} {
+		b.Run(ordinary.name, func(b *testing.B) {
+			r := httptest.NewRequest(http.MethodGet, ordinary.path, nil)
+			for name, value := range map[string]string{
+				"Accept":          "*/*",
+				"Accept-Encoding": "gzip, deflate, br, zstd",
+				"Accept-Language": "en-GB,en;q=0.9,de;q=0.8",
+				"Referer":         "http://example.com/orders",
+				"Sec-Fetch-Dest":  "empty",
+				"Sec-Fetch-Mode":  "cors",
+				"Sec-Fetch-Site":  "same-origin",
+				"User-Agent":      "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
+			} {
+				r.Header.Set(name, value)
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				if e.Absorb(httptest.NewRecorder(), r, &caller{backend: e.backend}) != ordinary.absorbed {
+					b.Fatalf("absorbed: %v", !ordinary.absorbed)
+				}
+			}
+		})
+	}
+}
