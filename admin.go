@@ -21,12 +21,16 @@ func init() {
 //
 //	GET /sse/views             what is polled, and what has become of it
 //	GET /sse/hubs              the hubs: what they hold, and who follows
+//	GET /sse/topics            the topics that are followed, and their last events
+//	GET /sse/streams           the streams that are open, and how far they are behind
+//	DELETE /sse/streams?user=  ends those of a user, say
 //	GET /sse/health            200 if events can be stored, 503 if not
 //	GET /sse/refusals          the webhooks that were refused, and why
 //	GET /sse/deadletters       the webhooks that the app has not taken
 //	POST /sse/deadletters?id=  tries one of these again
 //
-// It shows no credentials, no data and no values of queries.
+// It shows no credentials, no data and no values of queries; of viewers it shows
+// their addresses and the ids that they are authenticated by.
 type Admin struct{}
 
 // CaddyModule returns the module's information.
@@ -39,6 +43,8 @@ func (Admin) Routes() []caddy.AdminRoute {
 	return []caddy.AdminRoute{
 		{Pattern: "/sse/views", Handler: caddy.AdminHandlerFunc(listViews)},
 		{Pattern: "/sse/hubs", Handler: caddy.AdminHandlerFunc(listHubs)},
+		{Pattern: "/sse/topics", Handler: caddy.AdminHandlerFunc(listTopics)},
+		{Pattern: "/sse/streams", Handler: caddy.AdminHandlerFunc(listStreams)},
 		{Pattern: "/sse/health", Handler: caddy.AdminHandlerFunc(health)},
 		{Pattern: "/sse/deadletters", Handler: caddy.AdminHandlerFunc(deadLetters)},
 		{Pattern: "/sse/refusals", Handler: caddy.AdminHandlerFunc(listRefusals)},

@@ -199,6 +199,9 @@ func (h *Handler) check() error {
 // maxHeartbeat is QUIC's idle timeout in Caddy, which sends no keep-alives.
 const maxHeartbeat = 30 * time.Second
 
+// hasStreams tells whether clients can watch here.
+func (h *Handler) hasStreams() bool { return h.Poll != nil || len(h.Topics) > 0 }
+
 func (h *Handler) hubName() string { return cmp.Or(h.Hub, defaultHub) }
 
 func (h *Handler) provisionHub(ctx caddy.Context) error {
@@ -303,11 +306,13 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, next caddyhttp.
 
 // serve runs a stream to its end, and adds what became of it to the access log.
 func (h *Handler) serve(w http.ResponseWriter, r *http.Request, src stream.Source) stream.Reason {
-	leave := h.hub.enter(h.group)
+	open := newOpenStream(h, r, src.Cursor)
+	leave := h.hub.enter(open)
 	defer leave()
-	ended := h.metrics.opened(r.ProtoMajor)
+	ended := h.metrics.opened(r.ProtoMajor, src.Start)
+	src.Stop = &open.stopped
 	options := h.stream
-	options.Observer = h.metrics
+	options.Observer = open
 	if _, idle := caddyhttp.IdleTimeoutsFromContext(r.Context()); idle != nil {
 		defer idle.Override(writeTimeout, 0, 0)()
 	} else {
@@ -323,6 +328,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, src stream.Sourc
 		enc.AddString("hub", h.hubName())
 		enc.AddInt("events", summary.Events)
 		enc.AddInt64("bytes", summary.Bytes)
+		enc.AddString("start", startName(src.Start))
 		enc.AddString("reason", string(summary.Reason))
 	})
 	return summary.Reason

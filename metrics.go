@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -19,8 +20,9 @@ import (
 var (
 	streams = gauge("streams", "Open streams.", "proto")
 
-	streamsEnded = counter("streams_ended_total", "Streams that have ended, by why.", "reason")
-	refusals     = counter("refusals_total", "Requests that the rule itself has refused, by status.", "status")
+	streamsOpened = counter("streams_opened_total", "Streams that have begun, by how.", "start")
+	streamsEnded  = counter("streams_ended_total", "Streams that have ended, by why.", "reason")
+	refusals      = counter("refusals_total", "Requests that the rule itself has refused, by status.", "status")
 
 	eventsSent = counter("events_sent_total", "Events that were sent to clients.")
 	bytesSent  = counter("bytes_sent_total", "Bytes that were sent to clients.")
@@ -62,7 +64,7 @@ func description(name, help string) *prometheus.Desc {
 
 // registerMetrics adds the metrics to the registry of a configuration.
 func registerMetrics(registry *prometheus.Registry) error {
-	for _, c := range []prometheus.Collector{streams, streamsEnded, eventsSent, bytesSent, refusals, webhooks, forwards, pendingCollector{}, hubCollector{}, polls, savedBytes, absorbed, pollDuration, viewCollector{}} {
+	for _, c := range []prometheus.Collector{streams, streamsOpened, streamsEnded, lagCollector{}, eventsSent, bytesSent, refusals, webhooks, forwards, pendingCollector{}, hubCollector{}, polls, savedBytes, absorbed, pollDuration, viewCollector{}} {
 		if err := registry.Register(c); err != nil && !errors.As(err, new(prometheus.AlreadyRegisteredError)) {
 			return err
 		}
@@ -149,6 +151,9 @@ func metricsOf(h *Handler) *ruleMetrics {
 	m := &ruleMetrics{rule: ruleID{h.hubName(), h.name()}}
 	m.events = eventsSent.WithLabelValues(m.rule.hub, m.rule.name)
 	m.bytes = bytesSent.WithLabelValues(m.rule.hub, m.rule.name)
+	if h.hasStreams() {
+		m.addStreams()
+	}
 	if h.Webhook != nil {
 		m.webhooks = make(map[webhook.Result]prometheus.Counter)
 		for _, r := range webhook.Results {
@@ -198,19 +203,42 @@ func (m *ruleMetrics) Saved(bytes int64) { m.saved.Add(float64(bytes)) }
 // Absorbed implements [poll.Observer].
 func (m *ruleMetrics) Absorbed() { m.absorbed.Inc() }
 
-// Sent implements [stream.Observer].
+// Sent counts what a stream has sent.
 func (m *ruleMetrics) Sent(events int, bytes int64) {
 	m.events.Add(float64(events))
 	m.bytes.Add(float64(bytes))
 }
 
 // opened counts a stream in, and out when the function that it returns is called.
-func (m *ruleMetrics) opened(protoMajor int) (ended func(stream.Reason)) {
+func (m *ruleMetrics) opened(protoMajor int, start stream.Start) (ended func(stream.Reason)) {
+	streamsOpened.WithLabelValues(m.rule.hub, m.rule.name, startName(start)).Inc()
 	open := streams.WithLabelValues(m.rule.hub, m.rule.name, strconv.Itoa(protoMajor))
 	open.Inc()
 	return func(reason stream.Reason) {
 		open.Dec()
 		streamsEnded.WithLabelValues(m.rule.hub, m.rule.name, string(reason)).Inc()
+	}
+}
+
+// starts are what the ways to begin a stream are called, in their order.
+var starts = []string{"new", "resumed", "reset"}
+
+func startName(s stream.Start) string { return starts[s] }
+
+// watchedRules are the rules that have, or had, streams.
+var watchedRules sync.Map
+
+// addStreams makes the metrics of the rule's streams.
+func (m *ruleMetrics) addStreams() {
+	watchedRules.Store(m.rule, nil)
+	for _, start := range starts {
+		streamsOpened.WithLabelValues(m.rule.hub, m.rule.name, start)
+	}
+	for _, reason := range stream.Reasons {
+		streamsEnded.WithLabelValues(m.rule.hub, m.rule.name, string(reason))
+	}
+	for _, proto := range []string{"1", "2", "3"} {
+		streams.WithLabelValues(m.rule.hub, m.rule.name, proto)
 	}
 }
 
@@ -222,5 +250,4 @@ func (m *ruleMetrics) refused(status int) {
 var (
 	_ prometheus.Collector = viewCollector{}
 	_ poll.Observer        = (*ruleMetrics)(nil)
-	_ stream.Observer      = (*ruleMetrics)(nil)
 )

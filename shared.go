@@ -9,7 +9,6 @@ import (
 
 	"github.com/caddy-sse/caddy-sse/hub"
 	"github.com/caddy-sse/caddy-sse/store"
-	"github.com/caddy-sse/caddy-sse/stream"
 	"github.com/caddy-sse/caddy-sse/upstream/poll"
 )
 
@@ -25,7 +24,7 @@ type sharedHub struct {
 
 	mu      sync.Mutex
 	owners  []*App // those that have started and not stopped
-	groups  map[*stream.Group]int
+	streams map[*openStream]struct{}
 	pollers map[*poll.Poller]string // with the rules' names
 
 	forwarders map[string]ruleForwarder // by scope
@@ -36,7 +35,7 @@ func newSharedHub(log *store.Lazy, storeConfig string, history store.History) *s
 		Hub:         hub.New(log, history),
 		log:         log,
 		storeConfig: storeConfig,
-		groups:      make(map[*stream.Group]int),
+		streams:     make(map[*openStream]struct{}),
 		pollers:     make(map[*poll.Poller]string),
 	}
 }
@@ -62,30 +61,6 @@ func (s *sharedHub) hasOther(a *App) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.ContainsFunc(s.owners, func(o *App) bool { return o != a })
-}
-
-// enter counts a stream in, so that it can be ended while it lasts, whatever
-// has become of its configuration.
-func (s *sharedHub) enter(g *stream.Group) (leave func()) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.groups[g]++
-	return func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if s.groups[g]--; s.groups[g] == 0 {
-			delete(s.groups, g)
-		}
-	}
-}
-
-// endAll ends the streams of every configuration, at once.
-func (s *sharedHub) endAll() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for g := range s.groups {
-		g.End(0)
-	}
 }
 
 // register makes a rule's poller hear of writes, and forgets those that are over.

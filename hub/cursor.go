@@ -23,8 +23,10 @@ type Cursor struct {
 	// sets them, newest first: whoever finds unread set finds newest set too.
 	unread, newest atomic.Uint64
 
-	pos     uint64 // all up to here has been read
-	drained bool   // nothing was unread at pos
+	pos uint64 // all up to here has been read
+	// behind is the place from which on there may be more, as the last read
+	// has left it; zero: nothing was unread. Only the reader sets it.
+	behind atomic.Uint64
 }
 
 // Follow returns a cursor behind the log's newest event: what is published from
@@ -32,7 +34,6 @@ type Cursor struct {
 func (h *Hub) Follow(topics []string) *Cursor {
 	c := h.register(topics)
 	_, c.pos = h.store.Range()
-	c.drained = true
 	return c
 }
 
@@ -40,8 +41,7 @@ func (h *Hub) Follow(topics []string) *Cursor {
 // [Hub.Resolve] has found.
 func (h *Hub) FollowAfter(topics []string, seq uint64) *Cursor {
 	c := h.register(topics)
-	c.pos = seq
-	c.notify()
+	c.begin(seq)
 	return c
 }
 
@@ -50,9 +50,15 @@ func (h *Hub) FollowAfter(topics []string, seq uint64) *Cursor {
 func (h *Hub) FollowAll(topics []string) *Cursor {
 	c := h.register(topics)
 	tail, _ := h.store.Range()
-	c.pos = tail - 1
-	c.notify()
+	c.begin(tail - 1)
 	return c
+}
+
+// begin has the cursor read what came after a place.
+func (c *Cursor) begin(seq uint64) {
+	c.pos = seq
+	c.behind.Store(seq + 1)
+	c.notify()
 }
 
 // register makes the hub wake the cursor. It comes before the look at the log's
@@ -134,7 +140,12 @@ func (c *Cursor) Next(maxBytes int, buf []*store.Entry) ([]*store.Entry, error) 
 	if first != 0 && first < b.Tail {
 		return nil, ErrLost
 	}
-	c.pos, c.drained = b.UpTo, !b.More
+	c.pos = b.UpTo
+	if b.More {
+		c.behind.Store(b.UpTo + 1)
+	} else {
+		c.behind.Store(0)
+	}
 	return b.Entries, nil
 }
 
@@ -144,7 +155,7 @@ func (c *Cursor) Next(maxBytes int, buf []*store.Entry) ([]*store.Entry, error) 
 // read, and told again.
 func (c *Cursor) firstUnread(told uint64) uint64 {
 	switch {
-	case !c.drained:
+	case !c.Drained():
 		return c.pos + 1
 	case told == 0:
 		return 0
@@ -158,7 +169,30 @@ func (c *Cursor) firstUnread(told uint64) uint64 {
 }
 
 // Drained tells that the last read came to the log's head.
-func (c *Cursor) Drained() bool { return c.drained }
+func (c *Cursor) Drained() bool { return c.behind.Load() == 0 }
+
+// Lag is how far the reader is behind: how many events were published since the
+// first that it has not read, of its topics or not; zero when it has all. Any
+// goroutine may ask.
+func (c *Cursor) Lag() uint64 {
+	_, head := c.hub.store.Range()
+	return c.lag(head)
+}
+
+func (c *Cursor) lag(head uint64) uint64 {
+	first := c.behind.Load()
+	if first == 0 {
+		first = c.unread.Load()
+	}
+	if first == 0 || first > head {
+		return 0
+	}
+	return head + 1 - first
+}
+
+// Topics are what the cursor is on. They must not be changed. Any goroutine may
+// ask.
+func (c *Cursor) Topics() []string { return c.topics }
 
 // Skip moves the cursor forward to a place whose events the reader has by other
 // means.

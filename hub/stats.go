@@ -40,9 +40,7 @@ func (h *Hub) Stats() Stats {
 				continue // it is counted there
 			}
 			s.Followers++
-			if unread := c.unread.Load(); unread > 0 && unread <= head {
-				s.Lag = max(s.Lag, head+1-unread)
-			}
+			s.Lag = max(s.Lag, c.lag(head))
 		}
 	}
 	return s

@@ -2,6 +2,7 @@ package hub_test
 
 import (
 	"errors"
+	"maps"
 	"testing"
 	"time"
 
@@ -63,5 +64,47 @@ func TestAHubThatCanNotStoreSaysSoUntilItCan(t *testing.T) {
 		if (err != nil) != full || (h.Err() != nil) != full || (h.Stats().Error != "") != full {
 			t.Errorf("full %t: %v, %v, %+v", full, err, h.Err(), h.Stats())
 		}
+	}
+}
+
+func TestWhoCatchesUpIsBehindUntilTheyHaveAll(t *testing.T) {
+	h := hub.New(store.NewMemory(), store.History{})
+	defer h.Close()
+	for range 5 {
+		if _, _, err := h.Publish([]string{"a"}, event.Event{Data: []byte("1")}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := h.FollowAfter([]string{"a"}, 1)
+	defer c.Close()
+	for _, want := range []uint64{4, 3, 2, 1, 0} {
+		if got := c.Lag(); got != want || h.Stats().Lag != want {
+			t.Errorf("it is %d behind, and the hub tells %d, want %d", got, h.Stats().Lag, want)
+		}
+		if _, err := c.Next(1, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if c := h.FollowAfter([]string{"a"}, 5); c.Lag() != 0 {
+		t.Errorf("one that is at the head is %d behind", c.Lag())
+	} else {
+		c.Close()
+	}
+}
+
+func TestTopicsAreThoseThatAreFollowedButForOurOwn(t *testing.T) {
+	h := hub.New(store.NewMemory(), store.History{})
+	defer h.Close()
+	for _, f := range []struct {
+		topics []string
+		count  int
+	}{{[]string{"a", "b"}, 2}, {[]string{"a"}, 1}, {[]string{"\x00poll/x", "\x00end/y"}, 0}} {
+		defer h.Follow(f.topics).Close()
+		if n := hub.CountTopics(f.topics); n != f.count {
+			t.Errorf("%q are %d, want %d", f.topics, n, f.count)
+		}
+	}
+	if got := h.Topics(); !maps.Equal(got, map[string]int{"a": 2, "b": 1}) {
+		t.Errorf("%v", got)
 	}
 }

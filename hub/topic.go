@@ -27,3 +27,30 @@ func CheckTopic(topic string) error {
 	}
 	return nil
 }
+
+// isOwn tells whether a topic is one of our own.
+func isOwn(topic string) bool { return topic != "" && topic[0] < ' ' }
+
+// CountTopics returns how many of some topics are not our own.
+func CountTopics(topics []string) (n int) {
+	for _, t := range topics {
+		if !isOwn(t) {
+			n++
+		}
+	}
+	return n
+}
+
+// Topics returns the topics that are followed and by how many, but for our own,
+// of which there are those of polled documents.
+func (h *Hub) Topics() map[string]int {
+	h.readersMu.RLock()
+	defer h.readersMu.RUnlock()
+	followers := make(map[string]int)
+	for topic, readers := range h.readers {
+		if !isOwn(topic) {
+			followers[topic] = len(readers)
+		}
+	}
+	return followers
+}

@@ -10,7 +10,7 @@ import (
 // value is ready to use, and it is safe for concurrent use.
 type Group struct {
 	mu      sync.Mutex
-	changed chan struct{} // closed when the group's end is decided, or comes closer
+	changed chan struct{} // closed when the group's end is decided or comes closer, or one of its streams is stopped
 	ended   bool
 	drain   time.Duration
 }
@@ -28,6 +28,17 @@ func (g *Group) End(drain time.Duration) {
 		return
 	}
 	g.ended, g.drain = true, drain
+	g.lookLocked()
+}
+
+// Look makes the streams of which [Source.Stop] is set end at once.
+func (g *Group) Look() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.lookLocked()
+}
+
+func (g *Group) lookLocked() {
 	if g.changed != nil {
 		close(g.changed)
 		g.changed = nil

@@ -30,10 +30,11 @@ func ResetAlone() *store.Entry { return &store.Entry{Frame: resetFrame} }
 // the client has on; from now on if it has none.
 func Follow(h *hub.Hub, topics []string, lastEventID string) Source {
 	if seq, ok := h.Resolve(lastEventID); ok {
-		return Source{Cursor: h.FollowAfter(topics, seq)}
+		return Source{Cursor: h.FollowAfter(topics, seq), Start: Resumed}
 	}
 	src := Source{Cursor: h.Follow(topics)}
 	if lastEventID != "" {
+		src.Start = Lost
 		src.First = []*store.Entry{Reset(src.Cursor)}
 	}
 	return src

@@ -8,6 +8,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddy-sse/caddy-sse/event"
@@ -73,7 +74,22 @@ type Source struct {
 	// Until is when the client's right to see more ends: the stream ends at
 	// that moment, and nothing is sent from then on. Zero: it has no end.
 	Until time.Time
+	// Stop, if not nil, is set when the stream is to end, and nothing to be
+	// sent from then on. [Group.Look] must be called afterwards.
+	Stop *atomic.Bool
+	// Start is how the stream begins, for who counts them.
+	Start Start
 }
+
+// Start is how a stream begins. The zero value is [New].
+type Start int
+
+// The ways to begin.
+const (
+	New     Start = iota // with what there is now, or from now on
+	Resumed              // where the client was
+	Lost                 // with a reset: the history does not say what the client has missed
+)
 
 // Reason is why a stream ended.
 type Reason string
@@ -88,9 +104,13 @@ const (
 	TooOld      Reason = "max age"
 	Moved       Reason = "configuration changed"
 	ShutDown    Reason = "shutting down"
+	Stopped     Reason = "ended by the operator"
 	WriteFailed Reason = "write failed"
 	StoreFailed Reason = "store failed"
 )
+
+// Reasons are all of them.
+var Reasons = []Reason{ClientLeft, SourceEnded, Revoked, Expired, FellBehind, TooOld, Moved, ShutDown, Stopped, WriteFailed, StoreFailed}
 
 // Summary is what became of a stream.
 type Summary struct {
@@ -202,6 +222,9 @@ func (s *conn) run(r *http.Request, group *Group) (Reason, error) {
 	if granted != nil {
 		ready = nil
 	}
+	if s.isStopped() { // after the look at the group, or it could be missed
+		return s.cut(Stopped)
+	}
 	for {
 		select {
 		case <-granted:
@@ -222,15 +245,19 @@ func (s *conn) run(r *http.Request, group *Group) (Reason, error) {
 		case <-s.src.Revoked:
 			return Revoked, nil
 		case <-expiry.C:
-			return s.expire()
+			return s.cut(Expired)
 		case <-s.src.Done:
 			if reason, err := s.drain(); reason != "" {
 				return reason, err
 			}
 			return SourceEnded, nil
 		case <-changed:
-			changed, ending = group.watch()
-			end.within(group.share())
+			if changed, ending = group.watch(); ending {
+				end.within(group.share())
+			}
+			if s.isStopped() {
+				return s.cut(Stopped)
+			}
 		case <-end.C:
 			return s.leave(ending, group)
 		case <-r.Context().Done():
@@ -285,17 +312,19 @@ func (s *conn) isExpired() bool {
 	return !s.src.Until.IsZero() && !time.Now().Before(s.src.Until)
 }
 
-// expire ends a stream whose client may come back with another right, and then
-// gets what it wasn't sent any more.
-func (s *conn) expire() (Reason, error) {
+func (s *conn) isStopped() bool { return s.src.Stop != nil && s.src.Stop.Load() }
+
+// cut ends a stream without what there may still be to send. Its client may
+// come back with another right, and then gets it.
+func (s *conn) cut(reason Reason) (Reason, error) {
 	if s.resumes {
-		return Expired, nil
+		return reason, nil
 	}
 	s.out = append(s.out, event.Position(s.src.Cursor.Position())...)
 	if err := s.flush(); err != nil {
 		return WriteFailed, err
 	}
-	return Expired, nil
+	return reason, nil
 }
 
 // movedRetry is how long a client waits when another configuration is there to
@@ -314,8 +343,11 @@ func (s *conn) drain() (Reason, error) {
 // batch sends what there is, up to maxBatch, in one write and one flush: load
 // makes batches larger, not a backlog.
 func (s *conn) batch() (Reason, error) {
-	if s.isExpired() {
-		return s.expire()
+	switch {
+	case s.isExpired():
+		return s.cut(Expired)
+	case s.isStopped():
+		return s.cut(Stopped)
 	}
 	if s.src.Granted != nil && !isClosed(s.src.Granted) {
 		return "", nil

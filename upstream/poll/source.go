@@ -66,7 +66,7 @@ func (v *Viewing) Source(lastEventID string) stream.Source {
 	seq, known := h.Resolve(lastEventID)
 	if known {
 		if e := h.Entry(seq); e != nil && e.On(topics[0]) && !v.view.hasEndedBefore() && v.resumes(seq) {
-			return stream.Source{Cursor: h.FollowAfter(topics, seq), Done: v.view.done, Revoked: v.member.revoked}
+			return stream.Source{Cursor: h.FollowAfter(topics, seq), Done: v.view.done, Revoked: v.member.revoked, Start: stream.Resumed}
 		}
 	}
 	v.view.publishing.Lock()
@@ -76,12 +76,13 @@ func (v *Viewing) Source(lastEventID string) stream.Source {
 	for i, e := range snapshot {
 		if e.ID == lastEventID { // this is all that came after it
 			src.First, known = snapshot[i+1:], true
-			snapshot = nil
+			snapshot, src.Start = nil, stream.Resumed
 			src.Cursor.Skip(e.Seq)
 			break
 		}
 	}
 	if lastEventID != "" && !known {
+		src.Start = stream.Lost
 		src.First = append(src.First, stream.ResetAlone())
 	}
 	src.First = append(src.First, snapshot...)
