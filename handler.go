@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -352,9 +353,21 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, err error) erro
 		return caddyhttp.Error(http.StatusInternalServerError, err)
 	}
 	h.log.Debug("request refused", zap.Int("status", refused.Status), zap.String("reason", refused.Reason), zap.Error(refused.Err))
-	h.metrics.refused(refused.Status)
+	h.metrics.refused(refused.Status, h.kindOf(refused))
 	refused.Write(w, r)
 	return nil
+}
+
+// kindOf is what a refusal is counted as: one of a few, whatever is asked for.
+func (h *Handler) kindOf(refused *refusal.Error) string {
+	switch {
+	case h.Webhook != nil:
+		return string(webhook.ResultOf(refused))
+	case refused.Kind != "":
+		return refused.Kind
+	default:
+		return strings.ReplaceAll(strings.ToLower(http.StatusText(refused.Status)), " ", "_")
+	}
 }
 
 func replacer(r *http.Request) *caddy.Replacer {

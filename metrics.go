@@ -9,6 +9,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/caddy-sse/caddy-sse/access"
 	"github.com/caddy-sse/caddy-sse/stream"
 	"github.com/caddy-sse/caddy-sse/upstream/forward"
 	"github.com/caddy-sse/caddy-sse/upstream/poll"
@@ -22,7 +23,7 @@ var (
 
 	streamsOpened = counter("streams_opened_total", "Streams that have begun, by how.", "start")
 	streamsEnded  = counter("streams_ended_total", "Streams that have ended, by why.", "reason")
-	refusals      = counter("refusals_total", "Requests that the rule itself has refused, by status.", "status")
+	refusals      = counter("refusals_total", "Requests that the rule itself has refused, by status and reason.", "status", "reason")
 
 	eventsSent = counter("events_sent_total", "Events that were sent to clients.")
 	bytesSent  = counter("bytes_sent_total", "Bytes that were sent to clients.")
@@ -35,6 +36,15 @@ var (
 		Namespace: "caddy", Subsystem: "sse",
 		Name:    "poll_duration_seconds",
 		Help:    "How long requests to the backend took, and waited for their turn.",
+		Buckets: prometheus.DefBuckets,
+	}, ruleLabels)
+
+	questions        = counter("authorize_total", "Questions of authorize, by what they have come to.", "result")
+	rechecks         = counter("authorize_rechecks_total", "How often the backend was asked again about a stream that is open.")
+	questionDuration = prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Namespace: "caddy", Subsystem: "sse",
+		Name:    "authorize_duration_seconds",
+		Help:    "How long questions of authorize took, and waited for their turn.",
 		Buckets: prometheus.DefBuckets,
 	}, ruleLabels)
 
@@ -64,7 +74,7 @@ func description(name, help string) *prometheus.Desc {
 
 // registerMetrics adds the metrics to the registry of a configuration.
 func registerMetrics(registry *prometheus.Registry) error {
-	for _, c := range []prometheus.Collector{streams, streamsOpened, streamsEnded, lagCollector{}, eventsSent, bytesSent, refusals, webhooks, forwards, pendingCollector{}, hubCollector{}, polls, savedBytes, absorbed, pollDuration, viewCollector{}} {
+	for _, c := range []prometheus.Collector{streams, streamsOpened, streamsEnded, lagCollector{}, eventsSent, bytesSent, refusals, webhooks, forwards, pendingCollector{}, hubCollector{}, polls, savedBytes, absorbed, pollDuration, viewCollector{}, questions, rechecks, questionDuration} {
 		if err := registry.Register(c); err != nil && !errors.As(err, new(prometheus.AlreadyRegisteredError)) {
 			return err
 		}
@@ -129,6 +139,10 @@ type ruleMetrics struct {
 
 	took            prometheus.Observer
 	saved, absorbed prometheus.Counter
+
+	questions  map[access.Outcome]prometheus.Counter
+	askingTook prometheus.Observer
+	rechecks   prometheus.Counter
 }
 
 // name is what the rule is called; by its kind if it has no name.
@@ -166,6 +180,9 @@ func metricsOf(h *Handler) *ruleMetrics {
 			m.forwards[r] = forwards.WithLabelValues(m.rule.hub, m.rule.name, string(r))
 		}
 	}
+	if h.Authorize != nil {
+		m.addQuestions()
+	}
 	if h.Poll == nil {
 		return m
 	}
@@ -178,6 +195,26 @@ func metricsOf(h *Handler) *ruleMetrics {
 	m.absorbed = absorbed.WithLabelValues(m.rule.hub, m.rule.name)
 	return m
 }
+
+func (m *ruleMetrics) addQuestions() {
+	m.questions = make(map[access.Outcome]prometheus.Counter)
+	for _, o := range access.Outcomes {
+		m.questions[o] = questions.WithLabelValues(m.rule.hub, m.rule.name, string(o))
+	}
+	m.askingTook = questionDuration.WithLabelValues(m.rule.hub, m.rule.name)
+	m.rechecks = rechecks.WithLabelValues(m.rule.hub, m.rule.name)
+}
+
+// Asked implements [access.Observer].
+func (m *ruleMetrics) Asked(o access.Outcome, took time.Duration) {
+	m.questions[o].Inc()
+	if o != access.Shared {
+		m.askingTook.Observe(took.Seconds())
+	}
+}
+
+// Rechecked implements [access.Observer].
+func (m *ruleMetrics) Rechecked() { m.rechecks.Inc() }
 
 // received counts what has become of a webhook.
 func (m *ruleMetrics) received(r webhook.Result) {
@@ -242,12 +279,13 @@ func (m *ruleMetrics) addStreams() {
 	}
 }
 
-func (m *ruleMetrics) refused(status int) {
-	refusals.WithLabelValues(m.rule.hub, m.rule.name, strconv.Itoa(status)).Inc()
+func (m *ruleMetrics) refused(status int, kind string) {
+	refusals.WithLabelValues(m.rule.hub, m.rule.name, strconv.Itoa(status), kind).Inc()
 }
 
 // Interface guards
 var (
 	_ prometheus.Collector = viewCollector{}
 	_ poll.Observer        = (*ruleMetrics)(nil)
+	_ access.Observer      = (*ruleMetrics)(nil)
 )

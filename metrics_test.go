@@ -10,8 +10,10 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/golang-jwt/jwt/v5"
 )
 
 // watchedSite is a site whose admin API listens.
@@ -115,7 +117,7 @@ func TestMetricsTellWhatTheRulesDoAndGoOnAfterAReload(t *testing.T) {
 	if resp := s.doOver("HTTP/2.0", "GET", "/api/z", "", "Accept", "text/event-stream"); resp.StatusCode != http.StatusServiceUnavailable {
 		t.Errorf("one view too many got %d", resp.StatusCode)
 	}
-	s.wantMetric(hub, `refusals_total{`+rule+`,status="503"}`, 1)
+	s.wantMetric(hub, `refusals_total{reason="max_views",`+rule+`,status="503"}`, 1)
 	other.close()
 	s.wantMetric(hub, `streams_ended_total{reason="client left",`+rule+`}`, 1)
 	s.wantMetric(hub, `streams{proto="2",`+rule+`}`, 1)
@@ -270,4 +272,100 @@ func TestTheAdminAPITellsOfHubsAndWhetherTheyCanStore(t *testing.T) {
 			t.Errorf("no %s", line)
 		}
 	}
+}
+
+func TestMetricsTellWhyRequestsAreRefused(t *testing.T) {
+	hub := newHubName()
+	s := watchedSite(t, "sse "+hub, strings.ReplaceAll(`
+	sse /open/* {
+		hub HUB
+		name open
+		topic {query.topic}
+		allow news/*
+		max_streams 1
+	}
+	sse /jwt {
+		hub HUB
+		name jwt
+		topic news
+		jwt {
+			key `+jwtSecret+`
+		}
+	}
+	sse /hooks/* {
+		hub HUB
+		name hooks
+		webhook {
+			verify token X-Token `+jwtSecret+`
+		}
+	}
+	sse /in {
+		hub HUB
+		name in
+		publish {
+			token `+jwtSecret+`
+		}
+	}`, "HUB", hub))
+	s.open("HTTP/1.1", "/open/x?topic=news/1")
+	for _, c := range []struct{ method, path, authorization, rule, reason, status string }{
+		{"GET", "/open/x?topic=news/2", "", "open", "max_streams", "503"},
+		{"GET", "/open/x?topic=verysecret", "", "open", "topic_not_allowed", "403"},
+		{"GET", "/open/x", "", "open", "bad_request", "400"},
+		{"GET", "/jwt", "", "jwt", "no_token", "401"},
+		{"GET", "/jwt", "Bearer verysecret", "jwt", "wrong_token", "401"},
+		{"GET", "/jwt", "Bearer " + signed(t, -time.Minute, jwt.MapClaims{}), "jwt", "expired_token", "401"},
+		{"GET", "/jwt", "Bearer " + signed(t, time.Hour, jwt.MapClaims{"nbf": 9e9}), "jwt", "invalid_claims", "401"},
+		{"POST", "/hooks/a", "", "hooks", "bad_signature", "401"},
+		{"POST", "/in", "Bearer verysecret", "in", "wrong_token", "401"},
+		{"POST", "/in", "Bearer " + jwtSecret, "in", "unsupported_media_type", "415"},
+	} {
+		name := fmt.Sprintf(`refusals_total{reason="%s",rule="%s",status="%s"}`, c.reason, c.rule, c.status)
+		s.wantMetric(hub, name, 0)
+		header := []string{"Accept", "text/event-stream", "Content-Type", "image/png"}
+		if c.authorization != "" {
+			header = append(header, "Authorization", c.authorization)
+		}
+		resp := s.do(c.method, c.path, "x", header...)
+		if got := strconv.Itoa(resp.StatusCode); got != c.status {
+			t.Errorf("%s %s: %s %s, want %s", c.method, c.path, got, resp.body, c.status)
+		}
+		s.wantMetric(hub, name, 1)
+	}
+	if _, body := s.ask("GET", "/metrics"); strings.Contains(body, "verysecret") {
+		t.Error("the metrics tell of a request")
+	}
+}
+
+func TestMetricsTellWhatTheBackendIsAskedAboutViewers(t *testing.T) {
+	hub := newHubName()
+	backend := &repos{status: map[string]int{"ann caddy": 200}}
+	s := watchedSite(t, "sse "+hub, `sse /events {
+		hub `+hub+`
+		name events
+		topic repos/{query.repo}
+		authorize /api/repos/{query.repo} {
+			recheck 1s
+		}
+	}
+	reverse_proxy `+startBackend(t, backend.ServeHTTP))
+	for _, result := range []string{"granted", "refused", "failed", "shared"} {
+		s.wantMetric(hub, `authorize_total{result="`+result+`",rule="events"}`, 0)
+	}
+	s.doOver("HTTP/2.0", "GET", "/events?repo=caddy", "", "Accept", "text/event-stream", "Authorization", "zoe")
+	s.wantMetric(hub, `authorize_total{result="refused",rule="events"}`, 1)
+	s.wantMetric(hub, `authorize_duration_seconds_count{rule="events"}`, 1)
+	for _, protocol := range protocols { // within a second
+		s.open(protocol, "/events?repo=caddy", "Authorization", "ann")
+	}
+	atLeast := func(name string, least float64) {
+		t.Helper()
+		waitFor(t, name, func() bool { return s.scrape(hub)[name] >= least })
+	}
+	atLeast(`authorize_total{result="granted",rule="events"}`, 1)
+	atLeast(`authorize_total{result="shared",rule="events"}`, 1)
+	atLeast(`authorize_rechecks_total{rule="events"}`, 2)
+	backend.set(func(b *repos) { b.down = http.StatusServiceUnavailable })
+	atLeast(`authorize_total{result="failed",rule="events"}`, 1)
+	backend.set(func(b *repos) { b.down, b.status = 0, nil })
+	atLeast(`streams_ended_total{reason="access revoked",rule="events"}`, 3)
 }

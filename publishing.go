@@ -54,7 +54,7 @@ func (h *Handler) servePublish(w http.ResponseWriter, r *http.Request, next cadd
 	if err != nil {
 		h.log.Error("events not published", zap.Int("events", len(messages)), zap.Error(err))
 		return h.refuse(w, r, &refusal.Error{
-			Status: http.StatusServiceUnavailable, Reason: "the events can't be stored, and none of them was; send them again later",
+			Status: http.StatusServiceUnavailable, Kind: refusal.NotStored, Reason: "the events can't be stored, and none of them was; send them again later",
 			RetryAfter: 5 * time.Second, Err: err,
 		})
 	}

@@ -63,7 +63,7 @@ func (h *Handler) provisionTopics() (err error) {
 			return err
 		}
 		covered = append(covered, h.Authorize.Template().Placeholders()...)
-		h.authorizer = access.NewAuthorizer(h.hub.Digest, h.log)
+		h.authorizer = access.NewAuthorizer(h.hub.Digest, h.log, h.metrics)
 	}
 	h.topics, err = access.NewTopics(h.Topics, h.Allow, covered...)
 	return err
@@ -119,7 +119,7 @@ func (h *Handler) authorize(w http.ResponseWriter, r *http.Request, nextHandler 
 	switch {
 	case err != nil:
 		h.log.Error("backend can't be asked who may watch", zap.Error(err))
-		return nil, true, h.refuse(w, r, &refusal.Error{Status: http.StatusBadGateway, Reason: "it can't be told who may watch this: " + err.Error(), Err: err})
+		return nil, true, h.refuse(w, r, &refusal.Error{Status: http.StatusBadGateway, Kind: refusal.Unwatchable, Reason: "it can't be told who may watch this: " + err.Error(), Err: err})
 	case answer != nil && answer.Err != nil:
 		return nil, true, answer.Err // as for the viewer's own request, with the error routes
 	case answer != nil:
@@ -145,7 +145,7 @@ func uncacheable(answer *next.Response) *next.Response {
 func (h *Handler) answerHead(w http.ResponseWriter, r *http.Request, permit *access.Permit) error {
 	if permit.Failure != nil {
 		return h.refuse(w, r, &refusal.Error{
-			Status: http.StatusServiceUnavailable, Reason: "the backend can't say now who may watch this",
+			Status: http.StatusServiceUnavailable, Kind: refusal.BackendCanNotTell, Reason: "the backend can't say now who may watch this",
 			RetryAfter: max(permit.Failure.RetryAfter, 5*time.Second),
 		})
 	}

@@ -35,9 +35,10 @@ const (
 // Those who ask the same, with all that is sent the same, share one question
 // and, for a second, its answer.
 type Authorizer struct {
-	digest func(parts ...string) string
-	log    *zap.Logger
-	slots  chan struct{} // taken by questions in flight
+	digest   func(parts ...string) string
+	log      *zap.Logger
+	observer Observer
+	slots    chan struct{} // taken by questions in flight
 
 	mu     sync.Mutex
 	calls  map[string]*call // by a digest: no credential is in clear
@@ -45,10 +46,13 @@ type Authorizer struct {
 	told   time.Time        // when the log was last told of a failure
 }
 
-// NewAuthorizer returns an authorizer. The digest must be one that nobody
-// outside can compute.
-func NewAuthorizer(digest func(parts ...string) string, log *zap.Logger) *Authorizer {
-	return &Authorizer{digest: digest, log: log, slots: make(chan struct{}, maxInFlight), calls: make(map[string]*call)}
+// NewAuthorizer returns an authorizer, which tells the observer what it asks;
+// nil: nobody. The digest must be one that nobody outside can compute.
+func NewAuthorizer(digest func(parts ...string) string, log *zap.Logger, o Observer) *Authorizer {
+	if o == nil {
+		o = nobodyObserves{}
+	}
+	return &Authorizer{digest: digest, log: log, observer: o, slots: make(chan struct{}, maxInFlight), calls: make(map[string]*call)}
 }
 
 // answer is what the backend has said: yes, if it is neither a refusal nor a
@@ -85,7 +89,9 @@ func (a *Authorizer) ask(ctx context.Context, v *Viewer, uri string) answer {
 	key := a.digest(append([]string{uri}, v.parts...)...)
 	a.mu.Lock()
 	c := a.calls[key]
-	if c == nil {
+	if c != nil {
+		a.observer.Asked(Shared, 0)
+	} else {
 		var callCtx context.Context
 		c = &call{done: make(chan struct{})}
 		callCtx, c.cancel = context.WithCancel(context.Background()) // it outlasts who asks first
@@ -121,7 +127,11 @@ func (a *Authorizer) forgetLocked(c *call, key string) {
 
 func (a *Authorizer) run(ctx context.Context, c *call, key string, v *Viewer, uri string) {
 	defer c.cancel()
+	began := time.Now()
 	c.answer = a.answer(ctx, v, uri)
+	if ctx.Err() == nil {
+		a.observer.Asked(c.answer.outcome(), time.Since(began))
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	close(c.done)

@@ -105,7 +105,7 @@ func request(header ...string) *http.Request {
 
 func authorizer() (*access.Authorizer, *observer.ObservedLogs) {
 	core, logs := observer.New(zap.DebugLevel)
-	return access.NewAuthorizer(func(parts ...string) string { return fmt.Sprintf("%q", parts) }, zap.New(core)), logs
+	return access.NewAuthorizer(func(parts ...string) string { return fmt.Sprintf("%q", parts) }, zap.New(core), nil), logs
 }
 
 // open asks as a viewer with these headers, and needs no recheck.

@@ -78,9 +78,9 @@ func takeQuery(r *http.Request, name string) (value string, found bool) {
 
 // unauthorized is a 401, with the challenge that RFC 6750 §3 has for a token
 // that was looked at. The reason must hold no quotes.
-func unauthorized(reason string, err error) *refusal.Error {
+func unauthorized(kind, reason string, err error) *refusal.Error {
 	return &refusal.Error{
-		Status: http.StatusUnauthorized, Reason: reason, Err: err,
+		Status: http.StatusUnauthorized, Kind: kind, Reason: reason, Err: err,
 		Challenge: bearer + ` error="invalid_token", error_description="` + reason + `"`,
 	}
 }
@@ -88,15 +88,16 @@ func unauthorized(reason string, err error) *refusal.Error {
 // NoToken is the refusal of a request that has no token: with no error in its
 // challenge, as RFC 6750 §3.1 wants it.
 func NoToken(where string) *refusal.Error {
-	return &refusal.Error{Status: http.StatusUnauthorized, Reason: "a token is needed: send " + where, Challenge: bearer}
+	return &refusal.Error{Status: http.StatusUnauthorized, Kind: refusal.NoToken, Reason: "a token is needed: send " + where, Challenge: bearer}
 }
 
 // WrongToken is the refusal of a token that is none of those that are known.
-func WrongToken() *refusal.Error { return unauthorized("the token is wrong", nil) }
+func WrongToken() *refusal.Error { return unauthorized(refusal.WrongToken, "the token is wrong", nil) }
 
 // Insufficient is a 403 for a token that is right and does not go so far.
 func Insufficient(format string, args ...any) *refusal.Error {
 	refused := refusal.Newf(http.StatusForbidden, format, args...)
+	refused.Kind = refusal.TopicNotAllowed
 	refused.Challenge = bearer + ` error="insufficient_scope"`
 	return refused
 }

@@ -166,7 +166,7 @@ func (j *JWT) Check(ctx context.Context, c Credential) (*Token, *refusal.Error) 
 	case c.token == "":
 		return nil, NoToken(j.where())
 	case len(c.token) > maxToken:
-		return nil, unauthorized("the token is too long", nil)
+		return nil, unauthorized(refusal.WrongToken, "the token is too long", nil)
 	}
 	claims := make(jwt.MapClaims)
 	_, err := j.parser.ParseWithClaims(c.token, claims, func(t *jwt.Token) (any, error) { return j.candidates(ctx, t) })
@@ -225,32 +225,32 @@ func (j *JWT) candidates(ctx context.Context, t *jwt.Token) (any, error) {
 // reasons are what a client is told of what the library has found, the first
 // that fits. All but the first are about tokens whose signature is right.
 var reasons = []struct {
-	err    error
-	reason string
+	err          error
+	kind, reason string
 }{
-	{jwt.ErrTokenMalformed, "the token is no JWT"},
-	{jwt.ErrTokenExpired, "the token has expired"},
-	{jwt.ErrTokenNotValidYet, "the token is not valid yet"},
-	{jwt.ErrTokenUsedBeforeIssued, "the token is not valid yet"},
-	{jwt.ErrTokenInvalidAudience, "the token is for another audience"},
-	{jwt.ErrTokenInvalidIssuer, "the token is from another issuer"},
-	{jwt.ErrTokenRequiredClaimMissing, "the token lacks exp, iss or aud"},
-	{jwt.ErrTokenInvalidClaims, "the token's claims are malformed"},
+	{jwt.ErrTokenMalformed, refusal.WrongToken, "the token is no JWT"},
+	{jwt.ErrTokenExpired, refusal.ExpiredToken, "the token has expired"},
+	{jwt.ErrTokenNotValidYet, refusal.InvalidClaims, "the token is not valid yet"},
+	{jwt.ErrTokenUsedBeforeIssued, refusal.InvalidClaims, "the token is not valid yet"},
+	{jwt.ErrTokenInvalidAudience, refusal.InvalidClaims, "the token is for another audience"},
+	{jwt.ErrTokenInvalidIssuer, refusal.InvalidClaims, "the token is from another issuer"},
+	{jwt.ErrTokenRequiredClaimMissing, refusal.InvalidClaims, "the token lacks exp, iss or aud"},
+	{jwt.ErrTokenInvalidClaims, refusal.InvalidClaims, "the token's claims are malformed"},
 }
 
 func refuseToken(err error) *refusal.Error {
 	if errors.Is(err, errNoKeys) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return &refusal.Error{
-			Status: http.StatusServiceUnavailable, Reason: "the token can't be checked now; come again later",
+			Status: http.StatusServiceUnavailable, Kind: refusal.NoKeys, Reason: "the token can't be checked now; come again later",
 			RetryAfter: fetchPause, Err: withoutURL(err),
 		}
 	}
 	for _, r := range reasons {
 		if errors.Is(err, r.err) {
-			return unauthorized(r.reason, nil)
+			return unauthorized(r.kind, r.reason, nil)
 		}
 	}
-	return unauthorized("the token's signature is wrong", nil)
+	return unauthorized(refusal.WrongToken, "the token's signature is wrong", nil)
 }
 
 // withoutURL keeps what a URL may hold out of the log.
@@ -266,11 +266,11 @@ func withoutURL(err error) error {
 func (j *JWT) token(claims jwt.MapClaims) (*Token, *refusal.Error) {
 	expires, err := claims.GetExpirationTime()
 	if err != nil || expires == nil || !time.Now().Before(expires.Time) {
-		return nil, unauthorized("the token has expired", err)
+		return nil, unauthorized(refusal.ExpiredToken, "the token has expired", err)
 	}
 	t := &Token{Expires: expires.Time}
 	if t.Subject, err = claims.GetSubject(); err != nil {
-		return nil, unauthorized("the token's claims are malformed", nil)
+		return nil, unauthorized(refusal.InvalidClaims, "the token's claims are malformed", nil)
 	}
 	value, ok := claims[j.Claim]
 	if !ok {
@@ -278,7 +278,7 @@ func (j *JWT) token(claims jwt.MapClaims) (*Token, *refusal.Error) {
 	}
 	t.Named = true
 	if t.patterns, ok = patternsOf(value); !ok {
-		return nil, unauthorized("the token's claim of topics is no list of text", nil)
+		return nil, unauthorized(refusal.InvalidClaims, "the token's claim of topics is no list of text", nil)
 	}
 	return t, nil
 }
@@ -311,7 +311,9 @@ func (c Credential) CheckSite(r *http.Request) *refusal.Error {
 		return nil
 	}
 	if err := http.NewCrossOriginProtection().Check(r); err != nil {
-		return refusal.Newf(http.StatusForbidden, "a page of another origin can't use the cookie: send the token in the Authorization header")
+		refused := refusal.Newf(http.StatusForbidden, "a page of another origin can't use the cookie: send the token in the Authorization header")
+		refused.Kind = refusal.CrossSite
+		return refused
 	}
 	return nil
 }

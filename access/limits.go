@@ -127,11 +127,11 @@ func (s *Streams) Enter(l *Limits, client, user string) (*Place, *refusal.Error)
 	}
 	switch {
 	case isFull(l.PerClient, s.clients[client]):
-		return nil, full(http.StatusTooManyRequests, "there are as many streams from this address as there may be: close one")
+		return nil, full(http.StatusTooManyRequests, refusal.MaxStreamsClient, "there are as many streams from this address as there may be: close one")
 	case user != "" && isFull(l.PerUser, s.users[user]):
-		return nil, full(http.StatusTooManyRequests, "this user has as many streams as they may have: close one")
+		return nil, full(http.StatusTooManyRequests, refusal.MaxStreamsUser, "this user has as many streams as they may have: close one")
 	case isFull(l.Rule, s.all):
-		return nil, full(http.StatusServiceUnavailable, "there are as many streams here as there may be")
+		return nil, full(http.StatusServiceUnavailable, refusal.MaxStreams, "there are as many streams here as there may be")
 	}
 	s.countLocked(who)
 	return &Place{streams: s, who: who}, nil
@@ -140,8 +140,8 @@ func (s *Streams) Enter(l *Limits, client, user string) (*Place, *refusal.Error)
 func isFull(limit, n int) bool { return limit > 0 && n >= limit }
 
 // full is a refusal of who may be let in when another has left.
-func full(status int, reason string) *refusal.Error {
-	return &refusal.Error{Status: status, Reason: reason, RetryAfter: 10 * time.Second}
+func full(status int, kind, reason string) *refusal.Error {
+	return &refusal.Error{Status: status, Kind: kind, Reason: reason, RetryAfter: 10 * time.Second}
 }
 
 func (s *Streams) countLocked(who viewer) {

@@ -127,6 +127,7 @@ func spread(d time.Duration) time.Duration {
 // again asks once more. It runs on a goroutine of its own, which is there only
 // while it asks: a permit that waits costs a timer.
 func (p *Permit) again() {
+	p.authorizer.observer.Rechecked()
 	said := p.authorizer.askAll(p.ctx, p.viewer, p.questions)
 	p.mu.Lock()
 	defer p.mu.Unlock()

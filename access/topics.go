@@ -193,7 +193,9 @@ func (t *Topics) check(topic string, chosen, covered bool, token *Token) *refusa
 		return Insufficient("the token doesn't let its owner watch the topic %q", topic)
 	}
 	if chosen && !t.allows(topic, covered || named) {
-		return refusal.Newf(http.StatusForbidden, "the topic %q can't be watched here", topic)
+		refused := refusal.Newf(http.StatusForbidden, "the topic %q can't be watched here", topic)
+		refused.Kind = refusal.TopicNotAllowed
+		return refused
 	}
 	return nil
 }

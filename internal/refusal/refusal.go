@@ -22,7 +22,8 @@ type Error struct {
 	// RetryAfter is how long the client should wait before it tries again.
 	// Zero: the response doesn't say.
 	RetryAfter time.Duration
-	// Kind is what sort of refusal it is, for who counts them. It may be empty.
+	// Kind is what sort of refusal it is, for who counts them: one of a few.
+	// It may be empty.
 	Kind string
 	// Detail says more than the reason, to the operator only. It holds no
 	// secret and no signature. Empty: the reason says all.
@@ -33,6 +34,25 @@ type Error struct {
 	// Err is the cause, for the log. It is never shown to the client.
 	Err error
 }
+
+// The kinds of refusals of who watches or publishes. Webhooks have their own.
+const (
+	NoToken           = "no_token"
+	WrongToken        = "wrong_token"
+	ExpiredToken      = "expired_token"
+	InvalidClaims     = "invalid_claims"
+	NoKeys            = "no_keys" // for tokens
+	CrossSite         = "cross_site"
+	TopicNotAllowed   = "topic_not_allowed"
+	MaxStreams        = "max_streams"
+	MaxStreamsClient  = "max_streams_per_client"
+	MaxStreamsUser    = "max_streams_per_user"
+	MaxViews          = "max_views"
+	MaxViewsClient    = "max_views_per_client"
+	Unwatchable       = "unwatchable"
+	BackendCanNotTell = "backend_can_not_tell"
+	NotStored         = "not_stored"
+)
 
 // Newf returns a refusal whose reason is formatted.
 func Newf(status int, format string, args ...any) *Error {

@@ -111,6 +111,7 @@ func (p *Poller) Join(r *http.Request, caller Caller) (*Viewing, *next.Response,
 	}
 	return nil, nil, &refusal.Error{
 		Status:     http.StatusServiceUnavailable,
+		Kind:       refusal.BackendCanNotTell,
 		Reason:     "whose document this is changes all the time; try again later",
 		RetryAfter: 5 * time.Second,
 	}
@@ -198,6 +199,7 @@ func (p *Poller) fullLocked(t *target) error {
 		})
 		return &refusal.Error{
 			Status:     http.StatusServiceUnavailable,
+			Kind:       refusal.MaxViews,
 			Reason:     "too many documents are watched; try again later",
 			RetryAfter: 5 * time.Second,
 		}
@@ -208,6 +210,7 @@ func (p *Poller) fullLocked(t *target) error {
 		})
 		return &refusal.Error{
 			Status:     http.StatusTooManyRequests,
+			Kind:       refusal.MaxViewsClient,
 			Reason:     "too many documents are watched from your address; try again later",
 			RetryAfter: time.Duration(max(p.config.Linger, caddy.Duration(5*time.Second))),
 		}

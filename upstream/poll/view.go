@@ -366,7 +366,7 @@ func unwatchable(err error) error {
 	if errors.Is(err, next.ErrStream) {
 		return err // what is a stream already can pass as it is
 	}
-	return &refusal.Error{Status: http.StatusBadGateway, Reason: "this document can't be watched: " + err.Error(), Err: err}
+	return &refusal.Error{Status: http.StatusBadGateway, Kind: refusal.Unwatchable, Reason: "this document can't be watched: " + err.Error(), Err: err}
 }
 
 // toldTo notes who has had the answer.
