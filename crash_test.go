@@ -26,6 +26,7 @@ import (
 const crashConfig = "CADDY_SSE_CRASH_CONFIG"
 
 func runUntilKilled(path string) int {
+	caddy.TrapSignals()
 	config, err := os.ReadFile(path)
 	if err == nil {
 		err = caddy.Load(config, true)

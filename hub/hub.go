@@ -36,7 +36,7 @@ type Hub struct {
 	expiry  *time.Timer
 	closed  bool
 
-	failed atomic.Pointer[error] // why the newest append has failed; nil: it has not
+	failed atomic.Pointer[failure] // the newest append; nil: it has not failed
 
 	readersMu sync.RWMutex
 	readers   map[string]map[*Cursor]struct{} // by topic

@@ -173,7 +173,7 @@ func (h *Hub) appendLocked(batch []*publication) {
 	}
 	if err := h.store.Append(a.entries, a.receipts); err != nil {
 		err = fmt.Errorf("storing %d events: %w", len(a.entries), err)
-		h.failed.Store(&err)
+		h.failed.Store(&failure{err, a.now})
 		fail(batch, err)
 		return
 	}

@@ -46,11 +46,23 @@ func (h *Hub) Stats() Stats {
 	return s
 }
 
+// failure is that events could not be stored.
+type failure struct {
+	err error
+	at  time.Time
+}
+
 // Err returns why the newest events could not be stored, and nil if they were:
 // a hub that could not store some tries again with the next.
 func (h *Hub) Err() error {
+	_, err := h.Failure()
+	return err
+}
+
+// Failure is Err, with when that was.
+func (h *Hub) Failure() (at time.Time, err error) {
 	if failed := h.failed.Load(); failed != nil {
-		return *failed
+		return failed.at, failed.err
 	}
-	return nil
+	return time.Time{}, nil
 }

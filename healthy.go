@@ -1,0 +1,91 @@
+package caddysse
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+func init() {
+	caddy.RegisterModule(MatchHealthy{})
+}
+
+// MatchHealthy matches requests while all is well: events can be stored, and
+// Caddy is not exiting. It is for what a load balancer asks: `respond` with 503
+// where it doesn't match. It tells strangers nothing else.
+//
+// A hub that could not store an event is unwell for 30 seconds, or until it can
+// store one again: without requests it would never find out.
+type MatchHealthy struct {
+	// The hubs that count. Default: all of the configuration.
+	Hubs []string `json:"hubs,omitempty"`
+
+	hubs []*sharedHub
+}
+
+// unwell is how long a hub that could not store an event is said to be unwell,
+// if no other comes. It is longer than a load balancer takes to notice.
+const unwell = 30 * time.Second
+
+// CaddyModule returns the module's information.
+func (MatchHealthy) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "http.matchers.sse_healthy", New: func() caddy.Module { return new(MatchHealthy) }}
+}
+
+// Provision finds the hubs.
+func (m *MatchHealthy) Provision(ctx caddy.Context) error {
+	module, err := ctx.App("sse")
+	if err != nil {
+		return err
+	}
+	app := module.(*App)
+	for _, name := range m.Hubs {
+		h, _, err := app.hub(name)
+		if err != nil {
+			return err
+		}
+		m.hubs = append(m.hubs, h)
+	}
+	if len(m.Hubs) == 0 {
+		for _, h := range app.shared {
+			m.hubs = append(m.hubs, h)
+		}
+	}
+	return nil
+}
+
+// MatchWithError implements [caddyhttp.RequestMatcherWithError].
+func (m *MatchHealthy) MatchWithError(*http.Request) (bool, error) {
+	if caddy.Exiting() {
+		return false, nil
+	}
+	for _, h := range m.hubs {
+		if at, err := h.Failure(); err != nil && time.Since(at) < unwell {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// UnmarshalCaddyfile parses the matcher:
+//
+//	sse_healthy [<hub>...]
+func (m *MatchHealthy) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	for d.Next() { // several are one
+		m.Hubs = append(m.Hubs, d.RemainingArgs()...)
+		if d.NextBlock(d.Nesting()) {
+			return d.Errf("sse_healthy has no options: write `sse_healthy`, or `sse_healthy <hub>...`")
+		}
+	}
+	return nil
+}
+
+// Interface guards
+var (
+	_ caddy.Provisioner                 = (*MatchHealthy)(nil)
+	_ caddyfile.Unmarshaler             = (*MatchHealthy)(nil)
+	_ caddyhttp.RequestMatcherWithError = (*MatchHealthy)(nil)
+)

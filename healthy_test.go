@@ -1,0 +1,85 @@
+package caddysse_test
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+
+	"github.com/caddy-sse/caddy-sse/store"
+)
+
+// healthAnswer is what the documentation says to write.
+const healthAnswer = `
+	@unwell not sse_healthy %s
+	handle /healthz {
+		respond @unwell 503
+		respond 200
+	}
+`
+
+func TestALoadBalancerIsToldWhetherAHubCanStoreAndNothingElse(t *testing.T) {
+	broken, well := newHubName(), newHubName()
+	global := "sse " + broken + " {\n store fragile\n }\n sse " + well
+	hooks := "sse /hooks/* {\n hub " + broken + "\n webhook {\n verify none\n }\n }\n"
+	defer fragile.Store(false)
+	for _, c := range []struct {
+		counts string
+		want   int
+	}{{"", 503}, {well, 200}, {well + " " + broken, 503}} {
+		t.Run("of "+c.counts, func(t *testing.T) {
+			s := startSite(t, global, hooks+fmt.Sprintf(healthAnswer, c.counts))
+			for _, isBroken := range []bool{false, true, false} {
+				fragile.Store(isBroken)
+				for _, protocol := range protocols {
+					stored, want := http.StatusAccepted, http.StatusOK
+					if isBroken {
+						stored, want = http.StatusServiceUnavailable, c.want
+					}
+					if resp := s.doOver(protocol, "POST", "/hooks/a", "x"); resp.StatusCode != stored {
+						t.Fatalf("the event is answered with %s", resp.Status)
+					}
+					if resp := s.doOver(protocol, "GET", "/healthz", ""); resp.StatusCode != want || resp.body != "" {
+						t.Errorf("%s, of %q: %s %q, want %d", protocol, c.counts, resp.Status, resp.body, want)
+					}
+				}
+			}
+		})
+	}
+}
+
+func TestAHubThatIsNotThereIsNoAnswer(t *testing.T) {
+	s := startSite(t, "", fmt.Sprintf(healthAnswer, ""))
+	if err := s.load("", fmt.Sprintf(healthAnswer, "nowhere")); err == nil || !strings.Contains(err.Error(), "add `sse nowhere` to the global options") {
+		t.Errorf("of a hub that isn't there it is said: %v", err)
+	}
+}
+
+func init() { caddy.RegisterModule(fragileStore{}) }
+
+// fragileStore is a log in memory that takes nothing while fragile is set.
+type fragileStore struct{}
+
+var fragile atomic.Bool
+
+func (fragileStore) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "sse.stores.fragile", New: func() caddy.Module { return new(fragileStore) }}
+}
+
+func (*fragileStore) UnmarshalCaddyfile(d *caddyfile.Dispenser) error { d.Next(); return nil }
+
+func (fragileStore) OpenStore(string) (store.Store, error) { return fragileLog{store.NewMemory()}, nil }
+
+type fragileLog struct{ *store.Memory }
+
+func (l fragileLog) Append(entries []*store.Entry, receipts []store.Receipt) error {
+	if fragile.Load() {
+		return errors.New("no space left")
+	}
+	return l.Memory.Append(entries, receipts)
+}
