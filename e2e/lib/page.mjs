@@ -53,6 +53,8 @@ export function withoutBlankEnd(lines) {
 const volatile = [
   { at: /(?<=^id: )\S{1,64}/, isName: true },
   { at: /(?<=^Etag: )".+"/, isName: true },
+  { at: /(?<="ids":\[")[^"]{1,64}/, isName: true },
+  { at: /(?<="last":\{"id":")[^"]{1,64}/ },
   { at: /(?<=^retry: )\d+/ },
   { at: /(?<=^Date: )\w{3}, .*/ },
   { at: /(?<=^Age: )\d+/ },
