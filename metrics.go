@@ -74,7 +74,7 @@ func description(name, help string) *prometheus.Desc {
 
 // registerMetrics adds the metrics to the registry of a configuration.
 func registerMetrics(registry *prometheus.Registry) error {
-	for _, c := range []prometheus.Collector{streams, streamsOpened, streamsEnded, lagCollector{}, eventsSent, bytesSent, refusals, webhooks, forwards, pendingCollector{}, hubCollector{}, polls, savedBytes, absorbed, pollDuration, viewCollector{}, questions, rechecks, questionDuration} {
+	for _, c := range []prometheus.Collector{streams, streamsOpened, streamsEnded, lagCollector{}, eventsSent, bytesSent, refusals, webhooks, forwards, pendingCollector{}, hubCollector{}, appendDuration, appendEvents, polls, savedBytes, absorbed, pollDuration, viewCollector{}, questions, rechecks, questionDuration} {
 		if err := registry.Register(c); err != nil && !errors.As(err, new(prometheus.AlreadyRegisteredError)) {
 			return err
 		}

@@ -267,7 +267,9 @@ func TestTheAdminAPITellsOfHubsAndWhetherTheyCanStore(t *testing.T) {
 	}
 	s.wantMetric(hub, `events_sent_total{rule="/events"}`, 3)
 	_, metrics := s.ask("GET", "/metrics")
-	for _, line := range []string{`caddy_sse_events_published_total{hub="` + hub + `"} 3`, `caddy_sse_followers{hub="` + hub + `"} 1`, `caddy_sse_store_failing{hub="` + hub + `"} 0`} {
+	for _, line := range []string{`caddy_sse_events_published_total{hub="` + hub + `"} 3`, `caddy_sse_followers{hub="` + hub + `"} 1`,
+		`caddy_sse_store_append_duration_seconds_count{hub="` + hub + `"} 3`, `caddy_sse_store_append_events_sum{hub="` + hub + `"} 3`, `caddy_sse_store_append_events_bucket{hub="` + hub + `",le="0"} 0`,
+		`caddy_sse_store_failing{hub="` + hub + `"} 0`} {
 		if !strings.Contains(metrics, line+"\n") {
 			t.Errorf("no %s", line)
 		}

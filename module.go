@@ -116,7 +116,13 @@ func (a *App) provisionHub(ctx caddy.Context, name string, config *HubConfig) er
 		return err
 	}
 	value, _, err := hubs.LoadOrNew(name, func() (caddy.Destructor, error) {
-		log := store.NewLazy(func() (store.Store, error) { return config.opener.OpenStore(name) })
+		log := store.NewLazy(func() (store.Store, error) {
+			opened, err := config.opener.OpenStore(name)
+			if err != nil {
+				return nil, err
+			}
+			return measured(name, opened), nil
+		})
 		return newSharedHub(log, config.storeConfig, config.history()), nil
 	})
 	if err != nil {

@@ -1,0 +1,44 @@
+package caddysse
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/caddy-sse/caddy-sse/store"
+)
+
+var (
+	appendDuration = prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Namespace: "caddy", Subsystem: "sse",
+		Name:    "store_append_duration_seconds",
+		Help:    "How long it took to store events: with a file, until they were on the disk.",
+		Buckets: []float64{.0001, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
+	}, []string{"hub"})
+	appendEvents = prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Namespace: "caddy", Subsystem: "sse",
+		Name:    "store_append_events",
+		Help:    "How many events were stored in one step: those of publishers who come at the same time share it.",
+		Buckets: []float64{0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000},
+	}, []string{"hub"})
+)
+
+// measuredStore is a store whose appends are measured, those that fail too.
+type measuredStore struct {
+	store.Store
+	took, events prometheus.Observer
+}
+
+func measured(hub string, s store.Store) store.Store {
+	return measuredStore{s, appendDuration.WithLabelValues(hub), appendEvents.WithLabelValues(hub)}
+}
+
+// Append implements [store.Store].
+func (s measuredStore) Append(entries []*store.Entry, receipts []store.Receipt) error {
+	began := time.Now()
+	defer func() {
+		s.took.Observe(time.Since(began).Seconds())
+		s.events.Observe(float64(len(entries)))
+	}()
+	return s.Store.Append(entries, receipts)
+}
