@@ -121,14 +121,23 @@ func adapt(caddyfile string) ([]byte, error) {
 	return config, err
 }
 
+// freePort is one that nobody has for TCP, nor for UDP, which clients by the
+// thousand may have on a busy machine.
 func freePort(t testing.TB) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 1000 {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		if u, err := net.ListenPacket("udp", l.Addr().String()); err == nil {
+			u.Close()
+			return l.Addr().(*net.TCPAddr).Port
+		}
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	t.Fatal("there is no port that is free for TCP and UDP")
+	return 0
 }
 
 // localhost resolves names that a certificate is for to where the site is.
