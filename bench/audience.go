@@ -45,21 +45,35 @@ func (a *audience) open(ctx context.Context, w *way, streams int, url func(i int
 	return err
 }
 
-// openSome opens streams on a connection of their own, one after the other.
+// openSome opens streams on a connection of their own, one after the other. If
+// the first comes to nothing, it tries another connection, as clients do.
 func (a *audience) openSome(ctx context.Context, w *way, first, last int, url func(i int) string) error {
+	opened, err := a.tryToOpen(ctx, w, first, last, url)
+	for range 2 {
+		if opened > 0 || err == nil {
+			break
+		}
+		tell("another connection for stream %d: %v", first, err)
+		opened, err = a.tryToOpen(ctx, w, first, last, url)
+	}
+	return err
+}
+
+func (a *audience) tryToOpen(ctx context.Context, w *way, first, last int, url func(i int) string) (opened int, err error) {
 	conn, err := w.connect()
 	if err != nil {
-		return err
+		return 0, err
 	}
-	context.AfterFunc(ctx, conn.Leave)
 	for i := first; i < last; i++ {
 		body, err := openStream(ctx, w, conn.Client, url(i))
 		if err != nil {
-			return err
+			conn.Leave()
+			return i - first, err
 		}
 		a.done.Go(func() { a.read(ctx, body) })
 	}
-	return nil
+	context.AfterFunc(ctx, conn.Leave)
+	return last - first, nil
 }
 
 // openStream makes a request that must be answered with a stream. Headers are
