@@ -39,8 +39,9 @@ func TestStreamsThatComeAndGoLeaveNothingBehind(t *testing.T) {
 	}
 	hub := newHubName()
 	backend := startBackend(t, newDocument(`1`).ServeHTTP)
-	// golang.org/x/net/http2 holds a connection that ends with open streams for
-	// idle_timeout, which is 5m otherwise.
+	// golang.org/x/net/http2 and quic-go start a connection's idle timer when its
+	// last stream has ended, also if the connection has: both are kept for so long,
+	// which is 5m otherwise.
 	s := watchedSite(t, "servers {\n timeouts {\n idle 5s\n }\n }\n sse "+hub, fmt.Sprintf(`
 	sse /events {
 		topic news

@@ -27,7 +27,7 @@ func (o *churnOptions) flags() {
 	flag.IntVar(&o.stride, "churn-stride", 10000, "churn: how many do between two looks at the memory")
 	flag.IntVar(&o.visitors, "churn-visitors", 30, "churn: connections at a time")
 	flag.BoolVar(&o.bare, "churn-bare", false, "churn: without the module, responses with heartbeats only")
-	flag.DurationVar(&o.idleTimeout, "churn-idle-timeout", 15*time.Second, "churn: Caddy's idle_timeout, for which golang.org/x/net/http2 keeps connections in memory that have ended with open streams")
+	flag.DurationVar(&o.idleTimeout, "churn-idle-timeout", 15*time.Second, "churn: Caddy's idle timeout, for which connections of HTTP/2 and HTTP/3 stay in memory that have ended with open streams")
 	flag.DurationVar(&o.rest, "churn-rest", time.Minute, "churn: how long nobody comes before the last look")
 	flag.StringVar(&o.profile, "churn-heapprofile", "", "churn: file for a heap profile of Caddy at the end, and with .base that after the first stride")
 }
