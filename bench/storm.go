@@ -20,6 +20,7 @@ type stormOptions struct {
 	within     time.Duration
 	answerTime time.Duration
 	only       string
+	profile    string
 }
 
 func (o *stormOptions) flags() {
@@ -27,6 +28,7 @@ func (o *stormOptions) flags() {
 	flag.DurationVar(&o.within, "storm-within", time.Second, "storm: the time in which they do")
 	flag.DurationVar(&o.answerTime, "storm-answer-time", 10*time.Millisecond, "storm: how long the backend takes to answer")
 	flag.StringVar(&o.only, "storm-only", "", "storm: leave out rows without this text in their names")
+	flag.StringVar(&o.profile, "storm-cpuprofile", "", "storm: file for a CPU profile of the last row's Caddy")
 }
 
 // storm is clients that all come back, to a Caddy that has just been started.
@@ -115,8 +117,13 @@ func (s *storm) turn(ctx context.Context, o *stormOptions) (err error) {
 	if s.meter, err = newMeter(caddy); err != nil {
 		return err
 	}
+	profiled, err := caddy.profile(o.profile)
+	if err != nil {
+		return err
+	}
 	before := w.sent.count()
 	err = s.comeBack(ctx, o, caddy, position)
+	err = errors.Join(err, profiled())
 	s.requests = requests.Load()
 	err = errors.Join(err, s.meter.stop())
 	delays, witnessErr := w.dismiss()
