@@ -17,8 +17,8 @@ func init() {
 	})
 }
 
-// hold is the least that a stream can be: a response with heartbeats, which is
-// what Caddy and the protocol cost without the module.
+// hold is the least that a stream can be: a response with an event and then
+// heartbeats, which is what Caddy and the protocol cost without the module.
 type hold struct{}
 
 // CaddyModule returns the module's information.
@@ -30,8 +30,8 @@ func (hold) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handle
 	w.Header().Set("Content-Type", "text/event-stream")
 	heartbeat := time.NewTicker(15 * time.Second)
 	defer heartbeat.Stop()
-	for {
-		if _, err := io.WriteString(w, ":\n"); err != nil {
+	for text := "data: held\n\n"; ; text = ":\n" {
+		if _, err := io.WriteString(w, text); err != nil {
 			return nil
 		}
 		if err := http.NewResponseController(w).Flush(); err != nil {
