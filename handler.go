@@ -269,15 +269,23 @@ func (h *Handler) Cleanup() error {
 // reload and on exit.
 func (h *Handler) shutdown() {
 	if h.poller != nil {
-		h.poller.Retire()
+		defer h.poller.Retire() // which sends viewers to where the group goes
 	}
-	if !caddy.Exiting() && h.hub.hasOther(h.app) {
+	switch {
+	case goesAway():
+		h.group.Exit()
+		h.hub.endAll((*stream.Group).Exit)
+	case h.hub.hasOther(h.app):
 		h.group.End(h.drain)
-		return
+	default:
+		h.group.End(0)
+		h.hub.endAll(func(g *stream.Group) { g.End(0) })
 	}
-	h.group.End(0)
-	h.hub.endAll() // those of earlier configurations that are still on the move
 }
+
+// goesAway tells that no configuration takes the place of the one that is shut
+// down: the process ends, or the configuration was unloaded.
+func goesAway() bool { return caddy.Exiting() || caddy.ActiveContext().Context == nil }
 
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	if jwt := h.tokens(); jwt != nil {

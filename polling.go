@@ -18,7 +18,7 @@ func (h *Handler) provisionPoll(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
-	h.Poll.Scope = scope
+	h.Poll.Scope, h.Poll.Owners = scope, &h.hub.topics
 	if err := h.Poll.Provision(); err != nil {
 		return err
 	}

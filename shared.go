@@ -26,6 +26,7 @@ type sharedHub struct {
 	owners  []*App // those that have started and not stopped
 	streams map[*openStream]struct{}
 	pollers map[*poll.Poller]string // with the rules' names
+	topics  poll.Owners             // of those that the pollers publish on
 
 	forwarders map[string]ruleForwarder // by scope
 }

@@ -69,10 +69,15 @@ func (s *sharedHub) open() []*openStream {
 	return slices.AppendSeq(make([]*openStream, 0, len(s.streams)), maps.Keys(s.streams))
 }
 
-// endAll ends the streams of every configuration, at once.
-func (s *sharedHub) endAll() {
+// endAll ends the streams of every configuration: those of earlier ones, too,
+// that are still on the move.
+func (s *sharedHub) endAll(end func(*stream.Group)) {
+	groups := make(map[*stream.Group]struct{})
 	for _, o := range s.open() {
-		o.rule.group.End(0)
+		groups[o.rule.group] = struct{}{}
+	}
+	for g := range groups {
+		end(g)
 	}
 }
 

@@ -12,6 +12,7 @@ type Group struct {
 	mu      sync.Mutex
 	changed chan struct{} // closed when the group's end is decided or comes closer, or one of its streams is stopped
 	ended   bool
+	exiting bool
 	drain   time.Duration
 }
 
@@ -28,6 +29,15 @@ func (g *Group) End(drain time.Duration) {
 		return
 	}
 	g.ended, g.drain = true, drain
+	g.lookLocked()
+}
+
+// Exit makes each of the group's streams end at once, whatever [Group.End] has
+// said, since the server goes away: clients are told so, if they want to be.
+func (g *Group) Exit() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.ended, g.exiting, g.drain = true, true, 0
 	g.lookLocked()
 }
 
@@ -71,9 +81,10 @@ func share(d time.Duration) time.Duration {
 	return rand.N(d)
 }
 
-// successor tells that the clients have somewhere to go at once.
-func (g *Group) successor() bool {
+// fate tells whether the group has been ended, whether its clients have somewhere
+// to go at once, and whether the server goes away.
+func (g *Group) fate() (ended, successor, exiting bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.drain > 0
+	return g.ended, g.drain > 0, g.exiting
 }

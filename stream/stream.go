@@ -41,6 +41,9 @@ type Options struct {
 	MaxAge time.Duration
 	// WriteTimeout bounds each write. Zero: something else bounds it.
 	WriteTimeout time.Duration
+	// ShutdownEvent tells clients before their streams end that the server
+	// goes away; see [Group.Exit].
+	ShutdownEvent bool
 	// Observer, if not nil, is told what is sent.
 	Observer Observer
 }
@@ -65,6 +68,10 @@ type Source struct {
 	// Done, if not nil, is closed when no more will come: the stream sends
 	// what there is and ends.
 	Done <-chan struct{}
+	// Moved, if not nil, is closed when another configuration has more to send
+	// than this one: the stream ends at once, and its client is told to come
+	// back soon.
+	Moved <-chan struct{}
 	// Granted, if not nil, is closed when the client may see what the cursor
 	// gives: until then the stream has heartbeats only.
 	Granted <-chan struct{}
@@ -212,8 +219,8 @@ func (s *conn) run(r *http.Request, group *Group) (Reason, error) {
 	end := newDeadline(s.o.MaxAge/2 + share(s.o.MaxAge/2))
 	defer end.stop()
 	group = cmp.Or(group, new(Group))
-	changed, ending := group.watch()
-	if ending {
+	changed, ended := group.watch()
+	if ended {
 		end.within(group.share())
 	}
 	expiry := s.expiry()
@@ -252,14 +259,16 @@ func (s *conn) run(r *http.Request, group *Group) (Reason, error) {
 			}
 			return SourceEnded, nil
 		case <-changed:
-			if changed, ending = group.watch(); ending {
+			if changed, ended = group.watch(); ended {
 				end.within(group.share())
 			}
 			if s.isStopped() {
 				return s.cut(Stopped)
 			}
+		case <-s.src.Moved:
+			return s.leave(group)
 		case <-end.C:
-			return s.leave(ending, group)
+			return s.leave(group)
 		case <-r.Context().Done():
 			return ClientLeft, nil
 		}
@@ -276,18 +285,22 @@ var always = func() <-chan struct{} {
 
 // leave ends a stream whose client shall come back: with one batch more, when
 // to come, and from where.
-func (s *conn) leave(ending bool, group *Group) (Reason, error) {
+func (s *conn) leave(group *Group) (Reason, error) {
 	if reason, err := s.batch(); reason != "" {
 		return reason, err
 	}
 	reason, retry := TooOld, s.o.Retry
+	ended, successor, exiting := group.fate()
 	switch {
-	case ending && group.successor():
+	case successor:
 		reason, retry = Moved, min(retry, movedRetry)
-	case ending:
+	case ended:
 		reason = ShutDown
 	}
 	s.out = append(s.out, event.Retry(spread(retry))...)
+	if exiting && s.o.ShutdownEvent {
+		s.out = append(s.out, shutdownFrame...)
+	}
 	if !s.resumes {
 		// A client that has received nothing yet would miss what is
 		// published until it is back.

@@ -145,6 +145,10 @@ type Config struct {
 	// be the same for the same rule after a reload.
 	Scope string `json:"-"`
 
+	// Owners are those of the hub's topics, shared by all pollers that publish
+	// on it. Default: the poller's alone.
+	Owners *Owners `json:"-"`
+
 	mode          *change.Mode
 	varyBy        *varyBy
 	eventName     *eventName
@@ -173,6 +177,7 @@ func (c *Config) Provision() error {
 	c.MaxRequest = cmp.Or(c.MaxRequest, 64<<10)
 	c.Method = cmp.Or(c.Method, http.MethodGet)
 	c.Send = cmp.Or(c.Send, "full")
+	c.Owners = cmp.Or(c.Owners, new(Owners))
 	if err := c.check(); err != nil {
 		return err
 	}

@@ -136,6 +136,7 @@ type env struct {
 	*backend
 	t       testing.TB
 	hub     *hub.Hub
+	owners  *poll.Owners
 	viewers []*viewer
 }
 
@@ -168,6 +169,7 @@ func newEnvWith(t testing.TB, c poll.Config, s store.Store, log *zap.Logger, o p
 		backend: &backend{began: time.Now()},
 		t:       t,
 		hub:     h,
+		owners:  c.Owners,
 	}
 	e.set(document("1"))
 	return e
@@ -215,6 +217,7 @@ type viewer struct {
 	err     error
 	ended   bool // by the source
 	revoked bool
+	moved   bool // to the next configuration
 	at      []time.Duration
 }
 
@@ -261,6 +264,11 @@ func (v *viewer) run(e *env, r *http.Request, c poll.Caller, lastEventID string)
 		select {
 		case <-src.Cursor.Ready():
 		case <-src.Revoked:
+		case <-src.Moved:
+			v.mu.Lock()
+			v.moved = true
+			v.mu.Unlock()
+			return
 		case <-src.Done:
 			over = true
 		case <-r.Context().Done():
@@ -356,6 +364,13 @@ func (v *viewer) hasEnded() bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.ended
+}
+
+// hasMoved tells whether the viewer was sent to the next configuration.
+func (v *viewer) hasMoved() bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.moved
 }
 
 // isRevoked tells whether the stream has ended since the backend has refused

@@ -315,7 +315,8 @@ func (p *Poller) removeLocked(v *view) {
 }
 
 // Retire ends views as soon as nobody watches them, without linger: another
-// configuration has taken over.
+// configuration has taken over. Viewers of a document whose backend fails are
+// sent there at once, and the others should be by who has retired the poller.
 func (p *Poller) Retire() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -323,6 +324,8 @@ func (p *Poller) Retire() {
 	for _, v := range p.views {
 		if v.viewers == 0 {
 			p.removeLocked(v)
+		} else if v.isStale() {
+			v.move()
 		}
 	}
 	for key, known := range p.resources {
@@ -331,6 +334,12 @@ func (p *Poller) Retire() {
 			delete(p.resources, key)
 		}
 	}
+}
+
+func (v *view) isStale() bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.stale != nil
 }
 
 func (p *Poller) isRetired() bool {

@@ -22,7 +22,7 @@ import (
 func (v *view) confirmed(came outcome) outcome {
 	v.poller.failures.end(&v.outage) // though nobody may have been told
 	if v.stale != nil && v.doc != nil || v.isOvertaken() {
-		if err := v.publishAll(v.doc, []event.Event{v.doc.event()}); err != nil {
+		if v.publishAll(v.doc, []event.Event{v.doc.event()}) == failed {
 			return failed
 		}
 	}
@@ -30,28 +30,23 @@ func (v *view) confirmed(came outcome) outcome {
 }
 
 // isOvertaken tells whether something newer than the view's document is on its
-// topic: a view of an earlier configuration, whose backend may be another, is
-// still polled while its streams move here.
+// topic, of a view that isn't its owner any more.
 func (v *view) isOvertaken() bool {
-	if v.instance != "" || v.at == nil || v.poller.isRetired() {
+	if v.instance != "" || v.at == nil {
 		return false
 	}
+	owns, release := v.own()
+	defer release()
 	last := v.poller.hub.Last(v.topic())
-	return last != nil && last.Seq > v.at.Seq
+	return owns && last != nil && last.Seq > v.at.Seq
 }
 
 // take publishes what has changed.
-func (v *view) take(doc *document, first bool) outcome {
-	if first {
-		v.adopt(doc)
-	}
+func (v *view) take(doc *document) outcome {
 	if v.doc != nil && v.doc.equal(doc) {
 		return v.confirmed(unchanged)
 	}
-	if err := v.publishAll(doc, v.changes(doc)); err != nil {
-		return failed
-	}
-	return changed
+	return v.publishAll(doc, v.changes(doc))
 }
 
 // changes are the events that bring the viewers to a new document.
@@ -71,22 +66,39 @@ func (v *view) changes(doc *document) []event.Event {
 	return events
 }
 
-// adopt goes on where an earlier view left off, perhaps under an earlier
+// adopt goes on where another view has left off, perhaps under an earlier
 // configuration: a client that has its last document needs no other. It comes
 // before any viewer, who would not get the document any more.
-func (v *view) adopt(doc *document) {
+func (v *view) adopt(doc *document) bool {
 	last := v.poller.hub.Last(v.topic())
 	frame, err := doc.event().Encode()
-	if err == nil && last != nil && bytes.Equal(last.Frame.WithoutID(), frame) {
-		v.set(doc, last, nil)
+	if err != nil || last == nil || !bytes.Equal(last.Frame.WithoutID(), frame) {
+		return false
 	}
+	v.set(doc, last, nil)
+	return true
 }
 
 // publishAll publishes what brings the viewers to a document. That may be
-// nothing, if the rule's way to tell a change finds none worth telling.
-func (v *view) publishAll(doc *document, events []event.Event) error {
+// nothing, if the rule's way to tell a change finds none worth telling. What a
+// view that doesn't own its topic has to tell is not told: its viewers get what
+// the owner's get, or are sent there.
+func (v *view) publishAll(doc *document, events []event.Event) outcome {
 	v.publishing.Lock()
 	defer v.publishing.Unlock()
+	first := v.owned == nil
+	owns, release := v.own()
+	defer release()
+	switch {
+	case !owns:
+		v.sum, v.since = 0, validators{} // it may be the owner at the next poll
+		if v.at == nil {
+			v.move()
+		}
+		return unchanged
+	case first && v.adopt(doc):
+		return unchanged
+	}
 	at := v.at
 	for _, e := range events {
 		published, err := v.publish(e, v.topic())
@@ -95,23 +107,31 @@ func (v *view) publishAll(doc *document, events []event.Event) error {
 			// knows how much the viewers have.
 			v.sum, v.since = 0, validators{}
 			v.set(nil, nil, v.stale)
-			return err
+			return failed
 		}
 		at = published
 	}
 	v.poller.failures.end(&v.outage)
 	v.set(doc, at, nil)
 	v.tellSize(doc, events)
-	return nil
+	return changed
 }
 
 // finish ends the view with its document. It is told on topics of its own, so
 // that the last event on the document's is the document: one for those who
 // watch this view, since another configuration's may go on, and one by which a
 // client that comes back is known to have the very document that is finished.
+// If the topic is another view's, the viewers may not have the document, and are
+// sent to that view.
 func (v *view) finish() outcome {
 	v.publishing.Lock()
 	defer v.publishing.Unlock()
+	owns, release := v.own()
+	defer release()
+	if !owns {
+		v.move()
+		return ended
+	}
 	last := v.poller.hub.Last(v.finished())
 	if last == nil || last.Seq < v.at.Seq { // or else it has been told already
 		var err error
@@ -125,8 +145,15 @@ func (v *view) finish() outcome {
 	return ended
 }
 
-// failed tells the viewers, once, that what they have may be out of date.
+// failed tells the viewers, once, that what they have may be out of date, and
+// nobody else who gets what is published on the topic. Where another
+// configuration has taken over, whose backend may be another, the viewers are
+// sent there instead.
 func (v *view) failed(status int, err error) outcome {
+	if v.poller.isRetired() {
+		v.move()
+		return failed
+	}
 	if v.stale != nil {
 		return failed
 	}
@@ -139,7 +166,9 @@ func (v *view) failed(status int, err error) outcome {
 	}
 	v.publishing.Lock()
 	defer v.publishing.Unlock()
-	if e, err := v.publish(stream.Stale(time.Now(), status), v.topic()); err == nil {
+	_, release := v.own()
+	defer release()
+	if e, err := v.publish(stream.Stale(time.Now(), status), v.ending); err == nil {
 		v.set(v.doc, v.at, e)
 	}
 	return failed
@@ -156,13 +185,14 @@ func statusOf(err error) int {
 // these viewers. Those who wait for the first poll get its answer as it is, and
 // so do those who have watched, when they come back.
 func (v *view) end(resp *next.Response, first bool) {
-	if first {
+	switch {
+	case first:
 		v.refuse(resp)
-		return
-	}
-	if isGone(resp.Status) {
+	case v.poller.isRetired(): // the next configuration has the say
+		v.move()
+	case isGone(resp.Status):
 		notice, _ := json.Marshal(map[string]int{"status": resp.Status})
-		_, _ = v.publish(event.Event{Name: "gone", Data: notice}, v.topic()) // the stream ends with or without it
+		_, _ = v.publish(event.Event{Name: "gone", Data: notice}, v.ending) // the stream ends with or without it
 	}
 }
 

@@ -1,6 +1,9 @@
 package poll
 
 import (
+	"slices"
+
+	"github.com/caddy-sse/caddy-sse/hub"
 	"github.com/caddy-sse/caddy-sse/store"
 	"github.com/caddy-sse/caddy-sse/stream"
 )
@@ -56,6 +59,10 @@ func (v *view) hasEndedBefore() bool {
 	return v.complete != nil && !v.complete.On(v.ending)
 }
 
+func (v *Viewing) source(c *hub.Cursor) stream.Source {
+	return stream.Source{Cursor: c, Done: v.view.done, Moved: v.view.moved, Revoked: v.member.revoked}
+}
+
 // Source is what the viewer's stream sends, given the position that the client
 // has; empty if it has none.
 //
@@ -65,12 +72,14 @@ func (v *Viewing) Source(lastEventID string) stream.Source {
 	h, topics := v.poller.hub, []string{v.view.topic(), v.view.ending}
 	seq, known := h.Resolve(lastEventID)
 	if known {
-		if e := h.Entry(seq); e != nil && e.On(topics[0]) && !v.view.hasEndedBefore() && v.resumes(seq) {
-			return stream.Source{Cursor: h.FollowAfter(topics, seq), Done: v.view.done, Revoked: v.member.revoked, Start: stream.Resumed}
+		if e := h.Entry(seq); e != nil && slices.ContainsFunc(topics, e.On) && !v.view.hasEndedBefore() && v.resumes(seq) {
+			src := v.source(h.FollowAfter(topics, seq))
+			src.Start = stream.Resumed
+			return src
 		}
 	}
 	v.view.publishing.Lock()
-	src := stream.Source{Cursor: h.Follow(topics), Done: v.view.done, Revoked: v.member.revoked}
+	src := v.source(h.Follow(topics))
 	snapshot := v.view.snapshot()
 	v.view.publishing.Unlock()
 	for i, e := range snapshot {

@@ -28,11 +28,13 @@ type view struct {
 	target *target
 	ctx    context.Context
 	cancel context.CancelFunc
-	ending string        // the topic of the view's own end
+	ending string        // the topic of the view's own state: stale, and its end
 	client string        // who has brought it about
 	again  chan struct{} // asks for a poll at once
 	polled chan struct{} // closed after the first poll
 	done   chan struct{} // closed when the document has come to its end
+	moved  chan struct{} // closed when the viewers shall go to the next configuration
+	move   func()        // closes it
 
 	// Guarded by the poller's mutex.
 	key     string
@@ -47,6 +49,7 @@ type view struct {
 	refreshed time.Time // when a write was last the reason to poll
 	since     validators
 	sum       uint64   // of the last body
+	owned     *owned   // the topic, once the view has had an answer
 	outage    *failure // while the backend fails
 
 	// Held from an event's publication until the view knows of it, and while
@@ -90,12 +93,14 @@ func newView(p *Poller, t *target, key string, shared bool, hints map[string]boo
 		again:    make(chan struct{}, 1),
 		polled:   make(chan struct{}),
 		done:     make(chan struct{}),
+		moved:    make(chan struct{}),
 
 		schedule: newSchedule(p.config),
 	}
 	if p.config.mode.Stateful() {
 		v.instance = "/" + rand.Text()
 	}
+	v.move = sync.OnceFunc(func() { close(v.moved) })
 	v.ctx, v.cancel = context.WithCancel(context.Background())
 	v.idle = time.AfterFunc(time.Hour, func() { p.expire(v) })
 	v.idle.Stop()
@@ -128,9 +133,7 @@ func (v *view) admits(t *target) bool {
 
 // isEmpty tells whether the view has ended with nothing in it.
 func (v *view) isEmpty() bool {
-	select {
-	case <-v.done:
-	default:
+	if !isClosed(v.done) {
 		return false
 	}
 	v.mu.Lock()
@@ -185,6 +188,7 @@ func (v *view) writes() (began, newest time.Time) {
 func (v *view) run() {
 	defer v.cancel()
 	defer v.poller.failures.forget(&v.outage)
+	defer v.disown()
 	for first := true; ; first = false {
 		started := time.Now()
 		came, header := v.pollAside(first)
@@ -197,7 +201,9 @@ func (v *view) run() {
 				v.poller.failures.end(&v.outage)
 			}
 			v.poller.remove(v)
-			close(v.done)
+			if !isClosed(v.moved) {
+				close(v.done)
+			}
 		}
 		if first {
 			close(v.polled)
@@ -341,11 +347,20 @@ func (v *view) answered(resp *next.Response, first bool) outcome {
 		return v.failed(0, err)
 	}
 	v.since, v.sum = v.validatorsOf(resp.Header), sum
-	came := v.take(doc, first)
+	came := v.take(doc)
 	if finished && came != failed {
 		return v.finish()
 	}
 	return came
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
 }
 
 // isDocument tells the statuses of answers that are the document.

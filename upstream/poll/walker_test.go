@@ -123,6 +123,8 @@ func (c *walker) connect() {
 		select {
 		case <-src.Cursor.Ready():
 		case <-src.Revoked:
+		case <-src.Moved:
+			return
 		case <-src.Done:
 			over = true
 		case <-c.dropped:

@@ -1,0 +1,129 @@
+package poll_test
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/caddy-sse/caddy-sse/upstream/next"
+	"github.com/caddy-sse/caddy-sse/upstream/poll"
+)
+
+func TestWhoseBackendWentWithTheOldConfigurationMovesAtOnce(t *testing.T) {
+	for name, fails := range map[string]func(e *env){
+		"dead":    func(e *env) { e.setError(errRefused) },
+		"failing": func(e *env) { e.set(status(http.StatusServiceUnavailable)) },
+		"gone":    func(e *env) { e.set(status(http.StatusNotFound)) },
+		"refused": func(e *env) { e.set(status(http.StatusForbidden)) },
+	} {
+		for _, send := range []string{"full", "patch"} {
+			within(t, config{}.with(send), func(e *env) {
+				old := e.watch(ask("/doc"))
+				now := e.successor(config{}.with(send))
+				now.set(document("2"))
+				moved := now.watch(ask("/doc"))
+				e.Retire()
+				fails(e)
+				pass(3 * time.Second)
+				if got := old.got(); !old.hasMoved() || slices.Contains(got, "stale") || slices.Contains(got, "gone") {
+					t.Errorf("%s, %s: moved: %t, got %q", send, name, old.hasMoved(), got)
+				}
+				moved.want(t, "2")
+				if !e.Over() {
+					t.Errorf("%s, %s: it is still polled", send, name)
+				}
+				now.over()
+			})
+		}
+	}
+}
+
+func TestWhoseBackendHasFailedBeforeAReloadMovesWithIt(t *testing.T) {
+	within(t, poll.Config{}, func(e *env) {
+		fails, works := e.watch(ask("/fails")), e.watch(ask("/works"))
+		e.setFunc(func(r *http.Request) (*next.Response, error) {
+			if r.URL.Path == "/works" {
+				return document("1"), nil
+			}
+			return nil, errRefused
+		})
+		pass(3 * time.Second)
+		fails.want(t, "1", "stale")
+		e.Retire()
+		pass(0)
+		if !fails.hasMoved() || works.hasMoved() {
+			t.Errorf("moved is who has a stale document: %t, who has not: %t", fails.hasMoved(), works.hasMoved())
+		}
+	})
+}
+
+func TestWhoComesToAnOldConfigurationWhoseBackendIsGoneMovesAtOnce(t *testing.T) {
+	for _, share := range []string{"", "checked"} {
+		within(t, poll.Config{Share: share}, func(e *env) {
+			e.setError(errRefused)
+			e.Retire()
+			late := e.watch(ask("/doc"))
+			if !late.hasMoved() || len(late.got()) > 0 {
+				t.Errorf("share %q: moved: %t, got %q", share, late.hasMoved(), late.got())
+			}
+		})
+	}
+}
+
+// Both are polled while the streams move, and a write that is seen has both
+// polled at the same moment.
+func TestAChangeIsToldOnceThoughTwoConfigurationsSeeIt(t *testing.T) {
+	within(t, poll.Config{}, func(e *env) {
+		stays := e.watch(ask("/doc"))
+		now := e.successor(poll.Config{})
+		now.backend = e.backend
+		e.Retire()
+		want := []string{"1"}
+		change := func(n int) {
+			want = append(want, fmt.Sprint(n))
+			e.set(document(fmt.Sprint(n)))
+			if n%2 == 0 {
+				e.Wrote("example.com", "/doc")
+				now.Wrote("example.com", "/doc")
+			}
+			pass(2100 * time.Millisecond)
+		}
+		change(2) // nobody has come to the new one
+		came := now.watch(ask("/doc"))
+		for n := 3; n < 20; n++ {
+			change(n)
+		}
+		stays.want(t, want...)
+		came.want(t, want[1:]...)
+		now.over()
+	})
+}
+
+// A configuration may be rejected after it was started, and has had viewers.
+func TestWhoseConfigurationStaysGoesOnWhenTheNextOneIsRejected(t *testing.T) {
+	for name, leave := range map[string]bool{"while its viewers move": false, "when they have left": true} {
+		within(t, poll.Config{}, func(e *env) {
+			v := e.watch(ask("/doc"))
+			rejected := e.successor(poll.Config{})
+			rejected.set(document(`"rejected"`))
+			moves := rejected.watch(ask("/doc"))
+			rejected.Retire()
+			if leave {
+				moves.leave()
+			}
+			e.set(document("2"))
+			pass(5 * time.Second)
+			if got := v.got(); last(got) != "2" {
+				t.Errorf("%s: %q", name, got)
+			}
+			before := len(v.got())
+			pass(time.Minute)
+			if len(v.got()) != before {
+				t.Errorf("%s: it is sent again and again: %q", name, v.got())
+			}
+			rejected.over()
+		})
+	}
+}
