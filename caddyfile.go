@@ -243,6 +243,7 @@ func (h *History) parseBound(d *caddyfile.Dispenser, arg string) error {
 //		max_age   <duration>
 //
 //		envelope
+//		shutdown_event
 //		max_streams <count> [per client | per user]
 //		authorize   <uri> {
 //			recheck <duration>
@@ -267,9 +268,10 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		"retry":     duration(&h.Retry),
 		"max_age":   duration(&h.MaxAge),
 
-		"authorize":   h.parseAuthorize,
-		"envelope":    flag(&h.Envelope),
-		"max_streams": h.parseMaxStreams,
+		"authorize":      h.parseAuthorize,
+		"envelope":       flag(&h.Envelope),
+		"max_streams":    h.parseMaxStreams,
+		"shutdown_event": flag(&h.ShutdownEvent),
 	})
 }
 

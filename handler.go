@@ -97,6 +97,10 @@ type Handler struct {
 	// zero means: no bound.
 	MaxAge caddy.Duration `json:"max_age,omitempty"`
 
+	// Whether clients are told, with an event `shutdown` just before their
+	// streams end, that the server goes away. A reload is no reason for it.
+	ShutdownEvent bool `json:"shutdown_event,omitempty"`
+
 	// How many streams may be open at a time: of the rule, per client and per
 	// user. Default: no bound.
 	MaxStreams *access.Limits `json:"max_streams,omitempty"`
@@ -109,7 +113,6 @@ type Handler struct {
 
 	app    *App
 	hub    *sharedHub
-	drain  time.Duration
 	poller *poll.Poller
 	topics *access.Topics
 	cors   *access.CORS
@@ -187,8 +190,8 @@ func (h *Handler) check() error {
 		return errors.New("a rule needs poll, webhook, publish or topic")
 	case len(h.Allow) > 0 && len(h.Topics) == 0:
 		return errors.New("allow bounds the topics that a client may choose: it needs topic")
-	case h.Webhook != nil && (len(h.CORS) > 0 || h.Heartbeat != 0 || h.Retry != 0 || h.MaxAge != 0):
-		return errors.New("a webhook rule has no streams: leave out cors, heartbeat, retry and max_age")
+	case h.Webhook != nil && (len(h.CORS) > 0 || h.Heartbeat != 0 || h.Retry != 0 || h.MaxAge != 0 || h.ShutdownEvent):
+		return errors.New("a webhook rule has no streams: leave out cors, heartbeat, retry, max_age and shutdown_event")
 	case h.Heartbeat < 0 || h.Retry < 0 || h.MaxAge < 0:
 		return errors.New("heartbeat, retry and max_age can't be negative")
 	case time.Duration(h.Heartbeat) >= maxHeartbeat:
@@ -211,12 +214,8 @@ func (h *Handler) provisionHub(ctx caddy.Context) error {
 		return err
 	}
 	h.app = app.(*App)
-	shared, config, err := h.app.hub(h.hubName())
-	if err != nil {
-		return err
-	}
-	h.hub, h.drain = shared, time.Duration(config.Drain)
-	return nil
+	h.hub, err = h.app.hub(h.hubName())
+	return err
 }
 
 // writeTimeout is how long one write to a client may take.
@@ -228,6 +227,8 @@ func (h *Handler) provisionStream(ctx caddy.Context) (err error) {
 		Heartbeat: cmp.Or(time.Duration(h.Heartbeat), stream.DefaultHeartbeat),
 		Retry:     cmp.Or(time.Duration(h.Retry), stream.DefaultRetry),
 		MaxAge:    time.Duration(h.MaxAge),
+
+		ShutdownEvent: h.ShutdownEvent,
 	}
 	method := http.MethodGet
 	if h.Poll != nil {
@@ -271,12 +272,12 @@ func (h *Handler) shutdown() {
 	if h.poller != nil {
 		defer h.poller.Retire() // which sends viewers to where the group goes
 	}
-	switch {
+	switch next := h.hub.other(h.app); {
 	case goesAway():
 		h.group.Exit()
 		h.hub.endAll((*stream.Group).Exit)
-	case h.hub.hasOther(h.app):
-		h.group.End(h.drain)
+	case next != nil:
+		h.group.End(time.Duration(next.Drain))
 	default:
 		h.group.End(0)
 		h.hub.endAll(func(g *stream.Group) { g.End(0) })

@@ -43,7 +43,7 @@ func (m *MatchHealthy) Provision(ctx caddy.Context) error {
 	}
 	app := module.(*App)
 	for _, name := range m.Hubs {
-		h, _, err := app.hub(name)
+		h, err := app.hub(name)
 		if err != nil {
 			return err
 		}

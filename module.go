@@ -169,8 +169,9 @@ func (c *HubConfig) history() store.History {
 	}
 }
 
-// Start makes the configuration the one in force: it opens the hubs' stores, if
-// they aren't yet, and applies the hubs' options in place.
+// Start opens the hubs' stores, if they aren't yet, and makes the configuration
+// one that has the hubs: what it says of them is applied in place when the
+// configuration before, if there is one, stops.
 func (a *App) Start() error {
 	for name, shared := range a.shared {
 		if err := shared.log.Open(); err != nil {
@@ -178,8 +179,7 @@ func (a *App) Start() error {
 		}
 	}
 	for name, shared := range a.shared {
-		shared.SetHistory(a.Hubs[name].history())
-		shared.adopt(a)
+		shared.adopt(a, a.Hubs[name])
 	}
 	return nil
 }
@@ -236,12 +236,12 @@ func listens(ctx caddy.Context) []string {
 }
 
 // hub returns what a rule needs of the hub of that name.
-func (a *App) hub(name string) (*sharedHub, *HubConfig, error) {
+func (a *App) hub(name string) (*sharedHub, error) {
 	shared := a.shared[name]
 	if shared == nil {
-		return nil, nil, fmt.Errorf("there is no hub %q: add `sse %s` to the global options", name, name)
+		return nil, fmt.Errorf("there is no hub %q: add `sse %s` to the global options", name, name)
 	}
-	return shared, a.Hubs[name], nil
+	return shared, nil
 }
 
 // Interface guards

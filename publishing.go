@@ -23,8 +23,8 @@ func (h *Handler) checkPublish() error {
 		return errors.New("who publishes says on which topics: leave out topic and allow; a rule that lets clients watch topics is one of its own")
 	case h.JWT != nil:
 		return errors.New("jwt belongs into publish's block")
-	case len(h.CORS) > 0 || h.Heartbeat != 0 || h.Retry != 0 || h.MaxAge != 0:
-		return errors.New("a publish rule has no streams: leave out cors, heartbeat, retry and max_age")
+	case len(h.CORS) > 0 || h.Heartbeat != 0 || h.Retry != 0 || h.MaxAge != 0 || h.ShutdownEvent:
+		return errors.New("a publish rule has no streams: leave out cors, heartbeat, retry, max_age and shutdown_event")
 	default:
 		return nil
 	}

@@ -23,7 +23,7 @@ type sharedHub struct {
 	storeConfig string      // what it was made from
 
 	mu      sync.Mutex
-	owners  []*App // those that have started and not stopped
+	owners  []owner // that have started and not stopped, in this order
 	streams map[*openStream]struct{}
 	pollers map[*poll.Poller]string // with the rules' names
 	topics  poll.Owners             // of those that the pollers publish on
@@ -44,24 +44,48 @@ func newSharedHub(log *store.Lazy, storeConfig string, history store.History) *s
 // Destruct implements [caddy.Destructor].
 func (s *sharedHub) Destruct() error { return s.Close() }
 
-func (s *sharedHub) adopt(a *App) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.owners = append(s.owners, a)
+// owner is a configuration that has the hub, and what it says of it.
+type owner struct {
+	app    *App
+	config *HubConfig
 }
 
+// adopt makes a configuration that is being started one that has the hub. What
+// it says of the hub is applied if it is the first, else when the one before
+// stops: it may yet be rejected.
+func (s *sharedHub) adopt(a *App, c *HubConfig) {
+	s.mu.Lock()
+	s.owners = append(s.owners, owner{a, c})
+	first := len(s.owners) == 1
+	s.mu.Unlock()
+	if first {
+		s.SetHistory(c.history())
+	}
+}
+
+// release takes the hub from a configuration that stops, and applies what the
+// one that is left says of it.
 func (s *sharedHub) release(a *App) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.owners = slices.DeleteFunc(s.owners, func(o *App) bool { return o == a })
+	s.owners = slices.DeleteFunc(s.owners, func(o owner) bool { return o.app == a })
+	s.mu.Unlock()
+	if c := s.other(a); c != nil {
+		s.SetHistory(c.history())
+	}
 }
 
-// hasOther tells whether another configuration has the hub: one that comes
-// after a's or, if a's is rolled back, the one that stays.
-func (s *sharedHub) hasOther(a *App) bool {
+// other is what another configuration says that has the hub: one that comes
+// after a's or, if a's is rolled back, the one that stays. It is nil if there is
+// none.
+func (s *sharedHub) other(a *App) *HubConfig {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return slices.ContainsFunc(s.owners, func(o *App) bool { return o != a })
+	for _, o := range slices.Backward(s.owners) {
+		if o.app != a {
+			return o.config
+		}
+	}
+	return nil
 }
 
 // register makes a rule's poller hear of writes, and forgets those that are over.

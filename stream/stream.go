@@ -147,12 +147,19 @@ func WriteHeader(w http.ResponseWriter) {
 func Serve(w http.ResponseWriter, r *http.Request, src Source, group *Group, o *Options) Summary {
 	defer src.Cursor.Close()
 	discardBody(w, r)
+	group = cmp.Or(group, new(Group))
 	s := &conn{
 		w:       w,
 		control: http.NewResponseController(w),
 		src:     src,
 		o:       o,
 		resumes: LastEventID(r) != "",
+	}
+	if ended, _, _ := group.fate(); ended && r.ProtoMajor == 2 {
+		// A connection whose handshake has ended after the configuration's end is
+		// never told to close, and its client would come back on it for ever. On
+		// HTTP/2 this isn't sent: the server lets the client open no more streams.
+		w.Header().Set("Connection", "close")
 	}
 	WriteHeader(w)
 	s.out = append(append(s.out, event.Heartbeat...), event.Retry(spread(o.Retry))...)
@@ -218,7 +225,6 @@ func (s *conn) run(r *http.Request, group *Group) (Reason, error) {
 	defer heartbeat.Stop()
 	end := newDeadline(s.o.MaxAge/2 + share(s.o.MaxAge/2))
 	defer end.stop()
-	group = cmp.Or(group, new(Group))
 	changed, ended := group.watch()
 	if ended {
 		end.within(group.share())

@@ -1,0 +1,32 @@
+package stream_test
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/caddy-sse/caddy-sse/store"
+	"github.com/caddy-sse/caddy-sse/stream"
+)
+
+// On HTTP/2 Connection: close is never sent: it lets the client open no more
+// streams on the connection. Elsewhere the header is none of a stream's.
+func TestAnHTTP2ConnectionThatOutlivesItsConfigurationIsLeft(t *testing.T) {
+	for major, want := range map[int]string{1: "", 2: "close", 3: ""} {
+		synctest.Test(t, func(t *testing.T) {
+			h := newHub(t, store.History{})
+			group := new(stream.Group)
+			for _, want := range []string{"", want} {
+				r := get("/")
+				r.ProtoMajor = major
+				s := serve(stream.Follow(h, []string{"a"}, ""), r, group, options, newClient())
+				synctest.Wait()
+				if got := s.header.Get("Connection"); got != want {
+					t.Errorf("HTTP/%d: Connection is %q, want %q", major, got, want)
+				}
+				group.End(time.Second)
+				<-s.ended
+			}
+		})
+	}
+}
