@@ -18,6 +18,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
+	"github.com/quic-go/quic-go"
 	"github.com/quic-go/quic-go/http3"
 	"go.uber.org/goleak"
 
@@ -47,11 +48,7 @@ func startSite(t testing.TB, global, directives string) *site {
 func startSiteWithAdmin(t testing.TB, admin, global, directives string) *site {
 	t.Helper()
 	s := &site{t: t, http: freePort(t), https: freePort(t), admin: admin}
-	s.clients = map[string]*http.Client{
-		"HTTP/1.1": s.tcpClient(false),
-		"HTTP/2.0": s.tcpClient(true),
-		"HTTP/3.0": s.quicClient(),
-	}
+	s = s.withClients()
 	s.reload(global, directives)
 	t.Cleanup(func() {
 		if err := caddy.Stop(); err != nil {
@@ -59,6 +56,18 @@ func startSiteWithAdmin(t testing.TB, admin, global, directives string) *site {
 		}
 	})
 	return s
+}
+
+// withClients is the same site, for clients with connections of their own: one
+// over HTTP/3 takes a hundred streams.
+func (s *site) withClients() *site {
+	other := *s
+	other.clients = map[string]*http.Client{
+		"HTTP/1.1": other.tcpClient(false),
+		"HTTP/2.0": other.tcpClient(true),
+		"HTTP/3.0": other.quicClient(),
+	}
+	return &other
 }
 
 // reload replaces the configuration in force.
@@ -178,7 +187,7 @@ func (s *site) tcpClient(http2 bool) *http.Client {
 	protocols.SetHTTP1(!http2)
 	protocols.SetHTTP2(http2)
 	return &http.Client{Transport: &http.Transport{
-		TLSClientConfig:    insecure,
+		TLSClientConfig:    insecure.Clone(),
 		Protocols:          protocols,
 		DisableCompression: true,
 		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -193,8 +202,16 @@ func (s *site) tcpClient(http2 bool) *http.Client {
 
 func (s *site) quicClient() *http.Client {
 	transport := &http3.Transport{
-		TLSClientConfig:    insecure,
+		TLSClientConfig:    insecure.Clone(),
 		DisableCompression: true,
+		// The transport forgets connections that the server has asked to leave.
+		Dial: func(ctx context.Context, addr string, config *tls.Config, options *quic.Config) (*quic.Conn, error) {
+			conn, err := quic.DialAddrEarly(ctx, localhost(addr), config, options)
+			if err == nil {
+				s.t.Cleanup(func() { _ = conn.CloseWithError(0, "") })
+			}
+			return conn, err
+		},
 	}
 	s.t.Cleanup(func() { transport.Close() })
 	return &http.Client{Transport: transport}

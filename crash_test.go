@@ -2,7 +2,9 @@ package caddysse_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,8 +13,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -22,22 +26,53 @@ import (
 )
 
 // crashConfig names the configuration that this binary runs, instead of its
-// tests, until it is killed.
+// tests, until it is killed or told to exit.
 const crashConfig = "CADDY_SSE_CRASH_CONFIG"
 
+// runUntilKilled is Caddy. Each line of its standard input is a configuration
+// to load, or empty, and is answered with a status.
 func runUntilKilled(path string) int {
 	caddy.TrapSignals()
-	config, err := os.ReadFile(path)
-	if err == nil {
-		err = caddy.Load(config, true)
-	}
-	if err != nil {
+	if err := loadFile(path); err != nil {
 		fmt.Println(err)
 		return 1
 	}
 	fmt.Println("up")
-	_, _ = io.Copy(io.Discard, os.Stdin) // which ends with the test, if that ends first
-	return 1
+	answers := json.NewEncoder(os.Stdout)
+	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
+		var s processStatus
+		if path := lines.Text(); path != "" {
+			s.Error = fmt.Sprint(loadFile(path))
+		}
+		s.read()
+		if err := answers.Encode(s); err != nil {
+			break
+		}
+	}
+	return 1 // the test has ended
+}
+
+func loadFile(path string) error {
+	config, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	return caddy.Load(config, true)
+}
+
+// processStatus is what a Caddy in a process of its own says of itself.
+type processStatus struct {
+	Error      string // of the load
+	Heap       uint64 // what is in use after a collection
+	Goroutines int
+}
+
+func (s *processStatus) read() {
+	runtime.GC()
+	runtime.GC() // what finalizers and pools have held until the first
+	var stats runtime.MemStats
+	runtime.ReadMemStats(&stats)
+	s.Heap, s.Goroutines = stats.HeapAlloc, runtime.NumGoroutine()
 }
 
 // mortal is a Caddy in a process of its own, which can be killed.
@@ -45,24 +80,31 @@ type mortal struct {
 	*site
 	config string
 	child  *exec.Cmd
-	stdin  io.Closer // held on to: the process ends with it
+	stdin  io.WriteCloser // held on to: the process ends with it
+	stdout *bufio.Scanner
 }
 
 func startMortal(t *testing.T, global, directives string) *mortal {
 	t.Helper()
 	s := &site{t: t, http: freePort(t), https: freePort(t), admin: "off"}
-	s.clients = map[string]*http.Client{"HTTP/1.1": s.tcpClient(false), "HTTP/2.0": s.tcpClient(true)}
-	config, err := adapt(s.caddyfile(global, directives))
+	s = s.withClients()
 	m := &mortal{site: s, config: filepath.Join(t.TempDir(), "caddy.json")}
+	m.write(global, directives)
+	m.start()
+	t.Cleanup(m.kill)
+	return m
+}
+
+// write makes a configuration the one that the process starts with.
+func (m *mortal) write(global, directives string) {
+	m.t.Helper()
+	config, err := adapt(m.caddyfile(global, directives))
 	if err == nil {
 		err = os.WriteFile(m.config, config, 0o600)
 	}
 	if err != nil {
-		t.Fatal(err)
+		m.t.Fatal(err)
 	}
-	m.start()
-	t.Cleanup(m.kill)
-	return m
 }
 
 func (m *mortal) start() {
@@ -77,15 +119,61 @@ func (m *mortal) start() {
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	m.child, m.stdin = child, in
-	if lines := bufio.NewScanner(out); !lines.Scan() || lines.Text() != "up" {
-		m.t.Fatalf("Caddy does not start: %s", lines.Text())
+	m.child, m.stdin, m.stdout = child, in, bufio.NewScanner(out)
+	if !m.stdout.Scan() || m.stdout.Text() != "up" {
+		m.t.Fatalf("Caddy does not start: %s", m.stdout.Text())
 	}
 }
 
 func (m *mortal) kill() {
 	_ = m.child.Process.Kill()
 	_ = m.child.Wait() // which closes what it was read and written by
+}
+
+// tell has the process load a configuration, if there is a path.
+func (m *mortal) tell(path string) (s processStatus) {
+	m.t.Helper()
+	if _, err := fmt.Fprintln(m.stdin, path); err != nil {
+		m.t.Fatal(err)
+	}
+	if !m.stdout.Scan() {
+		m.t.Fatalf("Caddy has ended: %v", m.stdout.Err())
+	}
+	if err := json.Unmarshal(m.stdout.Bytes(), &s); err != nil {
+		m.t.Fatal(err)
+	}
+	return s
+}
+
+func (m *mortal) reload(global, directives string) {
+	m.t.Helper()
+	m.write(global, directives)
+	if s := m.tell(m.config); s.Error != "<nil>" {
+		m.t.Fatalf("loading: %s", s.Error)
+	}
+}
+
+// rss is what Linux counts as the process's memory, in bytes; 0 where that
+// isn't told.
+func (m *mortal) rss() int64 {
+	statm, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", m.child.Process.Pid))
+	if err != nil {
+		return 0
+	}
+	pages, _ := strconv.ParseInt(strings.Fields(string(statm))[1], 10, 64)
+	return pages * int64(os.Getpagesize())
+}
+
+// cpu is how long the process has kept a CPU busy; 0 where that isn't told.
+func (m *mortal) cpu() time.Duration {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", m.child.Process.Pid))
+	if err != nil {
+		return 0
+	}
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:])) // the third, and so on
+	user, _ := strconv.ParseInt(fields[14-3], 10, 64)
+	system, _ := strconv.ParseInt(fields[15-3], 10, 64)
+	return time.Duration(user+system) * 10 * time.Millisecond
 }
 
 // deliverAtLast posts an event as a sender does who never gives up.
