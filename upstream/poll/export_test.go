@@ -71,3 +71,10 @@ func Acceptable(request, answer http.Header) bool {
 
 // Listed are the members of a header.
 func Listed(h http.Header, name string) []string { return slices.Collect(listed(h, name)) }
+
+// Len is how many topics views have a part in.
+func (o *Owners) Len() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(o.byTopic)
+}

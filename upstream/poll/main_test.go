@@ -182,8 +182,8 @@ func (e *env) end() {
 	}
 	e.Retire()
 	synctest.Wait()
-	if !e.Over() || e.Views() > 0 || e.Known() > 0 {
-		e.t.Errorf("%d views are left, and %d things are known", e.Views(), e.Known())
+	if !e.Over() || e.Views() > 0 || e.Known() > 0 || e.owners.Len() > 0 {
+		e.t.Errorf("%d views are left, %d things are known, and %d topics are owned", e.Views(), e.Known(), e.owners.Len())
 	}
 	if err := e.hub.Close(); err != nil {
 		e.t.Error(err)
