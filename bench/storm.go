@@ -164,8 +164,11 @@ func (s *storm) comeBack(ctx context.Context, o *stormOptions, caddy *caddyProce
 		clients.Go(func() {
 			start := began.Add(o.within * time.Duration(i) / time.Duration(o.clients))
 			_ = pause(ctx, time.Until(start)) // the loop sees that it is over
-			for ctx.Err() == nil && s.watch(ctx, caddy, header, func() { delays <- time.Since(start) }) != nil {
-				s.again.Add(1)
+			for ctx.Err() == nil {
+				err := s.watch(ctx, caddy, header, func() { delays <- time.Since(start) })
+				if err != nil && s.again.Add(1) <= 3 {
+					tell("client %d comes once more: %v", i, err)
+				}
 			}
 		})
 	}
