@@ -218,8 +218,9 @@ func (h *Handler) provisionHub(ctx caddy.Context) error {
 	return err
 }
 
-// writeTimeout is how long one write to a client may take.
-const writeTimeout = 30 * time.Second
+// writeTimeout is how long one write to a client may take, and how long what
+// was sent may stay unacknowledged. Tests change it.
+var writeTimeout = 30 * time.Second
 
 func (h *Handler) provisionStream(ctx caddy.Context) (err error) {
 	h.group = new(stream.Group)
@@ -229,6 +230,7 @@ func (h *Handler) provisionStream(ctx caddy.Context) (err error) {
 		MaxAge:    time.Duration(h.MaxAge),
 
 		ShutdownEvent: h.ShutdownEvent,
+		WriteTimeout:  writeTimeout,
 	}
 	method := http.MethodGet
 	if h.Poll != nil {
@@ -248,6 +250,7 @@ func (h *Handler) provisionStream(ctx caddy.Context) (err error) {
 	// An app's Stop comes too late: on exit Caddy first waits for all
 	// requests to end.
 	server.RegisterOnShutdown(h.shutdown)
+	rememberConnections(server)
 	return nil
 }
 
@@ -319,14 +322,14 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, src stream.Sourc
 	open := newOpenStream(h, r, src.Cursor)
 	leave := h.hub.enter(open)
 	defer leave()
+	giveUpAfter(r, h.stream.WriteTimeout)
 	ended := h.metrics.opened(r.ProtoMajor, src.Start)
 	src.Stop = &open.stopped
 	options := h.stream
 	options.Observer = open
 	if _, idle := caddyhttp.IdleTimeoutsFromContext(r.Context()); idle != nil {
-		defer idle.Override(writeTimeout, 0, 0)()
-	} else {
-		options.WriteTimeout = writeTimeout
+		defer idle.Override(options.WriteTimeout, 0, 0)()
+		options.WriteTimeout = 0
 	}
 	summary := stream.Summary{Reason: stream.WriteFailed} // should the writer panic
 	defer func() { ended(summary.Reason) }()

@@ -1,0 +1,14 @@
+package caddysse
+
+import (
+	"testing"
+	"time"
+)
+
+// SetWriteTimeout sets how long a client may block a write, for the sites that
+// a test starts afterwards.
+func SetWriteTimeout(t testing.TB, d time.Duration) {
+	before := writeTimeout
+	writeTimeout = d
+	t.Cleanup(func() { writeTimeout = before })
+}

@@ -1,0 +1,63 @@
+package caddysse
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"syscall"
+	"time"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+// connKey is the context key of the connection that a request came on.
+type connKey struct{}
+
+// rememberConnections has the requests of a server know their connections. Each
+// of a server's rules asks for it; one is enough.
+func rememberConnections(server *caddyhttp.Server) {
+	server.RegisterConnContext(func(ctx context.Context, c net.Conn) context.Context {
+		if ctx.Value(connKey{}) != nil {
+			return ctx
+		}
+		return context.WithValue(ctx, connKey{}, c)
+	})
+}
+
+// giveUpAfter has the system give up on the connection of a stream whose client
+// has acknowledged nothing for so long, or has had no room for more. Without it
+// a client that has vanished would be noticed after a quarter of an hour:
+// heartbeats keep data on the way, and keep-alive is only for connections that
+// have none. It also ends HTTP/2 connections that nobody reads: there a write's
+// deadline resets a stream, of which nothing can be told any more. HTTP/3 has
+// QUIC's idle timeout for that.
+//
+// What can't be set is left as it is: the connection is none of TCP (or is one
+// of Multipath TCP, which knows no such time), a listener wrapper hides it, or
+// the system has no such option.
+func giveUpAfter(r *http.Request, timeout time.Duration) {
+	conn, _ := r.Context().Value(connKey{}).(net.Conn)
+	socket, ok := bare(conn).(syscall.Conn)
+	if !ok {
+		return
+	}
+	raw, err := socket.SyscallConn()
+	if err != nil {
+		return
+	}
+	_ = raw.Control(func(fd uintptr) { setUserTimeout(fd, timeout) })
+}
+
+// bare is the connection below TLS and the PROXY protocol.
+func bare(c net.Conn) net.Conn {
+	for {
+		switch wrapped := c.(type) {
+		case interface{ NetConn() net.Conn }:
+			c = wrapped.NetConn()
+		case interface{ Raw() net.Conn }:
+			c = wrapped.Raw()
+		default:
+			return c
+		}
+	}
+}
