@@ -12,3 +12,11 @@ func SetWriteTimeout(t testing.TB, d time.Duration) {
 	writeTimeout = d
 	t.Cleanup(func() { writeTimeout = before })
 }
+
+// SetBodyTime sets how long a body may take to come, apart from its size, for
+// the sites that a test starts afterwards.
+func SetBodyTime(t testing.TB, d time.Duration) {
+	before := bodyTime
+	bodyTime = d
+	t.Cleanup(func() { bodyTime = before })
+}

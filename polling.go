@@ -8,6 +8,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap/zapcore"
 
+	"github.com/caddy-sse/caddy-sse/internal/refusal"
 	"github.com/caddy-sse/caddy-sse/stream"
 	"github.com/caddy-sse/caddy-sse/upstream/next"
 	"github.com/caddy-sse/caddy-sse/upstream/poll"
@@ -56,10 +57,12 @@ func (h *Handler) watch(w http.ResponseWriter, r *http.Request, nextHandler cadd
 		return h.refuse(w, r, err)
 	}
 	defer func() { leave(reason) }()
+	done := boundBody(r)
 	viewing, refused, err := h.poller.Join(r, next.For(r, nextHandler))
+	done()
 	switch {
-	case r.Context().Err() != nil:
-		return nil // the viewer has left
+	case r.Context().Err() != nil && !errors.As(err, new(*refusal.Error)):
+		return nil // the viewer has left; over HTTP/1, a body that is late looks like that, too
 	case errors.Is(err, next.ErrStream):
 		h.cors.Remove(w.Header()) // the backend's own are added
 		return nextHandler.ServeHTTP(w, r)

@@ -46,7 +46,9 @@ func (h *Handler) servePublish(w http.ResponseWriter, r *http.Request, next cadd
 	if r.Method != http.MethodPost {
 		return passOn(w, r, next, refuseMethod(http.MethodPost))
 	}
+	done := boundBody(r)
 	messages, err := h.Publish.Receive(w, r, credentialOf(r))
+	done()
 	if err != nil {
 		return h.refuse(w, r, err)
 	}

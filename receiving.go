@@ -41,7 +41,9 @@ func (h *Handler) serveWebhook(w http.ResponseWriter, r *http.Request, next cadd
 		}
 		return h.greet(w, answer)
 	}
+	done := boundBody(r)
 	delivery, err := h.Webhook.Receive(w, r, replacer(r))
+	done()
 	if err != nil {
 		return h.refuseWebhook(w, r, err)
 	}
