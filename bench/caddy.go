@@ -68,12 +68,9 @@ func startCaddy(global, rule, backend string) (*caddyProcess, error) {
 
 // startCaddyWith has options of the servers, too.
 func startCaddyWith(servers, global, rule, backend string) (*caddyProcess, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
 	var ports [3]int
 	for i := range ports {
+		var err error
 		if ports[i], err = freePort(); err != nil {
 			return nil, err
 		}
@@ -83,19 +80,30 @@ func startCaddyWith(servers, global, rule, backend string) (*caddyProcess, error
 		tls:   fmt.Sprintf("https://localhost:%d", ports[1]),
 		admin: fmt.Sprintf("http://127.0.0.1:%d", ports[2]),
 	}
+	return c, c.launch(func(dir string) string {
+		return fmt.Sprintf(caddyfile, dir, ports[0], rule, backend, strings.ReplaceAll(global, folder, dir), ports[2], ports[1], servers)
+	})
+}
+
+// launch starts it with the Caddyfile that is made for its directory, in which
+// there are a certificate and its key, and waits until it serves.
+func (c *caddyProcess) launch(config func(dir string) string) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
 	if c.dir, err = os.MkdirTemp("", "caddy-sse-bench"); err != nil {
-		return nil, err
+		return err
 	}
 	if err := selfsigned.Write(c.dir); err != nil {
-		return nil, errors.Join(err, os.RemoveAll(c.dir))
+		return errors.Join(err, os.RemoveAll(c.dir))
 	}
-	global = strings.ReplaceAll(global, folder, c.dir)
-	c.cmd = exec.Command(self, childWord, fmt.Sprintf(caddyfile, c.dir, ports[0], rule, backend, global, ports[2], ports[1], servers))
+	c.cmd = exec.Command(self, childWord, config(c.dir))
 	c.cmd.Stderr = &c.said
 	if err := c.start(); err != nil {
-		return nil, errors.Join(err, c.stop(), errors.New(c.said.String()))
+		return errors.Join(err, c.stop(), errors.New(c.said.String()))
 	}
-	return c, nil
+	return nil
 }
 
 func (c *caddyProcess) start() (err error) {

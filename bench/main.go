@@ -10,6 +10,7 @@
 //	go run ./bench -run idle    # 10,000 streams on which nothing happens
 //	go run ./bench -run churn   # 100,000 streams that come and go
 //	go run ./bench -run storm   # 2,000 clients that come back in a second
+//	go run ./bench -run vanished # how long a client that is gone is held
 //	go run ./bench -run all
 package main
 
@@ -26,8 +27,8 @@ import (
 )
 
 func main() {
-	if len(os.Args) == 3 && os.Args[1] == childWord {
-		exit(serveCaddy(os.Args[2]))
+	if len(os.Args) == 3 {
+		beChild(os.Args[1], os.Args[2])
 	}
 	runs := runs()
 	names := strings.Join(runNames(runs), ", ")
@@ -67,7 +68,8 @@ func runs() []benchmark {
 	var i idleOptions
 	var c churnOptions
 	var s stormOptions
-	for _, o := range []interface{ flags() }{&t, &v, &w, &i, &c, &s} {
+	var gone vanishedOptions
+	for _, o := range []interface{ flags() }{&t, &v, &w, &i, &c, &s, &gone} {
 		o.flags()
 	}
 	return []benchmark{
@@ -77,6 +79,7 @@ func runs() []benchmark {
 		{"idle", func(ctx context.Context) error { return benchIdle(ctx, &i) }},
 		{"churn", func(ctx context.Context) error { return benchChurn(ctx, &c) }},
 		{"storm", func(ctx context.Context) error { return benchStorm(ctx, &s) }},
+		{"vanished", func(ctx context.Context) error { return benchVanished(ctx, &gone) }},
 	}
 }
 
@@ -85,6 +88,19 @@ func runNames(runs []benchmark) (names []string) {
 		names = append(names, r.name)
 	}
 	return names
+}
+
+// beChild is for the processes that this program starts of itself.
+func beChild(word, argument string) {
+	switch word {
+	case childWord:
+		exit(serveCaddy(argument))
+	case vanishingServer:
+		limit, err := time.ParseDuration(argument)
+		exit(errors.Join(err, serveVanishing(limit)))
+	case vanishingClient:
+		exit(beVanishing())
+	}
 }
 
 func exit(err error) {

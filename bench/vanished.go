@@ -1,0 +1,12 @@
+package main
+
+import (
+	"flag"
+	"time"
+)
+
+type vanishedOptions struct{ total time.Duration }
+
+func (o *vanishedOptions) flags() {
+	flag.DurationVar(&o.total, "vanished-for", 2*time.Minute, "vanished: how long to look, at most")
+}

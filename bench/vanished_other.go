@@ -1,0 +1,17 @@
+//go:build !linux
+
+package main
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+const vanishingServer, vanishingClient = "vanishing-server", "vanishing-client"
+
+var errNoNamespaces = errors.New("it needs Linux, for its network namespaces")
+
+func benchVanished(context.Context, *vanishedOptions) error { return errNoNamespaces }
+func serveVanishing(time.Duration) error                    { return errNoNamespaces }
+func beVanishing() error                                    { return errNoNamespaces }
