@@ -10,6 +10,7 @@
 //	go run ./bench -run idle    # 10,000 streams on which nothing happens
 //	go run ./bench -run churn   # 100,000 streams that come and go
 //	go run ./bench -run storm   # 2,000 clients that come back in a second
+//	go run ./bench -run hostile # what attacks cost, and what others feel of them
 //	go run ./bench -run vanished # how long a client that is gone is held
 //	go run ./bench -run all
 package main
@@ -68,8 +69,9 @@ func runs() []benchmark {
 	var i idleOptions
 	var c churnOptions
 	var s stormOptions
+	var h hostileOptions
 	var gone vanishedOptions
-	for _, o := range []interface{ flags() }{&t, &v, &w, &i, &c, &s, &gone} {
+	for _, o := range []interface{ flags() }{&t, &v, &w, &i, &c, &s, &h, &gone} {
 		o.flags()
 	}
 	return []benchmark{
@@ -79,6 +81,7 @@ func runs() []benchmark {
 		{"idle", func(ctx context.Context) error { return benchIdle(ctx, &i) }},
 		{"churn", func(ctx context.Context) error { return benchChurn(ctx, &c) }},
 		{"storm", func(ctx context.Context) error { return benchStorm(ctx, &s) }},
+		{"hostile", func(ctx context.Context) error { return benchHostile(ctx, &h) }},
 		{"vanished", func(ctx context.Context) error { return benchVanished(ctx, &gone) }},
 	}
 }

@@ -174,9 +174,11 @@ func Serve(w http.ResponseWriter, r *http.Request, src Source, group *Group, o *
 
 // discardBody reads a body that a GET should not have: HTTP/1 notices that a
 // client has left only once the request was read to its end. A client that
-// announces more than it sends is not waited for.
+// announces more than it sends is not waited for. HTTP/2 and 3 need none of it,
+// and on HTTP/2 a deadline is a message to the connection's one goroutine, which
+// whoever opens and resets streams in a row keeps busy enough.
 func discardBody(w http.ResponseWriter, r *http.Request) {
-	if r.Body == nil || r.Body == http.NoBody {
+	if r.ProtoMajor != 1 || r.ContentLength == 0 || r.Body == nil || r.Body == http.NoBody {
 		return
 	}
 	control := http.NewResponseController(w)

@@ -1,0 +1,376 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/quic-go/quic-go"
+	"github.com/quic-go/quic-go/http3"
+	"golang.org/x/net/http2"
+
+	"github.com/caddy-sse/caddy-sse/internal/hostile"
+)
+
+// floodWorkers is few: two cores are shared with Caddy.
+const floodWorkers = 8
+
+var attacks = []attack{
+	{name: "none", run: func(context.Context, *target) {}},
+	{name: "HTTP/1.1: a header field of 1 MiB", run: requests("/events/x", "X-Flood: "+strings.Repeat("x", 1<<20)+"\r\n")},
+	{name: "HTTP/1.1: `Last-Event-ID` of 15 KiB", run: requests("/events/x", "Last-Event-ID: "+strings.Repeat("x", 15<<10)+"\r\n")},
+	{name: "HTTP/1.1: 1,800 header fields", run: requests("/events/x", manyFields(1800))},
+	{name: "HTTP/1.1: a stream opened and closed", run: requests("/events/x", "")},
+	{name: "HTTP/1.1: 100 topics in a query", run: requests("/choose?"+manyTopics(100, 1), "")},
+	{name: "HTTP/1.1: 2,000 topics in a query", run: requests("/choose?"+manyTopics(2000, 1), "")},
+	{name: "HTTP/1.1: a topic of 15 KiB", run: requests("/choose?t="+strings.Repeat("x", 15<<10), "")},
+	{name: "HTTP/2: headers without an end", run: endlessHeaders},
+	{name: "HTTP/2: headers that unfold to 40 MiB", run: unfolding},
+	{name: "HTTP/2: streams opened and reset", run: rapidReset},
+	{name: "2,000 connections with a byte of a header per second", span: 75 * time.Second, run: slowHeaders},
+	{name: "1,000 connections with a byte of a body per second", span: 45 * time.Second, run: slowBodies},
+	{name: "2,500 streams of one client", span: 20 * time.Second, run: manyStreams("/events/idle", 10, 250)},
+	{name: "2,500 streams of one client, with 100 topics each", span: 20 * time.Second, run: manyStreams("/choose?"+manyTopics(100, 8), 10, 250)},
+	{name: "HTTP/1.1: 200 clients that don't read", span: 50 * time.Second, run: stalledHTTP1},
+	{name: "HTTP/2: 200 streams that may not be sent a byte", span: 50 * time.Second, run: stalledHTTP2Streams},
+	{name: "HTTP/2: 20 connections of 10 streams that nobody reads", span: 50 * time.Second, run: stalledHTTP2},
+	{name: "HTTP/3: 100 streams that nobody reads", span: 50 * time.Second, run: stalledHTTP3},
+}
+
+// manyFields is a header with so many fields, of less than 16 KiB.
+func manyFields(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, "x%d:y\r\n", i%1000)
+	}
+	return b.String()
+}
+
+// manyTopics is a query that names so many topics, with names of at least so
+// many bytes.
+func manyTopics(n, size int) string {
+	names := make([]string, n)
+	for i := range names {
+		names[i] = fmt.Sprintf("t=%0*d", size, i)
+	}
+	return strings.Join(names, "&")
+}
+
+// requests floods with requests, each on a connection of its own that is closed
+// when the answer begins.
+func requests(path, header string) func(context.Context, *target) {
+	request := fmt.Sprintf("GET %s HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n%s\r\n", path, header)
+	return func(ctx context.Context, t *target) {
+		t.flood(ctx, floodWorkers, func() string {
+			conn, err := net.Dial("tcp", t.http)
+			if err != nil {
+				return "refused"
+			}
+			defer conn.Close()
+			_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+			go func() { _, _ = io.WriteString(conn, withHost(request, t.http)) }()
+			return statusOf(bufio.NewReader(conn))
+		})
+	}
+}
+
+// withHost names the site that the request is for.
+func withHost(request, address string) string {
+	return strings.Replace(request, "Host: localhost", "Host: localhost"+address[strings.LastIndexByte(address, ':'):], 1)
+}
+
+// statusOf is what an answer begins with.
+func statusOf(r *bufio.Reader) string {
+	line, err := r.ReadString('\n')
+	_, rest, ok := strings.Cut(line, " ")
+	if err != nil || !ok {
+		return "closed"
+	}
+	return rest[:min(3, len(rest))]
+}
+
+// connect begins HTTP/2 over TLS.
+func connect(t *target, receiveBuffer int, window uint32) (*hostile.HTTP2, error) {
+	conn, err := hostile.Dial(t.https, receiveBuffer)
+	if err != nil {
+		return nil, err
+	}
+	c, err := hostile.NewHTTP2(conn, "localhost", insecure, window)
+	if err != nil {
+		conn.Close()
+	}
+	return c, err
+}
+
+// endlessHeaders goes on with CONTINUATION frames until the server has enough.
+func endlessHeaders(ctx context.Context, t *target) {
+	t.flood(ctx, floodWorkers, func() string {
+		c, err := connect(t, 0, 1<<16)
+		if err != nil {
+			return "refused"
+		}
+		defer c.Close()
+		go func() { _ = c.ReadFrames(func(http2.Frame) {}) }()
+		field := append([]byte(nil), c.Block("/events/x", "x-flood", strings.Repeat("~", 8<<10))...)
+		err = c.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: field[:100]})
+		sent := 0
+		for ; err == nil && ctx.Err() == nil && sent < 64<<20; sent += 16 << 10 {
+			err = c.WriteContinuation(1, false, make([]byte, 16<<10))
+		}
+		if sent >= 1<<20 {
+			return "closed after 1 MiB or more"
+		}
+		return "closed after less than 1 MiB"
+	})
+}
+
+// unfolding names a field of 4 KB ten thousand times by its place in the table.
+func unfolding(ctx context.Context, t *target) {
+	var header []string
+	for range 10_000 {
+		header = append(header, "x-bomb", strings.Repeat("~", 4000))
+	}
+	t.flood(ctx, floodWorkers, func() string {
+		c, err := connect(t, 0, 1<<16)
+		if err != nil {
+			return "refused"
+		}
+		defer c.Close()
+		block := c.Block("/events/x", header...)
+		first := min(len(block), 16<<10)
+		if err := c.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block[:first], EndStream: true, EndHeaders: first == len(block)}); err != nil {
+			return "closed"
+		}
+		if first < len(block) {
+			_ = c.WriteContinuation(1, true, block[first:])
+		}
+		_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+		answer := "closed"
+		_ = c.ReadFrames(func(f http2.Frame) {
+			switch f := f.(type) {
+			case *http2.HeadersFrame:
+				answer = "answered"
+				if b := f.HeaderBlockFragment(); len(b) > 4 && string(b[2:5]) == "431" || strings.Contains(string(b), "431") {
+					answer = "431"
+				}
+				c.Close()
+			case *http2.RSTStreamFrame:
+				answer = "stream reset"
+				c.Close()
+			case *http2.GoAwayFrame:
+				answer = "connection closed: " + f.ErrCode.String()
+			}
+		})
+		return answer
+	})
+}
+
+// rapidReset opens streams and resets them at once.
+func rapidReset(ctx context.Context, t *target) {
+	t.flood(ctx, floodWorkers, func() string {
+		c, err := connect(t, 0, 1<<16)
+		if err != nil {
+			return "refused"
+		}
+		defer c.Close()
+		reason := "connection closed"
+		read := make(chan struct{})
+		go func() {
+			defer close(read)
+			_ = c.ReadFrames(func(f http2.Frame) {
+				if f, ok := f.(*http2.GoAwayFrame); ok {
+					reason = "connection closed: " + f.ErrCode.String()
+				}
+			})
+		}()
+		for ctx.Err() == nil {
+			stream, err := c.Get("/events/x")
+			if err == nil {
+				err = c.WriteRSTStream(stream, http2.ErrCodeCancel)
+			}
+			if err != nil {
+				break
+			}
+			t.note("reset")
+		}
+		c.Close()
+		<-read
+		return reason
+	})
+}
+
+// slowly writes a beginning, and then a byte per second until the connection
+// ends, and tells when.
+func slowly(ctx context.Context, t *target, beginning string) string {
+	conn, err := net.Dial("tcp", t.http)
+	if err != nil {
+		return "refused"
+	}
+	defer conn.Close()
+	began := time.Now()
+	answered := make(chan string, 1)
+	go func() { answered <- statusOf(bufio.NewReader(conn)) }()
+	_, _ = io.WriteString(conn, withHost(beginning, t.http))
+	for {
+		select {
+		case answer := <-answered:
+			return fmt.Sprintf("%s after about %v", answer, time.Since(began).Round(10*time.Second))
+		case <-time.After(time.Second):
+			_, _ = io.WriteString(conn, "x")
+		case <-ctx.Done():
+			return "held to the end"
+		}
+	}
+}
+
+func slowHeaders(ctx context.Context, t *target) {
+	t.hold(ctx, 2000, func(int) string { return slowly(ctx, t, "GET /events/x HTTP/1.1\r\nHost: localhost\r\nX-Slow: ") })
+}
+
+func slowBodies(ctx context.Context, t *target) {
+	t.hold(ctx, 1000, func(int) string {
+		return slowly(ctx, t, "POST /publish/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n")
+	})
+}
+
+// manyStreams holds streams that are read.
+func manyStreams(path string, connections, each int) func(context.Context, *target) {
+	return func(ctx context.Context, t *target) {
+		t.hold(ctx, connections, func(int) string {
+			c, err := connect(t, 0, 1<<20)
+			if err != nil {
+				return "refused"
+			}
+			defer c.Close()
+			context.AfterFunc(ctx, func() { c.Close() })
+			go func() {
+				for range each {
+					if _, err := c.Get(path); err != nil {
+						return
+					}
+				}
+			}()
+			_ = c.ReadFrames(func(f http2.Frame) {
+				if h, ok := f.(*http2.HeadersFrame); ok {
+					if h.StreamEnded() {
+						t.note("stream refused")
+					} else {
+						t.note("stream open")
+					}
+				}
+			})
+			return "connection held to the end"
+		})
+	}
+}
+
+// loud publishes 20 events of 64 KiB a second for those who don't read.
+func loud(ctx context.Context, t *target) {
+	url := "http://localhost" + t.http[strings.LastIndexByte(t.http, ':'):] + "/publish/loud"
+	data := strings.Repeat("x", 64<<10)
+	for ctx.Err() == nil {
+		resp, err := http.Post(url, "text/plain", strings.NewReader(data))
+		if err == nil {
+			resp.Body.Close()
+		}
+		_ = pause(ctx, 50*time.Millisecond) // the loop sees that it is over
+	}
+}
+
+// closedAfter waits for the other end's end of a connection that isn't read.
+func closedAfter(ctx context.Context, t *target, n int) {
+	began := time.Now()
+	for open := n; open > 0 && ctx.Err() == nil; {
+		_ = pause(ctx, time.Second)
+		left := establishedTo(t)
+		for ; open > left; open-- {
+			t.note(fmt.Sprintf("closed after about %v", time.Since(began).Round(10*time.Second)))
+		}
+	}
+}
+
+func stalledHTTP1(ctx context.Context, t *target) {
+	const clients = 200
+	for range clients {
+		conn, err := hostile.Dial(t.http, 1)
+		if err != nil {
+			t.note("refused")
+			continue
+		}
+		defer conn.Close()
+		_, _ = io.WriteString(conn, withHost("GET /events/loud HTTP/1.1\r\nHost: localhost\r\n\r\n", t.http))
+	}
+	go loud(ctx, t)
+	closedAfter(ctx, t, clients)
+	<-ctx.Done()
+}
+
+func stalledHTTP2(ctx context.Context, t *target) {
+	const connections = 20
+	for range connections {
+		c, err := connect(t, 1, 1<<30)
+		if err != nil {
+			t.note("refused")
+			continue
+		}
+		defer c.Close()
+		_ = c.WriteWindowUpdate(0, 1<<30)
+		for range 10 {
+			_, _ = c.Get("/events/loud")
+		}
+	}
+	go loud(ctx, t)
+	closedAfter(ctx, t, connections)
+	<-ctx.Done()
+}
+
+func stalledHTTP2Streams(ctx context.Context, t *target) {
+	c, err := connect(t, 0, 0)
+	if err != nil {
+		t.note("refused")
+		return
+	}
+	defer c.Close()
+	context.AfterFunc(ctx, func() { c.Close() })
+	go func() {
+		for range 200 {
+			_, _ = c.Get("/events/loud")
+		}
+	}()
+	go loud(ctx, t)
+	began := time.Now()
+	_ = c.ReadFrames(func(f http2.Frame) {
+		if _, ok := f.(*http2.RSTStreamFrame); ok {
+			t.note(fmt.Sprintf("reset after about %v", time.Since(began).Round(10*time.Second)))
+		}
+	})
+}
+
+func stalledHTTP3(ctx context.Context, t *target) {
+	const streams = 100
+	transport := &http3.Transport{TLSClientConfig: insecure, QUICConfig: &quic.Config{InitialStreamReceiveWindow: 16 << 10, MaxStreamReceiveWindow: 16 << 10}}
+	defer transport.Close()
+	client := &http.Client{Transport: transport}
+	go loud(ctx, t)
+	began := time.Now()
+	t.hold(ctx, streams, func(int) string {
+		req, _ := http.NewRequestWithContext(ctx, http.MethodGet, "https://localhost"+t.https[strings.LastIndexByte(t.https, ':'):]+"/events/loud", nil)
+		resp, err := client.Do(req)
+		if err != nil {
+			return "refused"
+		}
+		defer resp.Body.Close()
+		if pause(ctx, 40*time.Second) != nil {
+			return "held to the end"
+		}
+		if _, err := io.Copy(io.Discard, resp.Body); err != nil || ctx.Err() == nil {
+			return fmt.Sprintf("had ended when looked at after %v", time.Since(began).Round(10*time.Second))
+		}
+		return "held to the end"
+	})
+}

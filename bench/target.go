@@ -1,0 +1,109 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// target is what is attacked, and what has become of that.
+type target struct {
+	http, https string // addresses
+
+	mu     sync.Mutex
+	counts map[string]int
+
+	resident, buffers int64 // the most that was seen, once the attack is over
+}
+
+// note counts what became of a try.
+func (t *target) note(what string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.counts[what]++
+}
+
+func (t *target) tries() (n int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, count := range t.counts {
+		n += count
+	}
+	return n
+}
+
+func (t *target) outcome() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var parts []string
+	for _, what := range slices.Sorted(maps.Keys(t.counts)) {
+		parts = append(parts, fmt.Sprintf("%s: %d", what, t.counts[what]))
+	}
+	return strings.Join(parts, ", ")
+}
+
+// sample looks at what Caddy and the kernel hold until the attack is over.
+func (t *target) sample(ctx context.Context, caddy *caddyProcess) {
+	for ctx.Err() == nil {
+		if u, err := caddy.usage(); err == nil {
+			t.resident = max(t.resident, u.rss)
+		}
+		t.buffers = max(t.buffers, tcpBuffers())
+		_ = pause(ctx, 200*time.Millisecond) // the loop sees that it is over
+	}
+}
+
+// flood has so many workers do something until the attack is over, each time
+// with a result.
+func (t *target) flood(ctx context.Context, workers int, try func() string) {
+	var all sync.WaitGroup
+	for range workers {
+		all.Go(func() {
+			for ctx.Err() == nil {
+				t.note(try())
+			}
+		})
+	}
+	all.Wait()
+}
+
+// hold does something as often as it says at the same time, each with one
+// result.
+func (t *target) hold(ctx context.Context, n int, try func(i int) string) {
+	var all sync.WaitGroup
+	for i := range n {
+		all.Go(func() { t.note(try(i)) })
+	}
+	all.Wait()
+}
+
+// establishedTo counts the connections that Caddy has with clients which don't
+// read: those on its end of the loopback, less the probe's two.
+func establishedTo(t *target) int {
+	stat, _ := os.ReadFile("/proc/net/tcp")
+	n := 0
+	for line := range strings.Lines(string(stat)) {
+		fields := strings.Fields(line)
+		if len(fields) > 3 && fields[3] == "01" && (isPort(fields[1], t.http) || isPort(fields[1], t.https)) {
+			n++
+		}
+	}
+	return max(0, n-probeConnections)
+}
+
+// probeConnections are those of the probe's reader and its sender, and that of
+// who is loud.
+const probeConnections = 3
+
+// isPort tells whether an address of /proc/net/tcp has the port of one of ours.
+func isPort(hexAddress, address string) bool {
+	_, hexPort, _ := strings.Cut(hexAddress, ":")
+	port, err := strconv.ParseUint(hexPort, 16, 16)
+	return err == nil && strings.HasSuffix(address, fmt.Sprintf(":%d", port))
+}
