@@ -322,7 +322,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, src stream.Sourc
 	open := newOpenStream(h, r, src.Cursor)
 	leave := h.hub.enter(open)
 	defer leave()
-	giveUpAfter(r, h.stream.WriteTimeout)
+	boundPeer(r, h.stream.WriteTimeout)
 	ended := h.metrics.opened(r.ProtoMajor, src.Start)
 	src.Stop = &open.stopped
 	options := h.stream

@@ -282,21 +282,23 @@ func loud(ctx context.Context, t *target) {
 	}
 }
 
-// closedAfter waits for the other end's end of a connection that isn't read.
-func closedAfter(ctx context.Context, t *target, n int) {
+// closed waits for Caddy to end connections that aren't read.
+func (t *target) closed(ctx context.Context, ours []net.Conn) {
 	began := time.Now()
-	for open := n; open > 0 && ctx.Err() == nil; {
-		_ = pause(ctx, time.Second)
-		left := establishedTo(t)
-		for ; open > left; open-- {
+	for open := len(ours); open > 0 && pause(ctx, time.Second) == nil; {
+		for left := t.served(ours); open > left; open-- {
 			t.note(fmt.Sprintf("closed after about %v", time.Since(began).Round(10*time.Second)))
 		}
+	}
+	<-ctx.Done()
+	for range t.served(ours) {
+		t.note("held to the end")
 	}
 }
 
 func stalledHTTP1(ctx context.Context, t *target) {
-	const clients = 200
-	for range clients {
+	var ours []net.Conn
+	for range 200 {
 		conn, err := hostile.Dial(t.http, 1)
 		if err != nil {
 			t.note("refused")
@@ -304,15 +306,15 @@ func stalledHTTP1(ctx context.Context, t *target) {
 		}
 		defer conn.Close()
 		_, _ = io.WriteString(conn, withHost("GET /events/loud HTTP/1.1\r\nHost: localhost\r\n\r\n", t.http))
+		ours = append(ours, conn)
 	}
 	go loud(ctx, t)
-	closedAfter(ctx, t, clients)
-	<-ctx.Done()
+	t.closed(ctx, ours)
 }
 
 func stalledHTTP2(ctx context.Context, t *target) {
-	const connections = 20
-	for range connections {
+	var ours []net.Conn
+	for range 20 {
 		c, err := connect(t, 1, 1<<30)
 		if err != nil {
 			t.note("refused")
@@ -323,10 +325,10 @@ func stalledHTTP2(ctx context.Context, t *target) {
 		for range 10 {
 			_, _ = c.Get("/events/loud")
 		}
+		ours = append(ours, c)
 	}
 	go loud(ctx, t)
-	closedAfter(ctx, t, connections)
-	<-ctx.Done()
+	t.closed(ctx, ours)
 }
 
 func stalledHTTP2Streams(ctx context.Context, t *target) {

@@ -33,7 +33,7 @@ const hostileCaddyfile = `{
 		output discard
 	}
 	sse {
-		history 64MiB
+		history 16MiB
 	}
 }
 (site) {

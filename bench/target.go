@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"net"
 	"os"
 	"slices"
 	"strconv"
@@ -83,27 +84,30 @@ func (t *target) hold(ctx context.Context, n int, try func(i int) string) {
 	all.Wait()
 }
 
-// establishedTo counts the connections that Caddy has with clients which don't
-// read: those on its end of the loopback, less the probe's two.
-func establishedTo(t *target) int {
+// served counts which of our connections Caddy has still.
+func (t *target) served(ours []net.Conn) (n int) {
+	ports := make(map[uint64]bool)
+	for _, c := range ours {
+		ports[uint64(c.LocalAddr().(*net.TCPAddr).Port)] = true
+	}
 	stat, _ := os.ReadFile("/proc/net/tcp")
-	n := 0
 	for line := range strings.Lines(string(stat)) {
 		fields := strings.Fields(line)
-		if len(fields) > 3 && fields[3] == "01" && (isPort(fields[1], t.http) || isPort(fields[1], t.https)) {
+		const established = "01"
+		if len(fields) < 4 || fields[3] != established {
+			continue
+		}
+		local, remote := portOf(fields[1]), portOf(fields[2])
+		if ports[remote] && (strings.HasSuffix(t.http, fmt.Sprintf(":%d", local)) || strings.HasSuffix(t.https, fmt.Sprintf(":%d", local))) {
 			n++
 		}
 	}
-	return max(0, n-probeConnections)
+	return n
 }
 
-// probeConnections are those of the probe's reader and its sender, and that of
-// who is loud.
-const probeConnections = 3
-
-// isPort tells whether an address of /proc/net/tcp has the port of one of ours.
-func isPort(hexAddress, address string) bool {
-	_, hexPort, _ := strings.Cut(hexAddress, ":")
-	port, err := strconv.ParseUint(hexPort, 16, 16)
-	return err == nil && strings.HasSuffix(address, fmt.Sprintf(":%d", port))
+// portOf is the port of an address in /proc/net/tcp.
+func portOf(address string) uint64 {
+	_, port, _ := strings.Cut(address, ":")
+	n, _ := strconv.ParseUint(port, 16, 16)
+	return n
 }

@@ -24,18 +24,23 @@ func rememberConnections(server *caddyhttp.Server) {
 	})
 }
 
-// giveUpAfter has the system give up on the connection of a stream whose client
+// maxUnsent is how many bytes the system keeps of what a client has no room for
+// yet. What is on the way is not among them, so that this slows down nobody who
+// reads. Linux alone would keep up to 4 MiB for each who doesn't.
+const maxUnsent = 128 << 10
+
+// boundPeer has the system give up on the connection of a stream whose client
 // has acknowledged nothing for so long, or has had no room for more. Without it
 // a client that has vanished would be noticed after a quarter of an hour:
 // heartbeats keep data on the way, and keep-alive is only for connections that
 // have none. It also ends HTTP/2 connections that nobody reads: there a write's
-// deadline resets a stream, of which nothing can be told any more. HTTP/3 has
-// QUIC's idle timeout for that.
+// deadline resets a stream, which can't be told to the client any more. HTTP/3
+// has QUIC's idle timeout for that.
 //
 // What can't be set is left as it is: the connection is none of TCP (or is one
 // of Multipath TCP, which knows no such time), a listener wrapper hides it, or
 // the system has no such option.
-func giveUpAfter(r *http.Request, timeout time.Duration) {
+func boundPeer(r *http.Request, timeout time.Duration) {
 	conn, _ := r.Context().Value(connKey{}).(net.Conn)
 	socket, ok := bare(conn).(syscall.Conn)
 	if !ok {
@@ -45,7 +50,7 @@ func giveUpAfter(r *http.Request, timeout time.Duration) {
 	if err != nil {
 		return
 	}
-	_ = raw.Control(func(fd uintptr) { setUserTimeout(fd, timeout) })
+	_ = raw.Control(func(fd uintptr) { boundSocket(fd, timeout, maxUnsent) }) // or it is closed
 }
 
 // bare is the connection below TLS and the PROXY protocol.
