@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
 	"net/http"
 	"path"
 	"slices"
@@ -122,27 +123,28 @@ func suggestion(t *template.Template) string {
 // token bounds them all if its claim names topics; nil: there is none.
 func (t *Topics) Of(r *http.Request, repl *caddy.Replacer, token *Token) ([]string, *refusal.Error) {
 	repl = repl.WithoutFile()
-	var topics []string
+	topics := make(map[string]struct{})
 	for _, tmpl := range t.templates {
 		for topic := range tmpl.expand(r, repl) {
+			if _, again := topics[topic]; again {
+				continue
+			}
+			if len(topics) == MaxTopics {
+				return nil, refusal.Newf(http.StatusBadRequest, "the request names more than %d topics, which is as many as can be watched on one stream", MaxTopics)
+			}
 			if err := hub.CheckTopic(topic); err != nil {
 				return nil, refusal.Newf(http.StatusBadRequest, "%v", err)
 			}
 			if refused := t.check(topic, tmpl.isChosen(r), tmpl.covered, token); refused != nil {
 				return nil, refused
 			}
-			topics = append(topics, topic)
+			topics[topic] = struct{}{}
 		}
 	}
-	slices.Sort(topics)
-	topics = slices.Compact(topics)
-	switch {
-	case len(topics) == 0:
+	if len(topics) == 0 {
 		return nil, refusal.Newf(http.StatusBadRequest, "the request names no topic")
-	case len(topics) > MaxTopics:
-		return nil, refusal.Newf(http.StatusBadRequest, "the request names %d topics: %d can be watched on one stream", len(topics), MaxTopics)
 	}
-	return topics, nil
+	return slices.Sorted(maps.Keys(topics)), nil
 }
 
 // errMissing ends the expansion of a template that comes to nothing.
