@@ -117,7 +117,7 @@ func stalledHTTP2Connection(s *site) *client {
 	// More may be sent on it than anybody will take.
 	c, err := hostile.NewHTTP2(s.dial(s.https), "localhost", insecure, 1<<30)
 	if err == nil {
-		err = c.WriteWindowUpdate(0, 1<<30)
+		err = c.Allow(0, 1<<30)
 	}
 	if err == nil {
 		_, err = c.Get("/stalled")
@@ -147,7 +147,7 @@ func stalledHTTP2Stream(s *site) *client {
 		s.t.Fatal(err)
 	}
 	for _, stream := range []uint32{0, read} {
-		if err := c.WriteWindowUpdate(stream, 1<<30); err != nil {
+		if err := c.Allow(stream, 1<<30); err != nil {
 			s.t.Fatal(err)
 		}
 	}

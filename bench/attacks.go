@@ -117,10 +117,12 @@ func endlessHeaders(ctx context.Context, t *target) {
 		defer c.Close()
 		go func() { _ = c.ReadFrames(func(http2.Frame) {}) }()
 		field := append([]byte(nil), c.Block("/events/x", "x-flood", strings.Repeat("~", 8<<10))...)
-		err = c.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: field[:100]})
+		err = c.Frame(func(f *http2.Framer) error {
+			return f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: field[:100]})
+		})
 		sent := 0
 		for ; err == nil && ctx.Err() == nil && sent < 64<<20; sent += 16 << 10 {
-			err = c.WriteContinuation(1, false, make([]byte, 16<<10))
+			err = c.Frame(func(f *http2.Framer) error { return f.WriteContinuation(1, false, make([]byte, 16<<10)) })
 		}
 		if sent >= 1<<20 {
 			return "closed after 1 MiB or more"
@@ -141,13 +143,8 @@ func unfolding(ctx context.Context, t *target) {
 			return "refused"
 		}
 		defer c.Close()
-		block := c.Block("/events/x", header...)
-		first := min(len(block), 16<<10)
-		if err := c.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block[:first], EndStream: true, EndHeaders: first == len(block)}); err != nil {
+		if _, err := c.Get("/events/x", header...); err != nil {
 			return "closed"
-		}
-		if first < len(block) {
-			_ = c.WriteContinuation(1, true, block[first:])
 		}
 		_ = c.SetDeadline(time.Now().Add(20 * time.Second))
 		answer := "closed"
@@ -191,7 +188,7 @@ func rapidReset(ctx context.Context, t *target) {
 		for ctx.Err() == nil {
 			stream, err := c.Get("/events/x")
 			if err == nil {
-				err = c.WriteRSTStream(stream, http2.ErrCodeCancel)
+				err = c.Reset(stream)
 			}
 			if err != nil {
 				break
@@ -321,7 +318,7 @@ func stalledHTTP2(ctx context.Context, t *target) {
 			continue
 		}
 		defer c.Close()
-		_ = c.WriteWindowUpdate(0, 1<<30)
+		_ = c.Allow(0, 1<<30)
 		for range 10 {
 			_, _ = c.Get("/events/loud")
 		}

@@ -6,17 +6,20 @@ import (
 	"bytes"
 	"crypto/tls"
 	"net"
+	"sync"
 	"syscall"
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 )
 
-// HTTP2 is a connection whose client decides on each frame.
+// HTTP2 is a connection whose client decides on each frame. One goroutine may
+// read frames while others write.
 type HTTP2 struct {
 	net.Conn
-	*http2.Framer
+	framer *http2.Framer
 
+	writing sync.Mutex
 	block   bytes.Buffer
 	encoder *hpack.Encoder
 	last    uint32 // stream
@@ -41,28 +44,49 @@ func NewHTTP2(conn net.Conn, host string, config *tls.Config, window uint32) (*H
 		config.ServerName, config.NextProtos = host, []string{"h2"}
 		conn = tls.Client(conn, config)
 	}
-	c := &HTTP2{Conn: conn, Framer: http2.NewFramer(conn, conn), host: host}
+	c := &HTTP2{Conn: conn, framer: http2.NewFramer(conn, conn), host: host}
 	c.encoder = hpack.NewEncoder(&c.block)
 	if _, err := conn.Write([]byte(http2.ClientPreface)); err != nil {
 		return nil, err
 	}
-	return c, c.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: window})
+	return c, c.Frame(func(f *http2.Framer) error {
+		return f.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: window})
+	})
+}
+
+// Frame writes what the function does.
+func (c *HTTP2) Frame(write func(*http2.Framer) error) error {
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	return write(c.framer)
+}
+
+// Allow lets the server send so many bytes more on a stream, or, by 0, on all.
+func (c *HTTP2) Allow(stream, n uint32) error {
+	return c.Frame(func(f *http2.Framer) error { return f.WriteWindowUpdate(stream, n) })
+}
+
+// Reset gives a stream up.
+func (c *HTTP2) Reset(stream uint32) error {
+	return c.Frame(func(f *http2.Framer) error { return f.WriteRSTStream(stream, http2.ErrCodeCancel) })
 }
 
 // Get asks for a stream of events with further header fields, given as name and
 // value in turn, and returns the number of the HTTP/2 stream.
 func (c *HTTP2) Get(path string, header ...string) (stream uint32, err error) {
-	if c.last == 0 {
-		c.last = 1
-	} else {
-		c.last += 2
-	}
-	return c.last, c.WriteHeaders(http2.HeadersFrameParam{
-		StreamID: c.last, BlockFragment: c.Block(path, header...), EndStream: true, EndHeaders: true,
+	err = c.Frame(func(f *http2.Framer) error {
+		if stream = 1; c.last != 0 {
+			stream = c.last + 2
+		}
+		c.last = stream
+		return f.WriteHeaders(http2.HeadersFrameParam{
+			StreamID: stream, BlockFragment: c.Block(path, header...), EndStream: true, EndHeaders: true,
+		})
 	})
+	return stream, err
 }
 
-// Block is the encoded header of a request.
+// Block is the encoded header of a request. Only one goroutine may ask for any.
 func (c *HTTP2) Block(path string, header ...string) []byte {
 	scheme := "http"
 	if _, ok := c.Conn.(*tls.Conn); ok {
@@ -80,18 +104,18 @@ func (c *HTTP2) Block(path string, header ...string) []byte {
 // has to be answered, and allows the server no more bytes.
 func (c *HTTP2) ReadFrames(see func(http2.Frame)) error {
 	for {
-		frame, err := c.ReadFrame()
+		frame, err := c.framer.ReadFrame()
 		if err != nil {
 			return err
 		}
 		switch f := frame.(type) {
 		case *http2.SettingsFrame:
 			if !f.IsAck() {
-				err = c.WriteSettingsAck()
+				err = c.Frame((*http2.Framer).WriteSettingsAck)
 			}
 		case *http2.PingFrame:
 			if !f.IsAck() {
-				err = c.WritePing(true, f.Data)
+				err = c.Frame(func(framer *http2.Framer) error { return framer.WritePing(true, f.Data) })
 			}
 		}
 		if err != nil {
