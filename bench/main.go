@@ -1,8 +1,9 @@
 // Command bench measures what one poll for all viewers saves, what it costs to
-// watch many documents, how many webhooks are taken, and what many streams cost,
-// at rest and when they come and go. Caddy runs in a process of its own, so that
-// its CPU and memory are told apart from those of the clients and the backend,
-// which share this one. All connections are on the loopback interface.
+// watch many documents, how many webhooks are taken, what many streams cost, at
+// rest and when they come and go, and what hostile clients can do. Caddy runs in
+// a process of its own, so that its CPU and memory are told apart from those of
+// the clients and the backend, which share this one. All connections are on the
+// loopback interface, or within network namespaces.
 //
 //	go run ./bench -run table   # polling clients against streams
 //	go run ./bench -run views   # 10,000 documents, a viewer each
