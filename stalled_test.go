@@ -195,3 +195,44 @@ func stalledHTTP3Stream(s *site) *client {
 	}
 	return s.open("HTTP/3.0", "/events/beside")
 }
+
+func TestAClientThatPausesTooLongFallsOutOfTheHistoryAndIsReset(t *testing.T) {
+	hub := newHubName()
+	s := watchedSite(t, "sse "+hub+" {\n history 10\n }", fmt.Sprintf(`
+		sse /hooks/* {
+			hub %[1]s
+			webhook {
+				verify none
+				topic news
+			}
+		}
+		sse /events {
+			hub %[1]s
+			topic news
+		}`, hub))
+	padding := strings.Repeat("x", 64<<10)
+	for i, protocol := range protocols {
+		resp, err := s.send(t.Context(), protocol, "GET", "/events", "", "Accept", "text/event-stream")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		for range 256 { // more than fits between the two
+			s.publish("", padding)
+		}
+		decoder, last := event.NewDecoder(resp.Body, 0), ""
+		for {
+			e, err := decoder.Next()
+			if err != nil {
+				break
+			}
+			last = e.ID
+		}
+		s.wantMetric(hub, `streams_ended_total{reason="fell out of the history",rule="/events"}`, float64(i+1))
+		again := s.open(protocol, "/events", "Last-Event-ID", last)
+		if e := again.next(); e.Name != "reset" {
+			t.Errorf("%s: who comes back from what has left the history gets event %q", protocol, e.Name)
+		}
+		again.close()
+	}
+}
