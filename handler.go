@@ -269,28 +269,6 @@ func (h *Handler) Cleanup() error {
 	return h.limits.release()
 }
 
-// shutdown is called when the server begins to shut down, which it does on a
-// reload and on exit.
-func (h *Handler) shutdown() {
-	if h.poller != nil {
-		defer h.poller.Retire() // which sends viewers to where the group goes
-	}
-	switch next := h.hub.other(h.app); {
-	case goesAway():
-		h.group.Exit()
-		h.hub.endAll((*stream.Group).Exit)
-	case next != nil:
-		h.group.End(time.Duration(next.Drain))
-	default:
-		h.group.End(0)
-		h.hub.endAll(func(g *stream.Group) { g.End(0) })
-	}
-}
-
-// goesAway tells that no configuration takes the place of the one that is shut
-// down: the process ends, or the configuration was unloaded.
-func goesAway() bool { return caddy.Exiting() || caddy.ActiveContext().Context == nil }
-
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	if jwt := h.tokens(); jwt != nil {
 		return h.withCredential(jwt, w, r, next)
@@ -319,7 +297,7 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, next caddyhttp.
 
 // serve runs a stream to its end, and adds what became of it to the access log.
 func (h *Handler) serve(w http.ResponseWriter, r *http.Request, src stream.Source) stream.Reason {
-	open := newOpenStream(h, r, src.Cursor)
+	open := newOpenStream(h, w, r, src.Cursor)
 	leave := h.hub.enter(open)
 	defer leave()
 	boundPeer(r, h.stream.WriteTimeout)

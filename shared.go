@@ -29,6 +29,8 @@ type sharedHub struct {
 	topics  poll.Owners             // of those that the pollers publish on
 
 	forwarders map[string]ruleForwarder // by scope
+
+	exit sync.Once
 }
 
 func newSharedHub(log *store.Lazy, storeConfig string, history store.History) *sharedHub {

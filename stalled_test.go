@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddyserver/caddy/v2"
 	"github.com/quic-go/quic-go"
 	"github.com/quic-go/quic-go/http3"
 	"golang.org/x/net/http2"
@@ -42,24 +43,7 @@ func TestAClientThatStopsReadingLosesItsStreamAndDelaysNobody(t *testing.T) {
 				return // its end is Linux's doing
 			}
 			caddysse.SetWriteTimeout(t, 3*time.Second)
-			hub := newHubName()
-			s := watchedSite(t, "sse "+hub+" {\n history 16MiB\n }", fmt.Sprintf(`
-				sse /hooks/* {
-					hub %[1]s
-					webhook {
-						verify none
-						topic news
-					}
-				}
-				sse /events/* {
-					hub %[1]s
-					topic news
-				}
-				sse /stalled {
-					hub %[1]s
-					name stalled
-					topic news
-				}`, hub))
+			s, hub := stalledSite(t)
 			readers := []*client{s.open("HTTP/1.1", "/events/1"), s.open("HTTP/2.0", "/events/2"), s.open("HTTP/3.0", "/events/3")}
 			if c := stall.open(s); c != nil {
 				readers = append(readers, c)
@@ -88,6 +72,68 @@ func TestAClientThatStopsReadingLosesItsStreamAndDelaysNobody(t *testing.T) {
 				t.Errorf("the stalled stream ended otherwise: %v", metrics)
 			}
 			t.Logf("of %d KiB the stalled stream was sent %.0f KiB; it ended as %q", published>>10, sent/1024, map[bool]string{true: "write failed", false: "client left"}[failed == 1])
+		})
+	}
+}
+
+// stalledSite has a stream not to read, and others.
+func stalledSite(t *testing.T) (s *site, hub string) {
+	hub = newHubName()
+	s = watchedSite(t, "sse "+hub+" {\n history 16MiB\n }", fmt.Sprintf(`
+		sse /hooks/* {
+			hub %[1]s
+			webhook {
+				verify none
+				topic news
+			}
+		}
+		sse /events/* {
+			hub %[1]s
+			topic news
+		}
+		sse /stalled {
+			hub %[1]s
+			name stalled
+			topic news
+		}`, hub))
+	return s, hub
+}
+
+// Without a grace period, Caddy waits on exit until all requests have ended.
+func TestAnExitWaitsForNobodyWhoDoesNotRead(t *testing.T) {
+	for _, stall := range stalls {
+		t.Run(stall.name, func(t *testing.T) {
+			caddysse.SetWriteTimeout(t, time.Hour)
+			s, hub := stalledSite(t)
+			readers := []*client{s.open("HTTP/1.1", "/events/1"), s.open("HTTP/2.0", "/events/2"), s.open("HTTP/3.0", "/events/3")}
+			if c := stall.open(s); c != nil {
+				readers = append(readers, c)
+			}
+			open := fmt.Sprintf("streams{proto=%q,rule=\"stalled\"}", stall.proto)
+			waitFor(t, "the stalled stream is open", func() bool { return s.scrape(hub)[open] == 1 })
+			data := strings.Repeat("x", 64<<10)
+			for range 64 { // more than is kept for a client
+				s.publish("", data)
+				for _, c := range readers {
+					c.expect("", data)
+				}
+			}
+			if s.scrape(hub)[open] != 1 {
+				t.Fatal("the stalled stream has ended")
+			}
+			stopped := make(chan error)
+			go func() { stopped <- caddy.Stop() }()
+			for _, c := range readers {
+				c.ended()
+			}
+			select {
+			case err := <-stopped:
+				if err != nil {
+					t.Error(err)
+				}
+			case <-time.After(20 * time.Second):
+				t.Fatal("Caddy is still waiting")
+			}
 		})
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -32,11 +33,14 @@ type openStream struct {
 
 	events, bytes atomic.Int64
 	stopped       atomic.Bool
+
+	mu sync.Mutex
+	w  http.ResponseWriter // the server's own; nil once the stream has ended
 }
 
 // newOpenStream is for a stream that is about to begin.
-func newOpenStream(h *Handler, r *http.Request, c *hub.Cursor) *openStream {
-	s := &openStream{rule: h, request: r, cursor: c, since: time.Now().UnixNano()}
+func newOpenStream(h *Handler, w http.ResponseWriter, r *http.Request, c *hub.Cursor) *openStream {
+	s := &openStream{rule: h, w: innermost(w), request: r, cursor: c, since: time.Now().UnixNano()}
 	s.client, _ = caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
 	s.user, _ = replacer(r).GetString("http.auth.user.id")
 	return s
@@ -57,8 +61,11 @@ func (s *sharedHub) enter(o *openStream) (leave func()) {
 	s.streams[o] = struct{}{}
 	return func() {
 		s.mu.Lock()
-		defer s.mu.Unlock()
 		delete(s.streams, o)
+		s.mu.Unlock()
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		o.w = nil // from here on it is not ours
 	}
 }
 
