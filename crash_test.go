@@ -23,15 +23,24 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+
+	caddysse "github.com/caddy-sse/caddy-sse"
 )
 
 // crashConfig names the configuration that this binary runs, instead of its
 // tests, until it is killed or told to exit.
 const crashConfig = "CADDY_SSE_CRASH_CONFIG"
 
+// crashWriteTimeout is how long its clients may block a write, if it isn't the
+// default.
+const crashWriteTimeout = "CADDY_SSE_CRASH_WRITE_TIMEOUT"
+
 // runUntilKilled is Caddy. Each line of its standard input is a configuration
 // to load, or empty, and is answered with a status.
 func runUntilKilled(path string) int {
+	if d, err := time.ParseDuration(os.Getenv(crashWriteTimeout)); err == nil {
+		*caddysse.WriteTimeout = d
+	}
 	caddy.TrapSignals()
 	if err := loadFile(path); err != nil {
 		fmt.Println(err)
@@ -86,7 +95,7 @@ type mortal struct {
 
 func startMortal(t *testing.T, global, directives string) *mortal {
 	t.Helper()
-	s := &site{t: t, http: freePort(t), https: freePort(t), admin: "off"}
+	s := &site{t: t, http: freePort(t), https: freePort(t), admin: fmt.Sprintf("127.0.0.1:%d", freePort(t))}
 	s = s.withClients()
 	m := &mortal{site: s, config: filepath.Join(t.TempDir(), "caddy.json")}
 	m.write(global, directives)

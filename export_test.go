@@ -5,6 +5,9 @@ import (
 	"time"
 )
 
+// WriteTimeout is how long a client may block a write.
+var WriteTimeout = &writeTimeout
+
 // SetWriteTimeout sets how long a client may block a write, for the sites that
 // a test starts afterwards.
 func SetWriteTimeout(t testing.TB, d time.Duration) {

