@@ -37,6 +37,9 @@ func (g *Group) End(drain time.Duration) {
 func (g *Group) Exit() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if g.exiting {
+		return
+	}
 	g.ended, g.exiting, g.drain = true, true, 0
 	g.lookLocked()
 }

@@ -44,27 +44,34 @@ func TestWhoWantsToKnowIsToldThatTheServerGoesAway(t *testing.T) {
 	}
 }
 
+// Not all at once, though: they may be many.
 func TestWhoIsSentToTheNextConfigurationComesBackSoon(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		h := newHub(t, store.History{})
-		moved := make(chan struct{})
-		src := stream.Follow(h, []string{"a"}, "")
-		src.Moved = moved
-		group := new(stream.Group)
-		s := serve(src, get("/"), group, options, newClient())
-		synctest.Wait()
-		group.End(time.Hour)
-		time.Sleep(time.Second)
-		publish(t, h, "x", "b")
-		close(moved)
-		s.wantEnd(t, stream.Moved)
-		if s.at != time.Second {
-			t.Errorf("it ended after %v", s.at)
-		}
-		writes := s.all()
-		retry, rest := cutRetry(t, writes[len(writes)-1].data)
-		if !between(retry, 250*time.Millisecond, 750*time.Millisecond) || rest != "id: "+h.Position(1)+"\n\n" && rest != "id: "+h.Position(0)+"\n\n" {
-			t.Errorf("its client is to come back after %v, and is told %q", retry, rest)
-		}
-	})
+	for name, unplaced := range map[string]bool{"with a document": false, "without": true} {
+		synctest.Test(t, func(t *testing.T) {
+			h := newHub(t, store.History{})
+			moved := make(chan struct{})
+			src := stream.Follow(h, []string{"a"}, "")
+			src.Moved, src.Unplaced = moved, unplaced
+			group := new(stream.Group)
+			s := serve(src, get("/"), group, options, newClient())
+			synctest.Wait()
+			group.End(time.Hour)
+			time.Sleep(time.Second)
+			publish(t, h, "x", "b")
+			close(moved)
+			s.wantEnd(t, stream.Moved)
+			if s.at < time.Second || s.at > 3*time.Second || unplaced && s.at != time.Second {
+				t.Errorf("%s: it ended after %v", name, s.at)
+			}
+			writes := s.all()
+			retry, rest := cutRetry(t, writes[len(writes)-1].data)
+			position := "id: " + h.Position(0) + "\n\n"
+			if unplaced {
+				position = ""
+			}
+			if !between(retry, 250*time.Millisecond, 750*time.Millisecond) || rest != position && (unplaced || rest != "id: "+h.Position(1)+"\n\n") {
+				t.Errorf("%s: its client is to come back after %v, and is told %q", name, retry, rest)
+			}
+		})
+	}
 }

@@ -69,9 +69,13 @@ type Source struct {
 	// what there is and ends.
 	Done <-chan struct{}
 	// Moved, if not nil, is closed when another configuration has more to send
-	// than this one: the stream ends at once, and its client is told to come
-	// back soon.
+	// than this one: the stream ends within two seconds, or at once if it is
+	// Unplaced, and its client is told to come back soon.
 	Moved <-chan struct{}
+	// Unplaced tells that the client has nothing yet that what is published
+	// later could follow: unless it has been sent something, it is told no
+	// position when the stream ends.
+	Unplaced bool
 	// Granted, if not nil, is closed when the client may see what the cursor
 	// gives: until then the stream has heartbeats only.
 	Granted <-chan struct{}
@@ -211,7 +215,7 @@ type conn struct {
 }
 
 func (s *conn) sendFirst() error {
-	if isClosed(s.src.Revoked) { // before it was put together, perhaps
+	if isClosed(s.src.Revoked) || s.isStopped() { // before it was put together, perhaps
 		s.src.First = nil
 	}
 	for _, e := range s.src.First {
@@ -274,7 +278,8 @@ func (s *conn) run(r *http.Request, group *Group) (Reason, error) {
 				return s.cut(Stopped)
 			}
 		case <-s.src.Moved:
-			return s.leave(group)
+			s.src.Moved = nil
+			end.within(s.farewell(group))
 		case <-end.C:
 			return s.leave(group)
 		case <-r.Context().Done():
@@ -290,6 +295,17 @@ var always = func() <-chan struct{} {
 	close(c)
 	return c
 }()
+
+// farewell is the moment at which a stream ends that another configuration has
+// more to send to. Who has a document can wait for a turn, so that not all come
+// back at once.
+func (s *conn) farewell(group *Group) time.Duration {
+	if s.src.Unplaced && !s.resumes {
+		return 0
+	}
+	const most = 2 * time.Second
+	return min(group.share(), share(most))
+}
 
 // leave ends a stream whose client shall come back: with one batch more, when
 // to come, and from where.
@@ -309,7 +325,7 @@ func (s *conn) leave(group *Group) (Reason, error) {
 	if exiting && s.o.ShutdownEvent {
 		s.out = append(s.out, shutdownFrame...)
 	}
-	if !s.resumes {
+	if !s.resumes && !s.src.Unplaced {
 		// A client that has received nothing yet would miss what is
 		// published until it is back.
 		s.out = append(s.out, event.Position(s.src.Cursor.Position())...)
@@ -338,7 +354,7 @@ func (s *conn) isStopped() bool { return s.src.Stop != nil && s.src.Stop.Load() 
 // cut ends a stream without what there may still be to send. Its client may
 // come back with another right, and then gets it.
 func (s *conn) cut(reason Reason) (Reason, error) {
-	if s.resumes {
+	if s.resumes || s.src.Unplaced {
 		return reason, nil
 	}
 	s.out = append(s.out, event.Position(s.src.Cursor.Position())...)

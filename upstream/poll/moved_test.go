@@ -1,12 +1,16 @@
 package poll_test
 
 import (
+	"context"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/caddy-sse/caddy-sse/stream"
 	"github.com/caddy-sse/caddy-sse/upstream/next"
 	"github.com/caddy-sse/caddy-sse/upstream/poll"
 )
@@ -126,4 +130,109 @@ func TestWhoseConfigurationStaysGoesOnWhenTheNextOneIsRejected(t *testing.T) {
 			rejected.over()
 		})
 	}
+}
+
+// The next configuration's view has published the document, which is not what
+// the client has: it must not be told that position.
+func TestWhoIsMovedBeforeTheyHaveTheDocumentGetsItWhereTheyGo(t *testing.T) {
+	for name, fails := range map[string]bool{"the old backend answers": false, "it fails": true} {
+		within(t, poll.Config{}, func(e *env) {
+			e.take(2 * time.Second)
+			e.set(document(`"old"`))
+			if fails {
+				e.setError(errRefused)
+			}
+			ctx, cancel := context.WithCancel(context.Background()) // of the bubble
+			defer cancel()
+			answer, ended := httptest.NewRecorder(), make(chan stream.Reason, 1)
+			go func() {
+				viewing, _, err := e.Join(ask("/doc").WithContext(ctx), &caller{backend: e.backend})
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				defer viewing.Leave()
+				ended <- stream.Serve(answer, ask("/doc").WithContext(ctx), viewing.Source(""), nil, &stream.Options{Heartbeat: time.Minute, Retry: time.Second}).Reason
+			}()
+			pass(time.Second) // the old one's poll is under way
+			now := e.successor(poll.Config{})
+			now.set(document(`"new"`))
+			now.watch(ask("/doc")).want(t, `"new"`)
+			e.Retire()
+			pass(5 * time.Second)
+			if len(ended) == 0 {
+				t.Fatalf("%s: the stream has not ended: %q", name, answer.Body)
+			}
+			position := ""
+			if _, id, told := strings.Cut(answer.Body.String(), "id: "); told {
+				position = strings.TrimSpace(id)
+			}
+			now.resume(ask("/doc"), position).want(t, `"new"`)
+			now.over()
+		})
+	}
+}
+
+// Only a document makes it the topic's owner.
+func TestANextConfigurationThatFailsDoesNotSilenceTheOneThatWorks(t *testing.T) {
+	for name, replaced := range map[string]bool{"before it is in force": false, "when it is": true} {
+		within(t, poll.Config{Interval: second}, func(e *env) {
+			stays := e.watch(ask("/doc"))
+			now := e.successor(poll.Config{Interval: second})
+			now.setError(errRefused)
+			now.watch(ask("/doc"))
+			if replaced {
+				e.Retire()
+			}
+			e.set(document("2"))
+			pass(25 * time.Second)
+			if stays.want(t, "1", "2"); stays.hasMoved() {
+				t.Errorf("%s: the viewer was sent to where the backend fails", name)
+			}
+			now.over()
+		})
+	}
+}
+
+func TestAConfigurationThatWasReplacedDoesNotTakeItsTopicBack(t *testing.T) {
+	within(t, poll.Config{Interval: second, Linger: second}, func(e *env) {
+		e.set(document(`"old"`))
+		stays := e.watch(ask("/doc"))
+		now := e.successor(poll.Config{Interval: second, Linger: second})
+		now.set(document(`"new"`))
+		passing := now.watch(ask("/doc"))
+		e.Retire()
+		pass(3 * time.Second)
+		passing.leave()
+		pass(5 * time.Second) // nobody watches the new one any more
+		again := now.watch(ask("/doc"))
+		pass(3 * time.Second)
+		stays.want(t, `"old"`, `"new"`)
+		again.want(t, `"new"`)
+		again.leave()
+		pass(5 * time.Second)
+		e.set(document(`"older"`)) // which nobody is told who could be told better
+		pass(3 * time.Second)
+		if stays.want(t, `"old"`, `"new"`); !stays.hasMoved() {
+			t.Error("who would get nothing any more stays")
+		}
+		now.over()
+	})
+}
+
+func TestASlowAnswerToAnEarlierConfigurationDoesNotComeAfterTheNewOnes(t *testing.T) {
+	within(t, poll.Config{Interval: second}, func(e *env) {
+		e.set(document(`"old"`))
+		e.take(2 * time.Second)
+		e.start(ask("/doc"), new(caller), "")
+		pass(time.Second)
+		now := e.successor(poll.Config{Interval: second})
+		now.set(document(`"new"`))
+		came := now.watch(ask("/doc"))
+		pass(3 * time.Second)
+		e.Retire()
+		pass(5 * time.Second)
+		came.want(t, `"new"`)
+		now.over()
+	})
 }

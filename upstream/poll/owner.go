@@ -12,6 +12,7 @@ import "sync"
 type Owners struct {
 	mu      sync.Mutex
 	byTopic map[string]*owned
+	pollers int // that there have been
 }
 
 // owned is a topic that views publish on, or have a right to.
@@ -22,6 +23,15 @@ type owned struct {
 
 	mu    sync.Mutex // held while something is published
 	owner *view
+	last  int // the number of the last owner's poller
+}
+
+// number is that of a new poller: a later configuration's is higher.
+func (o *Owners) number() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.pollers++
+	return o.pollers
 }
 
 func (o *Owners) join(topic string) *owned {
@@ -54,20 +64,34 @@ func (t *owned) leave(v *view) {
 }
 
 // takeLocked makes the view the topic's owner, if it may be, and tells whether
-// it is. The newest comes before others when it has its first answer, and one
-// whose configuration is in force before one whose isn't any more.
+// it is. A topic that nobody has any more is not taken back by a configuration
+// that was replaced.
 func (t *owned) takeLocked(v *view, first bool) bool {
-	if t.owner == nil || t.owner == v || v.comesBefore(t.owner, first) {
-		t.owner = v
+	takes := v == t.owner
+	if t.owner == nil {
+		takes = !v.poller.isRetired() || v.poller.number >= t.last
+	} else if !takes {
+		takes = v.comesBefore(t.owner, first)
 	}
-	return t.owner == v
+	if takes {
+		t.owner, t.last = v, v.poller.number
+	}
+	return takes
 }
 
+// comesBefore tells which of two views the topic is for: that of the
+// configuration which is in force, or else of the later one. Of one
+// configuration's it is the newest, from its first answer on.
 func (v *view) comesBefore(other *view, first bool) bool {
-	if first {
-		return !v.poller.isRetired() || other.poller.isRetired()
+	mine, its := v.poller, other.poller
+	switch {
+	case mine == its:
+		return first
+	case mine.isRetired() != its.isRetired():
+		return its.isRetired()
+	default:
+		return mine.number > its.number
 	}
-	return !v.poller.isRetired() && other.poller.isRetired()
 }
 
 // own makes the view its topic's owner, if it may be, and tells whether it is.

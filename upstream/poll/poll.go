@@ -44,6 +44,8 @@ type Poller struct {
 	slots     chan struct{} // taken by requests in flight
 	questions chan struct{} // taken by those among them that are no polls
 
+	number int // among those that publish on the same topics
+
 	tellFull, tellClient sync.Once // that a bound is met: each once, or strangers would fill the log
 
 	mu        sync.Mutex
@@ -68,6 +70,7 @@ func New(c *Config, h *hub.Hub, log *zap.Logger, o Observer) *Poller {
 		slots:     make(chan struct{}, c.MaxInFlight),
 		questions: make(chan struct{}, (c.MaxInFlight+1)/2),
 		failures:  newFailures(log),
+		number:    c.Owners.number(),
 		views:     make(map[string]*view),
 		clients:   make(map[string]int),
 		resources: make(map[string]*resource),

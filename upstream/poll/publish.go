@@ -82,21 +82,20 @@ func (v *view) adopt(doc *document) bool {
 // publishAll publishes what brings the viewers to a document. That may be
 // nothing, if the rule's way to tell a change finds none worth telling. What a
 // view that doesn't own its topic has to tell is not told: its viewers get what
-// the owner's get, or are sent there.
+// the owner's get, or are sent to the next configuration.
 func (v *view) publishAll(doc *document, events []event.Event) outcome {
 	v.publishing.Lock()
 	defer v.publishing.Unlock()
-	first := v.owned == nil
 	owns, release := v.own()
 	defer release()
 	switch {
 	case !owns:
 		v.sum, v.since = 0, validators{} // it may be the owner at the next poll
-		if v.at == nil {
+		if v.at == nil || v.owned.owner == nil {
 			v.move()
 		}
 		return unchanged
-	case first && v.adopt(doc):
+	case !isClosed(v.polled) && v.adopt(doc):
 		return unchanged
 	}
 	at := v.at
@@ -166,8 +165,6 @@ func (v *view) failed(status int, err error) outcome {
 	}
 	v.publishing.Lock()
 	defer v.publishing.Unlock()
-	_, release := v.own()
-	defer release()
 	if e, err := v.publish(stream.Stale(time.Now(), status), v.ending); err == nil {
 		v.set(v.doc, v.at, e)
 	}

@@ -82,6 +82,7 @@ func (v *Viewing) Source(lastEventID string) stream.Source {
 	src := v.source(h.Follow(topics))
 	snapshot := v.view.snapshot()
 	v.view.publishing.Unlock()
+	src.Unplaced = len(snapshot) == 0
 	for i, e := range snapshot {
 		if e.ID == lastEventID { // this is all that came after it
 			src.First, known = snapshot[i+1:], true

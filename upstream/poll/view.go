@@ -49,7 +49,7 @@ type view struct {
 	refreshed time.Time // when a write was last the reason to poll
 	since     validators
 	sum       uint64   // of the last body
-	owned     *owned   // the topic, once the view has had an answer
+	owned     *owned   // the topic, once the view has had a document
 	outage    *failure // while the backend fails
 
 	// Held from an event's publication until the view knows of it, and while
