@@ -29,8 +29,9 @@ func init() {
 //	GET /sse/deadletters       the webhooks that the app has not taken
 //	POST /sse/deadletters?id=  tries one of these again
 //
-// It shows no credentials, no data and no values of queries; of viewers it shows
-// their addresses and the ids that they are authenticated by.
+// It shows no credentials, no data and no queries; of viewers it shows their
+// addresses and the ids that they are authenticated by. Topics are shown by their
+// names, and events by their ids, whoever has chosen these: no name is a secret.
 type Admin struct{}
 
 // CaddyModule returns the module's information.

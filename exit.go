@@ -16,13 +16,13 @@ func (h *Handler) shutdown() {
 	if h.poller != nil {
 		defer h.poller.Retire() // which sends viewers to where the group goes
 	}
-	switch next := h.hub.other(h.app); {
+	switch successor := h.hub.other(h.app); {
 	case goesAway():
 		h.group.Exit()
 		h.hub.endAll((*stream.Group).Exit)
 		h.hub.exit.Do(h.hub.expelBlocked)
-	case next != nil:
-		h.group.End(time.Duration(next.Drain))
+	case successor != nil:
+		h.group.End(time.Duration(successor.Drain))
 	default:
 		h.group.End(0)
 		h.hub.endAll(func(g *stream.Group) { g.End(0) })

@@ -1,6 +1,9 @@
 package caddysse
 
 import (
+	"context"
+	"net"
+	"net/http"
 	"testing"
 	"time"
 )
@@ -22,4 +25,9 @@ func SetBodyTime(t testing.TB, d time.Duration) {
 	before := bodyTime
 	bodyTime = d
 	t.Cleanup(func() { bodyTime = before })
+}
+
+// BoundPeer is what is done to a stream's connection.
+func BoundPeer(r *http.Request, c net.Conn, timeout time.Duration) (release func()) {
+	return boundPeer(r.WithContext(context.WithValue(r.Context(), connKey{}, c)), timeout)
 }

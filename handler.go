@@ -300,7 +300,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, src stream.Sourc
 	open := newOpenStream(h, w, r, src.Cursor)
 	leave := h.hub.enter(open)
 	defer leave()
-	boundPeer(r, h.stream.WriteTimeout)
+	defer boundPeer(r, h.stream.WriteTimeout)()
 	ended := h.metrics.opened(r.ProtoMajor, src.Start)
 	src.Stop = &open.stopped
 	options := h.stream
@@ -358,6 +358,12 @@ func (h *Handler) kindOf(refused *refusal.Error) string {
 	default:
 		return strings.ReplaceAll(strings.ToLower(http.StatusText(refused.Status)), " ", "_")
 	}
+}
+
+// clientIP is the client's address, as far as proxies are trusted to know it.
+func clientIP(r *http.Request) string {
+	address, _ := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
+	return address
 }
 
 func replacer(r *http.Request) *caddy.Replacer {

@@ -74,12 +74,43 @@ func description(name, help string) *prometheus.Desc {
 
 // registerMetrics adds the metrics to the registry of a configuration.
 func registerMetrics(registry *prometheus.Registry) error {
-	for _, c := range []prometheus.Collector{streams, streamsOpened, streamsEnded, lagCollector{}, eventsSent, bytesSent, refusals, webhooks, forwards, pendingCollector{}, hubCollector{}, appendDuration, appendEvents, polls, savedBytes, absorbed, pollDuration, viewCollector{}, questions, rechecks, questionDuration} {
+	for _, c := range []prometheus.Collector{
+		streams, streamsOpened, streamsEnded, lagCollector{}, eventsSent, bytesSent,
+		refusals, questions, rechecks, questionDuration,
+		webhooks, forwards, pendingCollector{},
+		polls, pollDuration, savedBytes, absorbed, viewCollector{},
+		hubCollector{}, appendDuration, appendEvents,
+	} {
 		if err := registry.Register(c); err != nil && !errors.As(err, new(prometheus.AlreadyRegisteredError)) {
 			return err
 		}
 	}
 	return nil
+}
+
+// ruleLag is how far the slowest stream of each rule is behind.
+var ruleLag = description("rule_lag_events", "How many events the slowest stream of the rule is behind.")
+
+// lagCollector looks at the streams when it is asked.
+type lagCollector struct{}
+
+// Describe implements [prometheus.Collector].
+func (lagCollector) Describe(ch chan<- *prometheus.Desc) { ch <- ruleLag }
+
+// Collect implements [prometheus.Collector].
+func (lagCollector) Collect(ch chan<- prometheus.Metric) {
+	slowest := make(map[ruleID]uint64)
+	watchedRules.Range(func(rule, _ any) bool {
+		slowest[rule.(ruleID)] = 0
+		return true
+	})
+	eachStream(func(o *openStream) {
+		rule := o.rule.metrics.rule
+		slowest[rule] = max(slowest[rule], o.cursor.Lag())
+	})
+	for rule, lag := range slowest {
+		ch <- prometheus.MustNewConstMetric(ruleLag, prometheus.GaugeValue, float64(lag), rule.hub, rule.name)
+	}
 }
 
 // viewCollector counts the views when it is asked.
@@ -286,6 +317,7 @@ func (m *ruleMetrics) refused(status int, kind string) {
 // Interface guards
 var (
 	_ prometheus.Collector = viewCollector{}
+	_ prometheus.Collector = lagCollector{}
 	_ poll.Observer        = (*ruleMetrics)(nil)
 	_ access.Observer      = (*ruleMetrics)(nil)
 )

@@ -37,20 +37,29 @@ const maxUnsent = 128 << 10
 // deadline resets a stream, which can't be told to the client any more. HTTP/3
 // has QUIC's idle timeout for that.
 //
+// Over HTTP/1 the connection is as it was before when release is called: other
+// requests may come on it, whose client may pause a download for longer. Over
+// HTTP/2 it has streams for as long as anybody is there.
+//
 // What can't be set is left as it is: the connection is none of TCP (or is one
 // of Multipath TCP, which knows no such time), a listener wrapper hides it, or
 // the system has no such option.
-func boundPeer(r *http.Request, timeout time.Duration) {
+func boundPeer(r *http.Request, timeout time.Duration) (release func()) {
 	conn, _ := r.Context().Value(connKey{}).(net.Conn)
 	socket, ok := bare(conn).(syscall.Conn)
 	if !ok {
-		return
+		return func() {}
 	}
 	raw, err := socket.SyscallConn()
 	if err != nil {
-		return
+		return func() {}
 	}
 	_ = raw.Control(func(fd uintptr) { boundSocket(fd, timeout, maxUnsent) }) // or it is closed
+	return func() {
+		if r.ProtoMajor == 1 {
+			_ = raw.Control(func(fd uintptr) { boundSocket(fd, 0, 0) })
+		}
+	}
 }
 
 // bare is the connection below TLS and the PROXY protocol.

@@ -8,7 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
 
 	"github.com/caddy-sse/caddy-sse/internal/refusal"
@@ -131,7 +130,7 @@ func (h *Handler) noteRefusal(r *http.Request, err error) {
 		Hub: h.metrics.rule.hub, Rule: h.metrics.rule.name, Sender: h.Webhook.Verify.Sender,
 		Method: short(r.Method), Path: short(r.URL.Path), Kind: kind, Last: time.Now(),
 	}
-	e.Client, _ = caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
+	e.Client = clientIP(r)
 	var refused *refusal.Error
 	if errors.As(err, &refused) {
 		e.Status, e.Reason, e.Detail = refused.Status, short(refused.Reason), short(refused.Detail)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/caddy-sse/caddy-sse/hub"
 	"github.com/caddy-sse/caddy-sse/store"
+	"github.com/caddy-sse/caddy-sse/stream"
 	"github.com/caddy-sse/caddy-sse/upstream/poll"
 )
 
@@ -88,6 +89,41 @@ func (s *sharedHub) other(a *App) *HubConfig {
 		}
 	}
 	return nil
+}
+
+// enter counts a stream in, so that it can be seen and ended while it lasts,
+// whatever has become of its configuration.
+func (s *sharedHub) enter(o *openStream) (leave func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.streams[o] = struct{}{}
+	return func() {
+		s.mu.Lock()
+		delete(s.streams, o)
+		s.mu.Unlock()
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		o.w = nil // from here on it is not ours
+	}
+}
+
+// open are the streams that are open now.
+func (s *sharedHub) open() []*openStream {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.AppendSeq(make([]*openStream, 0, len(s.streams)), maps.Keys(s.streams))
+}
+
+// endAll ends the streams of every configuration: those of earlier ones, too,
+// that are still on the move.
+func (s *sharedHub) endAll(end func(*stream.Group)) {
+	groups := make(map[*stream.Group]struct{})
+	for _, o := range s.open() {
+		groups[o.rule.group] = struct{}{}
+	}
+	for g := range groups {
+		end(g)
+	}
 }
 
 // register makes a rule's poller hear of writes, and forgets those that are over.

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -15,8 +14,6 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/caddy-sse/caddy-sse/hub"
 	"github.com/caddy-sse/caddy-sse/stream"
@@ -41,7 +38,7 @@ type openStream struct {
 // newOpenStream is for a stream that is about to begin.
 func newOpenStream(h *Handler, w http.ResponseWriter, r *http.Request, c *hub.Cursor) *openStream {
 	s := &openStream{rule: h, w: innermost(w), request: r, cursor: c, since: time.Now().UnixNano()}
-	s.client, _ = caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
+	s.client = clientIP(r)
 	s.user, _ = replacer(r).GetString("http.auth.user.id")
 	return s
 }
@@ -53,41 +50,6 @@ func (s *openStream) Sent(events int, bytes int64) {
 	s.rule.metrics.Sent(events, bytes)
 }
 
-// enter counts a stream in, so that it can be seen and ended while it lasts,
-// whatever has become of its configuration.
-func (s *sharedHub) enter(o *openStream) (leave func()) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.streams[o] = struct{}{}
-	return func() {
-		s.mu.Lock()
-		delete(s.streams, o)
-		s.mu.Unlock()
-		o.mu.Lock()
-		defer o.mu.Unlock()
-		o.w = nil // from here on it is not ours
-	}
-}
-
-// open are the streams that are open now.
-func (s *sharedHub) open() []*openStream {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.AppendSeq(make([]*openStream, 0, len(s.streams)), maps.Keys(s.streams))
-}
-
-// endAll ends the streams of every configuration: those of earlier ones, too,
-// that are still on the move.
-func (s *sharedHub) endAll(end func(*stream.Group)) {
-	groups := make(map[*stream.Group]struct{})
-	for _, o := range s.open() {
-		groups[o.rule.group] = struct{}{}
-	}
-	for g := range groups {
-		end(g)
-	}
-}
-
 // eachStream calls f for the streams of all hubs.
 func eachStream(f func(*openStream)) {
 	hubs.Range(func(_, shared any) bool {
@@ -96,31 +58,6 @@ func eachStream(f func(*openStream)) {
 		}
 		return true
 	})
-}
-
-// ruleLag is how far the slowest stream of each rule is behind.
-var ruleLag = description("rule_lag_events", "How many events the slowest stream of the rule is behind.")
-
-// lagCollector looks at the streams when it is asked.
-type lagCollector struct{}
-
-// Describe implements [prometheus.Collector].
-func (lagCollector) Describe(ch chan<- *prometheus.Desc) { ch <- ruleLag }
-
-// Collect implements [prometheus.Collector].
-func (lagCollector) Collect(ch chan<- prometheus.Metric) {
-	slowest := make(map[ruleID]uint64)
-	watchedRules.Range(func(rule, _ any) bool {
-		slowest[rule.(ruleID)] = 0
-		return true
-	})
-	eachStream(func(o *openStream) {
-		rule := o.rule.metrics.rule
-		slowest[rule] = max(slowest[rule], o.cursor.Lag())
-	})
-	for rule, lag := range slowest {
-		ch <- prometheus.MustNewConstMetric(ruleLag, prometheus.GaugeValue, float64(lag), rule.hub, rule.name)
-	}
 }
 
 // streamEntry is a stream in the list.
@@ -167,7 +104,8 @@ func (s *openStream) matches(query url.Values) bool {
 	if topics := query["topic"]; len(topics) > 0 && !slices.ContainsFunc(topics, func(t string) bool { return slices.Contains(s.cursor.Topics(), t) }) {
 		return false
 	}
-	return strings.HasPrefix(s.request.URL.Path, query.Get("path"))
+	paths := query["path"]
+	return len(paths) == 0 || slices.ContainsFunc(paths, func(p string) bool { return strings.HasPrefix(s.request.URL.Path, p) })
 }
 
 // streamFilters are what streams can be chosen by.
@@ -246,8 +184,4 @@ func checkFilters(query url.Values) error {
 	return nil
 }
 
-// Interface guards
-var (
-	_ prometheus.Collector = lagCollector{}
-	_ stream.Observer      = (*openStream)(nil)
-)
+var _ stream.Observer = (*openStream)(nil)
