@@ -10,7 +10,7 @@ import (
 func (h *Handler) parsePublish(d *caddyfile.Dispenser) error {
 	h.Publish = new(publish.Publish)
 	if d.NextArg() {
-		return d.Errf("publish takes only a block, got %q", d.Val())
+		return d.Errf("publish takes only a block: write `publish { token {env.PUBLISH_TOKEN} }`, a line for each option") // what is there may be a secret
 	}
 	return parseBlock(d, "publish", options{
 		"token":    words(&h.Publish.Tokens),

@@ -129,6 +129,8 @@ func TestAConfigurationThatCannotWorkIsRefusedWithWhatToWriteInstead(t *testing.
 		{"sse {\n topic {query.topic}\n}", "allow *"},
 		{"sse {\n topic orders/{query.order}/items\n}", "allow orders/*/items"},
 		{"sse {\n topic news\n heartbeat 30s\n}", "HTTP/3"},
+		{"sse {\n topic news\n heartbeat 1ms\n}", "at least 1s"},
+		{"sse {\n topic news\n max_age 999ms\n}", "at least 1s"},
 		{"sse {\n topic news\n hub nowhere\n}", "`sse nowhere`"},
 		{"sse {\n topic news\n cors app.example\n}", "https://app.example.com"},
 		{"sse {\n poll 1s\n allow x\n}", "needs topic"},

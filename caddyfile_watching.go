@@ -17,7 +17,7 @@ func (h *Handler) parseMaxStreams(d *caddyfile.Dispenser) error {
 	}
 	n, err := strconv.Atoi(args[0])
 	if err != nil || n <= 0 {
-		return d.Errf("max_streams %q is no whole number above zero", args[0])
+		return d.Errf("max_streams %q is no whole number above zero: write for example max_streams 1000, or max_streams 10 per client", args[0])
 	}
 	if h.MaxStreams == nil {
 		h.MaxStreams = new(access.Limits)

@@ -13,7 +13,7 @@ import (
 func (h *Handler) parseWebhook(d *caddyfile.Dispenser) error {
 	h.Webhook = new(webhook.Webhook)
 	if d.NextArg() {
-		return d.Errf("webhook takes only a block, got %q", d.Val())
+		return d.Errf("webhook takes only a block: write `webhook { verify github {env.GITHUB_SECRET} }`, a line for each option") // what is there may be a secret
 	}
 	return parseBlock(d, "webhook", options{
 		"verify":   h.parseVerify,

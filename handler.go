@@ -83,8 +83,9 @@ type Handler struct {
 	// for any page without credentials. Default: the same origin only.
 	CORS []string `json:"cors,omitempty"`
 
-	// How long a stream may be silent before a comment is sent. Default: 15s;
-	// below 30s, since HTTP/3 connections that are idle for so long end.
+	// How long a stream may be silent before a comment is sent. Default: 15s; at
+	// least 1s, and below 30s, since HTTP/3 connections that are idle for so long
+	// end.
 	Heartbeat caddy.Duration `json:"heartbeat,omitempty"`
 
 	// How long a client waits before it reconnects. Each is told a time
@@ -93,8 +94,8 @@ type Handler struct {
 	Retry caddy.Duration `json:"retry,omitempty"`
 
 	// How long a stream lasts at most until its client is asked to reconnect:
-	// it ends at a random moment in the second half of that. Default, and what
-	// zero means: no bound.
+	// it ends at a random moment in the second half of that. At least 1s.
+	// Default, and what zero means: no bound.
 	MaxAge caddy.Duration `json:"max_age,omitempty"`
 
 	// Whether clients are told, with an event `shutdown` just before their
@@ -194,6 +195,8 @@ func (h *Handler) check() error {
 		return errors.New("a webhook rule has no streams: leave out cors, heartbeat, retry, max_age and shutdown_event")
 	case h.Heartbeat < 0 || h.Retry < 0 || h.MaxAge < 0:
 		return errors.New("heartbeat, retry and max_age can't be negative")
+	case h.Heartbeat > 0 && time.Duration(h.Heartbeat) < time.Second, h.MaxAge > 0 && time.Duration(h.MaxAge) < time.Second:
+		return errors.New("heartbeat and max_age are at least 1s")
 	case time.Duration(h.Heartbeat) >= maxHeartbeat:
 		return fmt.Errorf("heartbeat %v is too long: HTTP/3 connections end when they are idle for %v", time.Duration(h.Heartbeat), maxHeartbeat)
 	}
@@ -357,6 +360,15 @@ func (h *Handler) kindOf(refused *refusal.Error) string {
 		return refused.Kind
 	default:
 		return strings.ReplaceAll(strings.ToLower(http.StatusText(refused.Status)), " ", "_")
+	}
+}
+
+// notPublished tells the log, once a minute for each hub: a full disk has it
+// happen with each request.
+func (h *Handler) notPublished(events int, err error) {
+	if left, due := h.hub.notPublished.Due(time.Now()); due {
+		h.log.Error("events not published", zap.String("hub", h.hubName()), zap.String("rule", h.name()),
+			zap.Int("events", events), zap.Error(err), zap.Int("not_logged_since", left))
 	}
 }
 

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-	"go.uber.org/zap"
 
 	"github.com/caddy-sse/caddy-sse/hub"
 	"github.com/caddy-sse/caddy-sse/internal/refusal"
@@ -54,7 +53,7 @@ func (h *Handler) servePublish(w http.ResponseWriter, r *http.Request, next cadd
 	}
 	outcome, err := h.hub.Deliver(messages, hub.Receipt{})
 	if err != nil {
-		h.log.Error("events not published", zap.Int("events", len(messages)), zap.Error(err))
+		h.notPublished(len(messages), err)
 		return h.refuse(w, r, &refusal.Error{
 			Status: http.StatusServiceUnavailable, Kind: refusal.NotStored, Reason: "the events can't be stored, and none of them was; send them again later",
 			RetryAfter: 5 * time.Second, Err: err,

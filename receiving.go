@@ -8,7 +8,6 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-	"go.uber.org/zap"
 
 	"github.com/caddy-sse/caddy-sse/hub"
 	"github.com/caddy-sse/caddy-sse/internal/refusal"
@@ -82,7 +81,7 @@ func (h *Handler) deliver(r *http.Request, delivery *webhook.Delivery) (hub.Outc
 		outcome, err = h.hub.Deliver(messages, h.Webhook.Receipt(h.scope, delivery))
 	}
 	if err != nil {
-		h.log.Error("event not published", zap.Error(err))
+		h.notPublished(len(messages), err)
 		return outcome, &refusal.Error{
 			Status: http.StatusServiceUnavailable, Reason: "the event can't be stored; send it again later",
 			RetryAfter: 5 * time.Second, Err: err, Kind: string(webhook.NotStored),

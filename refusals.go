@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-sse/caddy-sse/internal/refusal"
+	"github.com/caddy-sse/caddy-sse/internal/seldom"
 	"github.com/caddy-sse/caddy-sse/upstream/jq"
 	"github.com/caddy-sse/caddy-sse/upstream/webhook"
 )
@@ -19,7 +20,6 @@ const (
 	// maxRefusals is how many refusals of a rule are kept.
 	maxRefusals = 100
 	// refusalPause is how often a rule's refusals of one kind are logged.
-	refusalPause = time.Minute
 	// maxNoted is how long a text of a refusal may be.
 	maxNoted = 300
 )
@@ -59,12 +59,7 @@ func (e *refusalEntry) isLike(other *refusalEntry) bool {
 type refusalLog struct {
 	mu      sync.Mutex
 	entries []refusalEntry // the newest last
-	logged  map[webhook.Result]*logged
-}
-
-type logged struct {
-	at    time.Time
-	since int // refusals that were not logged
+	lines   map[webhook.Result]*seldom.Line
 }
 
 // refusalLogs are by rule. Like its metrics, a rule's outlives configurations.
@@ -81,15 +76,15 @@ func refusalLogOf(rule ruleID) *refusalLog {
 	}
 	l := refusalLogs.byRule[rule]
 	if l == nil {
-		l = &refusalLog{logged: make(map[webhook.Result]*logged)}
+		l = &refusalLog{lines: make(map[webhook.Result]*seldom.Line)}
 		refusalLogs.byRule[rule] = l
 	}
 	return l
 }
 
-// add keeps a refusal, and tells whether it is time to log one of its kind and
-// how many there were since the last that was.
-func (l *refusalLog) add(e refusalEntry) (log bool, since int) {
+// add keeps a refusal, and tells how many of its kind were not logged since the
+// last that was, and whether this one is to be.
+func (l *refusalLog) add(e refusalEntry) (since int, log bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	e.Count, e.First = 1, e.Last
@@ -101,18 +96,12 @@ func (l *refusalLog) add(e refusalEntry) (log bool, since int) {
 	}
 	l.entries = append(l.entries, e)
 
-	last := l.logged[e.Kind]
-	if last == nil {
-		last = new(logged)
-		l.logged[e.Kind] = last
+	line := l.lines[e.Kind]
+	if line == nil {
+		line = new(seldom.Line)
+		l.lines[e.Kind] = line
 	}
-	if !last.at.IsZero() && e.Last.Sub(last.at) < refusalPause {
-		last.since++
-		return false, 0
-	}
-	since = last.since
-	*last = logged{at: e.Last}
-	return true, since
+	return line.Due(e.Last)
 }
 
 func (l *refusalLog) list() []refusalEntry {
@@ -139,7 +128,7 @@ func (h *Handler) noteRefusal(r *http.Request, err error) {
 		field, _, _ := strings.Cut(e.Reason, ":")
 		e.Reason = field + ": the program failed on the payload"
 	}
-	log, since := refusalLogOf(h.metrics.rule).add(e)
+	since, log := refusalLogOf(h.metrics.rule).add(e)
 	if !log {
 		return
 	}

@@ -6,20 +6,21 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/caddy-sse/caddy-sse/internal/seldom"
 	"github.com/caddy-sse/caddy-sse/upstream/webhook"
 )
 
 func TestRefusalsAreBoundedCountedAndLoggedOnceAMinuteForEachKind(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := &refusalLog{logged: make(map[webhook.Result]*logged)}
-		add := func(client string, kind webhook.Result) (bool, int) {
+		l := &refusalLog{lines: make(map[webhook.Result]*seldom.Line)}
+		add := func(client string, kind webhook.Result) (since int, log bool) {
 			return l.add(refusalEntry{Client: client, Kind: kind, Last: time.Now()})
 		}
-		if log, _ := add("stripe", webhook.StaleTimestamp); !log {
+		if _, log := add("stripe", webhook.StaleTimestamp); !log {
 			t.Error("the first isn't logged")
 		}
 		for range 1000 {
-			if log, _ := add("attacker", webhook.BadSignature); log && len(l.entries) > 2 {
+			if _, log := add("attacker", webhook.BadSignature); log && len(l.entries) > 2 {
 				t.Error("it is logged again")
 			}
 		}
@@ -27,7 +28,7 @@ func TestRefusalsAreBoundedCountedAndLoggedOnceAMinuteForEachKind(t *testing.T) 
 			t.Errorf("%+v", list)
 		}
 		time.Sleep(time.Minute)
-		if log, since := add("attacker", webhook.BadSignature); !log || since != 999 {
+		if since, log := add("attacker", webhook.BadSignature); !log || since != 999 {
 			t.Errorf("after a minute: %v, %d", log, since)
 		}
 		for i := range 1000 {

@@ -130,6 +130,10 @@ func listStreams(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	query := r.URL.Query()
+	query.Del("limit")
+	if err := checkNames(query); err != nil {
+		return caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: err}
+	}
 	list := streamList{Streams: []streamEntry{}}
 	eachStream(func(o *openStream) {
 		if o.matches(query) {
@@ -169,16 +173,23 @@ func endStreams(w http.ResponseWriter, r *http.Request) error {
 
 // checkFilters refuses a query that means all streams, by mistake perhaps.
 func checkFilters(query url.Values) error {
-	wants := "say which streams are to end, by " + strings.Join(streamFilters, ", ")
 	if len(query) == 0 {
-		return errors.New(wants)
+		return errors.New("say which streams are to end, by " + strings.Join(streamFilters, ", "))
 	}
 	for name, values := range query {
-		if !slices.Contains(streamFilters, name) {
-			return fmt.Errorf("there is no %q to choose by: %s", name, wants)
-		}
 		if slices.Contains(values, "") {
-			return fmt.Errorf("%s is empty: %s", name, wants)
+			return fmt.Errorf("%s is empty: say what it is of those streams that are to end", name)
+		}
+	}
+	return checkNames(query)
+}
+
+// checkNames refuses what streams can't be chosen by: left out, it would mean
+// more than was asked for.
+func checkNames(query url.Values) error {
+	for name := range query {
+		if !slices.Contains(streamFilters, name) {
+			return fmt.Errorf("there is no %q to choose streams by: use %s", name, strings.Join(streamFilters, ", "))
 		}
 	}
 	return nil

@@ -204,7 +204,7 @@ func TestNobodyEndsAllStreamsByMistake(t *testing.T) {
 	}
 	s.do("POST", "/hooks/a?topic=news", "1")
 	c.expect("", "1")
-	for _, bad := range []string{"/sse/topics?limit=many", "/sse/streams?limit=-1"} {
+	for _, bad := range []string{"/sse/topics?limit=many", "/sse/streams?limit=-1", "/sse/streams?usr=ann"} {
 		if status, _ := s.ask("GET", bad); status != http.StatusBadRequest {
 			t.Errorf("%s: %d", bad, status)
 		}

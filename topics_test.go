@@ -104,7 +104,7 @@ func TestTheFirstBytesComeBeforeAnyEvent(t *testing.T) {
 }
 
 func TestAQuietStreamHasHeartbeats(t *testing.T) {
-	s := startPubsub(t, "heartbeat 50ms")
+	s := startPubsub(t, "heartbeat 1s")
 	for _, protocol := range protocols {
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 		defer cancel()

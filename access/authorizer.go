@@ -9,6 +9,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/caddy-sse/caddy-sse/internal/seldom"
 	"github.com/caddy-sse/caddy-sse/upstream/next"
 )
 
@@ -43,7 +44,7 @@ type Authorizer struct {
 	mu     sync.Mutex
 	calls  map[string]*call // by a digest: no credential is in clear
 	shared int              // calls that are over
-	told   time.Time        // when the log was last told of a failure
+	line   seldom.Line      // of failures
 }
 
 // NewAuthorizer returns an authorizer, which tells the observer what it asks;
@@ -189,15 +190,9 @@ func (a *Authorizer) answer(ctx context.Context, v *Viewer, uri string) answer {
 
 // failed tells the log at most once a minute.
 func (a *Authorizer) failed(v *Viewer, status int, header http.Header, err error) answer {
-	a.mu.Lock()
-	tell := a.told.IsZero() || time.Since(a.told) >= time.Minute
-	if tell {
-		a.told = time.Now()
-	}
-	a.mu.Unlock()
-	if tell {
+	if left, due := a.line.Due(time.Now()); due {
 		a.log.Warn("backend can't say who may watch: new streams wait, open ones go on",
-			zap.String("host", v.host), zap.Int("status", status), zap.Error(err))
+			zap.String("host", v.host), zap.Int("status", status), zap.Error(err), zap.Int("not_logged_since", left))
 	}
 	return answer{failed: &Failure{Status: status, RetryAfter: next.RetryAfter(header, time.Now(), maxRetryAfter)}}
 }

@@ -84,6 +84,13 @@ func share(d time.Duration) time.Duration {
 	return rand.N(d)
 }
 
+// end tells whether the group has been ended, and within what time.
+func (g *Group) end() (ended bool, drain time.Duration) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.ended, g.drain
+}
+
 // fate tells whether the group has been ended, whether its clients have somewhere
 // to go at once, and whether the server goes away.
 func (g *Group) fate() (ended, successor, exiting bool) {

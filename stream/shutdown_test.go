@@ -46,7 +46,12 @@ func TestWhoWantsToKnowIsToldThatTheServerGoesAway(t *testing.T) {
 
 // Not all at once, though: they may be many.
 func TestWhoIsSentToTheNextConfigurationComesBackSoon(t *testing.T) {
-	for name, unplaced := range map[string]bool{"with a document": false, "without": true} {
+	for name, test := range map[string]struct{ unplaced, unended bool }{
+		"with a document":                 {},
+		"without":                         {unplaced: true},
+		"before the group has been ended": {unended: true},
+	} {
+		unplaced := test.unplaced
 		synctest.Test(t, func(t *testing.T) {
 			h := newHub(t, store.History{})
 			moved := make(chan struct{})
@@ -55,7 +60,9 @@ func TestWhoIsSentToTheNextConfigurationComesBackSoon(t *testing.T) {
 			group := new(stream.Group)
 			s := serve(src, get("/"), group, options, newClient())
 			synctest.Wait()
-			group.End(time.Hour)
+			if !test.unended {
+				group.End(time.Hour)
+			}
 			time.Sleep(time.Second)
 			publish(t, h, "x", "b")
 			close(moved)

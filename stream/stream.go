@@ -211,6 +211,8 @@ type conn struct {
 	entries []*store.Entry // what the cursor gave
 	resumes bool           // the client has a position
 
+	moved bool // the client has somewhere to go, whatever the group says
+
 	unobserved int // events in the next write
 }
 
@@ -278,7 +280,7 @@ func (s *conn) run(r *http.Request, group *Group) (Reason, error) {
 				return s.cut(Stopped)
 			}
 		case <-s.src.Moved:
-			s.src.Moved = nil
+			s.src.Moved, s.moved = nil, true
 			end.within(s.farewell(group))
 		case <-end.C:
 			return s.leave(group)
@@ -304,7 +306,10 @@ func (s *conn) farewell(group *Group) time.Duration {
 		return 0
 	}
 	const most = 2 * time.Second
-	return min(group.share(), share(most))
+	if ended, drain := group.end(); ended {
+		return share(min(drain, most))
+	}
+	return share(most)
 }
 
 // leave ends a stream whose client shall come back: with one batch more, when
@@ -316,7 +321,7 @@ func (s *conn) leave(group *Group) (Reason, error) {
 	reason, retry := TooOld, s.o.Retry
 	ended, successor, exiting := group.fate()
 	switch {
-	case successor:
+	case successor, s.moved && !exiting:
 		reason, retry = Moved, min(retry, movedRetry)
 	case ended:
 		reason = ShutDown

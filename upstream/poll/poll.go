@@ -20,6 +20,7 @@ import (
 
 	"github.com/caddy-sse/caddy-sse/hub"
 	"github.com/caddy-sse/caddy-sse/internal/refusal"
+	"github.com/caddy-sse/caddy-sse/internal/seldom"
 	"github.com/caddy-sse/caddy-sse/upstream/next"
 )
 
@@ -43,6 +44,8 @@ type Poller struct {
 
 	slots     chan struct{} // taken by requests in flight
 	questions chan struct{} // taken by those among them that are no polls
+
+	notPublished seldom.Line
 
 	number int // among those that publish on the same topics
 

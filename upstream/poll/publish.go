@@ -204,7 +204,9 @@ func (v *view) refuse(resp *next.Response) {
 func (v *view) publish(e event.Event, topics ...string) (*store.Entry, error) {
 	entry, _, err := v.poller.hub.Publish(topics, e)
 	if err != nil {
-		v.poller.log.Error("event not published", v.fields(zap.String("event", e.Name), zap.Error(err))...)
+		if left, due := v.poller.notPublished.Due(time.Now()); due {
+			v.poller.log.Error("event not published", v.fields(zap.String("event", e.Name), zap.Error(err), zap.Int("not_logged_since", left))...)
+		}
 	}
 	return entry, err
 }
