@@ -49,6 +49,9 @@ func NewTopics(templates, allow []string, covered ...string) (*Topics, error) {
 		if _, err := path.Match(pattern, ""); err != nil || pattern == "" {
 			return nil, fmt.Errorf("allow %q is no pattern: write a topic in which * stands for anything but a slash, such as orders/*", pattern)
 		}
+		if rest := strings.TrimSuffix("/"+pattern, "/**"); strings.Contains(rest, "**") {
+			return nil, fmt.Errorf("allow %q: ** stands for one name or more, at the end and after a slash only, such as orders/**", pattern)
+		}
 	}
 	for _, src := range templates {
 		compiled, err := compileTopic(src, covered)

@@ -82,7 +82,7 @@ func TestTemplatesAndPatternsAreChecked(t *testing.T) {
 			t.Errorf("the topic %q is accepted", template)
 		}
 	}
-	for _, pattern := range []string{"", "[", "a[", `\`, "a/[b"} {
+	for _, pattern := range []string{"", "[", "a[", `\`, "a/[b", "**/a", "a**", "a/**/b", "***"} {
 		if _, err := access.NewTopics([]string{"a"}, []string{pattern}); err == nil {
 			t.Errorf("the pattern %q is accepted", pattern)
 		}
@@ -99,7 +99,6 @@ func TestPatternsBoundWhatAClientChooses(t *testing.T) {
 		{"*", []string{"a", "*"}, []string{"a/b", "/a", "/"}},
 		{"**", []string{"a", "a/b", "a/b/c", "/"}, nil},
 		{"orders/**", []string{"orders/42", "orders/42/items", "orders/../x"}, []string{"orders", "orders2/x", "x/orders/42"}},
-		{"**/a", []string{"x/a"}, []string{"a", "x/y/a"}},
 		{"orders/*/items", []string{"orders/42/items"}, []string{"orders/items", "orders/4/2/items", "orders/42/items/1"}},
 		{"news", []string{"news"}, []string{"new", "newss", "news/x", "n*"}},
 		{"o?d/[ab]x", []string{"oxd/ax"}, []string{"o/d/ax", "oxd/cx"}},

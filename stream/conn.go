@@ -1,0 +1,337 @@
+package stream
+
+import (
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/caddy-sse/caddy-sse/event"
+	"github.com/caddy-sse/caddy-sse/hub"
+	"github.com/caddy-sse/caddy-sse/store"
+)
+
+// maxBatch bounds what one write carries: a stream that is far behind catches
+// up in several, and holds no more than this at a time.
+const maxBatch = 256 << 10
+
+// conn is a stream while it is open. Only the handler's goroutine may write.
+type conn struct {
+	w       http.ResponseWriter
+	control *http.ResponseController
+	src     Source
+	o       *Options
+	summary Summary
+
+	out     []byte         // what the next write carries, when it isn't one frame
+	entries []*store.Entry // what the cursor gave
+	resumes bool           // the client has a position
+	moved   bool           // the client has somewhere to go, whatever the group says
+
+	unobserved int // events in the next write
+}
+
+func (s *conn) sendFirst() error {
+	if isClosed(s.src.Revoked) || s.isStopped() { // before it was put together, perhaps
+		s.src.First = nil
+	}
+	for _, e := range s.src.First {
+		s.out = append(s.out, e.Frame...)
+	}
+	s.sent(s.src.First)
+	return s.flush()
+}
+
+// run sends what comes until the stream ends.
+func (s *conn) run(r *http.Request, group *Group) (Reason, error) {
+	heartbeat := time.NewTimer(s.o.Heartbeat)
+	defer heartbeat.Stop()
+	end := newDeadline(s.o.MaxAge/2 + share(s.o.MaxAge/2))
+	defer end.stop()
+	changed, ended := group.watch()
+	if ended {
+		end.within(group.share())
+	}
+	expiry := s.expiry()
+	defer expiry.stop()
+	ready, granted := s.src.Cursor.Ready(), s.src.Granted
+	if granted != nil {
+		ready = nil
+	}
+	if s.isStopped() { // after the look at the group, or it could be missed
+		return s.cut(Stopped)
+	}
+	for {
+		select {
+		case <-granted:
+			granted, ready = nil, always
+		case <-ready:
+			if reason, err := s.batch(); reason != "" {
+				return reason, err
+			}
+			if ready = s.src.Cursor.Ready(); !s.src.Cursor.Drained() {
+				ready = always
+			}
+			heartbeat.Reset(s.o.Heartbeat)
+		case <-heartbeat.C:
+			if err := s.send(event.Heartbeat); err != nil {
+				return WriteFailed, err
+			}
+			heartbeat.Reset(s.o.Heartbeat)
+		case <-s.src.Revoked:
+			return Revoked, nil
+		case <-expiry.C:
+			return s.cut(Expired)
+		case <-s.src.Done:
+			if reason, err := s.drain(); reason != "" {
+				return reason, err
+			}
+			return SourceEnded, nil
+		case <-changed:
+			if changed, ended = group.watch(); ended {
+				end.within(group.share())
+			}
+			if s.isStopped() {
+				return s.cut(Stopped)
+			}
+		case <-s.src.Moved:
+			s.src.Moved, s.moved = nil, true
+			end.within(s.farewell(group))
+		case <-end.C:
+			return s.leave(group)
+		case <-r.Context().Done():
+			return ClientLeft, nil
+		}
+	}
+}
+
+// always is ready: there is more to send. A stream that is far behind looks up
+// after each batch, or one that never catches up would never end.
+var always = func() <-chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}()
+
+// farewell is the moment at which a stream ends that another configuration has
+// more to send to. Who has a document can wait for a turn, so that not all come
+// back at once.
+func (s *conn) farewell(group *Group) time.Duration {
+	if s.src.Unplaced && !s.resumes {
+		return 0
+	}
+	const most = 2 * time.Second
+	if ended, drain := group.end(); ended {
+		return share(min(drain, most))
+	}
+	return share(most)
+}
+
+// leave ends a stream whose client shall come back: with one batch more, when
+// to come, and from where.
+func (s *conn) leave(group *Group) (Reason, error) {
+	if reason, err := s.batch(); reason != "" {
+		return reason, err
+	}
+	reason, retry := TooOld, s.o.Retry
+	ended, successor, exiting := group.fate()
+	switch {
+	case successor, s.moved && !exiting:
+		reason, retry = Moved, min(retry, movedRetry)
+	case ended:
+		reason = ShutDown
+	}
+	s.out = append(s.out, event.Retry(spread(retry))...)
+	if exiting && s.o.ShutdownEvent {
+		s.out = append(s.out, shutdownFrame...)
+	}
+	if !s.resumes && !s.src.Unplaced {
+		// A client that has received nothing yet would miss what is
+		// published until it is back.
+		s.out = append(s.out, event.Position(s.src.Cursor.Position())...)
+	}
+	if err := s.flush(); err != nil {
+		return WriteFailed, err
+	}
+	return reason, nil
+}
+
+// expiry is the moment at which the client's right ends.
+func (s *conn) expiry() *deadline {
+	d := new(deadline)
+	if !s.src.Until.IsZero() {
+		d.set(time.Until(s.src.Until))
+	}
+	return d
+}
+
+func (s *conn) isExpired() bool {
+	return !s.src.Until.IsZero() && !time.Now().Before(s.src.Until)
+}
+
+func (s *conn) isStopped() bool { return s.src.Stop != nil && s.src.Stop.Load() }
+
+// cut ends a stream without what there may still be to send. Its client may
+// come back with another right, and then gets it.
+func (s *conn) cut(reason Reason) (Reason, error) {
+	if s.resumes || s.src.Unplaced {
+		return reason, nil
+	}
+	s.out = append(s.out, event.Position(s.src.Cursor.Position())...)
+	if err := s.flush(); err != nil {
+		return WriteFailed, err
+	}
+	return reason, nil
+}
+
+// movedRetry is how long a client waits when another configuration is there to
+// take it, give or take half.
+const movedRetry = 500 * time.Millisecond
+
+// drain sends everything up to the log's head.
+func (s *conn) drain() (Reason, error) {
+	for {
+		if reason, err := s.batch(); reason != "" || s.src.Cursor.Drained() {
+			return reason, err
+		}
+	}
+}
+
+// batch sends what there is, up to maxBatch, in one write and one flush: load
+// makes batches larger, not a backlog.
+func (s *conn) batch() (Reason, error) {
+	switch {
+	case s.isExpired():
+		return s.cut(Expired)
+	case s.isStopped():
+		return s.cut(Stopped)
+	}
+	if s.src.Granted != nil && !isClosed(s.src.Granted) {
+		return "", nil
+	}
+	var err error
+	s.entries, err = s.src.Cursor.Next(maxBatch, s.entries[:0])
+	switch {
+	case isClosed(s.src.Revoked): // before what it gave was published, perhaps
+		return Revoked, nil
+	case errors.Is(err, hub.ErrLost):
+		return FellBehind, nil
+	case err != nil:
+		return StoreFailed, err
+	case len(s.entries) > 0:
+		if err := s.sendEntries(); err != nil {
+			return WriteFailed, err
+		}
+	}
+	return "", nil
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+func (s *conn) sendEntries() error {
+	defer s.forget()
+	s.sent(s.entries)
+	if len(s.entries) == 1 {
+		return s.send(s.frame(s.entries[0]))
+	}
+	for _, e := range s.entries {
+		s.out = append(s.out, s.frame(e)...)
+	}
+	return s.flush()
+}
+
+func (s *conn) frame(e *store.Entry) event.Frame {
+	if s.src.Frame == nil {
+		return e.Frame
+	}
+	return s.src.Frame(e)
+}
+
+// forget lets go of the entries, since the log decides how long they live, and
+// of a list that has become large.
+func (s *conn) forget() {
+	clear(s.entries)
+	if cap(s.entries) > 64 {
+		s.entries = nil
+	}
+}
+
+func (s *conn) sent(entries []*store.Entry) {
+	s.summary.Events += len(entries)
+	s.unobserved += len(entries)
+	if len(entries) > 0 {
+		s.resumes = true
+	}
+}
+
+// flush sends what has been put together. The buffer is given back if it has
+// become large: ten thousand idle streams would each keep their largest.
+func (s *conn) flush() error {
+	err := s.send(s.out)
+	s.out = s.out[:0]
+	if cap(s.out) > 4<<10 {
+		s.out = nil
+	}
+	return err
+}
+
+func (s *conn) send(b []byte) error {
+	if s.o.WriteTimeout > 0 {
+		// Cleared afterwards: on HTTP/2 a deadline is a timer that resets
+		// even a stream that is idle. An error means that this writer has
+		// no deadlines, as some wrappers don't.
+		_ = s.control.SetWriteDeadline(time.Now().Add(s.o.WriteTimeout))
+		defer func() { _ = s.control.SetWriteDeadline(time.Time{}) }()
+	}
+	n, err := s.w.Write(b)
+	s.summary.Bytes += int64(n)
+	if s.o.Observer != nil {
+		s.o.Observer.Sent(s.unobserved, int64(n))
+	}
+	s.unobserved = 0
+	if err != nil {
+		return err
+	}
+	return s.control.Flush()
+}
+
+// deadline is a timer that may not be set, and that can only come closer.
+type deadline struct {
+	C     <-chan time.Time
+	timer *time.Timer
+	at    time.Time
+}
+
+func newDeadline(d time.Duration) *deadline {
+	t := new(deadline)
+	if d > 0 {
+		t.set(d)
+	}
+	return t
+}
+
+func (t *deadline) set(d time.Duration) {
+	t.stop()
+	t.at = time.Now().Add(d)
+	t.timer = time.NewTimer(d)
+	t.C = t.timer.C
+}
+
+// within moves the deadline to at most d from now.
+func (t *deadline) within(d time.Duration) {
+	if t.timer == nil || time.Now().Add(d).Before(t.at) {
+		t.set(d)
+	}
+}
+
+func (t *deadline) stop() {
+	if t.timer != nil {
+		t.timer.Stop()
+	}
+}
