@@ -210,14 +210,16 @@ func (a *App) Cleanup() error {
 }
 
 // scope sets the views of a poll rule apart from those of any other: where it
-// listens, what it says, and which one it is of those that are alike. The same
-// rule has the same scope after a reload.
-func (a *App) scope(ctx caddy.Context, config *poll.Config) (string, error) {
+// listens, what it is called and says, and which one it is of those that are
+// alike. The same rule has the same scope after a reload. (Of rules that are
+// alike in all of that a reload should not change the order: each would go on
+// with the views of another.)
+func (a *App) scope(ctx caddy.Context, name string, config *poll.Config) (string, error) {
 	says, err := json.Marshal(config)
 	if err != nil {
 		return "", err
 	}
-	scope := fmt.Sprintf("%q %s", listens(ctx), says)
+	scope := fmt.Sprintf("%q %q %s", listens(ctx), name, says)
 	return fmt.Sprintf("%s %d", scope, a.ordinal(scope)), nil
 }
 

@@ -15,7 +15,7 @@ import (
 )
 
 func (h *Handler) provisionPoll(ctx caddy.Context) error {
-	scope, err := h.app.scope(ctx, h.Poll)
+	scope, err := h.app.scope(ctx, h.name(), h.Poll)
 	if err != nil {
 		return err
 	}

@@ -465,6 +465,26 @@ func TestAReloadSendsNoDocumentAgainThatTheClientHas(t *testing.T) {
 	}
 }
 
+// Else who watches what one of them answers could read, by an old position,
+// what another has answered.
+func TestRulesThatAReloadPutsInAnotherOrderKeepTheirViews(t *testing.T) {
+	doc := newDocument(`1`)
+	backend := startBackend(t, doc.ServeHTTP)
+	rules := []string{
+		"@one query way=one\n sse @one {\n poll 100ms\n }\n",
+		"@two query way=two\n sse @two {\n poll 100ms\n }\n",
+	}
+	global := "sse {\n drain 10ms\n }"
+	s := startSite(t, global, rules[0]+rules[1]+"reverse_proxy "+backend)
+	c := s.open("HTTP/2.0", "/doc?way=one")
+	position := c.expect("", `1`).ID
+	s.reload(global, rules[1]+rules[0]+"reverse_proxy "+backend)
+	c.ended()
+	c = s.open("HTTP/2.0", "/doc?way=one", "Last-Event-ID", position)
+	doc.set(`2`)
+	c.expect("", `2`)
+}
+
 func TestAConfigThatIsRejectedDisturbsNothing(t *testing.T) {
 	s := startPubsub(t, "")
 	c := s.open("HTTP/2.0", "/events/news")
