@@ -16,6 +16,7 @@ import (
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 
+	"github.com/caddy-sse/caddy-sse/internal/connection"
 	"github.com/caddy-sse/caddy-sse/internal/hostile"
 )
 
@@ -102,7 +103,7 @@ func connect(t *target, receiveBuffer int, window uint32) (*hostile.HTTP2, error
 	if err != nil {
 		return nil, err
 	}
-	c, err := hostile.NewHTTP2(conn, "localhost", insecure, window)
+	c, err := hostile.NewHTTP2(conn, "localhost", connection.Insecure(), window)
 	if err != nil {
 		conn.Close()
 	}
@@ -368,7 +369,7 @@ func stalledHTTP2Streams(ctx context.Context, t *target) {
 
 func stalledHTTP3(ctx context.Context, t *target) {
 	const streams = 100
-	transport := &http3.Transport{TLSClientConfig: insecure, QUICConfig: &quic.Config{InitialStreamReceiveWindow: 16 << 10, MaxStreamReceiveWindow: 16 << 10}}
+	transport := &http3.Transport{TLSClientConfig: connection.Insecure(), QUICConfig: &quic.Config{InitialStreamReceiveWindow: 16 << 10, MaxStreamReceiveWindow: 16 << 10}}
 	defer transport.Close()
 	client := &http.Client{Transport: transport}
 	go loud(ctx, t)

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/quic-go/quic-go/http3"
+
+	"github.com/caddy-sse/caddy-sse/internal/connection"
 )
 
 // The words that make this program one of the two machines of the run: each is
@@ -47,7 +49,7 @@ const vanishedCaddyfile = `{
 	admin off
 	persist_config off
 	auto_https off
-	default_sni example.com
+	default_sni localhost
 	storage file_system %[1]s
 	log {
 		output discard
@@ -202,12 +204,12 @@ func openVanishing() error {
 // clientOf has a connection of its own.
 func clientOf(proto string) *http.Client {
 	if proto == "3" {
-		return &http.Client{Transport: &http3.Transport{TLSClientConfig: insecure}}
+		return &http.Client{Transport: &http3.Transport{TLSClientConfig: connection.Insecure()}}
 	}
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(proto == "1")
 	protocols.SetHTTP2(proto == "2")
-	return &http.Client{Transport: &http.Transport{Protocols: protocols, TLSClientConfig: insecure}}
+	return &http.Client{Transport: &http.Transport{Protocols: protocols, TLSClientConfig: connection.Insecure()}}
 }
 
 // ip configures this machine's network, with iproute2.

@@ -23,9 +23,9 @@ type Connection struct {
 	Leave, Cut func()
 }
 
-// insecure is a configuration for one transport, which may change it. Without a
+// Insecure is a configuration for one transport, which may change it. Without a
 // cache of sessions each handshake is a whole one.
-func insecure() *tls.Config {
+func Insecure() *tls.Config {
 	return &tls.Config{InsecureSkipVerify: true} //nolint:gosec // a certificate of the run's own
 }
 
@@ -35,7 +35,7 @@ func TCP(speak func(p *http.Protocols, on bool)) *Connection {
 	speak(protocols, true)
 	var dialed atomic.Pointer[net.TCPConn]
 	transport := &http.Transport{
-		TLSClientConfig: insecure(), Protocols: protocols, DisableCompression: true,
+		TLSClientConfig: Insecure(), Protocols: protocols, DisableCompression: true,
 		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
 			conn, err := new(net.Dialer).DialContext(ctx, network, loopback(address))
 			if err != nil {
@@ -70,7 +70,7 @@ func QUIC(idle time.Duration) (*Connection, error) {
 	}
 	socket := &quic.Transport{Conn: udp}
 	transport := &http3.Transport{
-		TLSClientConfig: insecure(), DisableCompression: true,
+		TLSClientConfig: Insecure(), DisableCompression: true,
 		QUICConfig: &quic.Config{HandshakeIdleTimeout: 20 * time.Second, MaxIdleTimeout: idle}, // a machine may be busy
 		Dial: func(ctx context.Context, address string, tls *tls.Config, config *quic.Config) (*quic.Conn, error) {
 			to, err := net.ResolveUDPAddr("udp4", loopback(address))
