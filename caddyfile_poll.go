@@ -6,7 +6,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
-	"github.com/caddy-sse/caddy-sse/upstream/change"
+	"github.com/caddy-sse/caddy-sse/diff"
 	"github.com/caddy-sse/caddy-sse/upstream/poll"
 )
 
@@ -65,7 +65,7 @@ func (h *Handler) parseSend(d *caddyfile.Dispenser) error {
 	default:
 		return d.Errf("send takes a way to tell changes and what it needs, got %d arguments: a jq program is put in backticks", len(args))
 	}
-	if _, err := change.New(h.Poll.Send, h.Poll.SendArgument); err != nil {
+	if _, err := diff.New(h.Poll.Send, h.Poll.SendArgument); err != nil {
 		return d.Errf("%v", err)
 	}
 	return nil

@@ -10,7 +10,7 @@ import (
 
 	"github.com/caddy-sse/caddy-sse/access"
 	"github.com/caddy-sse/caddy-sse/stream"
-	"github.com/caddy-sse/caddy-sse/upstream/next"
+	"github.com/caddy-sse/caddy-sse/subrequest"
 )
 
 // counts holds how many streams each rule with limits has. They outlive a
@@ -71,7 +71,7 @@ func (h *Handler) enter(r *http.Request, nextHandler caddyhttp.Handler) (leave f
 	if h.limits == nil {
 		return func(stream.Reason) {}, nil
 	}
-	viewer := next.For(r, nextHandler)
+	viewer := subrequest.For(r, nextHandler)
 	place, refused := h.limits.streams.EnterSoon(r.Context(), h.limits.Limits, viewer.Client(), viewer.User())
 	if refused != nil {
 		return nil, refused

@@ -10,7 +10,7 @@ import (
 
 	"github.com/caddy-sse/caddy-sse/internal/refusal"
 	"github.com/caddy-sse/caddy-sse/stream"
-	"github.com/caddy-sse/caddy-sse/upstream/next"
+	"github.com/caddy-sse/caddy-sse/subrequest"
 	"github.com/caddy-sse/caddy-sse/upstream/poll"
 )
 
@@ -37,7 +37,7 @@ func (h *Handler) servePoll(w http.ResponseWriter, r *http.Request, nextHandler 
 		return h.watch(w, r, nextHandler)
 	case !isSafe(r.Method):
 		return h.passWrite(w, r, nextHandler)
-	case h.Poll.Absorb && h.poller.Absorb(w, r, next.For(r, nextHandler)):
+	case h.Poll.Absorb && h.poller.Absorb(w, r, subrequest.For(r, nextHandler)):
 		logFields(r, func(enc zapcore.ObjectEncoder) {
 			enc.AddString("hub", h.hubName())
 			enc.AddBool("absorbed", true)
@@ -58,12 +58,12 @@ func (h *Handler) watch(w http.ResponseWriter, r *http.Request, nextHandler cadd
 	}
 	defer func() { leave(reason) }()
 	done := boundBody(r)
-	viewing, refused, err := h.poller.Join(r, next.For(r, nextHandler))
+	viewing, refused, err := h.poller.Join(r, subrequest.For(r, nextHandler))
 	done()
 	switch {
 	case r.Context().Err() != nil && !errors.As(err, new(*refusal.Error)):
 		return nil // the viewer has left; over HTTP/1, a body that is late looks like that, too
-	case errors.Is(err, next.ErrStream):
+	case errors.Is(err, subrequest.ErrStream):
 		h.cors.Remove(w.Header()) // the backend's own are added
 		return nextHandler.ServeHTTP(w, r)
 	case err != nil:
@@ -86,8 +86,8 @@ func (h *Handler) watch(w http.ResponseWriter, r *http.Request, nextHandler cadd
 }
 
 // passRefusal answers with what the backend has said.
-func passRefusal(w http.ResponseWriter, resp *next.Response) {
-	next.CopyAnswer(w.Header(), resp.Header)
+func passRefusal(w http.ResponseWriter, resp *subrequest.Response) {
+	subrequest.CopyAnswer(w.Header(), resp.Header)
 	w.WriteHeader(resp.Status)
 	_, _ = w.Write(resp.Body)
 }

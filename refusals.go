@@ -10,9 +10,9 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/caddy-sse/caddy-sse/internal/loglimit"
 	"github.com/caddy-sse/caddy-sse/internal/refusal"
-	"github.com/caddy-sse/caddy-sse/internal/seldom"
-	"github.com/caddy-sse/caddy-sse/upstream/jq"
+	"github.com/caddy-sse/caddy-sse/jq"
 	"github.com/caddy-sse/caddy-sse/upstream/webhook"
 )
 
@@ -59,7 +59,7 @@ func (e *refusalEntry) isLike(other *refusalEntry) bool {
 type refusalLog struct {
 	mu      sync.Mutex
 	entries []refusalEntry // the newest last
-	lines   map[webhook.Result]*seldom.Line
+	lines   map[webhook.Result]*loglimit.Line
 }
 
 // refusalLogs are by rule. Like its metrics, a rule's outlives configurations.
@@ -76,7 +76,7 @@ func refusalLogOf(rule ruleID) *refusalLog {
 	}
 	l := refusalLogs.byRule[rule]
 	if l == nil {
-		l = &refusalLog{lines: make(map[webhook.Result]*seldom.Line)}
+		l = &refusalLog{lines: make(map[webhook.Result]*loglimit.Line)}
 		refusalLogs.byRule[rule] = l
 	}
 	return l
@@ -98,7 +98,7 @@ func (l *refusalLog) add(e refusalEntry) (since int, log bool) {
 
 	line := l.lines[e.Kind]
 	if line == nil {
-		line = new(seldom.Line)
+		line = new(loglimit.Line)
 		l.lines[e.Kind] = line
 	}
 	return line.Due(e.Last)

@@ -6,13 +6,13 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/caddy-sse/caddy-sse/internal/seldom"
+	"github.com/caddy-sse/caddy-sse/internal/loglimit"
 	"github.com/caddy-sse/caddy-sse/upstream/webhook"
 )
 
 func TestRefusalsAreBoundedCountedAndLoggedOnceAMinuteForEachKind(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := &refusalLog{lines: make(map[webhook.Result]*seldom.Line)}
+		l := &refusalLog{lines: make(map[webhook.Result]*loglimit.Line)}
 		add := func(client string, kind webhook.Result) (since int, log bool) {
 			return l.add(refusalEntry{Client: client, Kind: kind, Last: time.Now()})
 		}

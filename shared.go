@@ -8,7 +8,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/caddy-sse/caddy-sse/hub"
-	"github.com/caddy-sse/caddy-sse/internal/seldom"
+	"github.com/caddy-sse/caddy-sse/internal/loglimit"
 	"github.com/caddy-sse/caddy-sse/store"
 	"github.com/caddy-sse/caddy-sse/stream"
 	"github.com/caddy-sse/caddy-sse/upstream/poll"
@@ -33,7 +33,7 @@ type sharedHub struct {
 	forwarders map[string]ruleForwarder // by scope
 
 	exit         sync.Once
-	notPublished seldom.Line
+	notPublished loglimit.Line
 }
 
 func newSharedHub(log *store.Lazy, storeConfig string, history store.History) *sharedHub {

@@ -13,7 +13,7 @@ import (
 	"github.com/caddy-sse/caddy-sse/internal/refusal"
 	"github.com/caddy-sse/caddy-sse/store"
 	"github.com/caddy-sse/caddy-sse/stream"
-	"github.com/caddy-sse/caddy-sse/upstream/next"
+	"github.com/caddy-sse/caddy-sse/subrequest"
 )
 
 // serveTopics streams what is published on the rule's topics.
@@ -114,7 +114,7 @@ func (h *Handler) authorize(w http.ResponseWriter, r *http.Request, nextHandler 
 	if refused != nil {
 		return nil, true, h.refuse(w, r, refused)
 	}
-	viewer := access.NewViewer(r, next.For(r, nextHandler))
+	viewer := access.NewViewer(r, subrequest.For(r, nextHandler))
 	permit, answer, err := h.authorizer.Open(r.Context(), viewer, questions, time.Duration(h.Authorize.Recheck))
 	switch {
 	case err != nil:
@@ -134,7 +134,7 @@ func (h *Handler) authorize(w http.ResponseWriter, r *http.Request, nextHandler 
 
 // uncacheable is an answer to another URL than the one it is given for, and to
 // this viewer alone.
-func uncacheable(answer *next.Response) *next.Response {
+func uncacheable(answer *subrequest.Response) *subrequest.Response {
 	alone := *answer // which others share
 	alone.Header = answer.Header.Clone()
 	alone.Header.Set("Cache-Control", "no-store")

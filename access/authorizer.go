@@ -9,8 +9,8 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/caddy-sse/caddy-sse/internal/seldom"
-	"github.com/caddy-sse/caddy-sse/upstream/next"
+	"github.com/caddy-sse/caddy-sse/internal/loglimit"
+	"github.com/caddy-sse/caddy-sse/subrequest"
 )
 
 const (
@@ -44,7 +44,7 @@ type Authorizer struct {
 	mu     sync.Mutex
 	calls  map[string]*call // by a digest: no credential is in clear
 	shared int              // calls that are over
-	line   seldom.Line      // of failures
+	line   loglimit.Line    // of failures
 }
 
 // NewAuthorizer returns an authorizer, which tells the observer what it asks;
@@ -59,7 +59,7 @@ func NewAuthorizer(digest func(parts ...string) string, log *zap.Logger, o Obser
 // answer is what the backend has said: yes, if it is neither a refusal nor a
 // failure.
 type answer struct {
-	refused *next.Response
+	refused *subrequest.Response
 	failed  *Failure
 	err     error // the rule can't work
 }
@@ -169,9 +169,9 @@ func (a *Authorizer) answer(ctx context.Context, v *Viewer, uri string) answer {
 	}
 	resp, err := v.caller.Do(req, maxRefusal)
 	switch {
-	case errors.Is(err, next.ErrTooLarge), errors.Is(err, next.ErrStream): // which only what is let in can be
+	case errors.Is(err, subrequest.ErrTooLarge), errors.Is(err, subrequest.ErrStream): // which only what is let in can be
 		return answer{}
-	case errors.Is(err, next.ErrNoAnswer):
+	case errors.Is(err, subrequest.ErrNoAnswer):
 		return answer{err: err}
 	case ctx.Err() != nil: // nobody waits
 		return noAnswer
@@ -181,7 +181,7 @@ func (a *Authorizer) answer(ctx context.Context, v *Viewer, uri string) answer {
 		return a.failed(v, http.StatusBadGateway, nil, err)
 	case resp.Status >= 200 && resp.Status < 300:
 		return answer{}
-	case next.IsFailure(resp.Status):
+	case subrequest.IsFailure(resp.Status):
 		return a.failed(v, resp.Status, resp.Header, resp.Err)
 	default:
 		return answer{refused: resp}
@@ -194,5 +194,5 @@ func (a *Authorizer) failed(v *Viewer, status int, header http.Header, err error
 		a.log.Warn("backend can't say who may watch: new streams wait, open ones go on",
 			zap.String("host", v.host), zap.Int("status", status), zap.Error(err), zap.Int("not_logged_since", left))
 	}
-	return answer{failed: &Failure{Status: status, RetryAfter: next.RetryAfter(header, time.Now(), maxRetryAfter)}}
+	return answer{failed: &Failure{Status: status, RetryAfter: subrequest.RetryAfter(header, time.Now(), maxRetryAfter)}}
 }

@@ -19,28 +19,28 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/caddy-sse/caddy-sse/access"
-	"github.com/caddy-sse/caddy-sse/upstream/next"
+	"github.com/caddy-sse/caddy-sse/subrequest"
 )
 
 // backend answers questions, as [access.Caller] of everybody.
 type backend struct {
 	mu       sync.Mutex
-	answer   func(r *http.Request) (*next.Response, error)
+	answer   func(r *http.Request) (*subrequest.Response, error)
 	asked    []string // the URIs
 	requests []*http.Request
 	inFlight int
 	most     int // in flight at a time
 }
 
-func says(status int) func(*http.Request) (*next.Response, error) {
-	return func(*http.Request) (*next.Response, error) {
-		return &next.Response{Status: status, Header: make(http.Header), Body: []byte("no\n")}, nil
+func says(status int) func(*http.Request) (*subrequest.Response, error) {
+	return func(*http.Request) (*subrequest.Response, error) {
+		return &subrequest.Response{Status: status, Header: make(http.Header), Body: []byte("no\n")}, nil
 	}
 }
 
 // takes answers after a while.
-func takes(d time.Duration, status int) func(*http.Request) (*next.Response, error) {
-	return func(r *http.Request) (*next.Response, error) {
+func takes(d time.Duration, status int) func(*http.Request) (*subrequest.Response, error) {
+	return func(r *http.Request) (*subrequest.Response, error) {
 		select {
 		case <-time.After(d):
 			return says(status)(r)
@@ -50,7 +50,7 @@ func takes(d time.Duration, status int) func(*http.Request) (*next.Response, err
 	}
 }
 
-func (b *backend) set(answer func(*http.Request) (*next.Response, error)) {
+func (b *backend) set(answer func(*http.Request) (*subrequest.Response, error)) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.answer = answer
@@ -62,7 +62,7 @@ func (b *backend) count() int {
 	return len(b.asked)
 }
 
-func (b *backend) Do(r *http.Request, _ int64) (*next.Response, error) {
+func (b *backend) Do(r *http.Request, _ int64) (*subrequest.Response, error) {
 	b.mu.Lock()
 	b.asked = append(b.asked, r.RequestURI)
 	b.requests = append(b.requests, r)
@@ -109,7 +109,7 @@ func authorizer() (*access.Authorizer, *observer.ObservedLogs) {
 }
 
 // open asks as a viewer with these headers, and needs no recheck.
-func open(t *testing.T, a *access.Authorizer, b access.Caller, questions ...string) (*access.Permit, *next.Response) {
+func open(t *testing.T, a *access.Authorizer, b access.Caller, questions ...string) (*access.Permit, *subrequest.Response) {
 	t.Helper()
 	permit, refused, err := a.Open(t.Context(), access.NewViewer(request("Cookie", "session=ann"), b), questions, 0)
 	if err != nil {
@@ -159,10 +159,10 @@ func TestTheBackendsAnswerDecides(t *testing.T) {
 }
 
 func TestWhatIsTooLongOrAStreamIsLetIn(t *testing.T) {
-	for _, err := range []error{next.ErrTooLarge, next.ErrStream} {
+	for _, err := range []error{subrequest.ErrTooLarge, subrequest.ErrStream} {
 		synctest.Test(t, func(t *testing.T) {
 			a, _ := authorizer()
-			permit, refused := open(t, a, &backend{answer: func(*http.Request) (*next.Response, error) { return nil, err }}, "/api/1")
+			permit, refused := open(t, a, &backend{answer: func(*http.Request) (*subrequest.Response, error) { return nil, err }}, "/api/1")
 			if refused != nil || permit.Failure != nil {
 				t.Errorf("%v: %v, %v", err, refused, permit.Failure)
 			}
@@ -174,8 +174,8 @@ func TestWhatIsTooLongOrAStreamIsLetIn(t *testing.T) {
 func TestARuleBehindWhichNothingAnswersIsAnError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, _ := authorizer()
-		b := &backend{answer: func(*http.Request) (*next.Response, error) { return nil, next.ErrNoAnswer }}
-		if _, _, err := a.Open(t.Context(), access.NewViewer(request(), b), []string{"/x"}, 0); !errors.Is(err, next.ErrNoAnswer) {
+		b := &backend{answer: func(*http.Request) (*subrequest.Response, error) { return nil, subrequest.ErrNoAnswer }}
+		if _, _, err := a.Open(t.Context(), access.NewViewer(request(), b), []string{"/x"}, 0); !errors.Is(err, subrequest.ErrNoAnswer) {
 			t.Errorf("got %v", err)
 		}
 	})
@@ -184,7 +184,7 @@ func TestARuleBehindWhichNothingAnswersIsAnError(t *testing.T) {
 func TestOneRefusalOfManyRefusesAll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, _ := authorizer()
-		b := &backend{answer: func(r *http.Request) (*next.Response, error) {
+		b := &backend{answer: func(r *http.Request) (*subrequest.Response, error) {
 			return says(map[string]int{"/1": 200, "/2": 503, "/3": 404, "/4": 200}[r.RequestURI])(r)
 		}}
 		if _, refused := open(t, a, b, "/1", "/2", "/3", "/4"); refused == nil || refused.Status != 404 {
@@ -397,8 +397,8 @@ func TestABackendThatDoesNotAnswerHoldsARequestForABoundedTime(t *testing.T) {
 func TestABackendThatAsksForTimeHasIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, _ := authorizer()
-		b := &backend{answer: func(*http.Request) (*next.Response, error) {
-			return &next.Response{Status: 429, Header: http.Header{"Retry-After": {"60"}}}, nil
+		b := &backend{answer: func(*http.Request) (*subrequest.Response, error) {
+			return &subrequest.Response{Status: 429, Header: http.Header{"Retry-After": {"60"}}}, nil
 		}}
 		permit, _ := open(t, a, b, "/api/1")
 		defer permit.End()
@@ -426,10 +426,10 @@ func TestARecheckEndsTheStreamOfWhoIsRefusedAndOfNobodyElse(t *testing.T) {
 		if n := b.count(); n < 61 || n > 121 {
 			t.Errorf("asked %d times in an hour", n)
 		}
-		for _, answer := range []func(*http.Request) (*next.Response, error){
+		for _, answer := range []func(*http.Request) (*subrequest.Response, error){
 			says(500), says(503), says(429), takes(time.Hour, 200),
-			func(*http.Request) (*next.Response, error) { return nil, errors.New("refused to connect") },
-			func(*http.Request) (*next.Response, error) { return nil, next.ErrNoAnswer },
+			func(*http.Request) (*subrequest.Response, error) { return nil, errors.New("refused to connect") },
+			func(*http.Request) (*subrequest.Response, error) { return nil, subrequest.ErrNoAnswer },
 		} {
 			b.set(answer)
 			time.Sleep(5 * time.Minute)

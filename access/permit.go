@@ -6,7 +6,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/caddy-sse/caddy-sse/upstream/next"
+	"github.com/caddy-sse/caddy-sse/subrequest"
 )
 
 // Pauses of a viewer who waits for a backend that fails.
@@ -49,7 +49,7 @@ func Granted() *Permit { return &Permit{end: func() {}} }
 //
 // A backend that fails refuses nobody: it is asked until it answers. What it
 // has granted before holds.
-func (a *Authorizer) Open(ctx context.Context, v *Viewer, questions []string, recheck time.Duration) (*Permit, *next.Response, error) {
+func (a *Authorizer) Open(ctx context.Context, v *Viewer, questions []string, recheck time.Duration) (*Permit, *subrequest.Response, error) {
 	first, cancel := context.WithTimeout(ctx, openWait)
 	defer cancel()
 	said := a.askAll(first, v, questions)

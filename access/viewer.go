@@ -10,12 +10,12 @@ import (
 	"slices"
 	"strconv"
 
-	"github.com/caddy-sse/caddy-sse/upstream/next"
+	"github.com/caddy-sse/caddy-sse/subrequest"
 )
 
-// Caller makes the requests; see [next.Caller].
+// Caller makes the requests; see [subrequest.Caller].
 type Caller interface {
-	Do(req *http.Request, maxBody int64) (*next.Response, error)
+	Do(req *http.Request, maxBody int64) (*subrequest.Response, error)
 	User() string
 	Vars() map[string]string
 	Trusted() bool
@@ -40,9 +40,9 @@ var ofTheBody = []string{"Accept", "Content-Type", "Content-Encoding", "Content-
 // The request may be over by then.
 func NewViewer(r *http.Request, caller Caller) *Viewer {
 	v := &Viewer{caller: caller, host: r.Host, header: make(http.Header), remote: r.RemoteAddr, tls: r.TLS}
-	hop := next.HopByHop(r.Header)
+	hop := subrequest.HopByHop(r.Header)
 	for name, values := range r.Header {
-		if !next.IsOfOneRequest(name) && !hop[name] && !slices.Contains(ofTheBody, name) {
+		if !subrequest.IsOfOneRequest(name) && !hop[name] && !slices.Contains(ofTheBody, name) {
 			v.header[name] = slices.Clone(values)
 		}
 	}
@@ -50,7 +50,7 @@ func NewViewer(r *http.Request, caller Caller) *Viewer {
 	if err != nil {
 		address = r.RemoteAddr
 	}
-	v.parts = []string{r.Host, address, next.Certificate(r.TLS), strconv.FormatBool(r.TLS != nil), caller.User(), caller.Original(), strconv.FormatBool(caller.Trusted())}
+	v.parts = []string{r.Host, address, subrequest.Certificate(r.TLS), strconv.FormatBool(r.TLS != nil), caller.User(), caller.Original(), strconv.FormatBool(caller.Trusted())}
 	vars := caller.Vars()
 	v.parts = append(v.parts, strconv.Itoa(len(vars)))
 	for _, name := range slices.Sorted(maps.Keys(vars)) {
@@ -59,7 +59,7 @@ func NewViewer(r *http.Request, caller Caller) *Viewer {
 	for _, name := range slices.Sorted(maps.Keys(v.header)) {
 		v.parts = append(append(v.parts, name, strconv.Itoa(len(v.header[name]))), v.header[name]...)
 	}
-	v.header.Set("Accept", next.Accept)
+	v.header.Set("Accept", subrequest.Accept)
 	return v
 }
 

@@ -9,7 +9,7 @@ import (
 	"github.com/cenkalti/backoff/v5"
 	"go.uber.org/zap"
 
-	"github.com/caddy-sse/caddy-sse/upstream/next"
+	"github.com/caddy-sse/caddy-sse/subrequest"
 )
 
 const (
@@ -99,7 +99,7 @@ func (f *Forwarder) setDue(p *pending, due time.Time) {
 // time is up.
 func (f *Forwarder) retry(p *pending, answer Answer, err error, now time.Time) {
 	f.Count(Failed)
-	pause := max(p.backOff.NextBackOff(), next.RetryAfter(answer.Header, now, f.For))
+	pause := max(p.backOff.NextBackOff(), subrequest.RetryAfter(answer.Header, now, f.For))
 	due := now.Add(pause)
 	if end := p.received.Add(f.For); due.After(end) {
 		due = end

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/caddy-sse/caddy-sse/stream"
-	"github.com/caddy-sse/caddy-sse/upstream/next"
+	"github.com/caddy-sse/caddy-sse/subrequest"
 )
 
 // kept is the last answer to a poll, for ordinary requests. It isn't changed.
@@ -22,7 +22,7 @@ type kept struct {
 
 // keep notes an answer that ordinary requests can be given, too. One that fails
 // is none: what is kept grows old.
-func (v *view) keep(resp *next.Response, came outcome, asked time.Time) {
+func (v *view) keep(resp *subrequest.Response, came outcome, asked time.Time) {
 	if !v.poller.config.Absorb || came == failed {
 		return
 	}
@@ -203,7 +203,7 @@ func (k *kept) age(now time.Time) time.Duration {
 
 func (k *kept) write(w http.ResponseWriter, r *http.Request) {
 	header := w.Header()
-	next.CopyAnswer(header, k.header)
+	subrequest.CopyAnswer(header, k.header)
 	header.Set("ETag", k.etag)
 	header.Set("Age", strconv.FormatInt(int64(k.age(time.Now())/time.Second), 10))
 	header.Add("Cache-Status", "caddy-sse; hit") // RFC 9211

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/caddy-sse/caddy-sse/upstream/next"
+	"github.com/caddy-sse/caddy-sse/subrequest"
 	"github.com/caddy-sse/caddy-sse/upstream/poll"
 )
 
@@ -18,7 +18,7 @@ var absorbing = poll.Config{Interval: 10 * second, Timeout: 3 * second, Absorb: 
 const spaced = `{ "stock": 5, "rest": 0.10 }`
 
 // asJSON is an answer as a backend would give it.
-func asJSON(body string, header ...string) *next.Response {
+func asJSON(body string, header ...string) *subrequest.Response {
 	return document(body, append([]string{"Content-Type", "application/json; charset=utf-8"}, header...)...)
 }
 
@@ -361,7 +361,7 @@ func TestAnAnswerThatIsConfirmedIsAsYoungAsItsConfirmation(t *testing.T) {
 }
 
 func TestOnlyWholeDocumentsOfAKnownTypeAreGiven(t *testing.T) {
-	for name, answer := range map[string]*next.Response{
+	for name, answer := range map[string]*subrequest.Response{
 		"201":     {Status: http.StatusCreated, Header: asJSON("").Header, Body: []byte("1")},
 		"no type": document("1"),
 		"garbage": document("1", "Content-Type", ";"),
@@ -468,7 +468,7 @@ func TestWhoWasNotAskedAboutForAMinuteAsksTheBackend(t *testing.T) {
 
 func TestAFailureDoesNotEndAnsweringForGood(t *testing.T) {
 	within(t, poll.Config{Interval: second, Absorb: true}, func(e *env) {
-		confirms := func(r *http.Request) (*next.Response, error) {
+		confirms := func(r *http.Request) (*subrequest.Response, error) {
 			if r.Header.Get("If-None-Match") != "" {
 				return status(http.StatusNotModified), nil
 			}

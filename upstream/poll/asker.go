@@ -7,7 +7,7 @@ import (
 	"net/http"
 	"slices"
 
-	"github.com/caddy-sse/caddy-sse/upstream/next"
+	"github.com/caddy-sse/caddy-sse/subrequest"
 )
 
 // asker is whose request a poll makes: a viewer's credentials, and where they
@@ -22,7 +22,7 @@ type asker struct {
 
 func newAsker(r *http.Request, caller Caller, by *varyBy) *asker {
 	a := &asker{caller: caller, header: make(http.Header), remote: r.RemoteAddr, tls: r.TLS}
-	hop := next.HopByHop(r.Header)
+	hop := subrequest.HopByHop(r.Header)
 	for name := range r.Header {
 		if hop[name] || !credentials[name] && !addresses[name] {
 			continue
@@ -44,7 +44,7 @@ func (a *asker) isPersonal() bool {
 			return true
 		}
 	}
-	return a.caller.User() != "" || next.Certificate(a.tls) != ""
+	return a.caller.User() != "" || subrequest.Certificate(a.tls) != ""
 }
 
 // anonymise takes the viewer's address out of the request.
@@ -65,7 +65,7 @@ func (a *asker) parts() []string {
 	if !a.isPersonal() {
 		return nil
 	}
-	parts := []string{a.caller.User(), next.Certificate(a.tls)}
+	parts := []string{a.caller.User(), subrequest.Certificate(a.tls)}
 	for _, name := range slices.Sorted(maps.Keys(a.header)) {
 		parts = counted(parts, name, a.header[name]...)
 	}
@@ -87,5 +87,5 @@ func (a *asker) isSameViewer(other *asker) bool {
 			return false
 		}
 	}
-	return a.caller.User() == other.caller.User() && next.Certificate(a.tls) == next.Certificate(other.tls)
+	return a.caller.User() == other.caller.User() && subrequest.Certificate(a.tls) == subrequest.Certificate(other.tls)
 }

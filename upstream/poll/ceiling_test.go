@@ -9,7 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/caddy-sse/caddy-sse/upstream/next"
+	"github.com/caddy-sse/caddy-sse/subrequest"
 	"github.com/caddy-sse/caddy-sse/upstream/poll"
 )
 
@@ -26,7 +26,7 @@ func newCrowded(takes time.Duration) *crowded {
 	return &crowded{takes: takes, asked: make(map[string]int), served: make(map[string]int)}
 }
 
-func (c *crowded) answer(r *http.Request) (*next.Response, error) {
+func (c *crowded) answer(r *http.Request) (*subrequest.Response, error) {
 	c.enter(r, 1, c.asked)
 	defer c.enter(r, -1, c.served)
 	select {

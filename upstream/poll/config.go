@@ -10,8 +10,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
-	"github.com/caddy-sse/caddy-sse/upstream/change"
-	"github.com/caddy-sse/caddy-sse/upstream/jq"
+	"github.com/caddy-sse/caddy-sse/diff"
+	"github.com/caddy-sse/caddy-sse/jq"
 )
 
 // Config is how a rule polls. Its zero value is ready for [Config.Provision].
@@ -149,7 +149,7 @@ type Config struct {
 	// on it. Default: the poller's alone.
 	Owners *Owners `json:"-"`
 
-	mode          *change.Mode
+	mode          *diff.Mode
 	varyBy        *varyBy
 	eventName     *eventName
 	program, done *jq.Program
@@ -210,7 +210,7 @@ func (c *Config) check() error {
 }
 
 func (c *Config) compile() (err error) {
-	if c.mode, err = change.New(c.Send, c.SendArgument); err != nil {
+	if c.mode, err = diff.New(c.Send, c.SendArgument); err != nil {
 		return fmt.Errorf("poll: %w", err)
 	}
 	if c.varyBy, err = newVaryBy(c.Vary, c.Share != ""); err != nil {

@@ -10,8 +10,8 @@ import (
 
 	jsonpatch "github.com/evanphx/json-patch/v5"
 
+	"github.com/caddy-sse/caddy-sse/diff"
 	"github.com/caddy-sse/caddy-sse/event"
-	"github.com/caddy-sse/caddy-sse/upstream/change"
 )
 
 // copyOf is what a client keeps of a document: it does with events what the
@@ -100,8 +100,8 @@ func itemsOf(doc []byte) map[string]json.RawMessage {
 
 // sameJSON is an exact comparison, without which order and space are a change.
 func sameJSON(a, b []byte) bool {
-	first, errFirst := change.Parse(a)
-	second, errSecond := change.Parse(b)
+	first, errFirst := diff.Parse(a)
+	second, errSecond := diff.Parse(b)
 	if errFirst != nil || errSecond != nil {
 		return bytes.Equal(a, b)
 	}

@@ -8,15 +8,15 @@ import (
 	"mime"
 	"unicode/utf8"
 
+	"github.com/caddy-sse/caddy-sse/diff"
 	"github.com/caddy-sse/caddy-sse/event"
-	"github.com/caddy-sse/caddy-sse/upstream/change"
-	"github.com/caddy-sse/caddy-sse/upstream/next"
+	"github.com/caddy-sse/caddy-sse/subrequest"
 )
 
 // document is what a backend has answered, as viewers get it.
 type document struct {
-	name string           // what its event is called
-	json *change.Document // nil if it is no JSON
+	name string         // what its event is called
+	json *diff.Document // nil if it is no JSON
 	text []byte
 }
 
@@ -32,7 +32,7 @@ func (d *document) equal(other *document) bool {
 func (d *document) event() event.Event { return event.Event{Name: d.name, Data: d.text} }
 
 // read makes a document of a response, and tells whether it is finished.
-func (c *Config) read(ctx context.Context, resp *next.Response) (d *document, finished bool, err error) {
+func (c *Config) read(ctx context.Context, resp *subrequest.Response) (d *document, finished bool, err error) {
 	if c.done != nil {
 		if finished, err = c.isFinished(ctx, resp.Body); err != nil {
 			return nil, false, err
@@ -82,11 +82,11 @@ func (c *Config) selected(ctx context.Context, body []byte) ([]byte, error) {
 // newDocument takes JSON compact, other text as it is, and what is no text in
 // an envelope.
 func newDocument(contentType string, body []byte) (*document, error) {
-	parsed, err := change.Parse(body)
+	parsed, err := diff.Parse(body)
 	switch {
 	case err == nil:
 		return &document{json: parsed, text: parsed.Bytes()}, nil
-	case !errors.Is(err, change.ErrNotJSON):
+	case !errors.Is(err, diff.ErrNotJSON):
 		return nil, err
 	case utf8.Valid(body):
 		return &document{text: body}, nil

@@ -20,7 +20,7 @@ import (
 	"github.com/caddy-sse/caddy-sse/event"
 	"github.com/caddy-sse/caddy-sse/hub"
 	"github.com/caddy-sse/caddy-sse/store"
-	"github.com/caddy-sse/caddy-sse/upstream/next"
+	"github.com/caddy-sse/caddy-sse/subrequest"
 	"github.com/caddy-sse/caddy-sse/upstream/poll"
 )
 
@@ -34,7 +34,7 @@ type backend struct {
 	began time.Time
 
 	mu       sync.Mutex
-	answer   func(r *http.Request) (*next.Response, error)
+	answer   func(r *http.Request) (*subrequest.Response, error)
 	takes    time.Duration
 	requests []*http.Request
 	at       []time.Duration
@@ -43,28 +43,28 @@ type backend struct {
 }
 
 // document is an answer with a body, and headers by name and value.
-func document(body string, header ...string) *next.Response {
+func document(body string, header ...string) *subrequest.Response {
 	h := make(http.Header)
 	for pair := range slices.Chunk(header, 2) {
 		h.Add(pair[0], pair[1])
 	}
-	return &next.Response{Status: http.StatusOK, Header: h, Body: []byte(body)}
+	return &subrequest.Response{Status: http.StatusOK, Header: h, Body: []byte(body)}
 }
 
-func status(code int) *next.Response {
-	return &next.Response{Status: code, Header: make(http.Header)}
+func status(code int) *subrequest.Response {
+	return &subrequest.Response{Status: code, Header: make(http.Header)}
 }
 
 // set makes the backend give the same answer from now on.
-func (b *backend) set(resp *next.Response) {
-	b.setFunc(func(*http.Request) (*next.Response, error) { return resp, nil })
+func (b *backend) set(resp *subrequest.Response) {
+	b.setFunc(func(*http.Request) (*subrequest.Response, error) { return resp, nil })
 }
 
 func (b *backend) setError(err error) {
-	b.setFunc(func(*http.Request) (*next.Response, error) { return nil, err })
+	b.setFunc(func(*http.Request) (*subrequest.Response, error) { return nil, err })
 }
 
-func (b *backend) setFunc(answer func(*http.Request) (*next.Response, error)) {
+func (b *backend) setFunc(answer func(*http.Request) (*subrequest.Response, error)) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.answer = answer
@@ -76,7 +76,7 @@ func (b *backend) take(d time.Duration) {
 	b.takes = d
 }
 
-func (b *backend) do(r *http.Request) (*next.Response, error) {
+func (b *backend) do(r *http.Request) (*subrequest.Response, error) {
 	b.mu.Lock()
 	b.requests = append(b.requests, r)
 	b.at = append(b.at, time.Since(b.began))
@@ -123,12 +123,12 @@ type caller struct {
 	original, client string
 }
 
-func (c *caller) Do(r *http.Request, _ int64) (*next.Response, error) { return c.do(r) }
-func (c *caller) User() string                                        { return c.user }
-func (c *caller) Vars() map[string]string                             { return c.vars }
-func (c *caller) Trusted() bool                                       { return c.trusted }
-func (c *caller) Original() string                                    { return c.original }
-func (c *caller) Client() string                                      { return c.client }
+func (c *caller) Do(r *http.Request, _ int64) (*subrequest.Response, error) { return c.do(r) }
+func (c *caller) User() string                                              { return c.user }
+func (c *caller) Vars() map[string]string                                   { return c.vars }
+func (c *caller) Trusted() bool                                             { return c.trusted }
+func (c *caller) Original() string                                          { return c.original }
+func (c *caller) Client() string                                            { return c.client }
 
 // env is a poller, the hub that it publishes on and the backend that it polls.
 type env struct {
@@ -213,7 +213,7 @@ type viewer struct {
 
 	mu      sync.Mutex
 	entries []*store.Entry
-	refused *next.Response
+	refused *subrequest.Response
 	err     error
 	ended   bool // by the source
 	revoked bool

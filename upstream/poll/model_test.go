@@ -13,7 +13,7 @@ import (
 
 	"github.com/caddy-sse/caddy-sse/event"
 	"github.com/caddy-sse/caddy-sse/store"
-	"github.com/caddy-sse/caddy-sse/upstream/next"
+	"github.com/caddy-sse/caddy-sse/subrequest"
 	"github.com/caddy-sse/caddy-sse/upstream/poll"
 )
 
@@ -86,7 +86,7 @@ func (w *world) document(h http.Header) string {
 	return fmt.Sprintf(`{"owner":%q,"version":%d}`, owner, w.versions[owner])
 }
 
-func (w *world) answer(r *http.Request) (*next.Response, error) {
+func (w *world) answer(r *http.Request) (*subrequest.Response, error) {
 	w.mu.Lock()
 	body, tag := w.document(r.Header), ""
 	failing, varies := w.failing, w.varies
@@ -171,10 +171,10 @@ type client struct {
 func (w *world) join(headers []string) {
 	c := new(client)
 	c.request = ask("/doc", headers...)
-	c.join = func(r *http.Request) (*poll.Viewing, *next.Response, error) {
+	c.join = func(r *http.Request) (*poll.Viewing, *subrequest.Response, error) {
 		return w.Join(r, &caller{backend: w.backend})
 	}
-	c.refused = func(refused *next.Response, err error) { c.complain("refused: %+v, %v", refused, err) }
+	c.refused = func(refused *subrequest.Response, err error) { c.complain("refused: %+v, %v", refused, err) }
 	c.receive = c.learn
 	w.clients = append(w.clients, c)
 	c.start()

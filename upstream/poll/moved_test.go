@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/caddy-sse/caddy-sse/stream"
-	"github.com/caddy-sse/caddy-sse/upstream/next"
+	"github.com/caddy-sse/caddy-sse/subrequest"
 	"github.com/caddy-sse/caddy-sse/upstream/poll"
 )
 
@@ -47,7 +47,7 @@ func TestWhoseBackendWentWithTheOldConfigurationMovesAtOnce(t *testing.T) {
 func TestWhoseBackendHasFailedBeforeAReloadMovesWithIt(t *testing.T) {
 	within(t, poll.Config{}, func(e *env) {
 		fails, works := e.watch(ask("/fails")), e.watch(ask("/works"))
-		e.setFunc(func(r *http.Request) (*next.Response, error) {
+		e.setFunc(func(r *http.Request) (*subrequest.Response, error) {
 			if r.URL.Path == "/works" {
 				return document("1"), nil
 			}

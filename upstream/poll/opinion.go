@@ -6,13 +6,13 @@ import (
 	"math/rand/v2"
 	"net/http"
 
-	"github.com/caddy-sse/caddy-sse/upstream/next"
+	"github.com/caddy-sse/caddy-sse/subrequest"
 )
 
 // opinion is what the backend has answered to one viewer.
 type opinion struct {
 	as   *asker
-	resp *next.Response
+	resp *subrequest.Response
 	err  error
 }
 
@@ -23,7 +23,9 @@ func (o opinion) isGood() bool {
 
 // refuses tells whether the answer is that there is nothing to see, for whoever
 // has asked.
-func (o opinion) refuses() bool { return o.err == nil && !next.IsFailure(o.resp.Status) && !o.isGood() }
+func (o opinion) refuses() bool {
+	return o.err == nil && !subrequest.IsFailure(o.resp.Status) && !o.isGood()
+}
 
 // maxOpinions is how many viewers are asked as before an answer that is no
 // document is one about the view.
@@ -104,7 +106,7 @@ var errUnanswered = errors.New("the backend doesn't answer")
 // ask asks the backend as a viewer who is about to share what others are shown,
 // and in no other way than the others are polled for. It returns the backend's
 // answer if that is a refusal. An answer that fails lets nobody in.
-func (viewing *Viewing) ask(ctx context.Context) (*next.Response, error) {
+func (viewing *Viewing) ask(ctx context.Context) (*subrequest.Response, error) {
 	v := viewing.view
 	// A request of its own: nothing of the viewer's connection is about it.
 	asking, cancel := context.WithCancel(context.Background())
@@ -119,7 +121,7 @@ func (viewing *Viewing) ask(ctx context.Context) (*next.Response, error) {
 	case err != nil:
 		viewing.unanswered = &unanswered{err: err}
 		return nil, nil
-	case next.IsFailure(resp.Status):
+	case subrequest.IsFailure(resp.Status):
 		viewing.unanswered = &unanswered{status: resp.Status, header: resp.Header}
 		return nil, nil
 	case isDocument(resp.Status):

@@ -7,14 +7,14 @@ import (
 	"testing"
 	"time"
 
-	"github.com/caddy-sse/caddy-sse/upstream/next"
+	"github.com/caddy-sse/caddy-sse/subrequest"
 	"github.com/caddy-sse/caddy-sse/upstream/poll"
 )
 
 // What one viewer does to others who share a view, or may do by the backend's
 // answers to them.
 
-func later(code int, seconds string) *next.Response {
+func later(code int, seconds string) *subrequest.Response {
 	answer := status(code)
 	answer.Header.Set("Retry-After", seconds)
 	return answer
@@ -141,7 +141,7 @@ func TestARefusalIsToldToWhomItIsAbout(t *testing.T) {
 	for _, share := range []string{"checked", "unchecked"} {
 		within(t, poll.Config{Interval: second, Share: share}, func(e *env) {
 			e.take(time.Second)
-			e.setFunc(func(r *http.Request) (*next.Response, error) {
+			e.setFunc(func(r *http.Request) (*subrequest.Response, error) {
 				answer := status(http.StatusForbidden)
 				answer.Body = []byte("no, " + r.Header.Get("Cookie"))
 				return answer, nil
@@ -165,7 +165,7 @@ func TestARefusalIsToldToWhomItIsAbout(t *testing.T) {
 
 func TestADocumentThatIsPublicForSomeOnlyDoesNotSendItsViewersRoundForEver(t *testing.T) {
 	within(t, private, func(e *env) {
-		e.setFunc(func(r *http.Request) (*next.Response, error) {
+		e.setFunc(func(r *http.Request) (*subrequest.Response, error) {
 			if r.Header.Get("Cookie") == "bob" {
 				return document(`"bob's"`, "Cache-Control", "private"), nil
 			}

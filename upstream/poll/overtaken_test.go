@@ -10,7 +10,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-sse/caddy-sse/store"
-	"github.com/caddy-sse/caddy-sse/upstream/next"
+	"github.com/caddy-sse/caddy-sse/subrequest"
 	"github.com/caddy-sse/caddy-sse/upstream/poll"
 )
 
@@ -48,9 +48,9 @@ func last(of []string) string {
 }
 
 func TestTheNewConfigurationsBackendHasTheLastWord(t *testing.T) {
-	for name, answer := range map[string]func(*http.Request) (*next.Response, error){
-		"the same bytes": func(*http.Request) (*next.Response, error) { return document(`{"of":"new"}`), nil },
-		"304": func(r *http.Request) (*next.Response, error) {
+	for name, answer := range map[string]func(*http.Request) (*subrequest.Response, error){
+		"the same bytes": func(*http.Request) (*subrequest.Response, error) { return document(`{"of":"new"}`), nil },
+		"304": func(r *http.Request) (*subrequest.Response, error) {
 			if r.Header.Get("If-None-Match") == `"1"` {
 				return status(http.StatusNotModified), nil
 			}

@@ -19,14 +19,14 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-sse/caddy-sse/hub"
+	"github.com/caddy-sse/caddy-sse/internal/loglimit"
 	"github.com/caddy-sse/caddy-sse/internal/refusal"
-	"github.com/caddy-sse/caddy-sse/internal/seldom"
-	"github.com/caddy-sse/caddy-sse/upstream/next"
+	"github.com/caddy-sse/caddy-sse/subrequest"
 )
 
-// Caller makes the requests; see [next.Caller].
+// Caller makes the requests; see [subrequest.Caller].
 type Caller interface {
-	Do(req *http.Request, maxBody int64) (*next.Response, error)
+	Do(req *http.Request, maxBody int64) (*subrequest.Response, error)
 	User() string
 	Vars() map[string]string
 	Trusted() bool
@@ -45,7 +45,7 @@ type Poller struct {
 	slots     chan struct{} // taken by requests in flight
 	questions chan struct{} // taken by those among them that are no polls
 
-	notPublished seldom.Line
+	notPublished loglimit.Line
 
 	number int // among those that publish on the same topics
 
@@ -95,10 +95,10 @@ type Viewing struct {
 // been polled once and the backend lets the viewer in. It returns the
 // backend's own answer if that is a refusal. It fails with a [refusal.Error] if
 // the rule has no room for another view, the request's body is too large or the
-// document can't be polled, with [next.ErrStream] if the backend answers with a
+// document can't be polled, with [subrequest.ErrStream] if the backend answers with a
 // stream of its own, and with the request's context's error if the viewer has
 // left. The request's body is put back.
-func (p *Poller) Join(r *http.Request, caller Caller) (*Viewing, *next.Response, error) {
+func (p *Poller) Join(r *http.Request, caller Caller) (*Viewing, *subrequest.Response, error) {
 	body, err := p.config.query(r)
 	if err != nil {
 		return nil, nil, err
@@ -129,7 +129,7 @@ const maxRounds = 10
 
 // attempt joins the view that is the viewer's as far as is known. A viewing
 // that is no member was about another one, as it turned out, and is over.
-func (p *Poller) attempt(ctx context.Context, t *target) (*Viewing, *next.Response, error) {
+func (p *Poller) attempt(ctx context.Context, t *target) (*Viewing, *subrequest.Response, error) {
 	viewing, err := p.join(t)
 	if err != nil {
 		return nil, nil, err
@@ -148,7 +148,7 @@ func (p *Poller) attempt(ctx context.Context, t *target) (*Viewing, *next.Respon
 // settle waits until it is known whether the viewer may watch. It returns the
 // backend's answer, or an error, if they may not; else the viewing is a member,
 // or the viewer belongs elsewhere.
-func (viewing *Viewing) settle(ctx context.Context, t *target) (*next.Response, error) {
+func (viewing *Viewing) settle(ctx context.Context, t *target) (*subrequest.Response, error) {
 	v := viewing.view
 	select {
 	case <-v.polled:
@@ -242,7 +242,7 @@ func (p *Poller) beginLocked(t *target, key string) *view {
 
 // question asks whether a viewer may share. There are fewer of them at a time
 // than polls: strangers ask them, and the polls must have their turn.
-func (p *Poller) question(ctx context.Context, t *target, as *asker) (*next.Response, error) {
+func (p *Poller) question(ctx context.Context, t *target, as *asker) (*subrequest.Response, error) {
 	select {
 	case p.questions <- struct{}{}:
 		defer func() { <-p.questions }()
@@ -253,7 +253,7 @@ func (p *Poller) question(ctx context.Context, t *target, as *asker) (*next.Resp
 }
 
 // asked makes a request to learn whether a viewer may share.
-func (p *Poller) asked(ctx context.Context, t *target, as *asker, since validators) (*next.Response, error) {
+func (p *Poller) asked(ctx context.Context, t *target, as *asker, since validators) (*subrequest.Response, error) {
 	started := time.Now()
 	resp, err := p.do(ctx, t, as, since)
 	p.observer.Polled(Asked, time.Since(started))
@@ -261,7 +261,7 @@ func (p *Poller) asked(ctx context.Context, t *target, as *asker, since validato
 }
 
 // do makes a request when it is its turn.
-func (p *Poller) do(ctx context.Context, t *target, as *asker, since validators) (*next.Response, error) {
+func (p *Poller) do(ctx context.Context, t *target, as *asker, since validators) (*subrequest.Response, error) {
 	select {
 	case p.slots <- struct{}{}:
 		defer func() { <-p.slots }()

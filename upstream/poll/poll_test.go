@@ -21,7 +21,7 @@ import (
 	"github.com/caddy-sse/caddy-sse/internal/refusal"
 	"github.com/caddy-sse/caddy-sse/store"
 	"github.com/caddy-sse/caddy-sse/stream"
-	"github.com/caddy-sse/caddy-sse/upstream/next"
+	"github.com/caddy-sse/caddy-sse/subrequest"
 	"github.com/caddy-sse/caddy-sse/upstream/poll"
 )
 
@@ -157,7 +157,7 @@ func TestAViewerWhoLeavesWhileWaitingIsGone(t *testing.T) {
 }
 
 func TestADocumentThatIsAsItWasIsNotSentAgain(t *testing.T) {
-	for name, again := range map[string]*next.Response{
+	for name, again := range map[string]*subrequest.Response{
 		"the same":           document(`{"a": [1, 2.50]}`),
 		"other white space":  document("{\n  \"a\":[1,2.50]}\n"),
 		"another type":       document(`{"a": [1, 2.50]}`, "Content-Type", "text/plain"),
@@ -184,7 +184,7 @@ func TestTheEntityTagIsSentBack(t *testing.T) {
 		if tag, sent := e.last().Header["If-None-Match"]; sent {
 			t.Errorf("%q is sent the first time", tag)
 		}
-		e.setFunc(func(r *http.Request) (*next.Response, error) {
+		e.setFunc(func(r *http.Request) (*subrequest.Response, error) {
 			if r.Header.Get("If-None-Match") != `W/"1"` {
 				t.Errorf("%q is sent", r.Header.Get("If-None-Match"))
 			}
@@ -203,7 +203,7 @@ func TestTheEntityTagIsSentBack(t *testing.T) {
 func TestARefusalOfTheFirstPollIsPassedOnAsItCame(t *testing.T) {
 	for _, code := range []int{204, 301, 400, 401, 403, 404, 410, 451} {
 		within(t, poll.Config{}, func(e *env) {
-			want := &next.Response{Status: code, Header: http.Header{"Www-Authenticate": {"Basic"}}, Body: []byte("no")}
+			want := &subrequest.Response{Status: code, Header: http.Header{"Www-Authenticate": {"Basic"}}, Body: []byte("no")}
 			e.set(want)
 			e.take(time.Second)
 			a, b := e.watch(ask("/doc")), e.watch(ask("/doc"))
@@ -239,10 +239,10 @@ func TestABackendThatFailsMakesTheDocumentStaleOnce(t *testing.T) {
 		"503":         {func(e *env) { e.set(status(503)) }, 503},
 		"599":         {func(e *env) { e.set(status(599)) }, 599},
 		"an error":    {func(e *env) { e.setError(errRefused) }, 502},
-		"broken off":  {func(e *env) { e.setError(next.ErrAborted) }, 502},
+		"broken off":  {func(e *env) { e.setError(subrequest.ErrAborted) }, 502},
 		"too slow":    {func(e *env) { e.take(time.Hour) }, 504},
-		"too large":   {func(e *env) { e.setError(next.ErrTooLarge) }, 502},
-		"not a route": {func(e *env) { e.setError(next.ErrNoAnswer) }, 502},
+		"too large":   {func(e *env) { e.setError(subrequest.ErrTooLarge) }, 502},
+		"not a route": {func(e *env) { e.setError(subrequest.ErrNoAnswer) }, 502},
 	} {
 		within(t, poll.Config{}, func(e *env) {
 			v := e.watch(ask("/doc"))
@@ -270,7 +270,7 @@ func TestABackendThatFailsMakesTheDocumentStaleOnce(t *testing.T) {
 
 func TestStaleEndsWhenTheDocumentIsConfirmed(t *testing.T) {
 	for name, c := range map[string]struct {
-		resp *next.Response
+		resp *subrequest.Response
 		want string
 	}{
 		"304":               {status(http.StatusNotModified), "[1]"},
@@ -389,7 +389,7 @@ func TestARuleThatIsFullRefusesAnotherView(t *testing.T) {
 }
 
 func TestAMistakeInTheConfigurationIsSaidToTheFirstViewer(t *testing.T) {
-	for _, err := range []error{next.ErrNoAnswer, fmt.Errorf("%w: more than 5 bytes", next.ErrTooLarge)} {
+	for _, err := range []error{subrequest.ErrNoAnswer, fmt.Errorf("%w: more than 5 bytes", subrequest.ErrTooLarge)} {
 		within(t, poll.Config{}, func(e *env) {
 			e.setError(err)
 			v := e.watch(ask("/doc"))
@@ -407,11 +407,11 @@ func TestAMistakeInTheConfigurationIsSaidToTheFirstViewer(t *testing.T) {
 func TestAStreamIsLeftToPassAsItIs(t *testing.T) {
 	within(t, poll.Config{}, func(e *env) {
 		e.take(time.Second)
-		e.setError(fmt.Errorf("asking: %w", next.ErrStream))
+		e.setError(fmt.Errorf("asking: %w", subrequest.ErrStream))
 		a, b := e.watch(ask("/doc")), e.watch(ask("/doc"))
 		pass(time.Second)
 		for _, v := range []*viewer{a, b} {
-			if !errors.Is(v.err, next.ErrStream) || v.refused != nil || len(v.entries) > 0 {
+			if !errors.Is(v.err, subrequest.ErrStream) || v.refused != nil || len(v.entries) > 0 {
 				t.Errorf("%v, %+v, %q", v.err, v.refused, v.got())
 			}
 		}
@@ -422,7 +422,7 @@ func TestAStreamIsLeftToPassAsItIs(t *testing.T) {
 		back := e.watch(ask("/doc"))
 		pass(time.Second)
 		back.want(t, "1")
-		e.setError(next.ErrStream) // once it is watched, its streams can't pass any more
+		e.setError(subrequest.ErrStream) // once it is watched, its streams can't pass any more
 		pass(10 * time.Second)
 		back.want(t, "1", "stale")
 	})
@@ -721,7 +721,7 @@ func TestAHandlersPanicMakesTheDocumentStale(t *testing.T) {
 			return err
 		})
 		r := caddyhttp.PrepareRequest(ask("/doc"), caddy.NewReplacer(), httptest.NewRecorder(), new(caddyhttp.Server))
-		viewing, refused, err := e.Join(r, next.For(r, handler))
+		viewing, refused, err := e.Join(r, subrequest.For(r, handler))
 		if err != nil || refused != nil {
 			e.t.Fatal(err, refused)
 		}
@@ -736,7 +736,7 @@ func TestAHandlersPanicMakesTheDocumentStale(t *testing.T) {
 // A handler may do what it likes with a request: the next one is as the first.
 func TestEachPollIsARequestOfItsOwn(t *testing.T) {
 	within(t, poll.Config{}, func(e *env) {
-		e.setFunc(func(r *http.Request) (*next.Response, error) {
+		e.setFunc(func(r *http.Request) (*subrequest.Response, error) {
 			if r.URL.Path != "/doc" || r.Header.Get("X-Key") != "k" || len(r.Header["X-Key"]) != 1 || r.Header.Get("X-New") != "" || r.Host != "example.com" {
 				t.Errorf("%s %s %v", r.Host, r.URL, r.Header)
 			}
@@ -779,7 +779,7 @@ func TestADocumentThatCouldNotBeStoredIsSentLater(t *testing.T) {
 			v := e.watch(ask("/doc"))
 			pass(time.Second)
 			s.broken.Store(true)
-			e.setFunc(func(r *http.Request) (*next.Response, error) {
+			e.setFunc(func(r *http.Request) (*subrequest.Response, error) {
 				if tag != "" && r.Header.Get("If-None-Match") == tag {
 					return status(http.StatusNotModified), nil
 				}

@@ -13,7 +13,7 @@ import (
 	"github.com/caddy-sse/caddy-sse/event"
 	"github.com/caddy-sse/caddy-sse/store"
 	"github.com/caddy-sse/caddy-sse/stream"
-	"github.com/caddy-sse/caddy-sse/upstream/next"
+	"github.com/caddy-sse/caddy-sse/subrequest"
 )
 
 // confirmed notes that the backend has confirmed the document. If it was said
@@ -181,7 +181,7 @@ func statusOf(err error) int {
 // end takes the backend's word that there is no such document, or not for
 // these viewers. Those who wait for the first poll get its answer as it is, and
 // so do those who have watched, when they come back.
-func (v *view) end(resp *next.Response, first bool) {
+func (v *view) end(resp *subrequest.Response, first bool) {
 	switch {
 	case first:
 		v.refuse(resp)
@@ -195,7 +195,7 @@ func (v *view) end(resp *next.Response, first bool) {
 
 func isGone(status int) bool { return status == http.StatusNotFound || status == http.StatusGone }
 
-func (v *view) refuse(resp *next.Response) {
+func (v *view) refuse(resp *subrequest.Response) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.refusal = resp

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/caddy-sse/caddy-sse/internal/refusal"
-	"github.com/caddy-sse/caddy-sse/upstream/next"
+	"github.com/caddy-sse/caddy-sse/subrequest"
 	"github.com/caddy-sse/caddy-sse/upstream/poll"
 )
 
@@ -25,7 +25,7 @@ func query(body string) *http.Request {
 }
 
 // echo answers with the body that it was sent.
-func echo(r *http.Request) (*next.Response, error) {
+func echo(r *http.Request) (*subrequest.Response, error) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil || int64(len(body)) != r.ContentLength {
 		return status(http.StatusBadRequest), nil
@@ -36,7 +36,7 @@ func echo(r *http.Request) (*next.Response, error) {
 func TestAPollSendsTheViewersBodyAsItCame(t *testing.T) {
 	within(t, querying, func(e *env) {
 		var bodies, types []string
-		e.setFunc(func(r *http.Request) (*next.Response, error) {
+		e.setFunc(func(r *http.Request) (*subrequest.Response, error) {
 			resp, err := echo(r)
 			bodies, types = append(bodies, string(resp.Body)), append(types, r.Header.Get("Content-Type"))
 			if r.Method != http.MethodPost || r.Header.Get("If-None-Match")+r.Header.Get("If-Modified-Since") != "" {
@@ -71,11 +71,11 @@ func TestEachBodyHasAViewOfItsOwn(t *testing.T) {
 
 func TestTheBodyIsPutBackForWhoeverIsNext(t *testing.T) {
 	within(t, querying, func(e *env) {
-		e.setError(next.ErrStream)
+		e.setError(subrequest.ErrStream)
 		r := query("[1,2]")
 		_, _, err := e.Join(r, &caller{backend: e.backend})
 		body, _ := io.ReadAll(r.Body)
-		if !errors.Is(err, next.ErrStream) || string(body) != "[1,2]" || r.ContentLength != 5 {
+		if !errors.Is(err, subrequest.ErrStream) || string(body) != "[1,2]" || r.ContentLength != 5 {
 			t.Errorf("%v, and %q of %d bytes is left", err, body, r.ContentLength)
 		}
 	})
@@ -113,7 +113,7 @@ func TestAQueryIsSharedByWhoMaySeeItsAnswer(t *testing.T) {
 	c := querying
 	c.Share = "checked"
 	within(t, c, func(e *env) {
-		e.setFunc(func(r *http.Request) (*next.Response, error) {
+		e.setFunc(func(r *http.Request) (*subrequest.Response, error) {
 			if r.Header.Get("Cookie") == "eve" {
 				return status(http.StatusForbidden), nil
 			}

@@ -8,7 +8,7 @@ import (
 
 	"github.com/cenkalti/backoff/v5"
 
-	"github.com/caddy-sse/caddy-sse/upstream/next"
+	"github.com/caddy-sse/caddy-sse/subrequest"
 )
 
 // schedule decides when a view is polled next.
@@ -112,7 +112,7 @@ func (s *schedule) backOff() time.Duration {
 
 // retryAfter is how long a response asks to wait.
 func retryAfter(h http.Header, now time.Time) time.Duration {
-	return next.RetryAfter(h, now, maxWait)
+	return subrequest.RetryAfter(h, now, maxWait)
 }
 
 // freshness is how long a response says that it will not change (RFC 9111
@@ -135,6 +135,6 @@ func maxAge(h http.Header) (time.Duration, bool) {
 
 // seconds reads what a header says, up to maxWait.
 func seconds(value string) time.Duration {
-	d, _ := next.Seconds(value)
+	d, _ := subrequest.Seconds(value)
 	return min(d, maxWait)
 }

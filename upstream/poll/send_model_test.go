@@ -14,7 +14,7 @@ import (
 
 	"github.com/caddy-sse/caddy-sse/event"
 	"github.com/caddy-sse/caddy-sse/store"
-	"github.com/caddy-sse/caddy-sse/upstream/next"
+	"github.com/caddy-sse/caddy-sse/subrequest"
 	"github.com/caddy-sse/caddy-sse/upstream/poll"
 )
 
@@ -121,7 +121,7 @@ func newStage(t *testing.T, c poll.Config) *stage {
 	return s
 }
 
-func (s *stage) answer(r *http.Request) (*next.Response, error) {
+func (s *stage) answer(r *http.Request) (*subrequest.Response, error) {
 	s.mu.Lock()
 	body, failing := s.doc, s.failing
 	s.mu.Unlock()
@@ -233,7 +233,7 @@ type copier struct {
 func (s *stage) join() {
 	c := new(copier)
 	c.request = ask("/doc")
-	c.join = func(r *http.Request) (*poll.Viewing, *next.Response, error) {
+	c.join = func(r *http.Request) (*poll.Viewing, *subrequest.Response, error) {
 		return s.current().Join(r, &caller{backend: s.backend})
 	}
 	c.receive = c.apply

@@ -13,7 +13,7 @@ import (
 
 	"github.com/caddy-sse/caddy-sse/event"
 	"github.com/caddy-sse/caddy-sse/store"
-	"github.com/caddy-sse/caddy-sse/upstream/next"
+	"github.com/caddy-sse/caddy-sse/subrequest"
 	"github.com/caddy-sse/caddy-sse/upstream/poll"
 )
 
@@ -79,7 +79,7 @@ func newGuarded(t *testing.T, c poll.Config) *guarded {
 	return m
 }
 
-func (m *guarded) answer(r *http.Request) (*next.Response, error) {
+func (m *guarded) answer(r *http.Request) (*subrequest.Response, error) {
 	if err := m.dawdle(r); err != nil {
 		return nil, err
 	}
@@ -187,7 +187,7 @@ type guest struct {
 func (m *guarded) join(who string) {
 	g := &guest{who: who}
 	g.request = as(who)
-	g.join = func(r *http.Request) (*poll.Viewing, *next.Response, error) {
+	g.join = func(r *http.Request) (*poll.Viewing, *subrequest.Response, error) {
 		return m.Join(r, &caller{backend: m.backend})
 	}
 	g.receive = func(e event.Event) { g.learn(m, e) }

@@ -12,27 +12,27 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/caddy-sse/caddy-sse/upstream/next"
+	"github.com/caddy-sse/caddy-sse/subrequest"
 	"github.com/caddy-sse/caddy-sse/upstream/poll"
 )
 
 // club is a backend with one document for those whom it lets in, by the cookie.
 type club struct {
 	mu      sync.Mutex
-	doc     *next.Response
-	answers map[string]*next.Response // in the place of the document
+	doc     *subrequest.Response
+	answers map[string]*subrequest.Response // in the place of the document
 	slow    map[string]time.Duration
 	asked   []string // who was, in order
 }
 
 // newClub is the env's backend. It lets everybody in.
 func newClub(e *env) *club {
-	c := &club{doc: document("1"), answers: make(map[string]*next.Response), slow: make(map[string]time.Duration)}
+	c := &club{doc: document("1"), answers: make(map[string]*subrequest.Response), slow: make(map[string]time.Duration)}
 	e.setFunc(c.answer)
 	return c
 }
 
-func (c *club) answer(r *http.Request) (*next.Response, error) {
+func (c *club) answer(r *http.Request) (*subrequest.Response, error) {
 	who := r.Header.Get("Cookie")
 	c.mu.Lock()
 	c.asked = append(c.asked, who)
@@ -51,14 +51,14 @@ func (c *club) answer(r *http.Request) (*next.Response, error) {
 
 func (c *club) publish(body string) { c.say(document(body)) }
 
-func (c *club) say(doc *next.Response) {
+func (c *club) say(doc *subrequest.Response) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.doc = doc
 }
 
 // tell gives some viewers another answer than the document; nil: the document.
-func (c *club) tell(answer *next.Response, who ...string) {
+func (c *club) tell(answer *subrequest.Response, who ...string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, name := range who {
@@ -196,7 +196,7 @@ func TestWhatIsPublishedWithTheRefusalOrAfterItDoesNotReachTheRefused(t *testing
 		viewers := e.join("alice", "bob")
 		// The poll that is refused is repeated as bob, and brings a change.
 		c.tell(status(http.StatusForbidden), "alice")
-		e.setFunc(func(r *http.Request) (*next.Response, error) {
+		e.setFunc(func(r *http.Request) (*subrequest.Response, error) {
 			if r.Header.Get("Cookie") == "alice" {
 				c.publish("2")
 			}
@@ -273,7 +273,7 @@ func TestTwoRefusalsEndTheViewAndEverybodyIsAsked(t *testing.T) {
 func TestWhatFailsForOneViewerAloneDoesNotMatterToTheOthers(t *testing.T) {
 	busy := status(http.StatusTooManyRequests)
 	busy.Header.Set("Retry-After", "3600")
-	for name, answer := range map[string]*next.Response{"429": busy, "503": status(http.StatusServiceUnavailable), "timeout": nil} {
+	for name, answer := range map[string]*subrequest.Response{"429": busy, "503": status(http.StatusServiceUnavailable), "timeout": nil} {
 		t.Run(name, func(t *testing.T) {
 			within(t, shared, func(e *env) {
 				c := newClub(e)

@@ -16,7 +16,7 @@ import (
 	"github.com/caddy-sse/caddy-sse/hub"
 	"github.com/caddy-sse/caddy-sse/internal/body"
 	"github.com/caddy-sse/caddy-sse/stream"
-	"github.com/caddy-sse/caddy-sse/upstream/next"
+	"github.com/caddy-sse/caddy-sse/subrequest"
 )
 
 // target is a request that is made again and again.
@@ -111,7 +111,7 @@ func newTarget(r *http.Request, query []byte, caller Caller, h *hub.Hub, c *Conf
 		}
 	}
 	if c.Absorb {
-		t.header["Accept"] = []string{next.Accept}
+		t.header["Accept"] = []string{subrequest.Accept}
 	}
 	t.shared = h.Digest(parts...)
 	t.private = h.Digest(append([]string{t.shared}, t.asker.parts()...)...)
@@ -131,8 +131,8 @@ func (t *target) take(name string, r *http.Request, c *Config) []string {
 	case name == "Accept" && c.Absorb:
 		return nil // it is the same for all, so that there is something to absorb
 	case name == "Accept":
-		return []string{cmp.Or(stream.OtherTypes(r.Header), next.Accept)}
-	case !c.isSent(name), next.HopByHop(r.Header)[name]:
+		return []string{cmp.Or(stream.OtherTypes(r.Header), subrequest.Accept)}
+	case !c.isSent(name), subrequest.HopByHop(r.Header)[name]:
 		return nil
 	default:
 		return slices.Clone(r.Header[name])
@@ -150,7 +150,7 @@ func (c *Config) isSent(name string) bool {
 	case c.Method == http.MethodPost && pageSays[name]:
 		return true
 	default:
-		return !next.IsOfOneRequest(name) && !by.drops(name)
+		return !subrequest.IsOfOneRequest(name) && !by.drops(name)
 	}
 }
 

@@ -14,7 +14,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/caddy-sse/caddy-sse/store"
-	"github.com/caddy-sse/caddy-sse/upstream/next"
+	"github.com/caddy-sse/caddy-sse/subrequest"
 	"github.com/caddy-sse/caddy-sse/upstream/poll"
 )
 
@@ -88,7 +88,7 @@ func TestWhoMayBeAnsweredOtherwiseHasAViewOfTheirOwn(t *testing.T) {
 // has checked, and a question mark with nothing behind it.
 func TestTheFormOfARequestLineSetsNoPollOffFromOthers(t *testing.T) {
 	within(t, poll.Config{}, func(e *env) {
-		e.setFunc(func(r *http.Request) (*next.Response, error) {
+		e.setFunc(func(r *http.Request) (*subrequest.Response, error) {
 			if u := r.URL; u.Scheme != "" || u.Host != "" || u.User != nil || r.RequestURI != "/doc" || u.String() != "/doc" || r.Host != "example.com" {
 				t.Errorf("the backend is asked for %s (%s) on %s", u, r.RequestURI, r.Host)
 			}
@@ -290,7 +290,7 @@ func TestNobodyGetsWhatAnothersAddressMaySee(t *testing.T) {
 		},
 	} {
 		within(t, poll.Config{}, func(e *env) {
-			e.setFunc(func(r *http.Request) (*next.Response, error) {
+			e.setFunc(func(r *http.Request) (*subrequest.Response, error) {
 				address := r.RemoteAddr
 				if forwarded := r.Header.Get("X-Forwarded-For"); forwarded != "" && strings.HasPrefix(address, "192.0.2.1:") {
 					address = forwarded // by the proxy that httptest is
@@ -347,8 +347,8 @@ func TestCredentialsAreInNoKeyAndNoTopic(t *testing.T) {
 }
 
 // languages answers in the language that is asked for, and says so.
-func languages(vary string) func(r *http.Request) (*next.Response, error) {
-	return func(r *http.Request) (*next.Response, error) {
+func languages(vary string) func(r *http.Request) (*subrequest.Response, error) {
+	return func(r *http.Request) (*subrequest.Response, error) {
 		resp := document(fmt.Sprintf("%q", r.Header.Get("Accept-Language")))
 		if vary != "" {
 			resp.Header.Set("Vary", vary)
@@ -452,7 +452,7 @@ func TestAViewPartsItsViewersForWhatAnotherViewWasTold(t *testing.T) {
 		pass(time.Second) // so that the English view is polled first
 		curl, firefox := e.watch(byAgent("de", "curl")), e.watch(byAgent("de", "firefox"))
 		pass(500 * time.Millisecond)
-		e.setFunc(func(r *http.Request) (*next.Response, error) {
+		e.setFunc(func(r *http.Request) (*subrequest.Response, error) {
 			return document(fmt.Sprintf("%q", r.Header.Get("User-Agent")), "Vary", "Accept-Language, User-Agent"), nil
 		})
 		pass(10 * time.Second)

@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/caddy-sse/caddy-sse/upstream/next"
+	"github.com/caddy-sse/caddy-sse/subrequest"
 	"github.com/caddy-sse/caddy-sse/upstream/poll"
 )
 
@@ -42,7 +42,7 @@ func TestADateIsSentBackOnlyIfItTellsTheDocumentFromAllOthers(t *testing.T) {
 func TestADocumentThatIsNotModifiedSinceIsConfirmed(t *testing.T) {
 	within(t, poll.Config{Interval: second}, func(e *env) {
 		answer := func(modified, body string) {
-			e.setFunc(func(r *http.Request) (*next.Response, error) {
+			e.setFunc(func(r *http.Request) (*subrequest.Response, error) {
 				if r.Header.Get("If-Modified-Since") == modified {
 					return status(http.StatusNotModified), nil
 				}

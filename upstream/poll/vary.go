@@ -8,7 +8,7 @@ import (
 
 	"golang.org/x/net/http/httpguts"
 
-	"github.com/caddy-sse/caddy-sse/upstream/next"
+	"github.com/caddy-sse/caddy-sse/subrequest"
 )
 
 // varyBy is which headers tell viewers apart, where a rule says so. No other
@@ -44,7 +44,7 @@ func newVaryBy(names []string, shares bool) (*varyBy, error) {
 			return nil, fmt.Errorf("vary none stands alone")
 		case shares && credentials[header]:
 			return nil, fmt.Errorf("vary %s and share don't go together: share makes one view of all who may see it, whatever their Authorization and Cookie", header)
-		case next.IsOfOneRequest(header):
+		case subrequest.IsOfOneRequest(header):
 			return nil, fmt.Errorf("vary %s: that header is never sent with a poll", header)
 		case addresses[header]:
 			return nil, fmt.Errorf("vary %s: addresses are told apart with credentials only, and then always", header)

@@ -15,7 +15,7 @@ import (
 
 	"github.com/caddy-sse/caddy-sse/internal/refusal"
 	"github.com/caddy-sse/caddy-sse/store"
-	"github.com/caddy-sse/caddy-sse/upstream/next"
+	"github.com/caddy-sse/caddy-sse/subrequest"
 )
 
 // errTimeout is the cause when a poll takes too long.
@@ -57,7 +57,7 @@ type view struct {
 	publishing sync.Mutex
 
 	mu         sync.Mutex
-	refusal    *next.Response
+	refusal    *subrequest.Response
 	askedAs    string          // whom the first answer was given to
 	err        error           // why it can't be polled at all
 	unanswered *unanswered     // goes with errUnanswered
@@ -149,7 +149,7 @@ func (v *view) is(key string) bool {
 
 // refused is what the first poll has come to, if it was no document, and the id
 // of the asker who was told so.
-func (v *view) refused() (refusal *next.Response, to string, err error) {
+func (v *view) refused() (refusal *subrequest.Response, to string, err error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.refusal, v.askedAs, v.err
@@ -309,7 +309,7 @@ func (v *view) poll(first bool) (outcome, http.Header) {
 	case first && misconfigured(err):
 		v.giveUp(unwatchable(err))
 		return ended, nil
-	case first && (err != nil || next.IsFailure(resp.Status)) && v.isChecked():
+	case first && (err != nil || subrequest.IsFailure(resp.Status)) && v.isChecked():
 		v.leaveAlone(resp, err)
 		return ended, nil
 	case err != nil:
@@ -321,11 +321,11 @@ func (v *view) poll(first bool) (outcome, http.Header) {
 }
 
 // answered takes what the backend has said.
-func (v *view) answered(resp *next.Response, first bool) outcome {
+func (v *view) answered(resp *subrequest.Response, first bool) outcome {
 	v.status(resp.Status)
 	unmodified := resp.Status == http.StatusNotModified && v.since != (validators{})
 	switch {
-	case next.IsFailure(resp.Status):
+	case subrequest.IsFailure(resp.Status):
 		return v.failed(resp.Status, nil)
 	case !unmodified && !isDocument(resp.Status):
 		v.end(resp, first)
@@ -373,12 +373,12 @@ func (v *view) fields(more ...zap.Field) []zap.Field {
 
 // misconfigured tells errors that will not go away by asking again.
 func misconfigured(err error) bool {
-	return errors.Is(err, next.ErrStream) || errors.Is(err, next.ErrNoAnswer) || errors.Is(err, next.ErrTooLarge)
+	return errors.Is(err, subrequest.ErrStream) || errors.Is(err, subrequest.ErrNoAnswer) || errors.Is(err, subrequest.ErrTooLarge)
 }
 
 // unwatchable is what viewers of a document that can't be polled are told.
 func unwatchable(err error) error {
-	if errors.Is(err, next.ErrStream) {
+	if errors.Is(err, subrequest.ErrStream) {
 		return err // what is a stream already can pass as it is
 	}
 	return &refusal.Error{Status: http.StatusBadGateway, Kind: refusal.Unwatchable, Reason: "this document can't be watched: " + err.Error(), Err: err}
@@ -396,14 +396,14 @@ func (v *view) giveUp(err error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.err = err
-	if !errors.Is(err, next.ErrStream) {
+	if !errors.Is(err, subrequest.ErrStream) {
 		v.poller.log.Error("document can't be polled", v.fields(zap.Error(err))...)
 	}
 }
 
 // leaveAlone ends a view that was to be shared by those whom the backend lets
 // see it, while it can't tell who that is.
-func (v *view) leaveAlone(resp *next.Response, err error) {
+func (v *view) leaveAlone(resp *subrequest.Response, err error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.err, v.unanswered = errUnanswered, &unanswered{err: err}

@@ -9,7 +9,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
-	"github.com/caddy-sse/caddy-sse/upstream/next"
+	"github.com/caddy-sse/caddy-sse/subrequest"
 	"github.com/caddy-sse/caddy-sse/upstream/poll"
 )
 
@@ -155,10 +155,10 @@ func TestAWriteDuringAPollIsFollowedByOneMoreWhenItIsOver(t *testing.T) {
 func TestAWriteDoesNotBreakTheBackendsRetryAfter(t *testing.T) {
 	for name, test := range map[string]struct {
 		config poll.Config
-		resp   *next.Response
+		resp   *subrequest.Response
 	}{
-		"of a failure":                  {poll.Config{Interval: 2 * second}, &next.Response{Status: 503, Header: http.Header{"Retry-After": {"20"}}}},
-		"of a failure, long interval":   {aMinute, &next.Response{Status: 429, Header: http.Header{"Retry-After": {"20"}}}},
+		"of a failure":                  {poll.Config{Interval: 2 * second}, &subrequest.Response{Status: 503, Header: http.Header{"Retry-After": {"20"}}}},
+		"of a failure, long interval":   {aMinute, &subrequest.Response{Status: 429, Header: http.Header{"Retry-After": {"20"}}}},
 		"of an answer":                  {poll.Config{Interval: 2 * second}, document("2", "Retry-After", "20")},
 		"of an answer, longer interval": {aMinute, document("2", "Retry-After", "20")},
 	} {

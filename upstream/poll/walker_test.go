@@ -10,7 +10,7 @@ import (
 
 	"github.com/caddy-sse/caddy-sse/event"
 	"github.com/caddy-sse/caddy-sse/store"
-	"github.com/caddy-sse/caddy-sse/upstream/next"
+	"github.com/caddy-sse/caddy-sse/subrequest"
 	"github.com/caddy-sse/caddy-sse/upstream/poll"
 )
 
@@ -69,10 +69,10 @@ func (m *moods) dawdle(r *http.Request) error {
 // walker is a client that comes back until it leaves for good.
 type walker struct {
 	request *http.Request
-	join    func(*http.Request) (*poll.Viewing, *next.Response, error)
+	join    func(*http.Request) (*poll.Viewing, *subrequest.Response, error)
 	receive func(event.Event)
-	refused func(*next.Response, error) // if not nil
-	revoked func()                      // if not nil
+	refused func(*subrequest.Response, error) // if not nil
+	revoked func()                            // if not nil
 
 	close   context.CancelFunc
 	gone    chan struct{}

@@ -17,7 +17,7 @@ import (
 	"github.com/caddy-sse/caddy-sse/hub"
 	bodies "github.com/caddy-sse/caddy-sse/internal/body"
 	"github.com/caddy-sse/caddy-sse/internal/refusal"
-	"github.com/caddy-sse/caddy-sse/upstream/jq"
+	"github.com/caddy-sse/caddy-sse/jq"
 )
 
 // maxRunning is how long all jq programs may run for one request, which may be

@@ -11,8 +11,8 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/caddy-sse/caddy-sse/hub"
+	"github.com/caddy-sse/caddy-sse/jq"
 	"github.com/caddy-sse/caddy-sse/store"
-	"github.com/caddy-sse/caddy-sse/upstream/jq"
 )
 
 // DefaultMaxBody is how many bytes a body may have unless the rule says

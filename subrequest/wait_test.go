@@ -1,4 +1,4 @@
-package next_test
+package subrequest_test
 
 import (
 	"math"
@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/caddy-sse/caddy-sse/upstream/next"
+	"github.com/caddy-sse/caddy-sse/subrequest"
 )
 
 var epoch = time.Date(2026, 11, 21, 4, 0, 0, 0, time.UTC)
@@ -27,11 +27,11 @@ func TestAnAnswerAsksToWaitForSecondsOrUntilADate(t *testing.T) {
 		"Sat, 21 Nov 2026 03:59:00 GMT": 0,
 		"Sat, 21 Nov 2099 04:00:09 GMT": time.Hour,
 	} {
-		if got := next.RetryAfter(http.Header{"Retry-After": {value}}, epoch, time.Hour); got != want {
+		if got := subrequest.RetryAfter(http.Header{"Retry-After": {value}}, epoch, time.Hour); got != want {
 			t.Errorf("%q asks for %v, want %v", value, got, want)
 		}
 	}
-	if got := next.RetryAfter(nil, epoch, time.Hour); got != 0 {
+	if got := subrequest.RetryAfter(nil, epoch, time.Hour); got != 0 {
 		t.Errorf("an answer without headers asks for %v", got)
 	}
 }
@@ -43,7 +43,7 @@ func FuzzRetryAfter(f *testing.F) {
 	f.Fuzz(func(t *testing.T, value string) {
 		h := http.Header{"Retry-After": {value}}
 		for _, atMost := range []time.Duration{0, time.Minute, math.MaxInt64} {
-			if wait := next.RetryAfter(h, epoch, atMost); wait < 0 || wait > atMost {
+			if wait := subrequest.RetryAfter(h, epoch, atMost); wait < 0 || wait > atMost {
 				t.Errorf("%q asks for %v, which is to be at most %v", value, wait, atMost)
 			}
 		}

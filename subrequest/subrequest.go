@@ -1,7 +1,7 @@
 // Package next makes requests of our own through the handlers that come after
 // ours, so that load balancing, health checks, transports, rewrites and
 // php_fastcgi all apply to them as they do to a viewer's.
-package next
+package subrequest
 
 import (
 	"context"

@@ -1,5 +1,5 @@
 // Package seldom keeps what happens often from filling a log.
-package seldom
+package loglimit
 
 import (
 	"sync"

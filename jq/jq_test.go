@@ -9,7 +9,7 @@ import (
 	"testing"
 	"unicode/utf8"
 
-	"github.com/caddy-sse/caddy-sse/upstream/jq"
+	"github.com/caddy-sse/caddy-sse/jq"
 )
 
 func compile(t testing.TB, src string) *jq.Program {

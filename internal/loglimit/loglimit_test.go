@@ -1,14 +1,14 @@
-package seldom_test
+package loglimit_test
 
 import (
 	"testing"
 	"time"
 
-	"github.com/caddy-sse/caddy-sse/internal/seldom"
+	"github.com/caddy-sse/caddy-sse/internal/loglimit"
 )
 
 func TestALineIsWrittenOnceAMinuteAndSaysHowManyWereLeftOut(t *testing.T) {
-	var line seldom.Line
+	var line loglimit.Line
 	begun := time.Now()
 	for _, c := range []struct {
 		after time.Duration

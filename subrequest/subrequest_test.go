@@ -1,4 +1,4 @@
-package next_test
+package subrequest_test
 
 import (
 	"context"
@@ -16,7 +16,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
-	"github.com/caddy-sse/caddy-sse/upstream/next"
+	"github.com/caddy-sse/caddy-sse/subrequest"
 )
 
 // viewer is a request as Caddy's server hands it to handlers.
@@ -31,9 +31,9 @@ func replacer(r *http.Request) *caddy.Replacer {
 }
 
 // do makes a request that the handler answers.
-func do(t testing.TB, handler caddyhttp.HandlerFunc) (*next.Response, error) {
+func do(t testing.TB, handler caddyhttp.HandlerFunc) (*subrequest.Response, error) {
 	t.Helper()
-	return next.For(viewer(t), handler).Do(httptest.NewRequest(http.MethodGet, "/doc", nil), 100)
+	return subrequest.For(viewer(t), handler).Do(httptest.NewRequest(http.MethodGet, "/doc", nil), 100)
 }
 
 func TestAnAnswerIsTakenAsItIs(t *testing.T) {
@@ -93,7 +93,7 @@ func TestAnEmptyRouteIsNoEmptyDocument(t *testing.T) {
 		"a header only": func(w http.ResponseWriter, _ *http.Request) error { w.Header().Set("A", "b"); return nil },
 		"1xx only":      func(w http.ResponseWriter, _ *http.Request) error { w.WriteHeader(103); return nil },
 	} {
-		if resp, err := do(t, handler); resp != nil || !errors.Is(err, next.ErrNoAnswer) {
+		if resp, err := do(t, handler); resp != nil || !errors.Is(err, subrequest.ErrNoAnswer) {
 			t.Errorf("%s: %+v, %v", name, resp, err)
 		}
 	}
@@ -140,7 +140,7 @@ func TestABodyThatIsTooLargeIsRefused(t *testing.T) {
 			}
 			return nil
 		})
-		if got := errors.Is(err, next.ErrTooLarge); got != c.large || (resp == nil) != c.large {
+		if got := errors.Is(err, subrequest.ErrTooLarge); got != c.large || (resp == nil) != c.large {
 			t.Errorf("%v: %+v, %v", c.writes, resp, err)
 		}
 	}
@@ -162,7 +162,7 @@ func TestAnEventStreamIsRefused(t *testing.T) {
 			_, err := fmt.Fprint(w, "data: x\n\n")
 			return err
 		})
-		if errors.Is(err, next.ErrStream) != want || (resp == nil) != want {
+		if errors.Is(err, subrequest.ErrStream) != want || (resp == nil) != want {
 			t.Errorf("%s: %+v, %v", contentType, resp, err)
 		}
 	}
@@ -173,7 +173,7 @@ func TestAnAnswerThatBreaksOffIsNone(t *testing.T) {
 		_, _ = fmt.Fprint(w, "half of")
 		panic(http.ErrAbortHandler)
 	})
-	if resp != nil || !errors.Is(err, next.ErrAborted) {
+	if resp != nil || !errors.Is(err, subrequest.ErrAborted) {
 		t.Errorf("%+v, %v", resp, err)
 	}
 }
@@ -211,7 +211,7 @@ func TestARequestThatIsCutShortFailsForItsCause(t *testing.T) {
 			ctx, cancel := context.WithTimeoutCause(t.Context(), time.Second, errCause)
 			defer cancel()
 			req := httptest.NewRequest(http.MethodGet, "/", nil).WithContext(ctx)
-			resp, err := next.For(viewer(t), handler).Do(req, 100)
+			resp, err := subrequest.For(viewer(t), handler).Do(req, 100)
 			if resp != nil || !errors.Is(err, errCause) {
 				t.Errorf("%s: %+v, %v", name, resp, err)
 			}
@@ -227,7 +227,7 @@ func TestWhatEarlierHandlersFoundOutIsRestored(t *testing.T) {
 	caddyhttp.SetVar(r.Context(), caddyhttp.ClientIPVarKey, "203.0.113.9")
 	var user, tenant, ip string
 	var number any
-	c := next.For(r, caddyhttp.HandlerFunc(func(w http.ResponseWriter, r *http.Request) error {
+	c := subrequest.For(r, caddyhttp.HandlerFunc(func(w http.ResponseWriter, r *http.Request) error {
 		user, _ = replacer(r).GetString("http.auth.user.id")
 		tenant, _ = replacer(r).GetString("http.vars.tenant")
 		number = caddyhttp.GetVar(r.Context(), "number")
@@ -247,7 +247,7 @@ func TestWhatEarlierHandlersFoundOutIsRestored(t *testing.T) {
 }
 
 func TestNobodyIsRestoredAsNobody(t *testing.T) {
-	c := next.For(viewer(t), caddyhttp.HandlerFunc(func(w http.ResponseWriter, r *http.Request) error {
+	c := subrequest.For(viewer(t), caddyhttp.HandlerFunc(func(w http.ResponseWriter, r *http.Request) error {
 		if user, set := replacer(r).GetString("http.auth.user.id"); set {
 			t.Errorf("the user is %q", user)
 		}
@@ -262,14 +262,14 @@ func TestNobodyIsRestoredAsNobody(t *testing.T) {
 func TestATrustedProxyIsKnown(t *testing.T) {
 	r := viewer(t)
 	caddyhttp.SetVar(r.Context(), caddyhttp.TrustedProxyVarKey, true)
-	if !next.For(r, nil).Trusted() {
+	if !subrequest.For(r, nil).Trusted() {
 		t.Error("it is not")
 	}
 }
 
 func TestOutsideOfAServerThereIsNoNext(t *testing.T) {
 	r := httptest.NewRequest(http.MethodGet, "/", nil)
-	if resp, err := next.For(r, nil).Do(r, 100); resp != nil || err == nil {
+	if resp, err := subrequest.For(r, nil).Do(r, 100); resp != nil || err == nil {
 		t.Errorf("%+v, %v", resp, err)
 	}
 }
@@ -277,7 +277,7 @@ func TestOutsideOfAServerThereIsNoNext(t *testing.T) {
 func TestRequestsDoNotMeet(t *testing.T) {
 	r := viewer(t)
 	caddyhttp.SetVar(r.Context(), "tenant", "acme")
-	c := next.For(r, caddyhttp.HandlerFunc(func(w http.ResponseWriter, r *http.Request) error {
+	c := subrequest.For(r, caddyhttp.HandlerFunc(func(w http.ResponseWriter, r *http.Request) error {
 		caddyhttp.SetVar(r.Context(), "tenant", r.URL.Path)
 		replacer(r).Set("mine", r.URL.Path)
 		w.Header().Set("X-Tenant", fmt.Sprint(caddyhttp.GetVar(r.Context(), "tenant")))

@@ -1,4 +1,4 @@
-package change
+package diff
 
 import (
 	"context"
@@ -7,7 +7,7 @@ import (
 	"fmt"
 
 	"github.com/caddy-sse/caddy-sse/event"
-	"github.com/caddy-sse/caddy-sse/upstream/jq"
+	"github.com/caddy-sse/caddy-sse/jq"
 )
 
 // ErrOutput is wrapped by the error of a change whose jq program gave something

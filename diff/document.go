@@ -10,7 +10,7 @@
 //
 // What is sent is cut out of the documents as they came, so numbers keep every
 // digit on their way through and members their order.
-package change
+package diff
 
 import (
 	"bytes"
@@ -20,7 +20,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/caddy-sse/caddy-sse/event"
-	"github.com/caddy-sse/caddy-sse/upstream/jq"
+	"github.com/caddy-sse/caddy-sse/jq"
 )
 
 // ErrNotJSON is wrapped by the error of [Parse] for a document that is not one
