@@ -35,7 +35,7 @@ func (h *Handler) provisionJWT() (covered []string, err error) {
 		return nil, nil
 	}
 	h.JWT.Failed = h.keysFailed
-	return []string{access.ByToken}, h.JWT.Provision(caddy.NewReplacer(), watchClaim)
+	return []string{access.CoveredByToken}, h.JWT.Provision(caddy.NewReplacer(), watchClaim)
 }
 
 // tokens is what says which tokens the rule takes; nil if it takes none.

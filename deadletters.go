@@ -35,7 +35,7 @@ func (pendingCollector) Collect(ch chan<- prometheus.Metric) {
 type letterEntry struct {
 	Hub  string `json:"hub"`
 	Rule string `json:"rule"`
-	forward.Letter
+	forward.DeadLetter
 }
 
 // letterList is what GET /sse/deadletters answers.
@@ -61,7 +61,7 @@ func deadLetters(w http.ResponseWriter, r *http.Request) error {
 		if !wanted(query, "hub", rule.hub) || !wanted(query, "rule", rule.name) {
 			return
 		}
-		letters, more := f.Letters()
+		letters, more := f.DeadLetters()
 		err = errors.Join(err, more)
 		for _, letter := range letters {
 			list.Letters = append(list.Letters, letterEntry{rule.hub, rule.name, letter})
@@ -78,14 +78,14 @@ func deadLetters(w http.ResponseWriter, r *http.Request) error {
 
 func retryLetter(w http.ResponseWriter, r *http.Request) error {
 	id := r.URL.Query().Get("id")
-	err := error(forward.ErrNoLetter)
+	err := error(forward.ErrNoDeadLetter)
 	eachForwarder(func(_ ruleID, f *forward.Forwarder) {
-		if errors.Is(err, forward.ErrNoLetter) {
+		if errors.Is(err, forward.ErrNoDeadLetter) {
 			err = f.Retry(id)
 		}
 	})
 	switch {
-	case errors.Is(err, forward.ErrNoLetter):
+	case errors.Is(err, forward.ErrNoDeadLetter):
 		return caddy.APIError{HTTPStatus: http.StatusNotFound, Err: err}
 	case errors.Is(err, forward.ErrNotKept):
 		return caddy.APIError{HTTPStatus: http.StatusGone, Err: err}

@@ -49,7 +49,7 @@ func (h *Handler) answered(r *http.Request, delivery *webhook.Delivery, status i
 	case status < 200 || status > 299:
 		h.noteRefusal(r, appRefused(status))
 		return nil
-	case delivery.Greeting:
+	case delivery.IsHandshake:
 		h.metrics.received(webhook.Handshake)
 		return nil
 	case delivery.Refused != nil:

@@ -141,11 +141,11 @@ func (h *Handler) queued(r *http.Request, body []byte) (hub.Message, error) {
 
 // send has the app get a request that was kept: through all of the server's
 // handlers, as when it came, and past this rule.
-func (h *Handler) send(ctx context.Context, kept *forward.Request) (answer forward.Answer, err error) {
+func (h *Handler) send(ctx context.Context, kept *forward.Request) (answer forward.Response, err error) {
 	p := &passing{rule: h.ruleKey()}
 	r, err := restored(context.WithValue(ctx, passingKey{}, p), kept)
 	if err != nil {
-		return forward.Answer{}, err
+		return forward.Response{}, err
 	}
 	w := &unread{header: make(http.Header)}
 	defer func() {
@@ -160,13 +160,13 @@ func (h *Handler) send(ctx context.Context, kept *forward.Request) (answer forwa
 	h.server.ServeHTTP(w, r)
 	switch {
 	case !p.reached:
-		return forward.Answer{}, fmt.Errorf("the request doesn't get to the rule any more: it was answered with %d", w.status)
+		return forward.Response{}, fmt.Errorf("the request doesn't get to the rule any more: it was answered with %d", w.status)
 	case w.status == 0:
-		return forward.Answer{}, errors.New("nobody has answered: no handler comes after the rule")
+		return forward.Response{}, errors.New("nobody has answered: no handler comes after the rule")
 	case ctx.Err() != nil:
-		return forward.Answer{}, context.Cause(ctx)
+		return forward.Response{}, context.Cause(ctx)
 	}
-	return forward.Answer{Status: w.status, Header: w.header}, nil
+	return forward.Response{Status: w.status, Header: w.header}, nil
 }
 
 // restored is a request as it came.
@@ -254,7 +254,7 @@ func eachForwarder(f func(ruleID, *forward.Forwarder)) {
 		}
 		s.mu.Unlock()
 		for _, one := range all {
-			if !one.Over() {
+			if !one.Done() {
 				f(ruleID{name.(string), one.rule}, one.Forwarder)
 			}
 		}

@@ -39,7 +39,7 @@ type flakyLog struct {
 	fails atomic.Bool
 }
 
-func (s *flakyLog) Append(entries []*store.Entry, receipts []store.Receipt) error {
+func (s *flakyLog) Append(entries []*store.Entry, receipts []store.IdempotencyRecord) error {
 	if s.fails.Load() {
 		return errors.New("no room")
 	}

@@ -366,7 +366,7 @@ func (h *Handler) kindOf(refused *refusal.Error) string {
 // notPublished tells the log, once a minute for each hub: a full disk has it
 // happen with each request.
 func (h *Handler) notPublished(events int, err error) {
-	if left, due := h.hub.notPublished.Due(time.Now()); due {
+	if left, due := h.hub.notPublished.Allow(time.Now()); due {
 		h.log.Error("events not published", zap.String("hub", h.hubName()), zap.String("rule", h.name()),
 			zap.Int("events", events), zap.Error(err), zap.Int("not_logged_since", left))
 	}

@@ -13,7 +13,9 @@ import (
 // fullLog is one that takes nothing.
 type fullLog struct{ *store.Memory }
 
-func (fullLog) Append([]*store.Entry, []store.Receipt) error { return errors.New("no space left") }
+func (fullLog) Append([]*store.Entry, []store.IdempotencyRecord) error {
+	return errors.New("no space left")
+}
 
 // Who is sent no requests, since it is unwell, can't find out that it is well.
 func TestAHubThatIsAskedNothingIsTriedAgainAfterAWhile(t *testing.T) {

@@ -77,7 +77,7 @@ func (fragileStore) OpenStore(string) (store.Store, error) { return fragileLog{s
 
 type fragileLog struct{ *store.Memory }
 
-func (l fragileLog) Append(entries []*store.Entry, receipts []store.Receipt) error {
+func (l fragileLog) Append(entries []*store.Entry, receipts []store.IdempotencyRecord) error {
 	if fragile.Load() {
 		return errors.New("no space left")
 	}

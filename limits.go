@@ -19,7 +19,7 @@ import (
 var counts = caddy.NewUsagePool()
 
 // countedStreams is a rule's count in the pool.
-type countedStreams struct{ access.Streams }
+type countedStreams struct{ access.StreamLimiter }
 
 // Destruct implements [caddy.Destructor].
 func (*countedStreams) Destruct() error { return nil }
@@ -71,16 +71,16 @@ func (h *Handler) enter(r *http.Request, nextHandler caddyhttp.Handler) (leave f
 	if h.limits == nil {
 		return func(stream.Reason) {}, nil
 	}
-	viewer := subrequest.For(r, nextHandler)
-	place, refused := h.limits.streams.EnterSoon(r.Context(), h.limits.Limits, viewer.Client(), viewer.User())
+	viewer := subrequest.New(r, nextHandler)
+	place, refused := h.limits.streams.AcquireWait(r.Context(), h.limits.Limits, viewer.ClientIP(), viewer.User())
 	if refused != nil {
 		return nil, refused
 	}
 	return func(reason stream.Reason) {
 		if expectedBack(reason) {
-			place.Keep(2*h.stream.Retry + 2*time.Second)
+			place.Reserve(2*h.stream.Retry + 2*time.Second)
 		} else {
-			place.Leave()
+			place.Release()
 		}
 	}, nil
 }

@@ -34,7 +34,7 @@ func measured(hub string, s store.Store) store.Store {
 }
 
 // Append implements [store.Store].
-func (s measuredStore) Append(entries []*store.Entry, receipts []store.Receipt) error {
+func (s measuredStore) Append(entries []*store.Entry, receipts []store.IdempotencyRecord) error {
 	began := time.Now()
 	defer func() {
 		s.took.Observe(time.Since(began).Seconds())

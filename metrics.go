@@ -239,7 +239,7 @@ func (m *ruleMetrics) addQuestions() {
 // Asked implements [access.Observer].
 func (m *ruleMetrics) Asked(o access.Outcome, took time.Duration) {
 	m.questions[o].Inc()
-	if o != access.Shared {
+	if o != access.Coalesced {
 		m.askingTook.Observe(took.Seconds())
 	}
 }

@@ -37,7 +37,7 @@ func (h *Handler) servePoll(w http.ResponseWriter, r *http.Request, nextHandler 
 		return h.watch(w, r, nextHandler)
 	case !isSafe(r.Method):
 		return h.passWrite(w, r, nextHandler)
-	case h.Poll.Absorb && h.poller.Absorb(w, r, subrequest.For(r, nextHandler)):
+	case h.Poll.Absorb && h.poller.Absorb(w, r, subrequest.New(r, nextHandler)):
 		logFields(r, func(enc zapcore.ObjectEncoder) {
 			enc.AddString("hub", h.hubName())
 			enc.AddBool("absorbed", true)
@@ -58,7 +58,7 @@ func (h *Handler) watch(w http.ResponseWriter, r *http.Request, nextHandler cadd
 	}
 	defer func() { leave(reason) }()
 	done := boundBody(r)
-	viewing, refused, err := h.poller.Join(r, subrequest.For(r, nextHandler))
+	viewing, refused, err := h.poller.Subscribe(r, subrequest.New(r, nextHandler))
 	done()
 	switch {
 	case r.Context().Err() != nil && !errors.As(err, new(*refusal.Error)):
@@ -74,7 +74,7 @@ func (h *Handler) watch(w http.ResponseWriter, r *http.Request, nextHandler cadd
 		passRefusal(w, refused)
 		return nil
 	}
-	defer viewing.Leave()
+	defer viewing.Close()
 	position := stream.LastEventID(r)
 	if viewing.Finished(position) {
 		w.Header().Set("Cache-Control", "no-store") // it is for this position only, and a cache may keep a 204
@@ -87,7 +87,7 @@ func (h *Handler) watch(w http.ResponseWriter, r *http.Request, nextHandler cadd
 
 // passRefusal answers with what the backend has said.
 func passRefusal(w http.ResponseWriter, resp *subrequest.Response) {
-	subrequest.CopyAnswer(w.Header(), resp.Header)
+	subrequest.CopyHeader(w.Header(), resp.Header)
 	w.WriteHeader(resp.Status)
 	_, _ = w.Write(resp.Body)
 }

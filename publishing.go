@@ -51,7 +51,7 @@ func (h *Handler) servePublish(w http.ResponseWriter, r *http.Request, next cadd
 	if err != nil {
 		return h.refuse(w, r, err)
 	}
-	outcome, err := h.hub.Deliver(messages, hub.Receipt{})
+	outcome, err := h.hub.PublishAll(messages, hub.IdempotencyKey{})
 	if err != nil {
 		h.notPublished(len(messages), err)
 		return h.refuse(w, r, &refusal.Error{
@@ -78,6 +78,6 @@ func (h *Handler) publishedAs(messages []hub.Message, outcome hub.Outcome) publi
 		}
 		topics = append(topics, messages[i].Topics...)
 	}
-	p.Streams = h.hub.Followers(topics)
+	p.Streams = h.hub.Subscribers(topics)
 	return p
 }

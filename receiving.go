@@ -64,7 +64,7 @@ func (h *Handler) serveWebhook(w http.ResponseWriter, r *http.Request, next cadd
 }
 
 // greet answers a handshake.
-func (h *Handler) greet(w http.ResponseWriter, answer *webhook.Answer) error {
+func (h *Handler) greet(w http.ResponseWriter, answer *webhook.HandshakeResponse) error {
 	h.metrics.received(webhook.Handshake)
 	answer.Write(w)
 	return nil
@@ -78,7 +78,7 @@ func (h *Handler) deliver(r *http.Request, delivery *webhook.Delivery) (hub.Outc
 	messages, err := h.messages(r, delivery)
 	var outcome hub.Outcome
 	if err == nil {
-		outcome, err = h.hub.Deliver(messages, h.Webhook.Receipt(h.scope, delivery))
+		outcome, err = h.hub.PublishAll(messages, h.Webhook.IdempotencyKey(h.scope, delivery))
 	}
 	if err != nil {
 		h.notPublished(len(messages), err)
@@ -135,7 +135,7 @@ func (a *App) webhookScope(ctx caddy.Context, h *Handler) string {
 }
 
 // pollViews has the views polled that a webhook concerns.
-func (h *Handler) pollViews(r *http.Request, views []webhook.View) {
+func (h *Handler) pollViews(r *http.Request, views []webhook.RefreshTarget) {
 	paths := make(map[string][]string) // by host
 	for _, view := range views {
 		host := view.Host

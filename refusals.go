@@ -59,7 +59,7 @@ func (e *refusalEntry) isLike(other *refusalEntry) bool {
 type refusalLog struct {
 	mu      sync.Mutex
 	entries []refusalEntry // the newest last
-	lines   map[webhook.Result]*loglimit.Line
+	lines   map[webhook.Result]*loglimit.Limiter
 }
 
 // refusalLogs are by rule. Like its metrics, a rule's outlives configurations.
@@ -76,7 +76,7 @@ func refusalLogOf(rule ruleID) *refusalLog {
 	}
 	l := refusalLogs.byRule[rule]
 	if l == nil {
-		l = &refusalLog{lines: make(map[webhook.Result]*loglimit.Line)}
+		l = &refusalLog{lines: make(map[webhook.Result]*loglimit.Limiter)}
 		refusalLogs.byRule[rule] = l
 	}
 	return l
@@ -98,10 +98,10 @@ func (l *refusalLog) add(e refusalEntry) (since int, log bool) {
 
 	line := l.lines[e.Kind]
 	if line == nil {
-		line = new(loglimit.Line)
+		line = new(loglimit.Limiter)
 		l.lines[e.Kind] = line
 	}
-	return line.Due(e.Last)
+	return line.Allow(e.Last)
 }
 
 func (l *refusalLog) list() []refusalEntry {

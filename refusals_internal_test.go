@@ -12,7 +12,7 @@ import (
 
 func TestRefusalsAreBoundedCountedAndLoggedOnceAMinuteForEachKind(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := &refusalLog{lines: make(map[webhook.Result]*loglimit.Line)}
+		l := &refusalLog{lines: make(map[webhook.Result]*loglimit.Limiter)}
 		add := func(client string, kind webhook.Result) (since int, log bool) {
 			return l.add(refusalEntry{Client: client, Kind: kind, Last: time.Now()})
 		}

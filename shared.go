@@ -28,12 +28,12 @@ type sharedHub struct {
 	owners  []owner // that have started and not stopped, in this order
 	streams map[*openStream]struct{}
 	pollers map[*poll.Poller]string // with the rules' names
-	topics  poll.Owners             // of those that the pollers publish on
+	topics  poll.TopicLeases        // of those that the pollers publish on
 
 	forwarders map[string]ruleForwarder // by scope
 
 	exit         sync.Once
-	notPublished loglimit.Line
+	notPublished loglimit.Limiter
 }
 
 func newSharedHub(log *store.Lazy, storeConfig string, history store.History) *sharedHub {
@@ -132,7 +132,7 @@ func (s *sharedHub) endAll(end func(*stream.Group)) {
 func (s *sharedHub) register(rule string, p *poll.Poller) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	maps.DeleteFunc(s.pollers, func(p *poll.Poller, _ string) bool { return p.Over() })
+	maps.DeleteFunc(s.pollers, func(p *poll.Poller, _ string) bool { return p.Done() })
 	s.pollers[p] = rule
 }
 
@@ -145,7 +145,7 @@ func eachPoller(f func(ruleID, *poll.Poller)) {
 		pollers := maps.Clone(s.pollers)
 		s.mu.Unlock()
 		for p, rule := range pollers {
-			if !p.Over() {
+			if !p.Done() {
 				f(ruleID{name.(string), rule}, p)
 			}
 		}
@@ -159,7 +159,7 @@ func (s *sharedHub) wrote(hostname string, paths []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for p := range s.pollers {
-		p.Wrote(hostname, paths...)
+		p.Invalidate(hostname, paths...)
 	}
 }
 

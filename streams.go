@@ -166,7 +166,7 @@ func endStreams(w http.ResponseWriter, r *http.Request) error {
 		}
 	})
 	for g := range groups {
-		g.Look()
+		g.Notify()
 	}
 	return answerJSON(w, http.StatusOK, map[string]int{"ended": ended})
 }

@@ -89,7 +89,7 @@ func (h *Handler) watchTopics(w http.ResponseWriter, r *http.Request, nextHandle
 	if r.Method == http.MethodHead {
 		return h.answerHead(w, r, permit)
 	}
-	src := stream.Follow(h.hub.Hub, topics, stream.LastEventID(r))
+	src := stream.Subscribe(h.hub.Hub, topics, stream.LastEventID(r))
 	if viewer != nil {
 		src.Until = viewer.Expires
 	}
@@ -106,16 +106,16 @@ func (h *Handler) watchTopics(w http.ResponseWriter, r *http.Request, nextHandle
 
 // authorize asks the backend whether the client may watch what they ask for. It
 // answers the request if they may not.
-func (h *Handler) authorize(w http.ResponseWriter, r *http.Request, nextHandler caddyhttp.Handler) (permit *access.Permit, answered bool, err error) {
+func (h *Handler) authorize(w http.ResponseWriter, r *http.Request, nextHandler caddyhttp.Handler) (permit *access.Grant, answered bool, err error) {
 	if h.Authorize == nil {
-		return access.Granted(), false, nil
+		return access.AlwaysGranted(), false, nil
 	}
-	questions, refused := h.topics.Questions(r, replacer(r), h.Authorize.Template())
+	questions, refused := h.topics.AuthorizationURIs(r, replacer(r), h.Authorize.Template())
 	if refused != nil {
 		return nil, true, h.refuse(w, r, refused)
 	}
-	viewer := access.NewViewer(r, subrequest.For(r, nextHandler))
-	permit, answer, err := h.authorizer.Open(r.Context(), viewer, questions, time.Duration(h.Authorize.Recheck))
+	viewer := access.NewPrincipal(r, subrequest.New(r, nextHandler))
+	permit, answer, err := h.authorizer.Authorize(r.Context(), viewer, questions, time.Duration(h.Authorize.Recheck))
 	switch {
 	case err != nil:
 		h.log.Error("backend can't be asked who may watch", zap.Error(err))
@@ -142,7 +142,7 @@ func uncacheable(answer *subrequest.Response) *subrequest.Response {
 }
 
 // answerHead answers with what the stream would begin with.
-func (h *Handler) answerHead(w http.ResponseWriter, r *http.Request, permit *access.Permit) error {
+func (h *Handler) answerHead(w http.ResponseWriter, r *http.Request, permit *access.Grant) error {
 	if permit.Failure != nil {
 		return h.refuse(w, r, &refusal.Error{
 			Status: http.StatusServiceUnavailable, Kind: refusal.BackendCanNotTell, Reason: "the backend can't say now who may watch this",

@@ -44,7 +44,7 @@ type Authorizer struct {
 	mu     sync.Mutex
 	calls  map[string]*call // by a digest: no credential is in clear
 	shared int              // calls that are over
-	line   loglimit.Line    // of failures
+	line   loglimit.Limiter // of failures
 }
 
 // NewAuthorizer returns an authorizer, which tells the observer what it asks;
@@ -86,12 +86,12 @@ type call struct {
 }
 
 // ask waits for the answer to one question.
-func (a *Authorizer) ask(ctx context.Context, v *Viewer, uri string) answer {
+func (a *Authorizer) ask(ctx context.Context, v *Principal, uri string) answer {
 	key := a.digest(append([]string{uri}, v.parts...)...)
 	a.mu.Lock()
 	c := a.calls[key]
 	if c != nil {
-		a.observer.Asked(Shared, 0)
+		a.observer.Asked(Coalesced, 0)
 	} else {
 		var callCtx context.Context
 		c = &call{done: make(chan struct{})}
@@ -126,7 +126,7 @@ func (a *Authorizer) forgetLocked(c *call, key string) {
 	}
 }
 
-func (a *Authorizer) run(ctx context.Context, c *call, key string, v *Viewer, uri string) {
+func (a *Authorizer) run(ctx context.Context, c *call, key string, v *Principal, uri string) {
 	defer c.cancel()
 	began := time.Now()
 	c.answer = a.answer(ctx, v, uri)
@@ -154,7 +154,7 @@ func (a *Authorizer) run(ctx context.Context, c *call, key string, v *Viewer, ur
 }
 
 // answer asks the backend when it is the question's turn.
-func (a *Authorizer) answer(ctx context.Context, v *Viewer, uri string) answer {
+func (a *Authorizer) answer(ctx context.Context, v *Principal, uri string) answer {
 	select {
 	case a.slots <- struct{}{}:
 		defer func() { <-a.slots }()
@@ -189,8 +189,8 @@ func (a *Authorizer) answer(ctx context.Context, v *Viewer, uri string) answer {
 }
 
 // failed tells the log at most once a minute.
-func (a *Authorizer) failed(v *Viewer, status int, header http.Header, err error) answer {
-	if left, due := a.line.Due(time.Now()); due {
+func (a *Authorizer) failed(v *Principal, status int, header http.Header, err error) answer {
+	if left, due := a.line.Allow(time.Now()); due {
 		a.log.Warn("backend can't say who may watch: new streams wait, open ones go on",
 			zap.String("host", v.host), zap.Int("status", status), zap.Error(err), zap.Int("not_logged_since", left))
 	}

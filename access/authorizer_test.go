@@ -22,7 +22,7 @@ import (
 	"github.com/caddy-sse/caddy-sse/subrequest"
 )
 
-// backend answers questions, as [access.Caller] of everybody.
+// backend answers questions, as [access.Requester] of everybody.
 type backend struct {
 	mu       sync.Mutex
 	answer   func(r *http.Request) (*subrequest.Response, error)
@@ -80,7 +80,7 @@ func (b *backend) Do(r *http.Request, _ int64) (*subrequest.Response, error) {
 func (b *backend) User() string            { return "" }
 func (b *backend) Vars() map[string]string { return nil }
 func (b *backend) Trusted() bool           { return false }
-func (b *backend) Original() string        { return "/events" }
+func (b *backend) OriginalURI() string     { return "/events" }
 
 // as is a caller whom earlier handlers know something of.
 type as struct {
@@ -93,7 +93,7 @@ type as struct {
 func (a as) User() string            { return a.user }
 func (a as) Vars() map[string]string { return a.vars }
 func (a as) Trusted() bool           { return a.trusted }
-func (a as) Original() string        { return a.original }
+func (a as) OriginalURI() string     { return a.original }
 
 func request(header ...string) *http.Request {
 	r := httptest.NewRequest(http.MethodGet, "/events", nil)
@@ -109,9 +109,9 @@ func authorizer() (*access.Authorizer, *observer.ObservedLogs) {
 }
 
 // open asks as a viewer with these headers, and needs no recheck.
-func open(t *testing.T, a *access.Authorizer, b access.Caller, questions ...string) (*access.Permit, *subrequest.Response) {
+func open(t *testing.T, a *access.Authorizer, b access.Requester, questions ...string) (*access.Grant, *subrequest.Response) {
 	t.Helper()
-	permit, refused, err := a.Open(t.Context(), access.NewViewer(request("Cookie", "session=ann"), b), questions, 0)
+	permit, refused, err := a.Authorize(t.Context(), access.NewPrincipal(request("Cookie", "session=ann"), b), questions, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -175,7 +175,7 @@ func TestARuleBehindWhichNothingAnswersIsAnError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, _ := authorizer()
 		b := &backend{answer: func(*http.Request) (*subrequest.Response, error) { return nil, subrequest.ErrNoAnswer }}
-		if _, _, err := a.Open(t.Context(), access.NewViewer(request(), b), []string{"/x"}, 0); !errors.Is(err, subrequest.ErrNoAnswer) {
+		if _, _, err := a.Authorize(t.Context(), access.NewPrincipal(request(), b), []string{"/x"}, 0); !errors.Is(err, subrequest.ErrNoAnswer) {
 			t.Errorf("got %v", err)
 		}
 	})
@@ -237,7 +237,7 @@ func TestWhoDiffersInWhatIsSentIsAskedAboutAlone(t *testing.T) {
 		b := &backend{answer: takes(time.Hour, 200)}
 		type one struct {
 			r *http.Request
-			c access.Caller
+			c access.Requester
 		}
 		with := func(change func(r *http.Request)) one { r := request(); change(r); return one{r, b} }
 		different := []one{
@@ -261,7 +261,7 @@ func TestWhoDiffersInWhatIsSentIsAskedAboutAlone(t *testing.T) {
 		var asking sync.WaitGroup
 		for _, o := range append(different, same...) {
 			asking.Go(func() {
-				permit, _, _ := a.Open(ctx, access.NewViewer(o.r, o.c), []string{"/api/1"}, 0)
+				permit, _, _ := a.Authorize(ctx, access.NewPrincipal(o.r, o.c), []string{"/api/1"}, 0)
 				permit.End()
 			})
 		}
@@ -284,7 +284,7 @@ func TestCredentialsAreSentAndWhatBelongsToTheStreamIsNot(t *testing.T) {
 		b := &backend{answer: says(200)}
 		r := request("Cookie", "a=1", "Authorization", "Bearer x", "X-Forwarded-For", "192.0.2.7", "Accept-Language", "de",
 			"Accept", "text/event-stream", "Last-Event-ID", "1", "Connection", "X-Hop", "X-Hop", "1", "Upgrade", "x", "Accept-Encoding", "gzip", "Range", "bytes=0-", "Origin", "https://a.example", "Content-Type", "x/y")
-		permit, _, err := a.Open(t.Context(), access.NewViewer(r, b), []string{"/api/a%20b?c=d"}, 0)
+		permit, _, err := a.Authorize(t.Context(), access.NewPrincipal(r, b), []string{"/api/a%20b?c=d"}, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -417,7 +417,7 @@ func TestARecheckEndsTheStreamOfWhoIsRefusedAndOfNobodyElse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, _ := authorizer()
 		b := &backend{answer: says(200)}
-		permit, _, err := a.Open(t.Context(), access.NewViewer(request("Cookie", "a=1"), b), []string{"/api/1"}, time.Minute)
+		permit, _, err := a.Authorize(t.Context(), access.NewPrincipal(request("Cookie", "a=1"), b), []string{"/api/1"}, time.Minute)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -455,7 +455,7 @@ func TestRechecksAreSpread(t *testing.T) {
 		a, _ := authorizer()
 		b := &backend{answer: says(200)}
 		for i := range 1000 {
-			permit, _, err := a.Open(t.Context(), access.NewViewer(request("Cookie", fmt.Sprint(i)), b), []string{"/api/1"}, time.Minute)
+			permit, _, err := a.Authorize(t.Context(), access.NewPrincipal(request("Cookie", fmt.Sprint(i)), b), []string{"/api/1"}, time.Minute)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -477,7 +477,7 @@ func TestAPermitThatIsEndedAsksNoMore(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			a, _ := authorizer()
 			b := &backend{answer: says(status)}
-			permit, _, err := a.Open(t.Context(), access.NewViewer(request(), b), []string{"/api/1", "/api/2"}, 10*time.Second)
+			permit, _, err := a.Authorize(t.Context(), access.NewPrincipal(request(), b), []string{"/api/1", "/api/2"}, 10*time.Second)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -510,7 +510,7 @@ func questions(t *testing.T, topic []string, template, query string, set ...stri
 	for i := 0; i < len(set); i += 2 {
 		repl.Set(set[i], set[i+1])
 	}
-	got, refused := rule.Questions(r, repl, u)
+	got, refused := rule.AuthorizationURIs(r, repl, u)
 	if refused != nil {
 		return nil, refused.Status
 	}
@@ -552,10 +552,10 @@ func TestAStreamIsSoManyQuestionsAndNoMore(t *testing.T) {
 		}
 		return b.String()
 	}
-	if got, _ := questions(t, []string{queryA}, "/api/"+queryA, query(access.MaxQuestions)); len(got) != access.MaxQuestions {
+	if got, _ := questions(t, []string{queryA}, "/api/"+queryA, query(access.MaxSubrequests)); len(got) != access.MaxSubrequests {
 		t.Errorf("%d questions", len(got))
 	}
-	if _, status := questions(t, []string{queryA}, "/api/"+queryA, query(access.MaxQuestions+1)); status != http.StatusBadRequest {
+	if _, status := questions(t, []string{queryA}, "/api/"+queryA, query(access.MaxSubrequests+1)); status != http.StatusBadRequest {
 		t.Errorf("%d", status)
 	}
 }

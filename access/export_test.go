@@ -23,7 +23,7 @@ func (a *Authorizer) Held() int {
 }
 
 // Known is how many clients, users and viewers are known of.
-func (s *Streams) Known() int {
+func (s *StreamLimiter) Known() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.clients) + len(s.users) + len(s.kept)

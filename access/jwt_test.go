@@ -302,7 +302,7 @@ func TestTheClaimBoundsWhatIsWatched(t *testing.T) {
 		"chosen by a pattern that is none":        {chosen, nil, []string{"[", "orders/*"}, "a=orders/1", 0},
 		"own topics, by a pattern that isn't one": {own, nil, []string{"["}, "", 403},
 	} {
-		rule, err := access.NewTopics(c.templates, c.allow, access.ByToken)
+		rule, err := access.NewTopics(c.templates, c.allow, access.CoveredByToken)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -42,10 +42,10 @@ func (l *Limits) Check() error {
 	return nil
 }
 
-// Streams counts the streams of a rule, which may span many configurations. Its
+// StreamLimiter counts the streams of a rule, which may span many configurations. Its
 // zero value is ready to use, and it is safe for concurrent use. It holds
 // nothing about who has no stream and is not expected back.
-type Streams struct {
+type StreamLimiter struct {
 	mu      sync.Mutex
 	all     int
 	clients map[string]int
@@ -66,9 +66,9 @@ const (
 	maxWaiting = 100
 )
 
-// EnterSoon is Enter, and waits a moment for a place to become free.
-func (s *Streams) EnterSoon(ctx context.Context, l *Limits, client, user string) (*Place, *refusal.Error) {
-	place, refused := s.Enter(l, client, user)
+// AcquireWait is Enter, and waits a moment for a place to become free.
+func (s *StreamLimiter) AcquireWait(ctx context.Context, l *Limits, client, user string) (*Slot, *refusal.Error) {
+	place, refused := s.Acquire(l, client, user)
 	if refused == nil || !s.queue(1) {
 		return place, refused
 	}
@@ -77,7 +77,7 @@ func (s *Streams) EnterSoon(ctx context.Context, l *Limits, client, user string)
 	defer over.Stop()
 	for {
 		left := s.leaving() // before the look, or it could miss one
-		if place, refused = s.Enter(l, client, user); refused == nil {
+		if place, refused = s.Acquire(l, client, user); refused == nil {
 			return place, nil
 		}
 		select {
@@ -91,7 +91,7 @@ func (s *Streams) EnterSoon(ctx context.Context, l *Limits, client, user string)
 }
 
 // queue counts who waits, and tells whether there is room.
-func (s *Streams) queue(n int) bool {
+func (s *StreamLimiter) queue(n int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.waiting+n > maxWaiting {
@@ -102,7 +102,7 @@ func (s *Streams) queue(n int) bool {
 }
 
 // leaving is closed when the next place is given back.
-func (s *Streams) leaving() <-chan struct{} {
+func (s *StreamLimiter) leaving() <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.left == nil {
@@ -111,19 +111,19 @@ func (s *Streams) leaving() <-chan struct{} {
 	return s.left
 }
 
-// Enter takes a place for a stream, or says why there is none. The place must
+// Acquire takes a place for a stream, or says why there is none. The place must
 // be given back.
 //
 // Who comes back to a place that was kept for them has it whatever the limits
 // say: these may have become narrower, and others be waiting.
-func (s *Streams) Enter(l *Limits, client, user string) (*Place, *refusal.Error) {
+func (s *StreamLimiter) Acquire(l *Limits, client, user string) (*Slot, *refusal.Error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	who := viewer{client, user}
 	if kept := s.kept[who]; len(kept) > 0 {
 		kept[0].Stop()
 		s.unkeepLocked(who, kept[0])
-		return &Place{streams: s, who: who}, nil
+		return &Slot{streams: s, who: who}, nil
 	}
 	switch {
 	case isFull(l.PerClient, s.clients[client]):
@@ -134,7 +134,7 @@ func (s *Streams) Enter(l *Limits, client, user string) (*Place, *refusal.Error)
 		return nil, full(http.StatusServiceUnavailable, refusal.MaxStreams, "there are as many streams here as there may be")
 	}
 	s.countLocked(who)
-	return &Place{streams: s, who: who}, nil
+	return &Slot{streams: s, who: who}, nil
 }
 
 func isFull(limit, n int) bool { return limit > 0 && n >= limit }
@@ -144,7 +144,7 @@ func full(status int, kind, reason string) *refusal.Error {
 	return &refusal.Error{Status: status, Kind: kind, Reason: reason, RetryAfter: 10 * time.Second}
 }
 
-func (s *Streams) countLocked(who viewer) {
+func (s *StreamLimiter) countLocked(who viewer) {
 	if s.clients == nil {
 		s.clients, s.users, s.kept = make(map[string]int), make(map[string]int), make(map[viewer][]*time.Timer)
 	}
@@ -155,7 +155,7 @@ func (s *Streams) countLocked(who viewer) {
 	}
 }
 
-func (s *Streams) discountLocked(who viewer) {
+func (s *StreamLimiter) discountLocked(who viewer) {
 	if s.left != nil {
 		close(s.left)
 		s.left = nil
@@ -174,22 +174,22 @@ func drop[K comparable](counts map[K]int, of K) {
 	}
 }
 
-// Place is what an open stream takes.
-type Place struct {
-	streams *Streams
+// Slot is what an open stream takes.
+type Slot struct {
+	streams *StreamLimiter
 	who     viewer
 }
 
-// Leave gives the place back.
-func (p *Place) Leave() {
+// Release gives the place back.
+func (p *Slot) Release() {
 	p.streams.mu.Lock()
 	defer p.streams.mu.Unlock()
 	p.streams.discountLocked(p.who)
 }
 
-// Keep gives the place back in a while, unless its viewer is back before: who
+// Reserve gives the place back in a while, unless its viewer is back before: who
 // was asked to reconnect must not find it taken by another.
-func (p *Place) Keep(while time.Duration) {
+func (p *Slot) Reserve(while time.Duration) {
 	s := p.streams
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -205,7 +205,7 @@ func (p *Place) Keep(while time.Duration) {
 }
 
 // unkeepLocked tells whether the place was still kept.
-func (s *Streams) unkeepLocked(who viewer, timer *time.Timer) bool {
+func (s *StreamLimiter) unkeepLocked(who viewer, timer *time.Timer) bool {
 	i := slices.Index(s.kept[who], timer)
 	if i < 0 {
 		return false

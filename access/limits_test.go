@@ -14,9 +14,9 @@ import (
 )
 
 // enter takes a place that must be free.
-func enter(t *testing.T, s *access.Streams, l *access.Limits, client, user string) *access.Place {
+func enter(t *testing.T, s *access.StreamLimiter, l *access.Limits, client, user string) *access.Slot {
 	t.Helper()
-	place, refused := s.Enter(l, client, user)
+	place, refused := s.Acquire(l, client, user)
 	if refused != nil {
 		t.Fatalf("%s %s is refused: %v", client, user, refused)
 	}
@@ -24,9 +24,9 @@ func enter(t *testing.T, s *access.Streams, l *access.Limits, client, user strin
 }
 
 // full is for a place that must not be free.
-func full(t *testing.T, s *access.Streams, l *access.Limits, client, user string, status int) {
+func full(t *testing.T, s *access.StreamLimiter, l *access.Limits, client, user string, status int) {
 	t.Helper()
-	_, refused := s.Enter(l, client, user)
+	_, refused := s.Acquire(l, client, user)
 	if refused == nil || refused.Status != status || refused.RetryAfter <= 0 {
 		t.Errorf("%s %s: got %v, want a %d that says when to come back", client, user, refused, status)
 	}
@@ -44,21 +44,21 @@ func TestOneStreamTooManyIsRefusedUntilAnotherHasLeft(t *testing.T) {
 		{access.Limits{PerUser: 2}, "192.0.2.9", "ann", "192.0.2.1", "zoe", http.StatusTooManyRequests},
 		{access.Limits{Rule: 9, PerClient: 9, PerUser: 2}, "192.0.2.9", "ann", "192.0.2.1", "", http.StatusTooManyRequests},
 	} {
-		s := new(access.Streams)
+		s := new(access.StreamLimiter)
 		first := enter(t, s, &c.limits, "192.0.2.1", "ann")
 		enter(t, s, &c.limits, "192.0.2.1", "ann")
 		full(t, s, &c.limits, c.client, c.user, c.status)
 		if c.otherClient != "" {
 			enter(t, s, &c.limits, c.otherClient, c.otherUser)
 		}
-		first.Leave()
+		first.Release()
 		enter(t, s, &c.limits, c.client, c.user)
 		full(t, s, &c.limits, c.client, c.user, c.status)
 	}
 }
 
 func TestNobodyInParticularIsNotLimitedAsAUser(t *testing.T) {
-	s := new(access.Streams)
+	s := new(access.StreamLimiter)
 	for range 10 {
 		enter(t, s, &access.Limits{PerUser: 1}, "192.0.2.1", "")
 	}
@@ -66,15 +66,15 @@ func TestNobodyInParticularIsNotLimitedAsAUser(t *testing.T) {
 
 func TestAKeptPlaceIsItsViewersAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, limits := new(access.Streams), &access.Limits{Rule: 1}
-		enter(t, s, limits, "192.0.2.1", "ann").Keep(5 * time.Second)
+		s, limits := new(access.StreamLimiter), &access.Limits{Rule: 1}
+		enter(t, s, limits, "192.0.2.1", "ann").Reserve(5 * time.Second)
 		time.Sleep(4 * time.Second)
 		full(t, s, limits, "192.0.2.2", "ann", http.StatusServiceUnavailable)
 		full(t, s, limits, "192.0.2.1", "zoe", http.StatusServiceUnavailable)
 		place := enter(t, s, limits, "192.0.2.1", "ann")
 		time.Sleep(time.Minute) // the place is no longer kept, but taken
 		full(t, s, limits, "192.0.2.2", "zoe", http.StatusServiceUnavailable)
-		place.Keep(5 * time.Second)
+		place.Reserve(5 * time.Second)
 		time.Sleep(5*time.Second + 1)
 		synctest.Wait()
 		enter(t, s, limits, "192.0.2.2", "zoe")
@@ -84,10 +84,10 @@ func TestAKeptPlaceIsItsViewersAlone(t *testing.T) {
 // A place that was taken up again is kept anew for all of its time.
 func TestAPlaceIsKeptForItsWholeTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, limits := new(access.Streams), &access.Limits{Rule: 1}
-		enter(t, s, limits, "192.0.2.1", "").Keep(5 * time.Second)
+		s, limits := new(access.StreamLimiter), &access.Limits{Rule: 1}
+		enter(t, s, limits, "192.0.2.1", "").Reserve(5 * time.Second)
 		time.Sleep(4 * time.Second)
-		enter(t, s, limits, "192.0.2.1", "").Keep(5 * time.Second)
+		enter(t, s, limits, "192.0.2.1", "").Reserve(5 * time.Second)
 		time.Sleep(4 * time.Second) // the first time would be over
 		full(t, s, limits, "192.0.2.2", "", http.StatusServiceUnavailable)
 		time.Sleep(2 * time.Second)
@@ -98,19 +98,19 @@ func TestAPlaceIsKeptForItsWholeTime(t *testing.T) {
 // A reload lowers the limit while streams are open: who moves has a place.
 func TestANarrowerLimitLocksNobodyOutWhoIsExpectedBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := new(access.Streams)
+		s := new(access.StreamLimiter)
 		wide, narrow := &access.Limits{Rule: 100, PerClient: 20}, &access.Limits{Rule: 3, PerClient: 1}
-		var places []*access.Place
+		var places []*access.Slot
 		for i := range 100 {
 			places = append(places, enter(t, s, wide, fmt.Sprintf("192.0.2.%d", i%10), ""))
 		}
 		for i, place := range places {
-			place.Keep(5 * time.Second)
+			place.Reserve(5 * time.Second)
 			full(t, s, narrow, "198.51.100.1", "", http.StatusServiceUnavailable)
 			places[i] = enter(t, s, narrow, fmt.Sprintf("192.0.2.%d", i%10), "")
 		}
 		for _, place := range places {
-			place.Leave()
+			place.Release()
 		}
 		enter(t, s, narrow, "198.51.100.1", "")
 	})
@@ -118,15 +118,15 @@ func TestANarrowerLimitLocksNobodyOutWhoIsExpectedBack(t *testing.T) {
 
 func TestARequestWaitsAMomentForAPlace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, limits := new(access.Streams), &access.Limits{PerUser: 1}
-		soon := func(ctx context.Context) (*access.Place, time.Duration) {
+		s, limits := new(access.StreamLimiter), &access.Limits{PerUser: 1}
+		soon := func(ctx context.Context) (*access.Slot, time.Duration) {
 			began := time.Now()
-			place, _ := s.EnterSoon(ctx, limits, "192.0.2.1", "ann")
+			place, _ := s.AcquireWait(ctx, limits, "192.0.2.1", "ann")
 			return place, time.Since(began)
 		}
 		first := enter(t, s, limits, "192.0.2.1", "ann")
-		time.AfterFunc(200*time.Millisecond, enter(t, s, limits, "192.0.2.1", "zoe").Leave)
-		time.AfterFunc(300*time.Millisecond, first.Leave)
+		time.AfterFunc(200*time.Millisecond, enter(t, s, limits, "192.0.2.1", "zoe").Release)
+		time.AfterFunc(300*time.Millisecond, first.Release)
 		place, took := soon(t.Context())
 		if place == nil || took != 300*time.Millisecond {
 			t.Errorf("got %v after %v", place, took)
@@ -144,14 +144,14 @@ func TestARequestWaitsAMomentForAPlace(t *testing.T) {
 
 func TestOnlySoManyRequestsWaitForAPlace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, limits := new(access.Streams), &access.Limits{Rule: 1}
+		s, limits := new(access.StreamLimiter), &access.Limits{Rule: 1}
 		only := enter(t, s, limits, "", "")
 		var got, atOnce atomic.Int32
 		var waiting sync.WaitGroup
 		for range 2 * access.MaxWaiting {
 			waiting.Go(func() {
 				began := time.Now()
-				if place, _ := s.EnterSoon(t.Context(), limits, "", ""); place != nil {
+				if place, _ := s.AcquireWait(t.Context(), limits, "", ""); place != nil {
 					got.Add(1)
 				}
 				if time.Since(began) == 0 {
@@ -163,7 +163,7 @@ func TestOnlySoManyRequestsWaitForAPlace(t *testing.T) {
 		if n := atOnce.Load(); n != access.MaxWaiting {
 			t.Errorf("%d were refused at once", n)
 		}
-		only.Leave()
+		only.Release()
 		waiting.Wait()
 		if n := got.Load(); n != 1 {
 			t.Errorf("%d got the place", n)
@@ -173,13 +173,13 @@ func TestOnlySoManyRequestsWaitForAPlace(t *testing.T) {
 
 func TestNothingIsKeptOfWhoHasLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := new(access.Streams)
+		s := new(access.StreamLimiter)
 		for i := range 1000 {
 			place := enter(t, s, &access.Limits{PerClient: 1}, fmt.Sprintf("192.0.2.%d", i), fmt.Sprint(i))
 			if i%2 == 0 {
-				place.Leave()
+				place.Release()
 			} else {
-				place.Keep(time.Second)
+				place.Reserve(time.Second)
 			}
 		}
 		time.Sleep(2 * time.Second)

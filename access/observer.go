@@ -7,14 +7,14 @@ type Outcome string
 
 // The outcomes.
 const (
-	LetIn   Outcome = "granted"
-	Refused Outcome = "refused"
-	Failed  Outcome = "failed" // the backend can't tell, or nothing answers
-	Shared  Outcome = "shared" // it was somebody else's question, too
+	Allowed   Outcome = "granted"
+	Refused   Outcome = "refused"
+	Failed    Outcome = "failed" // the backend can't tell, or nothing answers
+	Coalesced Outcome = "shared" // it was somebody else's question, too
 )
 
 // Outcomes are all of them.
-var Outcomes = []Outcome{LetIn, Refused, Failed, Shared}
+var Outcomes = []Outcome{Allowed, Refused, Failed, Coalesced}
 
 // Observer is told what is asked. It must be safe for concurrent use, and quick.
 type Observer interface {
@@ -38,6 +38,6 @@ func (a *answer) outcome() Outcome {
 	case a.failed != nil, a.err != nil:
 		return Failed
 	default:
-		return LetIn
+		return Allowed
 	}
 }

@@ -15,18 +15,18 @@ const (
 	maxPause   = 15 * time.Second
 )
 
-// Permit is what lets a stream be, for as long as the backend says so.
-type Permit struct {
+// Grant is what lets a stream be, for as long as the backend says so.
+type Grant struct {
 	// Failure is set when the backend could not tell yet: the viewer waits
 	// until Granted is closed.
 	Failure *Failure
-	// Granted is closed when the backend lets the viewer in. Nil: it has.
+	// AlwaysGranted is closed when the backend lets the viewer in. Nil: it has.
 	Granted <-chan struct{}
 	// Revoked is closed when the backend refuses the viewer.
 	Revoked <-chan struct{}
 
 	authorizer *Authorizer
-	viewer     *Viewer
+	viewer     *Principal
 	questions  []string
 	recheck    time.Duration
 	granted    chan struct{}
@@ -39,24 +39,24 @@ type Permit struct {
 	pause time.Duration // the next one, while the viewer waits
 }
 
-// Granted is a permit that needs no question.
-func Granted() *Permit { return &Permit{end: func() {}} }
+// AlwaysGranted is a permit that needs no question.
+func AlwaysGranted() *Grant { return &Grant{end: func() {}} }
 
-// Open asks the questions as the viewer. It returns a permit, which must be
+// Authorize asks the questions as the viewer. It returns a permit, which must be
 // ended, or the backend's refusal, or why the rule can't work. The backend is
 // asked again after at most recheck, and then again and again; zero: once is
 // enough.
 //
 // A backend that fails refuses nobody: it is asked until it answers. What it
 // has granted before holds.
-func (a *Authorizer) Open(ctx context.Context, v *Viewer, questions []string, recheck time.Duration) (*Permit, *subrequest.Response, error) {
+func (a *Authorizer) Authorize(ctx context.Context, v *Principal, questions []string, recheck time.Duration) (*Grant, *subrequest.Response, error) {
 	first, cancel := context.WithTimeout(ctx, openWait)
 	defer cancel()
 	said := a.askAll(first, v, questions)
 	if said.err != nil || said.refused != nil {
 		return nil, said.refused, said.err
 	}
-	p := &Permit{
+	p := &Grant{
 		Failure:    said.failed,
 		authorizer: a,
 		viewer:     v,
@@ -79,7 +79,7 @@ func (a *Authorizer) Open(ctx context.Context, v *Viewer, questions []string, re
 
 // askAll asks all the questions at once. The first refusal counts, then what
 // makes the rule impossible, then a failure.
-func (a *Authorizer) askAll(ctx context.Context, v *Viewer, questions []string) answer {
+func (a *Authorizer) askAll(ctx context.Context, v *Principal, questions []string) answer {
 	if len(questions) == 1 {
 		return a.ask(ctx, v, questions[0])
 	}
@@ -105,7 +105,7 @@ func (a *Authorizer) askAll(ctx context.Context, v *Viewer, questions []string) 
 
 // scheduleLocked sets the time of the next question, if there is to be one. It
 // is spread, so that viewers who came together don't ask together.
-func (p *Permit) scheduleLocked(failed *Failure) {
+func (p *Grant) scheduleLocked(failed *Failure) {
 	wait := p.recheck/2 + spread(p.recheck/2)
 	switch {
 	case p.granted != nil: // waiting
@@ -126,7 +126,7 @@ func spread(d time.Duration) time.Duration {
 
 // again asks once more. It runs on a goroutine of its own, which is there only
 // while it asks: a permit that waits costs a timer.
-func (p *Permit) again() {
+func (p *Grant) again() {
 	p.authorizer.observer.Rechecked()
 	said := p.authorizer.askAll(p.ctx, p.viewer, p.questions)
 	p.mu.Lock()
@@ -146,7 +146,7 @@ func (p *Permit) again() {
 }
 
 // End gives the permit back.
-func (p *Permit) End() {
+func (p *Grant) End() {
 	p.end()
 	p.mu.Lock()
 	defer p.mu.Unlock()

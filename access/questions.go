@@ -13,17 +13,17 @@ import (
 	"github.com/caddy-sse/caddy-sse/internal/refusal"
 )
 
-// MaxQuestions is how many URIs the backend is asked for, at most, about one
+// MaxSubrequests is how many URIs the backend is asked for, at most, about one
 // stream.
-const MaxQuestions = 20
+const MaxSubrequests = 20
 
-// Questions are the URIs that must let in who is to watch the topics that a
+// AuthorizationURIs are the URIs that must let in who is to watch the topics that a
 // request asks for: for each topic the one that is made of the very values that
 // made the topic. A request that leaves a value out is refused.
 //
 // Where a topic has no part of it, a query parameter that is given several
 // times is asked about as often.
-func (t *Topics) Questions(r *http.Request, repl *caddy.Replacer, u *URI) ([]string, *refusal.Error) {
+func (t *Topics) AuthorizationURIs(r *http.Request, repl *caddy.Replacer, u *URI) ([]string, *refusal.Error) {
 	repl = repl.WithoutFile()
 	questions := make(map[string]struct{})
 	for _, tmpl := range t.templates {
@@ -36,7 +36,7 @@ func (t *Topics) Questions(r *http.Request, repl *caddy.Replacer, u *URI) ([]str
 	return slices.Sorted(maps.Keys(questions)), nil
 }
 
-var errTooMany = fmt.Errorf("the request asks for more than may be asked about for one stream, which is %d: open several", MaxQuestions)
+var errTooMany = fmt.Errorf("the request asks for more than may be asked about for one stream, which is %d: open several", MaxSubrequests)
 
 // ask adds the questions about one topic.
 func (t topicTemplate) ask(r *http.Request, u *URI, value valueOf, questions map[string]struct{}) error {
@@ -59,7 +59,7 @@ func (t topicTemplate) ask(r *http.Request, u *URI, value valueOf, questions map
 		if err != nil {
 			return err
 		}
-		if questions[uri] = struct{}{}; len(questions) > MaxQuestions {
+		if questions[uri] = struct{}{}; len(questions) > MaxSubrequests {
 			return errTooMany
 		}
 	}

@@ -41,7 +41,7 @@ const queryPlaceholder = "http.request.uri.query."
 // NewTopics compiles a rule's topic templates and the patterns that bound what
 // a client may choose through them. A template whose placeholders leave the
 // choice to the client needs a pattern, unless these placeholders are all among
-// those that are covered: the backend is asked about each value. With [ByToken]
+// those that are covered: the backend is asked about each value. With [CoveredByToken]
 // among those, the claim of a token covers them, if it has one.
 func NewTopics(templates, allow []string, covered ...string) (*Topics, error) {
 	t := &Topics{allow: allow}
@@ -59,7 +59,7 @@ func NewTopics(templates, allow []string, covered ...string) (*Topics, error) {
 			return nil, err
 		}
 		switch {
-		case !compiled.chosen || compiled.covered || len(allow) > 0 || slices.Contains(covered, ByToken):
+		case !compiled.chosen || compiled.covered || len(allow) > 0 || slices.Contains(covered, CoveredByToken):
 		case len(covered) > 0:
 			return nil, fmt.Errorf("topic %s is chosen by the client, and not all of its placeholders are in the uri of authorize: put them there, too, or say which topics it may choose, for example `allow %s`", src, suggestion(compiled.Template))
 		default:
@@ -185,9 +185,9 @@ func choices(r *http.Request, query string) []string {
 	return r.URL.Query()[strings.TrimPrefix(query, queryPlaceholder)]
 }
 
-// ByToken says that a token covers what a client chooses, if its claim names
+// CoveredByToken says that a token covers what a client chooses, if its claim names
 // topics.
-const ByToken = "token"
+const CoveredByToken = "token"
 
 // check tells why a topic can't be watched. What the client has chosen must be
 // allowed by a pattern of the rule, where it has any, or be covered: by what the

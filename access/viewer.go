@@ -13,18 +13,18 @@ import (
 	"github.com/caddy-sse/caddy-sse/subrequest"
 )
 
-// Caller makes the requests; see [subrequest.Caller].
-type Caller interface {
+// Requester makes the requests; see [subrequest.Requester].
+type Requester interface {
 	Do(req *http.Request, maxBody int64) (*subrequest.Response, error)
 	User() string
 	Vars() map[string]string
 	Trusted() bool
-	Original() string
+	OriginalURI() string
 }
 
-// Viewer is as whom the backend is asked.
-type Viewer struct {
-	caller Caller
+// Principal is as whom the backend is asked.
+type Principal struct {
+	caller Requester
 	host   string
 	header http.Header
 	remote string
@@ -36,13 +36,13 @@ type Viewer struct {
 // taken in answer to it, which is nothing that matters.
 var ofTheBody = []string{"Accept", "Content-Type", "Content-Encoding", "Content-Language"}
 
-// NewViewer keeps of a viewer's request what the backend is to be asked with.
+// NewPrincipal keeps of a viewer's request what the backend is to be asked with.
 // The request may be over by then.
-func NewViewer(r *http.Request, caller Caller) *Viewer {
-	v := &Viewer{caller: caller, host: r.Host, header: make(http.Header), remote: r.RemoteAddr, tls: r.TLS}
+func NewPrincipal(r *http.Request, caller Requester) *Principal {
+	v := &Principal{caller: caller, host: r.Host, header: make(http.Header), remote: r.RemoteAddr, tls: r.TLS}
 	hop := subrequest.HopByHop(r.Header)
 	for name, values := range r.Header {
-		if !subrequest.IsOfOneRequest(name) && !hop[name] && !slices.Contains(ofTheBody, name) {
+		if !subrequest.IsRequestSpecific(name) && !hop[name] && !slices.Contains(ofTheBody, name) {
 			v.header[name] = slices.Clone(values)
 		}
 	}
@@ -50,7 +50,7 @@ func NewViewer(r *http.Request, caller Caller) *Viewer {
 	if err != nil {
 		address = r.RemoteAddr
 	}
-	v.parts = []string{r.Host, address, subrequest.Certificate(r.TLS), strconv.FormatBool(r.TLS != nil), caller.User(), caller.Original(), strconv.FormatBool(caller.Trusted())}
+	v.parts = []string{r.Host, address, subrequest.Certificate(r.TLS), strconv.FormatBool(r.TLS != nil), caller.User(), caller.OriginalURI(), strconv.FormatBool(caller.Trusted())}
 	vars := caller.Vars()
 	v.parts = append(v.parts, strconv.Itoa(len(vars)))
 	for _, name := range slices.Sorted(maps.Keys(vars)) {
@@ -64,7 +64,7 @@ func NewViewer(r *http.Request, caller Caller) *Viewer {
 }
 
 // request returns a fresh request: a handler may change the one it gets.
-func (v *Viewer) request(ctx context.Context, uri string) (*http.Request, error) {
+func (v *Principal) request(ctx context.Context, uri string) (*http.Request, error) {
 	u, err := url.ParseRequestURI(uri)
 	if err != nil {
 		return nil, err

@@ -1,4 +1,4 @@
-// Package change tells what has changed between two JSON documents, and says it
+// Package diff tells what has changed between two JSON documents, and says it
 // to a client that has the old one.
 //
 // Documents are compared as JSON, exactly: white space, the order of members,

@@ -92,7 +92,7 @@ func benchPublishers(b *testing.B, h *hub.Hub, publishers int) {
 	for range publishers {
 		wg.Go(func() {
 			for n := left.Add(-1); n >= 0; n = left.Add(-1) {
-				_, err := h.Deliver([]hub.Message{{Topics: []string{"a"}, Event: benchEvent}}, hub.Receipt{Space: "s", ID: strconv.FormatInt(n, 10)})
+				_, err := h.PublishAll([]hub.Message{{Topics: []string{"a"}, Event: benchEvent}}, hub.IdempotencyKey{Scope: "s", ID: strconv.FormatInt(n, 10)})
 				if err != nil {
 					b.Error(err)
 					return
@@ -117,7 +117,7 @@ func BenchmarkCursorNext(b *testing.B) {
 			b.ReportAllocs()
 			b.ResetTimer()
 			for i := range b.N {
-				c := h.FollowAfter(topics, uint64(i%n))
+				c := h.SubscribeAfter(topics, uint64(i%n))
 				var err error
 				if buf, err = c.Next(1, buf[:0]); err != nil || len(buf) != 1 {
 					b.Fatal(len(buf), err)
@@ -149,7 +149,7 @@ func BenchmarkFollowAndClose(b *testing.B) {
 	topics := []string{"a"}
 	b.ReportAllocs()
 	for b.Loop() {
-		h.Follow(topics).Close()
+		h.Subscribe(topics).Close()
 	}
 }
 

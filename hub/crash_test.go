@@ -43,7 +43,7 @@ func publishUntilKilled(path string, next []string) int {
 		}
 		wg.Go(func() {
 			for ; ; n++ {
-				got, err := h.Deliver(delivery(sender, n), receiptOf(sender, n))
+				got, err := h.PublishAll(delivery(sender, n), receiptOf(sender, n))
 				if err != nil {
 					fmt.Println("error", err)
 					return
@@ -66,8 +66,8 @@ func delivery(sender, n int) []hub.Message {
 	}
 }
 
-func receiptOf(sender, n int) hub.Receipt {
-	return hub.Receipt{Space: fmt.Sprint(sender), ID: fmt.Sprint(n)}
+func receiptOf(sender, n int) hub.IdempotencyKey {
+	return hub.IdempotencyKey{Scope: fmt.Sprint(sender), ID: fmt.Sprint(n)}
 }
 
 const crashSenders = 8

@@ -29,25 +29,25 @@ type Cursor struct {
 	behind atomic.Uint64
 }
 
-// Follow returns a cursor behind the log's newest event: what is published from
+// Subscribe returns a cursor behind the log's newest event: what is published from
 // now on is what it reads.
-func (h *Hub) Follow(topics []string) *Cursor {
+func (h *Hub) Subscribe(topics []string) *Cursor {
 	c := h.register(topics)
 	_, c.pos = h.store.Range()
 	return c
 }
 
-// FollowAfter returns a cursor that first reads what came after a place that
+// SubscribeAfter returns a cursor that first reads what came after a place that
 // [Hub.Resolve] has found.
-func (h *Hub) FollowAfter(topics []string, seq uint64) *Cursor {
+func (h *Hub) SubscribeAfter(topics []string, seq uint64) *Cursor {
 	c := h.register(topics)
 	c.begin(seq)
 	return c
 }
 
-// FollowAll returns a cursor that first reads all that the log holds. What
+// SubscribeAll returns a cursor that first reads all that the log holds. What
 // leaves the log before it is read is [ErrLost], as for any cursor.
-func (h *Hub) FollowAll(topics []string) *Cursor {
+func (h *Hub) SubscribeAll(topics []string) *Cursor {
 	c := h.register(topics)
 	tail, _ := h.store.Range()
 	c.begin(tail - 1)
@@ -89,8 +89,8 @@ func (c *Cursor) Close() {
 	}
 }
 
-// Followers returns how many cursors are on any of the topics now.
-func (h *Hub) Followers(topics []string) int {
+// Subscribers returns how many cursors are on any of the topics now.
+func (h *Hub) Subscribers(topics []string) int {
 	h.readersMu.RLock()
 	defer h.readersMu.RUnlock()
 	n := 0

@@ -175,7 +175,7 @@ func (s *racyStore) Read(topics []string, after uint64, maxBytes int, buf []*sto
 	return s.Memory.Read(topics, after, maxBytes, buf)
 }
 
-func (s *racyStore) Append(entries []*store.Entry, receipts []store.Receipt) error {
+func (s *racyStore) Append(entries []*store.Entry, receipts []store.IdempotencyRecord) error {
 	err := s.Memory.Append(entries, receipts)
 	once(&s.afterAppend)
 	return err
@@ -337,7 +337,7 @@ func TestFollowingABusyTopicNeverBlocks(t *testing.T) {
 	go func() {
 		defer close(opened)
 		for range 20000 {
-			h.FollowAfter([]string{"a"}, 0).Close()
+			h.SubscribeAfter([]string{"a"}, 0).Close()
 		}
 	}()
 	select {
@@ -390,7 +390,7 @@ func TestNothingIsMissedDoubledOrSwapped(t *testing.T) {
 // readRestlessly reads until all is read after done, by small pieces, and
 // leaves and resumes by its last id every now and then.
 func readRestlessly(t *testing.T, h *hub.Hub, topics []string, done <-chan struct{}) (got []*store.Entry) {
-	c := h.FollowAfter(topics, 0)
+	c := h.SubscribeAfter(topics, 0)
 	defer func() { c.Close() }()
 	for {
 		over := false
@@ -417,7 +417,7 @@ func readRestlessly(t *testing.T, h *hub.Hub, topics []string, done <-chan struc
 			if !ok {
 				t.Errorf("%s is not known", id)
 			}
-			c = h.FollowAfter(topics, seq)
+			c = h.SubscribeAfter(topics, seq)
 		}
 	}
 }
@@ -453,7 +453,7 @@ func TestNothingIsSkippedInSilenceWhileTheHistoryRacesOn(t *testing.T) {
 // countOn expects a topic's events to be the numbers from one on, but after a
 // loss that it is told of.
 func countOn(t *testing.T, h *hub.Hub, topic string, end int, done <-chan struct{}) {
-	c := h.Follow([]string{topic})
+	c := h.Subscribe([]string{topic})
 	defer func() { c.Close() }()
 	last, known := 0, false // the last number, where it is known
 	for over := false; ; {
@@ -465,7 +465,7 @@ func countOn(t *testing.T, h *hub.Hub, topic string, end int, done <-chan struct
 		entries, err := read(c)
 		if errors.Is(err, hub.ErrLost) {
 			c.Close()
-			c, known = h.Follow([]string{topic}), false
+			c, known = h.Subscribe([]string{topic}), false
 			continue
 		}
 		for _, data := range dataOf(entries) {

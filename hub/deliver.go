@@ -12,8 +12,8 @@ import (
 
 // The window of receipts for which none is configured.
 const (
-	DefaultReceipts   = 100_000
-	DefaultReceiptAge = 24 * time.Hour
+	DefaultDedupeCount = 100_000
+	DefaultDedupeAge   = 24 * time.Hour
 )
 
 // Message is an event and the topics that it is published on.
@@ -22,17 +22,17 @@ type Message struct {
 	Event  event.Event
 }
 
-// Receipt names a delivery, so that it counts once however often it is sent.
+// IdempotencyKey names a delivery, so that it counts once however often it is sent.
 // Nothing of it is kept in clear.
-type Receipt struct {
-	// Space sets the ids of unrelated senders apart. It must be the same
+type IdempotencyKey struct {
+	// Scope sets the ids of unrelated senders apart. It must be the same
 	// for the same sender after a reload and a restart.
-	Space string
+	Scope string
 	// ID is the delivery's, of any length and content. An empty one is no
 	// receipt.
 	ID string
 	// Window bounds the receipts of the space, from now on. A zero in it
-	// means the default: [DefaultReceipts] and [DefaultReceiptAge].
+	// means the default: [DefaultDedupeCount] and [DefaultDedupeAge].
 	Window store.Window
 }
 
@@ -49,7 +49,7 @@ type Outcome struct {
 	Repeated []int
 }
 
-// Deliver publishes several events as one: all of them or, if it fails, none.
+// PublishAll publishes several events as one: all of them or, if it fails, none.
 // They follow each other in the log, and are stored in one step with the
 // receipt, if there is one.
 //
@@ -64,7 +64,7 @@ type Outcome struct {
 // by [Hub.Publish], and Duplicate tells that all of them were published before.
 //
 // It fails as [Hub.Publish] does.
-func (h *Hub) Deliver(messages []Message, receipt Receipt) (Outcome, error) {
+func (h *Hub) PublishAll(messages []Message, receipt IdempotencyKey) (Outcome, error) {
 	p := &publication{items: make([]item, len(messages))}
 	for i, m := range messages {
 		var err error
@@ -84,10 +84,10 @@ func (h *Hub) Deliver(messages []Message, receipt Receipt) (Outcome, error) {
 	return h.outcome(p), nil
 }
 
-// Delivered returns what a delivery with this receipt has come to, and false if
+// PublishedBefore returns what a delivery with this receipt has come to, and false if
 // there was none within the window. It is a look before work that would be in
 // vain: two that look at the same moment may both be told that there was none.
-func (h *Hub) Delivered(receipt Receipt) (Outcome, bool) {
+func (h *Hub) PublishedBefore(receipt IdempotencyKey) (Outcome, bool) {
 	if receipt.ID == "" {
 		return Outcome{}, false
 	}
@@ -99,21 +99,21 @@ func (h *Hub) Delivered(receipt Receipt) (Outcome, bool) {
 }
 
 // seal makes of a receipt what the store keeps: nothing that a stranger wrote.
-func (h *Hub) seal(r Receipt) *store.Receipt {
-	return &store.Receipt{
-		Space: h.Digest("space", r.Space),
-		Key:   store.Key(h.digest("receipt", r.Space, r.ID)[:16]),
+func (h *Hub) seal(r IdempotencyKey) *store.IdempotencyRecord {
+	return &store.IdempotencyRecord{
+		Scope: h.Digest("space", r.Scope),
+		Key:   store.HashedKey(h.digest("receipt", r.Scope, r.ID)[:16]),
 		Window: store.Window{
-			MaxCount: cmp.Or(r.Window.MaxCount, DefaultReceipts),
-			MaxAge:   cmp.Or(r.Window.MaxAge, DefaultReceiptAge),
+			MaxCount: cmp.Or(r.Window.MaxCount, DefaultDedupeCount),
+			MaxAge:   cmp.Or(r.Window.MaxAge, DefaultDedupeAge),
 		},
 	}
 }
 
 // answer returns what the receipt that is there holds, and false if there is
 // none or it is older than the window.
-func (h *Hub) answer(r *store.Receipt, now time.Time) (string, bool) {
-	at, answer, ok := h.store.Receipt(r.Space, r.Key)
+func (h *Hub) answer(r *store.IdempotencyRecord, now time.Time) (string, bool) {
+	at, answer, ok := h.store.IdempotencyRecord(r.Scope, r.Key)
 	return answer, ok && now.Sub(at) < r.Window.MaxAge
 }
 

@@ -20,12 +20,12 @@ func message(id, data string, topics ...string) hub.Message {
 	return hub.Message{Topics: topics, Event: event.Event{ID: id, Data: []byte(data)}}
 }
 
-func receipt(space, id string) hub.Receipt { return hub.Receipt{Space: space, ID: id} }
+func receipt(space, id string) hub.IdempotencyKey { return hub.IdempotencyKey{Scope: space, ID: id} }
 
 // deliver wants a delivery to come to this.
-func deliver(t testing.TB, h *hub.Hub, r hub.Receipt, duplicate bool, messages ...hub.Message) []string {
+func deliver(t testing.TB, h *hub.Hub, r hub.IdempotencyKey, duplicate bool, messages ...hub.Message) []string {
 	t.Helper()
-	got, err := h.Deliver(messages, r)
+	got, err := h.PublishAll(messages, r)
 	if err != nil || got.Duplicate != duplicate {
 		t.Fatalf("%+v: %+v, %v; want a duplicate: %v", r, got, err, duplicate)
 	}
@@ -35,7 +35,7 @@ func deliver(t testing.TB, h *hub.Hub, r hub.Receipt, duplicate bool, messages .
 func TestADeliveryOfSeveralEventsIsPublishedInItsOrder(t *testing.T) {
 	h := newHub(t, store.History{})
 	c := follow(t, h, "a", "b")
-	ids := deliver(t, h, hub.Receipt{}, false, message("", "1", "a"), message("d2", "2", "b", "a"), message("", "3", "b"))
+	ids := deliver(t, h, hub.IdempotencyKey{}, false, message("", "1", "a"), message("d2", "2", "b", "a"), message("", "3", "b"))
 	if want := []string{h.Position(1), "d2", h.Position(3)}; !slices.Equal(ids, want) {
 		t.Errorf("%q, want %q", ids, want)
 	}
@@ -45,7 +45,7 @@ func TestADeliveryOfSeveralEventsIsPublishedInItsOrder(t *testing.T) {
 func TestADeliveryOfWhichOneEventIsWrongPublishesNothing(t *testing.T) {
 	h := newHub(t, store.History{})
 	for _, wrong := range []hub.Message{message("", "\xff", "a"), message("a b", "x", "a"), message("", "x")} {
-		got, err := h.Deliver([]hub.Message{message("", "1", "a"), wrong, message("", "3", "a")}, receipt("s", "d1"))
+		got, err := h.PublishAll([]hub.Message{message("", "1", "a"), wrong, message("", "3", "a")}, receipt("s", "d1"))
 		if err == nil || got.IDs != nil || got.Duplicate || !strings.Contains(err.Error(), "event 2 of 3") {
 			t.Errorf("%+v: %+v, %v", wrong, got, err)
 		}
@@ -58,7 +58,7 @@ func TestADeliveryOfWhichOneEventIsWrongPublishesNothing(t *testing.T) {
 
 func TestADeliveryOfNothingChangesNothing(t *testing.T) {
 	h := newHub(t, store.History{})
-	if ids := deliver(t, h, hub.Receipt{Space: "s"}, false); len(ids) != 0 {
+	if ids := deliver(t, h, hub.IdempotencyKey{Scope: "s"}, false); len(ids) != 0 {
 		t.Errorf("%q", ids)
 	}
 }
@@ -107,7 +107,7 @@ func TestADeliveryThatWasDroppedIsRememberedToo(t *testing.T) {
 func TestReceiptsOfDifferentSpacesHaveNothingToDoWithEachOther(t *testing.T) {
 	h := newHub(t, store.History{})
 	c := follow(t, h, "a")
-	for i, r := range []hub.Receipt{receipt("s", "d1"), receipt("t", "d1"), receipt("s", "d2"), receipt("sd", "1"), receipt("", "sd1")} {
+	for i, r := range []hub.IdempotencyKey{receipt("s", "d1"), receipt("t", "d1"), receipt("s", "d2"), receipt("sd", "1"), receipt("", "sd1")} {
 		deliver(t, h, r, false, message("same", fmt.Sprint(i), "a"))
 	}
 	wantRead(t, c, "0", "1", "2", "3", "4")
@@ -117,7 +117,7 @@ func TestReceiptsOfDifferentSpacesHaveNothingToDoWithEachOther(t *testing.T) {
 // can't be kept.
 func TestWithAReceiptAnEventWhoseIDOthersHaveTakenCountsOnceToo(t *testing.T) {
 	h := newHub(t, store.History{})
-	deliver(t, h, hub.Receipt{}, false, message("d1", "of another sender", "b"))
+	deliver(t, h, hub.IdempotencyKey{}, false, message("d1", "of another sender", "b"))
 	c := follow(t, h, "a")
 	first := deliver(t, h, receipt("s", "d1"), false, message("d1", "1", "a"))
 	if again := deliver(t, h, receipt("s", "d1"), true, message("d1", "1", "a")); first[0] != h.Position(2) || again[0] != first[0] {
@@ -139,11 +139,11 @@ func TestEventsOfADeliveryThatShareAnIDAreAllPublished(t *testing.T) {
 func TestWithoutAReceiptEachEventIsLookedAt(t *testing.T) {
 	h := newHub(t, store.History{})
 	c := follow(t, h, "a")
-	deliver(t, h, hub.Receipt{}, false, message("d1", "1", "a"))
-	if ids := deliver(t, h, hub.Receipt{}, false, message("d1", "1", "a"), message("d2", "2", "a")); !slices.Equal(ids, []string{"d1", "d2"}) {
+	deliver(t, h, hub.IdempotencyKey{}, false, message("d1", "1", "a"))
+	if ids := deliver(t, h, hub.IdempotencyKey{}, false, message("d1", "1", "a"), message("d2", "2", "a")); !slices.Equal(ids, []string{"d1", "d2"}) {
 		t.Errorf("%q", ids)
 	}
-	deliver(t, h, hub.Receipt{}, true, message("d2", "2", "a"), message("d1", "1", "a"))
+	deliver(t, h, hub.IdempotencyKey{}, true, message("d2", "2", "a"), message("d1", "1", "a"))
 	wantRead(t, c, "1", "2")
 }
 
@@ -167,18 +167,18 @@ func TestAReceiptLastsForItsWindow(t *testing.T) {
 
 func TestASpaceKeepsAsManyReceiptsAsItsWindowAllows(t *testing.T) {
 	h := newHub(t, store.History{})
-	few := func(id int) hub.Receipt {
-		return hub.Receipt{Space: "few", ID: fmt.Sprint(id), Window: store.Window{MaxCount: 3}}
+	few := func(id int) hub.IdempotencyKey {
+		return hub.IdempotencyKey{Scope: "few", ID: fmt.Sprint(id), Window: store.Window{MaxCount: 3}}
 	}
 	for i := range 5 {
 		deliver(t, h, few(i), false)
 		deliver(t, h, receipt("many", fmt.Sprint(i)), false)
 	}
 	for i, known := range []bool{false, false, true, true, true} {
-		if _, ok := h.Delivered(few(i)); ok != known {
+		if _, ok := h.PublishedBefore(few(i)); ok != known {
 			t.Errorf("%d of few is known: %v", i, ok)
 		}
-		if _, ok := h.Delivered(receipt("many", fmt.Sprint(i))); !ok {
+		if _, ok := h.PublishedBefore(receipt("many", fmt.Sprint(i))); !ok {
 			t.Errorf("%d of many is forgotten", i)
 		}
 	}
@@ -186,13 +186,13 @@ func TestASpaceKeepsAsManyReceiptsAsItsWindowAllows(t *testing.T) {
 
 func TestOneMayLookWhatADeliveryHasComeTo(t *testing.T) {
 	h := newHub(t, store.History{})
-	for _, r := range []hub.Receipt{receipt("s", "d1"), receipt("s", "")} {
-		if got, ok := h.Delivered(r); ok {
+	for _, r := range []hub.IdempotencyKey{receipt("s", "d1"), receipt("s", "")} {
+		if got, ok := h.PublishedBefore(r); ok {
 			t.Errorf("%+v: %+v", r, got)
 		}
 	}
 	ids := deliver(t, h, receipt("s", "d1"), false, message("", "1", "a"))
-	if got, ok := h.Delivered(receipt("s", "d1")); !ok || !got.Duplicate || !slices.Equal(got.IDs, ids) {
+	if got, ok := h.PublishedBefore(receipt("s", "d1")); !ok || !got.Duplicate || !slices.Equal(got.IDs, ids) {
 		t.Errorf("%+v, %v", got, ok)
 	}
 }
@@ -220,17 +220,17 @@ func TestStrangersTextIsInNoReceipt(t *testing.T) {
 	s := &spyStore{Memory: store.NewMemory()}
 	h := over(t, s, store.History{})
 	deliver(t, h, receipt("a secret rule", strings.Repeat("stranger", 10000)), false, message("", "x", "a"))
-	if len(s.receipts) != 1 || len(s.receipts[0].Space) > 64 || strings.Contains(fmt.Sprintf("%+v", s.receipts), "a secret rule") || len(s.receipts[0].Answer) > 16 {
+	if len(s.receipts) != 1 || len(s.receipts[0].Scope) > 64 || strings.Contains(fmt.Sprintf("%+v", s.receipts), "a secret rule") || len(s.receipts[0].Answer) > 16 {
 		t.Errorf("%+v", s.receipts)
 	}
 }
 
 type spyStore struct {
 	*store.Memory
-	receipts []store.Receipt
+	receipts []store.IdempotencyRecord
 }
 
-func (s *spyStore) Append(entries []*store.Entry, receipts []store.Receipt) error {
+func (s *spyStore) Append(entries []*store.Entry, receipts []store.IdempotencyRecord) error {
 	s.receipts = append(s.receipts, receipts...)
 	return s.Memory.Append(entries, receipts)
 }
@@ -245,7 +245,7 @@ func TestDeliveriesThatArriveAtTheSameMomentArePublishedOnce(t *testing.T) {
 	for i := range 300 {
 		wg.Go(func() {
 			id := fmt.Sprint(i % 30)
-			got, err := h.Deliver([]hub.Message{message("", id, "a"), message("", id, "a")}, receipt("s", id))
+			got, err := h.PublishAll([]hub.Message{message("", id, "a"), message("", id, "a")}, receipt("s", id))
 			mu.Lock()
 			defer mu.Unlock()
 			if !got.Duplicate {
@@ -276,7 +276,7 @@ func deliverTogether(t *testing.T, h *hub.Hub, s *gatedStore, fate error) (got [
 	wg.Go(func() { publish(t, h, "first", "first") })
 	<-s.appending
 	for i := range got {
-		wg.Go(func() { got[i], errs[i] = h.Deliver([]hub.Message{message("", "x", "a")}, receipt("s", "d1")) })
+		wg.Go(func() { got[i], errs[i] = h.PublishAll([]hub.Message{message("", "x", "a")}, receipt("s", "d1")) })
 		for h.Waiting() <= i {
 			runtime.Gosched()
 		}
@@ -319,7 +319,7 @@ func TestFollowersAreCountedOnce(t *testing.T) {
 	follow(t, h, "a", "b")
 	follow(t, h, "c", "b")
 	for topics, want := range map[string]int{"a": 2, "b": 2, "a b": 3, "a a": 2, "b c": 2, "d": 0, "": 0} {
-		if got := h.Followers(strings.Fields(topics)); got != want {
+		if got := h.Subscribers(strings.Fields(topics)); got != want {
 			t.Errorf("%q: %d, want %d", topics, got, want)
 		}
 	}
@@ -327,8 +327,8 @@ func TestFollowersAreCountedOnce(t *testing.T) {
 
 func TestWhatOfADeliveryIsRepeatedIsTold(t *testing.T) {
 	h := newHub(t, store.History{})
-	deliver(t, h, hub.Receipt{}, false, message("x", "1", "a"))
-	got, err := h.Deliver([]hub.Message{message("y", "2", "a"), message("x", "1", "a"), message("y", "2", "a"), message("x", "1", "b")}, hub.Receipt{})
+	deliver(t, h, hub.IdempotencyKey{}, false, message("x", "1", "a"))
+	got, err := h.PublishAll([]hub.Message{message("y", "2", "a"), message("x", "1", "a"), message("y", "2", "a"), message("x", "1", "b")}, hub.IdempotencyKey{})
 	if err != nil || got.Duplicate || !slices.Equal(got.Repeated, []int{1, 2}) {
 		t.Errorf("%+v, %v", got, err)
 	}

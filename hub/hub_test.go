@@ -203,7 +203,7 @@ func newGatedStore() *gatedStore {
 	return &gatedStore{Memory: store.NewMemory(), appending: make(chan int), result: make(chan error)}
 }
 
-func (s *gatedStore) Append(entries []*store.Entry, receipts []store.Receipt) error {
+func (s *gatedStore) Append(entries []*store.Entry, receipts []store.IdempotencyRecord) error {
 	s.appending <- len(entries)
 	if err := <-s.result; err != nil {
 		return err

@@ -52,14 +52,14 @@ func publish(t testing.TB, h *hub.Hub, data string, topics ...string) *store.Ent
 
 func follow(t testing.TB, h *hub.Hub, topics ...string) *hub.Cursor {
 	t.Helper()
-	c := h.Follow(topics)
+	c := h.Subscribe(topics)
 	t.Cleanup(c.Close)
 	return c
 }
 
 func followAfter(t testing.TB, h *hub.Hub, seq uint64, topics ...string) *hub.Cursor {
 	t.Helper()
-	c := h.FollowAfter(topics, seq)
+	c := h.SubscribeAfter(topics, seq)
 	t.Cleanup(c.Close)
 	return c
 }

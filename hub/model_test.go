@@ -106,7 +106,7 @@ type walker struct {
 
 // known is a receipt that the log must hold, and its answer.
 type known struct {
-	receipt hub.Receipt
+	receipt hub.IdempotencyKey
 	ids     []string
 }
 
@@ -167,8 +167,8 @@ func (w *walker) publish(t *rapid.T) {
 
 // deliver publishes up to three events at once, under a receipt.
 func (w *walker) deliver(t *rapid.T) {
-	r := hub.Receipt{
-		Space:  rapid.SampledFrom([]string{"s", "t"}).Draw(t, "space"),
+	r := hub.IdempotencyKey{
+		Scope:  rapid.SampledFrom([]string{"s", "t"}).Draw(t, "space"),
 		ID:     rapid.SampledFrom([]string{"1", "2", "3", "4", "5"}).Draw(t, "receipt"),
 		Window: store.Window{MaxCount: maxKnown},
 	}
@@ -177,7 +177,7 @@ func (w *walker) deliver(t *rapid.T) {
 		id := rapid.SampledFrom([]string{"", "d1", "d2", "d3"}).Draw(t, "id")
 		messages = append(messages, hub.Message{Topics: drawTopics(t), Event: event.Event{ID: id, Data: []byte("x")}})
 	}
-	got, err := w.hub.Deliver(messages, r)
+	got, err := w.hub.PublishAll(messages, r)
 	before := slices.IndexFunc(w.receipts, func(k known) bool { return k.receipt == r })
 	if err != nil || got.Duplicate != (before >= 0) {
 		t.Fatalf("%+v: %+v, %v, with %d before", r, got, err, before)
@@ -215,7 +215,7 @@ func (w *walker) takeDown(t *rapid.T, messages []hub.Message, ids []string) {
 
 func (w *walker) remember(k known) {
 	w.receipts = append(w.receipts, k)
-	of := func(o known) bool { return o.receipt.Space == k.receipt.Space }
+	of := func(o known) bool { return o.receipt.Scope == k.receipt.Scope }
 	var held int
 	for _, o := range w.receipts {
 		if of(o) {
@@ -249,7 +249,7 @@ func (w *walker) trim(t *rapid.T) {
 
 func (w *walker) follow(t *rapid.T) {
 	topics := drawTopics(t)
-	w.cursors = append(w.cursors, &reader{w.hub.Follow(topics), topics, w.head(), true})
+	w.cursors = append(w.cursors, &reader{w.hub.Subscribe(topics), topics, w.head(), true})
 }
 
 func (w *walker) resume(t *rapid.T) {
@@ -273,7 +273,7 @@ func (w *walker) resume(t *rapid.T) {
 		t.Fatalf("%q is %d, %v, want %d, %v", id, got, known, seq, wantKnown)
 	}
 	if known {
-		w.cursors = append(w.cursors, &reader{w.hub.FollowAfter(topics, seq), topics, seq, false})
+		w.cursors = append(w.cursors, &reader{w.hub.SubscribeAfter(topics, seq), topics, seq, false})
 	}
 }
 

@@ -18,7 +18,7 @@ var ErrNoTopic = errors.New("an event needs a topic")
 // what became of it.
 type publication struct {
 	items   []item
-	receipt *store.Receipt // none if nil
+	receipt *store.IdempotencyRecord // none if nil
 
 	// before is the publication of the same batch that came first with the
 	// same receipt; answer is that of one that was there before the batch.
@@ -49,7 +49,7 @@ type item struct {
 // before is returned with duplicate true. An id that an event on other topics
 // has taken, or that looks like a position of this log, is replaced: events
 // from unrelated publishers must not hide each other. Who wants such an event
-// to count once as well gives it a receipt, see [Hub.Deliver].
+// to count once as well gives it a receipt, see [Hub.PublishAll].
 //
 // It fails if the event can't be encoded (see [event.Event.Encode]), if there
 // is no topic, or if the store fails; then nothing was published.
@@ -190,7 +190,7 @@ type appending struct {
 	now      time.Time
 	head     uint64 // before the batch
 	entries  []*store.Entry
-	receipts []store.Receipt
+	receipts []store.IdempotencyRecord
 
 	given map[string]*store.Entry   // of the batch, by id
 	first map[spaceKey]*publication // of the batch, by receipt
@@ -199,7 +199,7 @@ type appending struct {
 // spaceKey is what tells a receipt from all others.
 type spaceKey struct {
 	space string
-	key   store.Key
+	key   store.HashedKey
 }
 
 func (h *Hub) newAppend(size int) *appending {
@@ -219,7 +219,7 @@ func (a *appending) known(p *publication) bool {
 	if p.receipt == nil {
 		return false
 	}
-	name := spaceKey{p.receipt.Space, p.receipt.Key}
+	name := spaceKey{p.receipt.Scope, p.receipt.Key}
 	if p.before = a.first[name]; p.before != nil {
 		p.dup = true
 		return true

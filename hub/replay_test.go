@@ -30,7 +30,7 @@ func fill(t testing.TB, h *hub.Hub, n int, topic func(i int) string) {
 		for i := first; i < min(first+together, n); i++ {
 			messages = append(messages, hub.Message{Topics: []string{topic(i)}, Event: event.Event{Data: fmt.Appendf(nil, "%-100d", i)}})
 		}
-		if _, err := h.Deliver(messages, hub.Receipt{}); err != nil {
+		if _, err := h.PublishAll(messages, hub.IdempotencyKey{}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -99,7 +99,7 @@ func BenchmarkResumeOnARareTopic(b *testing.B) {
 					if !ok {
 						b.Fatal("the position is unknown")
 					}
-					c := h.FollowAfter(topics, from)
+					c := h.SubscribeAfter(topics, from)
 					var err error
 					if entries, err = c.Next(1, entries[:0]); err != nil {
 						b.Fatal(err)

@@ -17,7 +17,7 @@ type fullStore struct {
 	full bool
 }
 
-func (s *fullStore) Append(entries []*store.Entry, receipts []store.Receipt) error {
+func (s *fullStore) Append(entries []*store.Entry, receipts []store.IdempotencyRecord) error {
 	if s.full {
 		return errors.New("no space left")
 	}
@@ -30,7 +30,7 @@ func TestAHubTellsWhatItHoldsWhoFollowsAndWhoIsBehind(t *testing.T) {
 	if s := h.Stats(); s != (hub.Stats{}) {
 		t.Errorf("a new hub tells %+v", s)
 	}
-	slow, both := h.Follow([]string{"a"}), h.Follow([]string{"b", "a"})
+	slow, both := h.Subscribe([]string{"a"}), h.Subscribe([]string{"b", "a"})
 	defer slow.Close()
 	defer both.Close()
 	for range 5 {
@@ -75,7 +75,7 @@ func TestWhoCatchesUpIsBehindUntilTheyHaveAll(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	c := h.FollowAfter([]string{"a"}, 1)
+	c := h.SubscribeAfter([]string{"a"}, 1)
 	defer c.Close()
 	for _, want := range []uint64{4, 3, 2, 1, 0} {
 		if got := c.Lag(); got != want || h.Stats().Lag != want {
@@ -85,7 +85,7 @@ func TestWhoCatchesUpIsBehindUntilTheyHaveAll(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if c := h.FollowAfter([]string{"a"}, 5); c.Lag() != 0 {
+	if c := h.SubscribeAfter([]string{"a"}, 5); c.Lag() != 0 {
 		t.Errorf("one that is at the head is %d behind", c.Lag())
 	} else {
 		c.Close()
@@ -99,7 +99,7 @@ func TestTopicsAreThoseThatAreFollowedButForOurOwn(t *testing.T) {
 		topics []string
 		count  int
 	}{{[]string{"a", "b"}, 2}, {[]string{"a"}, 1}, {[]string{"\x00poll/x", "\x00end/y"}, 0}} {
-		defer h.Follow(f.topics).Close()
+		defer h.Subscribe(f.topics).Close()
 		if n := hub.CountTopics(f.topics); n != f.count {
 			t.Errorf("%q are %d, want %d", f.topics, n, f.count)
 		}

@@ -42,7 +42,7 @@ type File struct {
 	mu       sync.RWMutex
 	db       *bbolt.DB
 	index    index
-	receipts ledger
+	receipts dedupIndex
 }
 
 var _ Store = (*File)(nil)
@@ -58,7 +58,7 @@ func (f *File) Secret() []byte { return f.secret }
 
 // Append implements [Store]. It fails when the disk is full, and works again
 // when it isn't any more.
-func (f *File) Append(entries []*Entry, receipts []Receipt) error {
+func (f *File) Append(entries []*Entry, receipts []IdempotencyRecord) error {
 	if len(entries) == 0 && len(receipts) == 0 {
 		return nil
 	}
@@ -208,7 +208,7 @@ func (b buckets) put(head uint64, entries []*Entry) error {
 	return b.log.SetSequence(head)
 }
 
-func (b buckets) sign(number uint64, receipts []Receipt) error {
+func (b buckets) sign(number uint64, receipts []IdempotencyRecord) error {
 	for i := range receipts {
 		if err := b.receipts.Put(keyOf(number+uint64(i)), appendReceipt(nil, &receipts[i])); err != nil {
 			return err
@@ -266,8 +266,8 @@ func (f *File) Oldest() (time.Time, bool) {
 	return time.Unix(0, f.index.refs[0].at), true
 }
 
-// Receipt implements [Store].
-func (f *File) Receipt(space string, key Key) (time.Time, string, bool) {
+// IdempotencyRecord implements [Store].
+func (f *File) IdempotencyRecord(space string, key HashedKey) (time.Time, string, bool) {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
 	return f.receipts.find(space, key)

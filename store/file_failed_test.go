@@ -25,7 +25,7 @@ func TestWhatAFailedAppendLeftBehindIsRemoved(t *testing.T) {
 		}
 		return entries
 	}
-	if err := f.Append(entries(1, 2, "kept"), []Receipt{{Space: "s", Key: Key{1}}}); err != nil {
+	if err := f.Append(entries(1, 2, "kept"), []IdempotencyRecord{{Scope: "s", Key: HashedKey{1}}}); err != nil {
 		t.Fatal(err)
 	}
 	err = f.db.Update(func(tx *bbolt.Tx) error {
@@ -33,12 +33,12 @@ func TestWhatAFailedAppendLeftBehindIsRemoved(t *testing.T) {
 		if err := b.put(2, entries(3, 9, "refused")); err != nil {
 			return err
 		}
-		return b.sign(2, []Receipt{{Space: "s", Key: Key{2}}, {Space: "s", Key: Key{3}}})
+		return b.sign(2, []IdempotencyRecord{{Scope: "s", Key: HashedKey{2}}, {Scope: "s", Key: HashedKey{3}}})
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := f.Append(entries(3, 3, "kept"), []Receipt{{Space: "s", Key: Key{4}}}); err != nil {
+	if err := f.Append(entries(3, 3, "kept"), []IdempotencyRecord{{Scope: "s", Key: HashedKey{4}}}); err != nil {
 		t.Fatal(err)
 	}
 	if err := f.Close(); err != nil {
@@ -51,8 +51,8 @@ func TestWhatAFailedAppendLeftBehindIsRemoved(t *testing.T) {
 	if tail, head := f.Range(); tail != 1 || head != 3 || string(f.Entry(3).Frame) != "kept" || f.Lookup("refused4") != nil {
 		t.Errorf("the log is %d to %d, and ends with %+v", tail, head, f.Entry(3))
 	}
-	for key, want := range map[Key]bool{{1}: true, {2}: false, {3}: false, {4}: true} {
-		if _, _, ok := f.Receipt("s", key); ok != want {
+	for key, want := range map[HashedKey]bool{{1}: true, {2}: false, {3}: false, {4}: true} {
+		if _, _, ok := f.IdempotencyRecord("s", key); ok != want {
 			t.Errorf("receipt %d is there: %v", key[0], ok)
 		}
 	}
@@ -60,7 +60,7 @@ func TestWhatAFailedAppendLeftBehindIsRemoved(t *testing.T) {
 
 func FuzzRecord(f *testing.F) {
 	e := &Entry{Seq: 7, Time: time.Unix(1, 2), Topics: []string{"a", ""}, ID: "x", Given: true, Frame: []byte("data: x\n\n")}
-	f.Add(appendRecord(nil, e), appendReceipt(nil, &Receipt{Space: "s", Answer: "a", Time: time.Unix(1, 2), Window: Window{1, 2}}))
+	f.Add(appendRecord(nil, e), appendReceipt(nil, &IdempotencyRecord{Scope: "s", Answer: "a", Time: time.Unix(1, 2), Window: Window{1, 2}}))
 	f.Add([]byte(nil), []byte(nil))
 	f.Fuzz(func(t *testing.T, record, receipt []byte) {
 		if e, err := parseRecord(7, record); err == nil {

@@ -49,13 +49,13 @@ func TestAFullDiskRefusesEventsUntilThereIsRoom(t *testing.T) {
 	next := func() error {
 		e := entry(head+1, strings.Repeat("x", 10_000), "a")
 		e.Given = true
-		key := store.Key([]byte(fmt.Sprintf("%016d", e.Seq)))
-		err := f.Append([]*store.Entry{e}, []store.Receipt{{Space: "s", Key: key, Time: e.Time}})
+		key := store.HashedKey([]byte(fmt.Sprintf("%016d", e.Seq)))
+		err := f.Append([]*store.Entry{e}, []store.IdempotencyRecord{{Scope: "s", Key: key, Time: e.Time}})
 		if err == nil {
 			head++
 		}
 		_, gotHead := f.Range()
-		_, _, receipt := f.Receipt("s", key)
+		_, _, receipt := f.IdempotencyRecord("s", key)
 		if ok := err == nil; gotHead != head || receipt != ok || (f.Lookup(e.ID) != nil) != ok {
 			t.Fatalf("%v, and the log ends at %d instead of %d (receipt: %v)", err, gotHead, head, receipt)
 		}

@@ -84,10 +84,10 @@ func TestACrashLosesNothingThatWasAppended(t *testing.T) {
 		t.Fatal(err)
 	}
 	f := openFile(t, path)
-	key := store.Key{1, 2, 3}
+	key := store.HashedKey{1, 2, 3}
 	for seq := uint64(1); seq <= 20; seq++ {
-		receipt := store.Receipt{Space: "s", Key: key, Time: time.Unix(int64(seq), 0), Answer: fmt.Sprint(seq)}
-		if err := f.Append([]*store.Entry{entry(seq, "x", "a")}, []store.Receipt{receipt}); err != nil {
+		receipt := store.IdempotencyRecord{Scope: "s", Key: key, Time: time.Unix(int64(seq), 0), Answer: fmt.Sprint(seq)}
+		if err := f.Append([]*store.Entry{entry(seq, "x", "a")}, []store.IdempotencyRecord{receipt}); err != nil {
 			t.Fatal(err)
 		}
 		if err := f.Trim(store.History{MaxEvents: 5}, time.Now()); err != nil {
@@ -98,7 +98,7 @@ func TestACrashLosesNothingThatWasAppended(t *testing.T) {
 		if tail, head := again.Range(); head != seq || tail > max(1, seq-min(seq, 5)+1) || again.Epoch() != f.Epoch() || !bytes.Equal(again.Secret(), f.Secret()) {
 			t.Errorf("after %d the log is %d to %d", seq, tail, head)
 		}
-		if at, answer, ok := again.Receipt("s", key); !ok || answer != fmt.Sprint(seq) || !at.Equal(time.Unix(int64(seq), 0)) {
+		if at, answer, ok := again.IdempotencyRecord("s", key); !ok || answer != fmt.Sprint(seq) || !at.Equal(time.Unix(int64(seq), 0)) {
 			t.Errorf("after %d the receipt says %q, %v, %v", seq, answer, at, ok)
 		}
 		wantEntries(t, again, seq-1, seq)
@@ -363,10 +363,10 @@ func TestAFileGrowsWithItsHistoryOnly(t *testing.T) {
 	f := openFile(t, path)
 	const perBatch = 100
 	for seq := uint64(1); seq < 20_000; seq += perBatch {
-		var receipts []store.Receipt
+		var receipts []store.IdempotencyRecord
 		for i := range perBatch {
-			key := store.Key([]byte(fmt.Sprintf("%016d", seq+uint64(i))))
-			receipts = append(receipts, store.Receipt{Space: "s", Key: key, Window: store.Window{MaxCount: 100}})
+			key := store.HashedKey([]byte(fmt.Sprintf("%016d", seq+uint64(i))))
+			receipts = append(receipts, store.IdempotencyRecord{Scope: "s", Key: key, Window: store.Window{MaxCount: 100}})
 		}
 		var entries []*store.Entry
 		for i := range perBatch {

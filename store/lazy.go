@@ -51,7 +51,7 @@ func (l *Lazy) Epoch() string { return l.store().Epoch() }
 func (l *Lazy) Secret() []byte { return l.store().Secret() }
 
 // Append implements [Store].
-func (l *Lazy) Append(entries []*Entry, receipts []Receipt) error {
+func (l *Lazy) Append(entries []*Entry, receipts []IdempotencyRecord) error {
 	return l.store().Append(entries, receipts)
 }
 
@@ -70,9 +70,9 @@ func (l *Lazy) Entry(seq uint64) *Entry { return l.store().Entry(seq) }
 // Lookup implements [Store].
 func (l *Lazy) Lookup(id string) *Entry { return l.store().Lookup(id) }
 
-// Receipt implements [Store].
-func (l *Lazy) Receipt(space string, key Key) (time.Time, string, bool) {
-	return l.store().Receipt(space, key)
+// IdempotencyRecord implements [Store].
+func (l *Lazy) IdempotencyRecord(space string, key HashedKey) (time.Time, string, bool) {
+	return l.store().IdempotencyRecord(space, key)
 }
 
 // Last implements [Store].
@@ -91,4 +91,4 @@ type none struct {
 
 func newNone(err error) none { return none{NewMemory(), err} }
 
-func (n none) Append([]*Entry, []Receipt) error { return n.err }
+func (n none) Append([]*Entry, []IdempotencyRecord) error { return n.err }

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// ledger holds receipts by their spaces. The zero one is empty.
-type ledger struct {
+// dedupIndex holds receipts by their spaces. The zero one is empty.
+type dedupIndex struct {
 	spaces map[string]*space
 	// due is when the first receipt passes its age, zero if none ever does:
 	// so that nothing is looked through before.
@@ -21,7 +21,7 @@ type space struct {
 	window Window
 	// held is by key. Every receipt in it has its mark in order; a mark whose
 	// receipt was replaced has none.
-	held  map[Key]held
+	held  map[HashedKey]held
 	order []mark // the oldest first
 }
 
@@ -32,25 +32,25 @@ type held struct {
 }
 
 type mark struct {
-	key    Key
+	key    HashedKey
 	number uint64
 }
 
 // add takes a receipt in, and drops what its space has no room for.
-func (l *ledger) add(r *Receipt) {
+func (l *dedupIndex) add(r *IdempotencyRecord) {
 	l.last++
 	l.put(l.last, r)
 }
 
 // put is add for a receipt that has its number already, higher than all others.
-func (l *ledger) put(number uint64, r *Receipt) {
+func (l *dedupIndex) put(number uint64, r *IdempotencyRecord) {
 	if l.spaces == nil {
 		l.spaces = make(map[string]*space)
 	}
-	s := l.spaces[r.Space]
+	s := l.spaces[r.Scope]
 	if s == nil {
-		s = &space{held: make(map[Key]held)}
-		l.spaces[r.Space] = s
+		s = &space{held: make(map[HashedKey]held)}
+		l.spaces[r.Scope] = s
 	}
 	l.last = number
 	if before, ok := s.held[r.Key]; ok {
@@ -86,7 +86,7 @@ func (s *space) due() (time.Time, bool) {
 }
 
 // expire drops what is too old, and the spaces in which nothing is left.
-func (l *ledger) expire(now time.Time) {
+func (l *dedupIndex) expire(now time.Time) {
 	if l.due.IsZero() || now.Before(l.due) {
 		return
 	}
@@ -105,7 +105,7 @@ func (l *ledger) expire(now time.Time) {
 	}
 }
 
-func (l *ledger) dropOldest(s *space) {
+func (l *dedupIndex) dropOldest(s *space) {
 	m := s.order[0]
 	s.order = s.order[1:]
 	if s.isStale(m) {
@@ -115,13 +115,13 @@ func (l *ledger) dropOldest(s *space) {
 	l.tell(m.number)
 }
 
-func (l *ledger) tell(number uint64) {
+func (l *dedupIndex) tell(number uint64) {
 	if l.dropped != nil {
 		l.dropped(number)
 	}
 }
 
-func (l *ledger) find(name string, key Key) (time.Time, string, bool) {
+func (l *dedupIndex) find(name string, key HashedKey) (time.Time, string, bool) {
 	s := l.spaces[name]
 	if s == nil {
 		return time.Time{}, "", false

@@ -20,7 +20,7 @@ type Memory struct {
 	topics map[string]*queue
 	given  map[string]*Entry
 
-	receipts ledger
+	receipts dedupIndex
 }
 
 var _ Store = (*Memory)(nil)
@@ -43,7 +43,7 @@ func (m *Memory) Epoch() string { return m.epoch }
 func (m *Memory) Secret() []byte { return m.secret }
 
 // Append implements [Store]. It never fails.
-func (m *Memory) Append(entries []*Entry, receipts []Receipt) error {
+func (m *Memory) Append(entries []*Entry, receipts []IdempotencyRecord) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for i := range receipts {
@@ -145,8 +145,8 @@ func (m *Memory) Lookup(id string) *Entry {
 	return m.given[id]
 }
 
-// Receipt implements [Store].
-func (m *Memory) Receipt(space string, key Key) (time.Time, string, bool) {
+// IdempotencyRecord implements [Store].
+func (m *Memory) IdempotencyRecord(space string, key HashedKey) (time.Time, string, bool) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	return m.receipts.find(space, key)

@@ -70,11 +70,11 @@ func parseRecord(seq uint64, record []byte) (*Entry, error) {
 	return e, nil
 }
 
-func appendReceipt(b []byte, r *Receipt) []byte {
+func appendReceipt(b []byte, r *IdempotencyRecord) []byte {
 	b = append(b, make([]byte, 4)...)
 	b = append(b, r.Key[:]...)
 	b = binary.BigEndian.AppendUint64(b, uint64(r.Time.UnixNano()))
-	b = appendText(b, r.Space)
+	b = appendText(b, r.Scope)
 	b = appendText(b, r.Answer)
 	b = binary.AppendUvarint(b, uint64(r.Window.MaxCount))
 	b = binary.AppendUvarint(b, uint64(r.Window.MaxAge))
@@ -82,14 +82,14 @@ func appendReceipt(b []byte, r *Receipt) []byte {
 	return b
 }
 
-func parseReceipt(record []byte) (*Receipt, error) {
+func parseReceipt(record []byte) (*IdempotencyRecord, error) {
 	if len(record) < 4 || crc32.Checksum(record[4:], castagnoli) != binary.BigEndian.Uint32(record) {
 		return nil, ErrDamaged
 	}
 	p := parser{rest: record[4:]}
-	r := new(Receipt)
+	r := new(IdempotencyRecord)
 	copy(r.Key[:], p.bytes(uint64(len(r.Key))))
-	r.Time, r.Space, r.Answer = p.time(), p.text(), p.text()
+	r.Time, r.Scope, r.Answer = p.time(), p.text(), p.text()
 	r.Window = Window{MaxCount: int(p.number()), MaxAge: time.Duration(p.number())}
 	if p.failed || len(p.rest) > 0 {
 		return nil, ErrDamaged

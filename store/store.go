@@ -61,17 +61,17 @@ type History struct {
 	MaxBytes  int64
 }
 
-// Key is a digest that names a delivery within its space.
-type Key [16]byte
+// HashedKey is a digest that names a delivery within its space.
+type HashedKey [16]byte
 
-// Receipt is what stays of a delivery when its events have left the log: the
+// IdempotencyRecord is what stays of a delivery when its events have left the log: the
 // proof that it has been, for when it comes again.
-type Receipt struct {
-	// Space sets the keys of unrelated publishers apart.
-	Space string
-	// Key is the delivery's. A receipt replaces an earlier one of its space
+type IdempotencyRecord struct {
+	// Scope sets the keys of unrelated publishers apart.
+	Scope string
+	// HashedKey is the delivery's. A receipt replaces an earlier one of its space
 	// and key.
-	Key Key
+	Key HashedKey
 	// Time is when the delivery came.
 	Time time.Time
 	// Answer is what the publisher wants to know of it then. The store does
@@ -116,7 +116,7 @@ type Store interface {
 	// error, and after a crash before the end of it, none of them is there.
 	// Of the receipts of a space that its bound has no room for, the first
 	// go first. It keeps neither slice.
-	Append(entries []*Entry, receipts []Receipt) error
+	Append(entries []*Entry, receipts []IdempotencyRecord) error
 	// Trim drops the oldest entries until the log is within its bounds, and
 	// the receipts that are older than their windows.
 	Trim(h History, now time.Time) error
@@ -129,9 +129,9 @@ type Store interface {
 	Entry(seq uint64) *Entry
 	// Lookup returns the entry whose publisher gave it this id, or nil.
 	Lookup(id string) *Entry
-	// Receipt returns the time and the answer of a space's receipt, and false
+	// IdempotencyRecord returns the time and the answer of a space's receipt, and false
 	// if there is none.
-	Receipt(space string, key Key) (at time.Time, answer string, ok bool)
+	IdempotencyRecord(space string, key HashedKey) (at time.Time, answer string, ok bool)
 	// Last returns the newest entry on a topic, or nil.
 	Last(topic string) *Entry
 	// Read returns the entries on any of the topics after a position, each

@@ -116,7 +116,7 @@ var always = func() <-chan struct{} {
 // more to send to. Who has a document can wait for a turn, so that not all come
 // back at once.
 func (s *conn) farewell(group *Group) time.Duration {
-	if s.src.Unplaced && !s.resumes {
+	if s.src.NoPosition && !s.resumes {
 		return 0
 	}
 	const most = 2 * time.Second
@@ -144,7 +144,7 @@ func (s *conn) leave(group *Group) (Reason, error) {
 	if exiting && s.o.ShutdownEvent {
 		s.out = append(s.out, shutdownFrame...)
 	}
-	if !s.resumes && !s.src.Unplaced {
+	if !s.resumes && !s.src.NoPosition {
 		// A client that has received nothing yet would miss what is
 		// published until it is back.
 		s.out = append(s.out, event.Position(s.src.Cursor.Position())...)
@@ -173,7 +173,7 @@ func (s *conn) isStopped() bool { return s.src.Stop != nil && s.src.Stop.Load() 
 // cut ends a stream without what there may still be to send. Its client may
 // come back with another right, and then gets it.
 func (s *conn) cut(reason Reason) (Reason, error) {
-	if s.resumes || s.src.Unplaced {
+	if s.resumes || s.src.NoPosition {
 		return reason, nil
 	}
 	s.out = append(s.out, event.Position(s.src.Cursor.Position())...)

@@ -16,7 +16,7 @@ func TestEventsComeInEnvelopesOfTheTopicsThatAreWatched(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, envelopes := newHub(t, store.History{}), new(stream.Envelopes)
 		topics := []string{"a", "b"}
-		src := stream.Follow(h, topics, "lost")
+		src := stream.Subscribe(h, topics, "lost")
 		src.Frame = envelopes.On(topics)
 		s := serve(src, get("/"), nil, options, newClient())
 		synctest.Wait()

@@ -19,7 +19,7 @@ func until(src stream.Source, d time.Duration) stream.Source {
 func TestAStreamEndsAtTheMomentItsRightEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub(t, store.History{})
-		s := serve(until(stream.Follow(h, []string{"a"}, ""), time.Minute), get("/"), nil, options, newClient())
+		s := serve(until(stream.Subscribe(h, []string{"a"}, ""), time.Minute), get("/"), nil, options, newClient())
 		time.Sleep(59 * time.Second)
 		publish(t, h, "in time", "a")
 		s.wantEnd(t, stream.Expired)
@@ -34,13 +34,13 @@ func TestWhoHasReceivedNothingIsToldWhereToGoOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub(t, store.History{})
 		position := h.Position(0)
-		s := serve(until(stream.Follow(h, []string{"a"}, ""), time.Minute), get("/"), nil, options, newClient())
+		s := serve(until(stream.Subscribe(h, []string{"a"}, ""), time.Minute), get("/"), nil, options, newClient())
 		s.wantEnd(t, stream.Expired)
 		if all := s.since(0); !strings.HasSuffix(all, "id: "+position+"\n\n") {
 			t.Errorf("%q has no position at its end", all)
 		}
 		publish(t, h, "meanwhile", "a")
-		again := serve(stream.Follow(h, []string{"a"}, position), get("/"), nil, options, newClient())
+		again := serve(stream.Subscribe(h, []string{"a"}, position), get("/"), nil, options, newClient())
 		synctest.Wait()
 		if data := again.data(t); len(data) != 1 || data[0] != "meanwhile" {
 			t.Errorf("after coming back: %q", data)
@@ -59,7 +59,7 @@ func TestWhoIsFarBehindIsSentNothingAfterItsRightHasEnded(t *testing.T) {
 		}
 		c := newClient()
 		c.onWrite = func() error { time.Sleep(time.Second); return nil }
-		s := serve(until(stream.Follow(h, []string{"a"}, first.ID), 2500*time.Millisecond), withHeader("Last-Event-ID", first.ID), nil, options, c)
+		s := serve(until(stream.Subscribe(h, []string{"a"}, first.ID), 2500*time.Millisecond), withHeader("Last-Event-ID", first.ID), nil, options, c)
 		s.wantEnd(t, stream.Expired)
 		if n := len(c.all()); n != 3 {
 			t.Errorf("%d writes, want those that began in time: 3", n)

@@ -15,7 +15,7 @@ func TestAStreamThatIsNotGrantedYetHasHeartbeatsOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub(t, store.History{})
 		granted := make(chan struct{})
-		src := stream.Follow(h, []string{"a"}, "")
+		src := stream.Subscribe(h, []string{"a"}, "")
 		src.Granted = granted
 		s := serve(src, get("/"), nil, options, newClient())
 		synctest.Wait()
@@ -45,7 +45,7 @@ func TestAStreamThatIsNeverGrantedEndsWithoutAnEvent(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			h, group, revoked := newHub(t, store.History{}), new(stream.Group), make(chan struct{})
-			src := stream.Follow(h, []string{"a"}, "")
+			src := stream.Subscribe(h, []string{"a"}, "")
 			src.Granted, src.Revoked = make(chan struct{}), revoked
 			position := src.Cursor.Position()
 			s := serve(src, get("/"), group, options, newClient())

@@ -44,8 +44,8 @@ func (g *Group) Exit() {
 	g.lookLocked()
 }
 
-// Look makes the streams of which [Source.Stop] is set end at once.
-func (g *Group) Look() {
+// Notify makes the streams of which [Source.Stop] is set end at once.
+func (g *Group) Notify() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.lookLocked()

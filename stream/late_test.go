@@ -19,7 +19,7 @@ func TestAnHTTP2ConnectionThatOutlivesItsConfigurationIsLeft(t *testing.T) {
 			for _, want := range []string{"", want} {
 				r := get("/")
 				r.ProtoMajor = major
-				s := serve(stream.Follow(h, []string{"a"}, ""), r, group, options, newClient())
+				s := serve(stream.Subscribe(h, []string{"a"}, ""), r, group, options, newClient())
 				synctest.Wait()
 				if got := s.header.Get("Connection"); got != want {
 					t.Errorf("HTTP/%d: Connection is %q, want %q", major, got, want)

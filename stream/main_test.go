@@ -170,7 +170,7 @@ func get(target string) *http.Request { return httptest.NewRequest(http.MethodGe
 
 // open opens a stream of the topic "a" and waits until it is idle.
 func open(h *hub.Hub, group *stream.Group, o stream.Options) *session {
-	s := serve(stream.Follow(h, []string{"a"}, ""), get("/"), group, o, newClient())
+	s := serve(stream.Subscribe(h, []string{"a"}, ""), get("/"), group, o, newClient())
 	synctest.Wait()
 	return s
 }

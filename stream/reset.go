@@ -26,13 +26,13 @@ func Reset(c *hub.Cursor) *store.Entry {
 // position must still be the one that it came with.
 func ResetAlone() *store.Entry { return &store.Entry{Frame: resetFrame} }
 
-// Follow is a source of what is published on topics, from the position that
+// Subscribe is a source of what is published on topics, from the position that
 // the client has on; from now on if it has none.
-func Follow(h *hub.Hub, topics []string, lastEventID string) Source {
+func Subscribe(h *hub.Hub, topics []string, lastEventID string) Source {
 	if seq, ok := h.Resolve(lastEventID); ok {
-		return Source{Cursor: h.FollowAfter(topics, seq), Start: Resumed}
+		return Source{Cursor: h.SubscribeAfter(topics, seq), Start: Resumed}
 	}
-	src := Source{Cursor: h.Follow(topics)}
+	src := Source{Cursor: h.Subscribe(topics)}
 	if lastEventID != "" {
 		src.Start = Lost
 		src.First = []*store.Entry{Reset(src.Cursor)}

@@ -55,8 +55,8 @@ func TestWhoIsSentToTheNextConfigurationComesBackSoon(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			h := newHub(t, store.History{})
 			moved := make(chan struct{})
-			src := stream.Follow(h, []string{"a"}, "")
-			src.Moved, src.Unplaced = moved, unplaced
+			src := stream.Subscribe(h, []string{"a"}, "")
+			src.Moved, src.NoPosition = moved, unplaced
 			group := new(stream.Group)
 			s := serve(src, get("/"), group, options, newClient())
 			synctest.Wait()

@@ -16,7 +16,7 @@ func TestAStreamThatIsStoppedEndsAtOnceAndOthersGoOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub(t, store.History{})
 		group, stop := new(stream.Group), new(atomic.Bool)
-		src := stream.Follow(h, []string{"a"}, "")
+		src := stream.Subscribe(h, []string{"a"}, "")
 		src.Stop = stop
 		s, other := serve(src, get("/"), group, options, newClient()), open(h, group, options)
 		synctest.Wait()
@@ -24,7 +24,7 @@ func TestAStreamThatIsStoppedEndsAtOnceAndOthersGoOn(t *testing.T) {
 		synctest.Wait()
 		stop.Store(true)
 		publish(t, h, "2", "a") // which wakes it before the group does
-		group.Look()
+		group.Notify()
 		s.wantEnd(t, stream.Stopped)
 		if got := s.data(t); !slices.Equal(got, []string{"1"}) {
 			t.Errorf("it was sent %q", got)
@@ -43,14 +43,14 @@ func TestAStreamThatIsStoppedEndsAtOnceAndOthersGoOn(t *testing.T) {
 func TestAStreamThatIsStoppedBeforeItBeginsSendsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub(t, store.History{})
-		src := stream.Follow(h, []string{"a"}, "")
+		src := stream.Subscribe(h, []string{"a"}, "")
 		src.Stop = new(atomic.Bool)
 		src.Stop.Store(true)
 		publish(t, h, "1", "a")
 		s := serve(src, get("/"), new(stream.Group), options, newClient())
 		s.wantEnd(t, stream.Stopped)
 		_, id, _ := strings.Cut(s.since(1), "id: ")
-		again := serve(stream.Follow(h, []string{"a"}, strings.TrimSpace(id)), get("/"), nil, options, newClient())
+		again := serve(stream.Subscribe(h, []string{"a"}, strings.TrimSpace(id)), get("/"), nil, options, newClient())
 		synctest.Wait()
 		if got := again.data(t); len(s.data(t)) > 0 || !slices.Equal(got, []string{"1"}) {
 			t.Errorf("it was sent %q, and its client %q when it came back", s.data(t), got)
@@ -64,12 +64,12 @@ func TestAStoppedStreamsClientWaitsForItsRightInVain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub(t, store.History{})
 		group, stop := new(stream.Group), new(atomic.Bool)
-		src := stream.Follow(h, []string{"a"}, "")
+		src := stream.Subscribe(h, []string{"a"}, "")
 		src.Stop, src.Granted = stop, make(chan struct{})
 		s := serve(src, get("/"), group, options, newClient())
 		synctest.Wait()
 		stop.Store(true)
-		group.Look()
+		group.Notify()
 		s.wantEnd(t, stream.Stopped)
 	})
 }
@@ -80,7 +80,7 @@ func TestASourceSaysHowItsStreamBegins(t *testing.T) {
 		publish(t, h, data, "a")
 	}
 	for id, want := range map[string]stream.Start{"": stream.New, h.Position(3): stream.Resumed, h.Position(1): stream.Lost, "garbage": stream.Lost} {
-		src := stream.Follow(h, []string{"a"}, id)
+		src := stream.Subscribe(h, []string{"a"}, id)
 		src.Cursor.Close()
 		if src.Start != want {
 			t.Errorf("%q: it begins with %v, want %v", id, src.Start, want)

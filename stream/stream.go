@@ -67,10 +67,10 @@ type Source struct {
 	// than this one: the stream ends within two seconds, or at once if it is
 	// Unplaced, and its client is told to come back soon.
 	Moved <-chan struct{}
-	// Unplaced tells that the client has nothing yet that what is published
+	// NoPosition tells that the client has nothing yet that what is published
 	// later could follow: unless it has been sent something, it is told no
 	// position when the stream ends.
-	Unplaced bool
+	NoPosition bool
 	// Granted, if not nil, is closed when the client may see what the cursor
 	// gives: until then the stream has heartbeats only.
 	Granted <-chan struct{}
@@ -81,7 +81,7 @@ type Source struct {
 	// that moment, and nothing is sent from then on. Zero: it has no end.
 	Until time.Time
 	// Stop, if not nil, is set when the stream is to end, and nothing to be
-	// sent from then on. [Group.Look] must be called afterwards.
+	// sent from then on. [Group.Notify] must be called afterwards.
 	Stop *atomic.Bool
 	// Start is how the stream begins, for who counts them.
 	Start Start

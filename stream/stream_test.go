@@ -24,7 +24,7 @@ func TestTheHeadersAreThoseOfAStream(t *testing.T) {
 		c := newClient()
 		c.header.Set("Content-Length", "3")
 		c.header.Set("Vary", "Accept")
-		s := serve(stream.Follow(newHub(t, store.History{}), []string{"a"}, ""), get("/"), nil, options, c)
+		s := serve(stream.Subscribe(newHub(t, store.History{}), []string{"a"}, ""), get("/"), nil, options, c)
 		synctest.Wait()
 		want := http.Header{
 			"Content-Type":                 {"text/event-stream"},
@@ -62,7 +62,7 @@ func TestWhatComesFirstComesWithTheFirstBytes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub(t, store.History{})
 		first := publish(t, h, "first", "other")
-		src := stream.Source{Cursor: h.Follow([]string{"a"}), First: []*store.Entry{first}}
+		src := stream.Source{Cursor: h.Subscribe([]string{"a"}), First: []*store.Entry{first}}
 		publish(t, h, "second", "a")
 		s := serve(src, get("/"), nil, options, newClient())
 		synctest.Wait()
@@ -155,7 +155,7 @@ func TestAllThatHasPiledUpIsOneWriteAndOneFlush(t *testing.T) {
 			}
 			return nil
 		}
-		s := serve(stream.Follow(h, []string{"a"}, ""), get("/"), nil, options, c)
+		s := serve(stream.Subscribe(h, []string{"a"}, ""), get("/"), nil, options, c)
 		synctest.Wait()
 		if writes := s.all(); len(writes) != 2 || writes[1].flushes != 1 {
 			t.Errorf("%d writes", len(writes))
@@ -177,7 +177,7 @@ func TestABatchIsBounded(t *testing.T) {
 		}
 		publish(t, h, large(2*maxBatch), "a")
 		publish(t, h, "end", "a")
-		s := serve(stream.Follow(h, []string{"a"}, h.Position(0)), get("/"), nil, options, newClient())
+		s := serve(stream.Subscribe(h, []string{"a"}, h.Position(0)), get("/"), nil, options, newClient())
 		synctest.Wait()
 		if got := s.data(t); len(got) != 12 || got[11] != "end" {
 			t.Fatalf("%d events", len(got))
@@ -258,7 +258,7 @@ func TestAnEndAtOnceIsAtOnce(t *testing.T) {
 		early := open(h, group, options)
 		time.Sleep(time.Second)
 		group.End(0)
-		late := serve(stream.Follow(h, []string{"a"}, ""), get("/"), group, options, newClient())
+		late := serve(stream.Subscribe(h, []string{"a"}, ""), get("/"), group, options, newClient())
 		for s, at := range map[*session]time.Duration{early: time.Second, late: 0} {
 			s.wantEnd(t, stream.ShutDown)
 			if s.at != at {
@@ -322,7 +322,7 @@ func TestAClientThatHasAPositionIsToldNone(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			h := newHub(t, store.History{})
 			group := new(stream.Group)
-			s := serve(stream.Source{Cursor: h.Follow([]string{"a"})}, c.request, group, options, newClient())
+			s := serve(stream.Source{Cursor: h.Subscribe([]string{"a"})}, c.request, group, options, newClient())
 			synctest.Wait()
 			publish(t, h, "other", "b")
 			if c.event {
@@ -357,7 +357,7 @@ func TestAClientThatMovesMissesNothing(t *testing.T) {
 		s.wantEnd(t, stream.ShutDown)
 		publish(t, h, "meanwhile", "a")
 		_, id, _ := strings.Cut(s.since(1), "id: ")
-		next := serve(stream.Follow(h, []string{"a"}, strings.TrimSpace(id)), get("/"), nil, options, newClient())
+		next := serve(stream.Subscribe(h, []string{"a"}, strings.TrimSpace(id)), get("/"), nil, options, newClient())
 		synctest.Wait()
 		if got := next.data(t); !slices.Equal(got, []string{"meanwhile"}) {
 			t.Errorf("%q", got)
@@ -383,7 +383,7 @@ func TestWhatIsThereIsSentBeforeAStreamEnds(t *testing.T) {
 				end(group, done)
 				return nil
 			}
-			s := serve(stream.Source{Cursor: h.Follow([]string{"a"}), Done: done}, get("/"), group, options, c)
+			s := serve(stream.Source{Cursor: h.Subscribe([]string{"a"}), Done: done}, get("/"), group, options, c)
 			<-s.ended
 			if got := s.data(t); !slices.Equal(got, []string{"1", "2"}) {
 				t.Errorf("%s: %q", name, got)
@@ -396,7 +396,7 @@ func TestAStreamWhoseSourceEndsJustEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub(t, store.History{})
 		done := make(chan struct{})
-		s := serve(stream.Source{Cursor: h.Follow([]string{"a"}), Done: done}, get("/"), nil, options, newClient())
+		s := serve(stream.Source{Cursor: h.Subscribe([]string{"a"}), Done: done}, get("/"), nil, options, newClient())
 		synctest.Wait()
 		close(done)
 		s.wantEnd(t, stream.SourceEnded)
@@ -409,7 +409,7 @@ func TestAStreamWhoseSourceEndsJustEnds(t *testing.T) {
 func TestAClientThatLeavesEndsItsStream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub(t, store.History{})
-		cursor := h.Follow([]string{"a"})
+		cursor := h.Subscribe([]string{"a"})
 		s := serve(stream.Source{Cursor: cursor}, get("/"), nil, options, newClient())
 		time.Sleep(time.Second)
 		s.leave()
@@ -436,7 +436,7 @@ func TestAWriteThatFailsEndsTheStream(t *testing.T) {
 				}
 				return nil
 			}
-			s := serve(stream.Source{Cursor: h.Follow([]string{"a"})}, get("/"), nil, options, c)
+			s := serve(stream.Source{Cursor: h.Subscribe([]string{"a"})}, get("/"), nil, options, c)
 			synctest.Wait()
 			publish(t, h, "x", "a") // the second write; the third is a heartbeat
 			s.wantEnd(t, stream.WriteFailed)
@@ -458,7 +458,7 @@ func TestAStreamThatFallsOutOfTheHistoryEnds(t *testing.T) {
 			}
 			return nil
 		}
-		s := serve(stream.Follow(h, []string{"a"}, ""), get("/"), nil, options, c)
+		s := serve(stream.Subscribe(h, []string{"a"}, ""), get("/"), nil, options, c)
 		s.wantEnd(t, stream.FellBehind)
 		if len(s.all()) != 1 || s.summary.Err != nil {
 			t.Errorf("%+v, %+v", s.summary, s.all())
@@ -511,7 +511,7 @@ func TestAStreamThatNeverCatchesUpStillEnds(t *testing.T) {
 			}
 			o, group := options, new(stream.Group)
 			o.Heartbeat = time.Hour
-			s := serve(stream.Follow(h, []string{"a"}, ""), get("/"), group, o, cl)
+			s := serve(stream.Subscribe(h, []string{"a"}, ""), get("/"), group, o, cl)
 			time.Sleep(10*time.Second + time.Millisecond)
 			c.end(s, group)
 			s.wantEnd(t, c.want)
@@ -552,7 +552,7 @@ func TestARequestsBodyIsReadFirstButNotWithoutEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		body := strings.NewReader(large(1 << 20))
 		r := httptest.NewRequest(http.MethodGet, "/", body)
-		s := serve(stream.Follow(newHub(t, store.History{}), []string{"a"}, ""), r, nil, options, newClient())
+		s := serve(stream.Subscribe(newHub(t, store.History{}), []string{"a"}, ""), r, nil, options, newClient())
 		synctest.Wait()
 		if read := 1<<20 - body.Len(); read != 64<<10 {
 			t.Errorf("%d bytes were read", read)
@@ -582,7 +582,7 @@ func TestAClientResumesOrIsReset(t *testing.T) {
 				publish(t, h, data, "a")
 			}
 			id := c.id(h)
-			s := serve(stream.Follow(h, []string{"a"}, id), get("/"), nil, options, newClient())
+			s := serve(stream.Subscribe(h, []string{"a"}, id), get("/"), nil, options, newClient())
 			synctest.Wait()
 			h.SetHistory(store.History{})
 			publish(t, h, "5", "a")
@@ -600,7 +600,7 @@ func TestAResetIsResumedFrom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub(t, store.History{})
 		publish(t, h, "1", "a")
-		s := serve(stream.Follow(h, []string{"a"}, "garbage"), get("/"), nil, options, newClient())
+		s := serve(stream.Subscribe(h, []string{"a"}, "garbage"), get("/"), nil, options, newClient())
 		synctest.Wait()
 		s.leave()
 		s.wantEnd(t, stream.ClientLeft)
@@ -609,7 +609,7 @@ func TestAResetIsResumedFrom(t *testing.T) {
 			t.Fatalf("%+v", events)
 		}
 		publish(t, h, "2", "a")
-		next := serve(stream.Follow(h, []string{"a"}, events[0].ID), get("/"), nil, options, newClient())
+		next := serve(stream.Subscribe(h, []string{"a"}, events[0].ID), get("/"), nil, options, newClient())
 		synctest.Wait()
 		if got := next.data(t); !slices.Equal(got, []string{"2"}) {
 			t.Errorf("%q", got)
@@ -624,7 +624,7 @@ func TestAStreamOverHTTP(t *testing.T) {
 	h := newHub(t, store.History{})
 	group := new(stream.Group)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		stream.Serve(w, r, stream.Follow(h, []string{"a"}, stream.LastEventID(r)), group, &options)
+		stream.Serve(w, r, stream.Subscribe(h, []string{"a"}, stream.LastEventID(r)), group, &options)
 	}))
 	defer server.Close()
 	resp, err := server.Client().Get(server.URL)
@@ -659,7 +659,7 @@ func TestWhoMaySeeNoMoreGetsNothingThatIsPublishedLater(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			h := newHub(t, store.History{})
 			group, done, revoked := new(stream.Group), make(chan struct{}), make(chan struct{})
-			s := serve(stream.Source{Cursor: h.Follow([]string{"a"}), Done: done, Revoked: revoked}, get("/"), group, options, newClient())
+			s := serve(stream.Source{Cursor: h.Subscribe([]string{"a"}), Done: done, Revoked: revoked}, get("/"), group, options, newClient())
 			synctest.Wait()
 			publish(t, h, "1", "a")
 			synctest.Wait()
@@ -680,7 +680,7 @@ func TestWhoMaySeeNoMoreBeforeTheStreamBeginsGetsNothing(t *testing.T) {
 		revoked := make(chan struct{})
 		close(revoked)
 		first := publish(t, h, "1", "a")
-		s := serve(stream.Source{Cursor: h.Follow([]string{"a"}), First: []*store.Entry{first}, Revoked: revoked}, get("/"), nil, options, newClient())
+		s := serve(stream.Source{Cursor: h.Subscribe([]string{"a"}), First: []*store.Entry{first}, Revoked: revoked}, get("/"), nil, options, newClient())
 		s.wantEnd(t, stream.Revoked)
 		if got := s.events(t); len(got) > 0 {
 			t.Errorf("%q", got)

@@ -32,10 +32,10 @@ var ofOneRequest = func() map[string]bool {
 	return set
 }()
 
-// IsOfOneRequest tells whether a header is about the viewer's connection, page
+// IsRequestSpecific tells whether a header is about the viewer's connection, page
 // or single request, so that it has no place in a request of our own: with it no
 // two viewers would be alike. The name must be in its canonical form.
-func IsOfOneRequest(name string) bool {
+func IsRequestSpecific(name string) bool {
 	return ofOneRequest[name] || strings.HasPrefix(name, "Sec-")
 }
 
@@ -63,10 +63,10 @@ func Certificate(state *tls.ConnectionState) string {
 // beside a stream.
 const Accept = "application/json, */*;q=0.5"
 
-// CopyAnswer adds the headers of a backend's answer that go to viewers: all but
+// CopyHeader adds the headers of a backend's answer that go to viewers: all but
 // those of its connection, and its cookies, since the answer may go to several
 // viewers and a session is one's own.
-func CopyAnswer(dst, answer http.Header) {
+func CopyHeader(dst, answer http.Header) {
 	for name, values := range answer {
 		switch name {
 		case "Set-Cookie", "Content-Length", "Connection", "Keep-Alive", "Transfer-Encoding", "Upgrade", "Trailer":

@@ -1,4 +1,4 @@
-// Package next makes requests of our own through the handlers that come after
+// Package subrequest makes requests of our own through the handlers that come after
 // ours, so that load balancing, health checks, transports, rewrites and
 // php_fastcgi all apply to them as they do to a viewer's.
 package subrequest
@@ -51,9 +51,9 @@ func IsFailure(status int) bool {
 	}
 }
 
-// Caller makes requests on behalf of a viewer whose own request may long be
+// Requester makes requests on behalf of a viewer whose own request may long be
 // over. It is safe for concurrent use.
-type Caller struct {
+type Requester struct {
 	handler caddyhttp.Handler
 	server  *caddyhttp.Server
 	vars    map[string]any
@@ -63,11 +63,11 @@ type Caller struct {
 	original, client string
 }
 
-// For returns a caller into what comes after the handler of the viewer's
+// New returns a caller into what comes after the handler of the viewer's
 // request r. It keeps what earlier handlers found out about the viewer: the
 // user's id, and variables that are text, numbers or booleans.
-func For(r *http.Request, handler caddyhttp.Handler) *Caller {
-	c := &Caller{handler: handler, vars: make(map[string]any)}
+func New(r *http.Request, handler caddyhttp.Handler) *Requester {
+	c := &Requester{handler: handler, vars: make(map[string]any)}
 	c.server, _ = r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
 	vars, _ := r.Context().Value(caddyhttp.VarsCtxKey).(map[string]any)
 	for name, value := range vars {
@@ -101,11 +101,11 @@ const userID = "http.auth.user.id"
 
 // User is the id of the viewer, as an earlier handler has authenticated them;
 // empty if none has.
-func (c *Caller) User() string { return c.user }
+func (c *Requester) User() string { return c.user }
 
 // Vars are the variables that earlier handlers have set, written so that no two
 // that differ are alike.
-func (c *Caller) Vars() map[string]string {
+func (c *Requester) Vars() map[string]string {
 	vars := make(map[string]string, len(c.vars))
 	for name, value := range c.vars {
 		vars[name] = fmt.Sprintf("%T:%v", value, value)
@@ -115,16 +115,16 @@ func (c *Caller) Vars() map[string]string {
 
 // Trusted tells that the viewer's connection is one of a proxy that the server
 // trusts: its address is not the viewer's own.
-func (c *Caller) Trusted() bool { return c.trusted }
+func (c *Requester) Trusted() bool { return c.trusted }
 
-// Original is the path of the viewer's request as it came, before handlers have
+// OriginalURI is the path of the viewer's request as it came, before handlers have
 // rewritten it: one path may be reached in several ways, with other handlers to
 // follow.
-func (c *Caller) Original() string { return c.original }
+func (c *Requester) OriginalURI() string { return c.original }
 
-// Client is the network that the viewer is in: the address, as far as proxies
+// ClientIP is the network that the viewer is in: the address, as far as proxies
 // are trusted to know it, of which for IPv6 the first 64 bits count.
-func (c *Caller) Client() string {
+func (c *Requester) ClientIP() string {
 	addr, err := netip.ParseAddr(c.client)
 	if err != nil || addr.Unmap().Is4() {
 		return c.client
@@ -139,7 +139,7 @@ func (c *Caller) Client() string {
 // Do makes a request, whose body in the answer may have maxBody bytes at most.
 // An answer of any status is no error, and neither is a handler's own error that
 // stands for a status.
-func (c *Caller) Do(req *http.Request, maxBody int64) (resp *Response, err error) {
+func (c *Requester) Do(req *http.Request, maxBody int64) (resp *Response, err error) {
 	if c.server == nil {
 		return nil, errors.New("not called from within an HTTP server")
 	}
@@ -157,7 +157,7 @@ func (c *Caller) Do(req *http.Request, maxBody int64) (resp *Response, err error
 }
 
 // restore gives the request what the viewer's had from earlier handlers.
-func (c *Caller) restore(ctx context.Context, repl *caddy.Replacer) {
+func (c *Requester) restore(ctx context.Context, repl *caddy.Replacer) {
 	if c.user != "" {
 		repl.Set(userID, c.user)
 	}

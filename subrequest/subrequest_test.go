@@ -33,7 +33,7 @@ func replacer(r *http.Request) *caddy.Replacer {
 // do makes a request that the handler answers.
 func do(t testing.TB, handler caddyhttp.HandlerFunc) (*subrequest.Response, error) {
 	t.Helper()
-	return subrequest.For(viewer(t), handler).Do(httptest.NewRequest(http.MethodGet, "/doc", nil), 100)
+	return subrequest.New(viewer(t), handler).Do(httptest.NewRequest(http.MethodGet, "/doc", nil), 100)
 }
 
 func TestAnAnswerIsTakenAsItIs(t *testing.T) {
@@ -211,7 +211,7 @@ func TestARequestThatIsCutShortFailsForItsCause(t *testing.T) {
 			ctx, cancel := context.WithTimeoutCause(t.Context(), time.Second, errCause)
 			defer cancel()
 			req := httptest.NewRequest(http.MethodGet, "/", nil).WithContext(ctx)
-			resp, err := subrequest.For(viewer(t), handler).Do(req, 100)
+			resp, err := subrequest.New(viewer(t), handler).Do(req, 100)
 			if resp != nil || !errors.Is(err, errCause) {
 				t.Errorf("%s: %+v, %v", name, resp, err)
 			}
@@ -227,7 +227,7 @@ func TestWhatEarlierHandlersFoundOutIsRestored(t *testing.T) {
 	caddyhttp.SetVar(r.Context(), caddyhttp.ClientIPVarKey, "203.0.113.9")
 	var user, tenant, ip string
 	var number any
-	c := subrequest.For(r, caddyhttp.HandlerFunc(func(w http.ResponseWriter, r *http.Request) error {
+	c := subrequest.New(r, caddyhttp.HandlerFunc(func(w http.ResponseWriter, r *http.Request) error {
 		user, _ = replacer(r).GetString("http.auth.user.id")
 		tenant, _ = replacer(r).GetString("http.vars.tenant")
 		number = caddyhttp.GetVar(r.Context(), "number")
@@ -247,7 +247,7 @@ func TestWhatEarlierHandlersFoundOutIsRestored(t *testing.T) {
 }
 
 func TestNobodyIsRestoredAsNobody(t *testing.T) {
-	c := subrequest.For(viewer(t), caddyhttp.HandlerFunc(func(w http.ResponseWriter, r *http.Request) error {
+	c := subrequest.New(viewer(t), caddyhttp.HandlerFunc(func(w http.ResponseWriter, r *http.Request) error {
 		if user, set := replacer(r).GetString("http.auth.user.id"); set {
 			t.Errorf("the user is %q", user)
 		}
@@ -262,14 +262,14 @@ func TestNobodyIsRestoredAsNobody(t *testing.T) {
 func TestATrustedProxyIsKnown(t *testing.T) {
 	r := viewer(t)
 	caddyhttp.SetVar(r.Context(), caddyhttp.TrustedProxyVarKey, true)
-	if !subrequest.For(r, nil).Trusted() {
+	if !subrequest.New(r, nil).Trusted() {
 		t.Error("it is not")
 	}
 }
 
 func TestOutsideOfAServerThereIsNoNext(t *testing.T) {
 	r := httptest.NewRequest(http.MethodGet, "/", nil)
-	if resp, err := subrequest.For(r, nil).Do(r, 100); resp != nil || err == nil {
+	if resp, err := subrequest.New(r, nil).Do(r, 100); resp != nil || err == nil {
 		t.Errorf("%+v, %v", resp, err)
 	}
 }
@@ -277,7 +277,7 @@ func TestOutsideOfAServerThereIsNoNext(t *testing.T) {
 func TestRequestsDoNotMeet(t *testing.T) {
 	r := viewer(t)
 	caddyhttp.SetVar(r.Context(), "tenant", "acme")
-	c := subrequest.For(r, caddyhttp.HandlerFunc(func(w http.ResponseWriter, r *http.Request) error {
+	c := subrequest.New(r, caddyhttp.HandlerFunc(func(w http.ResponseWriter, r *http.Request) error {
 		caddyhttp.SetVar(r.Context(), "tenant", r.URL.Path)
 		replacer(r).Set("mine", r.URL.Path)
 		w.Header().Set("X-Tenant", fmt.Sprint(caddyhttp.GetVar(r.Context(), "tenant")))

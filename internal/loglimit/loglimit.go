@@ -1,4 +1,4 @@
-// Package seldom keeps what happens often from filling a log.
+// Package loglimit keeps what happens often from filling a log.
 package loglimit
 
 import (
@@ -9,17 +9,17 @@ import (
 // Pause is how long after a line the next one of its kind may be written.
 const Pause = time.Minute
 
-// Line is one kind of line in a log. Its zero value is ready to use, and it is
+// Limiter is one kind of line in a log. Its zero value is ready to use, and it is
 // safe for concurrent use.
-type Line struct {
+type Limiter struct {
 	mu   sync.Mutex
 	at   time.Time
 	left int
 }
 
-// Due tells whether what happens now has a line written, and how many times it
+// Allow tells whether what happens now has a line written, and how many times it
 // has happened without one since the last.
-func (l *Line) Due(now time.Time) (left int, due bool) {
+func (l *Limiter) Allow(now time.Time) (left int, due bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.at.IsZero() && now.Sub(l.at) < Pause {

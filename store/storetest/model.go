@@ -39,8 +39,8 @@ type list struct {
 	tail    uint64
 	now     time.Duration
 
-	receipts []store.Receipt         // in their order
-	windows  map[string]store.Window // by space
+	receipts []store.IdempotencyRecord // in their order
+	windows  map[string]store.Window   // by space
 }
 
 func (m *list) trim(h store.History, now time.Time) {

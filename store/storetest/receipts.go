@@ -15,27 +15,27 @@ import (
 var day = store.Window{MaxCount: 1000, MaxAge: 24 * time.Hour}
 
 // receipt is of so long after the start.
-func receipt(space, key string, at time.Duration, window store.Window) store.Receipt {
-	return store.Receipt{Space: space, Key: keyOf(key), Time: start.Add(at), Answer: fmt.Sprint(key, " at ", at), Window: window}
+func receipt(space, key string, at time.Duration, window store.Window) store.IdempotencyRecord {
+	return store.IdempotencyRecord{Scope: space, Key: keyOf(key), Time: start.Add(at), Answer: fmt.Sprint(key, " at ", at), Window: window}
 }
 
-func keyOf(name string) (key store.Key) {
+func keyOf(name string) (key store.HashedKey) {
 	copy(key[:], name)
 	return key
 }
 
 // wantReceipt looks for the receipt as it went in.
-func (l *log) wantReceipt(r store.Receipt) {
+func (l *log) wantReceipt(r store.IdempotencyRecord) {
 	l.Helper()
-	at, answer, ok := l.Receipt(r.Space, r.Key)
+	at, answer, ok := l.IdempotencyRecord(r.Scope, r.Key)
 	if !ok || !at.Equal(r.Time) || answer != r.Answer {
-		l.Errorf("%s of %s is of %v and says %q (%v), want %+v", r.Key, r.Space, at, answer, ok, r)
+		l.Errorf("%s of %s is of %v and says %q (%v), want %+v", r.Key, r.Scope, at, answer, ok, r)
 	}
 }
 
 func (l *log) wantNoReceipt(space, key string) {
 	l.Helper()
-	if at, answer, ok := l.Receipt(space, keyOf(key)); ok || answer != "" || !at.IsZero() {
+	if at, answer, ok := l.IdempotencyRecord(space, keyOf(key)); ok || answer != "" || !at.IsZero() {
 		l.Errorf("%s of %s is of %v and says %q (%v), want none", key, space, at, answer, ok)
 	}
 }
@@ -106,7 +106,7 @@ func receiptsByCount(t *testing.T, s store.Store) {
 		l.wantReceipt(receipt("b", fmt.Sprint(i), time.Duration(i), day))
 	}
 	window.MaxCount = 1
-	batch := []store.Receipt{receipt("a", "5", 5, window), receipt("a", "6", 6, window)}
+	batch := []store.IdempotencyRecord{receipt("a", "5", 5, window), receipt("a", "6", 6, window)}
 	l.commit([]*store.Entry{l.entry("x", "t")}, batch...)
 	for i := range 6 {
 		l.wantNoReceipt("a", fmt.Sprint(i))
@@ -117,7 +117,7 @@ func receiptsByCount(t *testing.T, s store.Store) {
 func receiptsByAge(t *testing.T, s store.Store) {
 	l := &log{TB: t, Store: s}
 	hour, minute, ever := store.Window{MaxAge: time.Hour}, store.Window{MaxAge: time.Minute}, store.Window{}
-	kept := []store.Receipt{receipt("ever", "1", 0, ever), receipt("hour", "1", 0, hour), receipt("minute", "2", time.Second, minute)}
+	kept := []store.IdempotencyRecord{receipt("ever", "1", 0, ever), receipt("hour", "1", 0, hour), receipt("minute", "2", time.Second, minute)}
 	l.commit(nil, receipt("minute", "1", 0, minute), kept[0], kept[1])
 	l.commit(nil, kept[2])
 	l.trim(store.History{}, time.Minute-1)
@@ -135,22 +135,22 @@ func receiptsByAge(t *testing.T, s store.Store) {
 }
 
 // sign is the naive way to keep receipts.
-func (m *list) sign(receipts []store.Receipt) {
+func (m *list) sign(receipts []store.IdempotencyRecord) {
 	for _, r := range receipts {
-		m.receipts = slices.DeleteFunc(m.receipts, func(o store.Receipt) bool { return o.Space == r.Space && o.Key == r.Key })
+		m.receipts = slices.DeleteFunc(m.receipts, func(o store.IdempotencyRecord) bool { return o.Scope == r.Scope && o.Key == r.Key })
 		m.receipts = append(m.receipts, r)
-		m.windows[r.Space] = r.Window
-		of := func(o store.Receipt) bool { return o.Space == r.Space }
-		for n := len(m.receiptsOf(r.Space)); r.Window.MaxCount > 0 && n > r.Window.MaxCount; n-- {
+		m.windows[r.Scope] = r.Window
+		of := func(o store.IdempotencyRecord) bool { return o.Scope == r.Scope }
+		for n := len(m.receiptsOf(r.Scope)); r.Window.MaxCount > 0 && n > r.Window.MaxCount; n-- {
 			i := slices.IndexFunc(m.receipts, of)
 			m.receipts = slices.Delete(m.receipts, i, i+1)
 		}
 	}
 }
 
-func (m *list) receiptsOf(space string) (of []store.Receipt) {
+func (m *list) receiptsOf(space string) (of []store.IdempotencyRecord) {
 	for _, r := range m.receipts {
-		if r.Space == space {
+		if r.Scope == space {
 			of = append(of, r)
 		}
 	}
@@ -158,14 +158,14 @@ func (m *list) receiptsOf(space string) (of []store.Receipt) {
 }
 
 func (m *list) expire(now time.Time) {
-	m.receipts = slices.DeleteFunc(m.receipts, func(r store.Receipt) bool {
-		maxAge := m.windows[r.Space].MaxAge
+	m.receipts = slices.DeleteFunc(m.receipts, func(r store.IdempotencyRecord) bool {
+		maxAge := m.windows[r.Scope].MaxAge
 		return maxAge > 0 && now.Sub(r.Time) >= maxAge
 	})
 }
 
 // receipts draws some, of times that go on.
-func (w *walker) receipts(t *rapid.T, atLeast int) (receipts []store.Receipt) {
+func (w *walker) receipts(t *rapid.T, atLeast int) (receipts []store.IdempotencyRecord) {
 	for range rapid.IntRange(atLeast, 4).Draw(t, "receipts") {
 		w.list.now += time.Duration(rapid.IntRange(0, 3).Draw(t, "later")) * time.Second
 		receipts = append(receipts, receipt(
@@ -191,7 +191,7 @@ func (w *walker) checkReceipts(t *rapid.T) {
 	for _, space := range names[:2] {
 		held := 0
 		for i := range 8 {
-			if _, _, ok := w.log.Receipt(space, keyOf(fmt.Sprint(i))); ok {
+			if _, _, ok := w.log.IdempotencyRecord(space, keyOf(fmt.Sprint(i))); ok {
 				held++
 			}
 		}
@@ -200,7 +200,7 @@ func (w *walker) checkReceipts(t *rapid.T) {
 			t.Fatalf("%s holds %d receipts, want %+v", space, held, of)
 		}
 		for _, r := range of {
-			if at, answer, ok := w.log.Receipt(r.Space, r.Key); !ok || !at.Equal(r.Time) || answer != r.Answer {
+			if at, answer, ok := w.log.IdempotencyRecord(r.Scope, r.Key); !ok || !at.Equal(r.Time) || answer != r.Answer {
 				t.Fatalf("%+v is of %v and says %q (%v)", r, at, answer, ok)
 			}
 		}

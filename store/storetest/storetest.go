@@ -95,7 +95,7 @@ func (l *log) append(entries ...*store.Entry) {
 	l.commit(entries)
 }
 
-func (l *log) commit(entries []*store.Entry, receipts ...store.Receipt) {
+func (l *log) commit(entries []*store.Entry, receipts ...store.IdempotencyRecord) {
 	l.Helper()
 	if err := l.Append(entries, receipts); err != nil {
 		l.Fatal(err)

@@ -60,12 +60,12 @@ func (f *Forwarder) attempt(p *pending) {
 func (f *Forwarder) load(p *pending) (*Request, bool) {
 	e := f.hub.Entry(p.seq)
 	if e == nil || e.ID != p.id {
-		f.bury(p, new(Request), Answer{}, Lost, "it has left the history before the app had it: make the hub's history larger")
+		f.bury(p, new(Request), Response{}, Lost, "it has left the history before the app had it: make the hub's history larger")
 		return nil, false
 	}
 	r := new(Request)
 	if err := decodeFrame(e.Frame, r); err != nil {
-		f.bury(p, r, Answer{}, Lost, "it can't be read: "+err.Error())
+		f.bury(p, r, Response{}, Lost, "it can't be read: "+err.Error())
 		return nil, false
 	}
 	return r, true
@@ -75,7 +75,7 @@ func (f *Forwarder) load(p *pending) (*Request, bool) {
 // noted later; after a crash before that the app gets it again.
 func (f *Forwarder) finish(p *pending) {
 	p.taken = true
-	if _, err := f.hub.Deliver(nil, f.receipt(p.id)); err != nil {
+	if _, err := f.hub.PublishAll(nil, f.receipt(p.id)); err != nil {
 		f.postpone(p, err)
 		return
 	}
@@ -97,7 +97,7 @@ func (f *Forwarder) setDue(p *pending, due time.Time) {
 
 // retry has it tried again, not before the app wants it, and once more when its
 // time is up.
-func (f *Forwarder) retry(p *pending, answer Answer, err error, now time.Time) {
+func (f *Forwarder) retry(p *pending, answer Response, err error, now time.Time) {
 	f.Count(Failed)
 	pause := max(p.backOff.NextBackOff(), subrequest.RetryAfter(answer.Header, now, f.For))
 	due := now.Add(pause)
@@ -111,7 +111,7 @@ func (f *Forwarder) retry(p *pending, answer Answer, err error, now time.Time) {
 }
 
 // why is for the operator.
-func why(answer Answer, err error) string {
+func why(answer Response, err error) string {
 	if err != nil {
 		return err.Error()
 	}

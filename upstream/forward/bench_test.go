@@ -40,7 +40,7 @@ func deliverAll(b *testing.B, left int) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		if _, err := h.Deliver([]hub.Message{message}, hub.Receipt{}); err != nil {
+		if _, err := h.PublishAll([]hub.Message{message}, hub.IdempotencyKey{}); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -48,7 +48,7 @@ func deliverAll(b *testing.B, left int) {
 	all := make(chan struct{})
 	f := forward.New(h, forward.Options{
 		Scope: "rule", For: time.Hour, History: kept, Log: zap.NewNop(),
-		Send: func(context.Context, *forward.Request) (forward.Answer, error) {
+		Send: func(context.Context, *forward.Request) (forward.Response, error) {
 			if taken.Add(1) == int64(left) {
 				close(all)
 			}

@@ -13,9 +13,9 @@ import (
 	"github.com/caddy-sse/caddy-sse/store"
 )
 
-// Letter is a delivery that was given up. It holds nothing of the request but
+// DeadLetter is a delivery that was given up. It holds nothing of the request but
 // its path.
-type Letter struct {
+type DeadLetter struct {
 	// ID names it, for [Forwarder.Retry].
 	ID string `json:"id"`
 	// Received is when the webhook came, Died when it was given up.
@@ -36,7 +36,7 @@ type Letter struct {
 
 // buried is a letter as it is stored.
 type buried struct {
-	Letter
+	DeadLetter
 	Seq uint64 `json:"seq"`
 }
 
@@ -44,15 +44,15 @@ func (f *Forwarder) deadTopic() string { return "\x00dead/" + f.hub.Digest("forw
 
 // bury gives a delivery up. That it did, and that it is done with, is stored in
 // one step.
-func (f *Forwarder) bury(p *pending, r *Request, answer Answer, result Result, reason string) {
-	letter := buried{Letter{
+func (f *Forwarder) bury(p *pending, r *Request, answer Response, result Result, reason string) {
+	letter := buried{DeadLetter{
 		ID: p.id, Received: p.received, Died: time.Now(), Method: r.Method, Host: string(r.Host), Path: pathOf(r.URI),
 		Attempts: p.attempts, Status: answer.Status, Reason: reason,
 	}, p.seq}
 	data, err := encode(letter)
 	if err == nil {
 		message := hub.Message{Topics: []string{f.deadTopic()}, Event: event.Event{Data: data}}
-		_, err = f.hub.Deliver([]hub.Message{message}, f.receipt(p.id))
+		_, err = f.hub.PublishAll([]hub.Message{message}, f.receipt(p.id))
 	}
 	if err != nil {
 		f.postpone(p, err)
@@ -76,9 +76,9 @@ func pathOf(uri []byte) string {
 // maxLetters is how many are listed: the last of them.
 const maxLetters = 1000
 
-// Letters are the deliveries that were given up, and not tried again since, as
+// DeadLetters are the deliveries that were given up, and not tried again since, as
 // far as the history goes. The oldest is the first.
-func (f *Forwarder) Letters() ([]Letter, error) {
+func (f *Forwarder) DeadLetters() ([]DeadLetter, error) {
 	letters, err := f.readLetters()
 	if errors.Is(err, hub.ErrLost) { // the oldest have just left the history
 		letters, err = f.readLetters()
@@ -86,10 +86,10 @@ func (f *Forwarder) Letters() ([]Letter, error) {
 	return letters, err
 }
 
-func (f *Forwarder) readLetters() (letters []Letter, err error) {
+func (f *Forwarder) readLetters() (letters []DeadLetter, err error) {
 	err = f.eachLetter(func(b buried) {
 		b.Kept = f.entry(b) != nil
-		if letters = append(letters, b.Letter); len(letters) > maxLetters {
+		if letters = append(letters, b.DeadLetter); len(letters) > maxLetters {
 			letters = letters[1:]
 		}
 	})
@@ -97,7 +97,7 @@ func (f *Forwarder) readLetters() (letters []Letter, err error) {
 }
 
 func (f *Forwarder) eachLetter(each func(buried)) error {
-	cursor := f.hub.FollowAll([]string{f.deadTopic()})
+	cursor := f.hub.SubscribeAll([]string{f.deadTopic()})
 	defer cursor.Close()
 	for {
 		entries, err := cursor.Next(batchBytes, nil)
@@ -109,7 +109,7 @@ func (f *Forwarder) eachLetter(each func(buried)) error {
 			if decodeFrame(e.Frame, &b) != nil {
 				continue
 			}
-			if _, again := f.hub.Delivered(f.again(b.ID)); !again {
+			if _, again := f.hub.PublishedBefore(f.again(b.ID)); !again {
 				each(b)
 			}
 		}
@@ -127,16 +127,16 @@ func (f *Forwarder) entry(b buried) *store.Entry {
 }
 
 // again is the receipt of a letter that is tried again.
-func (f *Forwarder) again(id string) hub.Receipt {
+func (f *Forwarder) again(id string) hub.IdempotencyKey {
 	receipt := f.receipt(id)
-	receipt.Space = "again " + f.Scope
+	receipt.Scope = "again " + f.Scope
 	return receipt
 }
 
 // The ways in which a letter can't be tried again.
 var (
-	ErrNoLetter = errors.New("there is no such dead letter")
-	ErrNotKept  = errors.New("the request has left the history")
+	ErrNoDeadLetter = errors.New("there is no such dead letter")
+	ErrNotKept      = errors.New("the request has left the history")
 )
 
 // Retry has a delivery that was given up tried again, for as long as a new one.
@@ -150,7 +150,7 @@ func (f *Forwarder) Retry(id string) error {
 		return err
 	}
 	if found == nil {
-		return ErrNoLetter
+		return ErrNoDeadLetter
 	}
 	e := f.entry(*found)
 	if e == nil {
@@ -164,7 +164,7 @@ func (f *Forwarder) Retry(id string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := f.hub.Deliver([]hub.Message{message}, f.again(id)); err != nil {
+	if _, err := f.hub.PublishAll([]hub.Message{message}, f.again(id)); err != nil {
 		return fmt.Errorf("storing it: %w", err)
 	}
 	return nil

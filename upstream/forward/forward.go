@@ -53,8 +53,8 @@ const (
 // Results are all of them.
 var Results = []Result{Delivered, Failed, Dead, Lost}
 
-// Answer is what an app has said.
-type Answer struct {
+// Response is what an app has said.
+type Response struct {
 	Status int
 	Header http.Header
 }
@@ -66,7 +66,7 @@ type Options struct {
 	// Rule is what the rule is called in the log.
 	Rule string
 	// Send makes one attempt. It must return soon after its context ends.
-	Send func(ctx context.Context, r *Request) (Answer, error)
+	Send func(ctx context.Context, r *Request) (Response, error)
 	// For is how long an app may fail to take a delivery until it is given up.
 	For time.Duration
 	// History is how much the hub's log keeps: a count and an age above zero.
@@ -172,8 +172,8 @@ func (f *Forwarder) Stop(patience time.Duration, wait bool) {
 	}
 }
 
-// Over tells that the forwarder has ended.
-func (f *Forwarder) Over() bool {
+// Done tells that the forwarder has ended.
+func (f *Forwarder) Done() bool {
 	select {
 	case <-f.done:
 		return true
@@ -192,7 +192,7 @@ func (f *Forwarder) Pending() int {
 // follow reads the log from its beginning, and makes the attempts that are due.
 // It returns when the forwarder is stopped, or the log has moved on.
 func (f *Forwarder) follow(attempts *sync.WaitGroup) {
-	cursor := f.hub.FollowAll([]string{Topic(f.hub, f.Scope)})
+	cursor := f.hub.SubscribeAll([]string{Topic(f.hub, f.Scope)})
 	defer cursor.Close()
 	for f.stopping.Err() == nil {
 		if err := f.read(cursor); err != nil {
@@ -239,7 +239,7 @@ func (f *Forwarder) read(cursor *hub.Cursor) error {
 
 func (f *Forwarder) note(entries []*store.Entry) {
 	for _, e := range entries {
-		if _, done := f.hub.Delivered(f.receipt(e.ID)); done {
+		if _, done := f.hub.PublishedBefore(f.receipt(e.ID)); done {
 			continue
 		}
 		f.mu.Lock()
@@ -255,9 +255,9 @@ func (f *Forwarder) note(entries []*store.Entry) {
 // receipt tells that a delivery is done with. It lasts longer than the delivery
 // is in the log: while it is there, no more than the log holds can be done that
 // came before it, and as many that came after it.
-func (f *Forwarder) receipt(id string) hub.Receipt {
+func (f *Forwarder) receipt(id string) hub.IdempotencyKey {
 	window := store.Window{MaxCount: 2*f.History.MaxEvents + maxInFlight, MaxAge: f.History.MaxAge + time.Hour}
-	return hub.Receipt{Space: "forwarded " + f.Scope, ID: id, Window: window}
+	return hub.IdempotencyKey{Scope: "forwarded " + f.Scope, ID: id, Window: window}
 }
 
 // begin makes the first attempt that is due, if one more may be under way. It

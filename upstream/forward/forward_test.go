@@ -32,17 +32,17 @@ type app struct {
 	mu     sync.Mutex
 	got    []string
 	at     []time.Time
-	answer func(ctx context.Context, body string, n int) (forward.Answer, error)
+	answer func(ctx context.Context, body string, n int) (forward.Response, error)
 }
 
-func (a *app) send(ctx context.Context, r *forward.Request) (forward.Answer, error) {
+func (a *app) send(ctx context.Context, r *forward.Request) (forward.Response, error) {
 	body := string(r.Body)
 	a.mu.Lock()
 	a.got, a.at = append(a.got, body), append(a.at, time.Now())
 	n := len(a.got)
 	a.mu.Unlock()
 	if a.answer == nil {
-		return forward.Answer{Status: http.StatusOK}, nil
+		return forward.Response{Status: http.StatusOK}, nil
 	}
 	return a.answer(ctx, body, n)
 }
@@ -100,7 +100,7 @@ func (e *env) put(bodies ...string) {
 		if err != nil {
 			e.Fatal(err)
 		}
-		if _, err := e.hub.Deliver([]hub.Message{message}, hub.Receipt{}); err != nil {
+		if _, err := e.hub.PublishAll([]hub.Message{message}, hub.IdempotencyKey{}); err != nil {
 			e.Fatal(err)
 		}
 	}
@@ -121,7 +121,7 @@ func (e *env) count(r forward.Result) int {
 	return e.counts[r]
 }
 
-func status(n int) (forward.Answer, error) { return forward.Answer{Status: n}, nil }
+func status(n int) (forward.Response, error) { return forward.Response{Status: n}, nil }
 
 func TestDeliveriesComeInOrderAndOnce(t *testing.T) {
 	within(t, memory, func(e *env) {
@@ -143,12 +143,12 @@ func TestDeliveriesComeInOrderAndOnce(t *testing.T) {
 
 func TestADeliveryThatFailsIsTriedAgainWithGrowingPausesAndHoldsNobodyUp(t *testing.T) {
 	within(t, memory, func(e *env) {
-		e.answer = func(_ context.Context, body string, n int) (forward.Answer, error) {
+		e.answer = func(_ context.Context, body string, n int) (forward.Response, error) {
 			switch {
 			case body != "bad":
 				return status(204)
 			case n%2 == 0:
-				return forward.Answer{}, errors.New("down")
+				return forward.Response{}, errors.New("down")
 			}
 			return status(500)
 		}
@@ -169,7 +169,7 @@ func TestADeliveryThatFailsIsTriedAgainWithGrowingPausesAndHoldsNobodyUp(t *test
 		}
 		time.Sleep(70 * time.Minute)
 		synctest.Wait()
-		letters, err := e.f.Letters()
+		letters, err := e.f.DeadLetters()
 		if err != nil || len(letters) != 1 || e.count(forward.Dead) != 1 || e.f.Pending() != 0 {
 			t.Fatalf("%v %v %v", letters, err, e.counts)
 		}
@@ -186,9 +186,9 @@ func TestADeliveryThatFailsIsTriedAgainWithGrowingPausesAndHoldsNobodyUp(t *test
 
 func TestWhatWasGivenUpCanBeTriedAgainOnce(t *testing.T) {
 	within(t, memory, func(e *env) {
-		e.answer = func(context.Context, string, int) (forward.Answer, error) { return status(http.StatusGone) }
+		e.answer = func(context.Context, string, int) (forward.Response, error) { return status(http.StatusGone) }
 		e.put("a")
-		letters, _ := e.f.Letters()
+		letters, _ := e.f.DeadLetters()
 		if len(letters) != 1 || letters[0].Status != 410 {
 			t.Fatalf("%+v", letters)
 		}
@@ -197,13 +197,13 @@ func TestWhatWasGivenUpCanBeTriedAgainOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 		e.want("a", "a")
-		if err := e.f.Retry(letters[0].ID); !errors.Is(err, forward.ErrNoLetter) {
+		if err := e.f.Retry(letters[0].ID); !errors.Is(err, forward.ErrNoDeadLetter) {
 			t.Errorf("a second time: %v", err)
 		}
-		if err := e.f.Retry("x"); !errors.Is(err, forward.ErrNoLetter) {
+		if err := e.f.Retry("x"); !errors.Is(err, forward.ErrNoDeadLetter) {
 			t.Error(err)
 		}
-		if letters, _ := e.f.Letters(); len(letters) != 0 {
+		if letters, _ := e.f.DeadLetters(); len(letters) != 0 {
 			t.Errorf("%+v", letters)
 		}
 	})
@@ -211,9 +211,9 @@ func TestWhatWasGivenUpCanBeTriedAgainOnce(t *testing.T) {
 
 func TestAnAppThatAsksForTimeHasIt(t *testing.T) {
 	within(t, memory, func(e *env) {
-		e.answer = func(_ context.Context, _ string, n int) (forward.Answer, error) {
+		e.answer = func(_ context.Context, _ string, n int) (forward.Response, error) {
 			if n == 1 {
-				return forward.Answer{Status: 429, Header: http.Header{"Retry-After": {"600"}}}, nil
+				return forward.Response{Status: 429, Header: http.Header{"Retry-After": {"600"}}}, nil
 			}
 			return status(200)
 		}
@@ -228,7 +228,7 @@ func TestAnAppThatAsksForTimeHasIt(t *testing.T) {
 func TestASlowAppHasABoundedNumberAtATime(t *testing.T) {
 	within(t, memory, func(e *env) {
 		var now, most atomic.Int32
-		e.answer = func(ctx context.Context, _ string, _ int) (forward.Answer, error) {
+		e.answer = func(ctx context.Context, _ string, _ int) (forward.Response, error) {
 			most.Store(max(most.Load(), now.Add(1)))
 			defer now.Add(-1)
 			select {
@@ -250,7 +250,7 @@ func TestASlowAppHasABoundedNumberAtATime(t *testing.T) {
 
 func TestWhoTakesOverWaitsForWhatIsUnderWay(t *testing.T) {
 	within(t, memory, func(e *env) {
-		e.answer = func(ctx context.Context, body string, _ int) (forward.Answer, error) {
+		e.answer = func(ctx context.Context, body string, _ int) (forward.Response, error) {
 			if body == "slow" {
 				time.Sleep(10 * time.Second)
 			}
@@ -264,7 +264,7 @@ func TestWhoTakesOverWaitsForWhatIsUnderWay(t *testing.T) {
 		e.want("slow")
 		time.Sleep(11 * time.Second)
 		e.want("slow", "next")
-		if !before.Over() {
+		if !before.Done() {
 			t.Error("the old one has not ended")
 		}
 	})
@@ -272,12 +272,12 @@ func TestWhoTakesOverWaitsForWhatIsUnderWay(t *testing.T) {
 
 func TestAnExitCutsOffWhatIsUnderWayAndItIsDoneAgain(t *testing.T) {
 	within(t, memory, func(e *env) {
-		e.answer = func(ctx context.Context, _ string, n int) (forward.Answer, error) {
+		e.answer = func(ctx context.Context, _ string, n int) (forward.Response, error) {
 			if n > 1 {
 				return status(200)
 			}
 			<-ctx.Done()
-			return forward.Answer{}, ctx.Err()
+			return forward.Response{}, ctx.Err()
 		}
 		e.put("a")
 		began := time.Now()
@@ -292,7 +292,7 @@ func TestAnExitCutsOffWhatIsUnderWayAndItIsDoneAgain(t *testing.T) {
 
 func TestWhatLeavesTheHistoryUndeliveredIsCounted(t *testing.T) {
 	within(t, memory, func(e *env) {
-		e.answer = func(context.Context, string, int) (forward.Answer, error) { return status(500) }
+		e.answer = func(context.Context, string, int) (forward.Response, error) { return status(500) }
 		e.put("a")
 		e.hub.SetHistory(store.History{MaxEvents: 1})
 		if _, _, err := e.hub.Publish([]string{"t"}, event.Event{Data: []byte("x")}); err != nil {
@@ -300,7 +300,7 @@ func TestWhatLeavesTheHistoryUndeliveredIsCounted(t *testing.T) {
 		}
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		letters, err := e.f.Letters()
+		letters, err := e.f.DeadLetters()
 		if err != nil || len(letters) != 1 || letters[0].Kept || e.count(forward.Lost) != 1 || e.f.Pending() != 0 {
 			t.Fatalf("%v %v %v", letters, err, e.counts)
 		}
@@ -316,7 +316,7 @@ type brokenStore struct {
 	broken atomic.Bool
 }
 
-func (s *brokenStore) Append(entries []*store.Entry, receipts []store.Receipt) error {
+func (s *brokenStore) Append(entries []*store.Entry, receipts []store.IdempotencyRecord) error {
 	if s.broken.Load() {
 		return errors.New("no room")
 	}
@@ -326,7 +326,7 @@ func (s *brokenStore) Append(entries []*store.Entry, receipts []store.Receipt) e
 func TestWhatCouldNotBeNotedIsNotedLaterWithoutAnotherDelivery(t *testing.T) {
 	s := &brokenStore{Store: store.NewMemory()}
 	within(t, func() store.Store { return s }, func(e *env) {
-		e.answer = func(context.Context, string, int) (forward.Answer, error) {
+		e.answer = func(context.Context, string, int) (forward.Response, error) {
 			s.broken.Store(true)
 			return status(200)
 		}
@@ -355,7 +355,7 @@ func TestARequestIsKeptByteForByte(t *testing.T) {
 		sent.SetHeader(header)
 		var got *forward.Request
 		e.f.Stop(0, true)
-		e.f = forward.New(e.hub, forward.Options{Scope: "rule", For: time.Hour, History: history, Log: zap.NewNop(), Send: func(_ context.Context, r *forward.Request) (forward.Answer, error) {
+		e.f = forward.New(e.hub, forward.Options{Scope: "rule", For: time.Hour, History: history, Log: zap.NewNop(), Send: func(_ context.Context, r *forward.Request) (forward.Response, error) {
 			got = r
 			return status(200)
 		}})
@@ -363,7 +363,7 @@ func TestARequestIsKeptByteForByte(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		outcome, err := e.hub.Deliver([]hub.Message{message}, hub.Receipt{})
+		outcome, err := e.hub.PublishAll([]hub.Message{message}, hub.IdempotencyKey{})
 		if err != nil || !forward.IsMessage(outcome.IDs[0]) || forward.IsMessage("forward-x") {
 			t.Fatalf("%v %v", outcome, err)
 		}
@@ -380,12 +380,12 @@ func TestARequestIsKeptByteForByte(t *testing.T) {
 
 func TestWhoTakesOverTwiceInARowStillWaits(t *testing.T) {
 	within(t, memory, func(e *env) {
-		e.answer = func(ctx context.Context, body string, _ int) (forward.Answer, error) {
+		e.answer = func(ctx context.Context, body string, _ int) (forward.Response, error) {
 			select {
 			case <-time.After(10 * time.Second):
 				return status(200)
 			case <-ctx.Done():
-				return forward.Answer{}, ctx.Err()
+				return forward.Response{}, ctx.Err()
 			}
 		}
 		e.put("slow")
@@ -400,8 +400,8 @@ func TestWhoTakesOverTwiceInARowStillWaits(t *testing.T) {
 		began := time.Now()
 		e.f.Stop(time.Second, true) // an exit cuts all of them off
 		synctest.Wait()
-		if !first.Over() || !second.Over() || !e.f.Over() || time.Since(began) > 2*time.Second {
-			t.Errorf("after %v: %v %v %v", time.Since(began), first.Over(), second.Over(), e.f.Over())
+		if !first.Done() || !second.Done() || !e.f.Done() || time.Since(began) > 2*time.Second {
+			t.Errorf("after %v: %v %v %v", time.Since(began), first.Done(), second.Done(), e.f.Done())
 		}
 	})
 }

@@ -60,7 +60,7 @@ func (v *view) fresh(now time.Time) *kept {
 // its last poll, and returns true. It returns false if that must be left to the
 // backend: nobody watches, the answer is older than the interval or than a
 // write, or the request is one that could be answered otherwise.
-func (p *Poller) Absorb(w http.ResponseWriter, r *http.Request, caller Caller) bool {
+func (p *Poller) Absorb(w http.ResponseWriter, r *http.Request, caller Requester) bool {
 	if !p.config.Absorb || !p.isWatched(Hostname(r.Host), r.URL.Path) || !mayAbsorb(r) {
 		return false
 	}
@@ -110,7 +110,7 @@ func hasBody(r *http.Request) bool {
 }
 
 // keptFor is what the request's own viewers were sent.
-func (p *Poller) keptFor(r *http.Request, caller Caller) *kept {
+func (p *Poller) keptFor(r *http.Request, caller Requester) *kept {
 	asStream := r
 	if r.Method == http.MethodHead {
 		asStream = r.Clone(r.Context())
@@ -203,7 +203,7 @@ func (k *kept) age(now time.Time) time.Duration {
 
 func (k *kept) write(w http.ResponseWriter, r *http.Request) {
 	header := w.Header()
-	subrequest.CopyAnswer(header, k.header)
+	subrequest.CopyHeader(header, k.header)
 	header.Set("ETag", k.etag)
 	header.Set("Age", strconv.FormatInt(int64(k.age(time.Now())/time.Second), 10))
 	header.Add("Cache-Status", "caddy-sse; hit") // RFC 9211

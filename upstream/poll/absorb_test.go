@@ -126,13 +126,13 @@ func TestAnAnswerFromBeforeAWriteIsNotGiven(t *testing.T) {
 			e.wantAbsorbed(http.StatusOK, "1")
 			e.take(time.Second)
 			e.set(asJSON("2"))
-			e.Wrote("example.com", "/doc")
+			e.Invalidate("example.com", "/doc")
 			e.wantPassed()
 			pass(500 * ms) // the poll is under way
 			e.wantPassed()
 			pass(10*time.Second + 600*ms)
 			e.wantAbsorbed(http.StatusOK, "2")
-			e.Wrote("example.com", "/elsewhere")
+			e.Invalidate("example.com", "/elsewhere")
 			e.wantAbsorbed(http.StatusOK, "2")
 		})
 	}
@@ -146,7 +146,7 @@ func TestAPollThatWasUnderWayDuringAWriteIsNotGiven(t *testing.T) {
 		e.watch(ask("/doc"))
 		e.take(2 * time.Second)
 		pass(11 * time.Second)
-		e.Wrote("example.com", "/doc")
+		e.Invalidate("example.com", "/doc")
 		pass(2 * time.Second) // the poll that began before is over
 		e.wantPassed()
 	})

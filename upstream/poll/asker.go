@@ -14,13 +14,13 @@ import (
 // are.
 type asker struct {
 	id     string // a digest of all that follows and of what is asked for
-	caller Caller
+	caller Requester
 	header http.Header // credentials and addresses
 	remote string
 	tls    *tls.ConnectionState
 }
 
-func newAsker(r *http.Request, caller Caller, by *varyBy) *asker {
+func newAsker(r *http.Request, caller Requester, by *varyBy) *asker {
 	a := &asker{caller: caller, header: make(http.Header), remote: r.RemoteAddr, tls: r.TLS}
 	hop := subrequest.HopByHop(r.Header)
 	for name := range r.Header {

@@ -22,11 +22,11 @@ func BenchmarkAnOrdinaryRequest(b *testing.B) {
 	e.set(asJSON(spaced))
 	for i := range 1000 {
 		r := ask(fmt.Sprintf("/v1/orders/%d", i))
-		viewing, _, err := e.Join(r, &caller{backend: e.backend})
+		viewing, _, err := e.Subscribe(r, &caller{backend: e.backend})
 		if err != nil {
 			b.Fatal(err)
 		}
-		b.Cleanup(viewing.Leave)
+		b.Cleanup(viewing.Close)
 	}
 	b.Cleanup(e.Retire)
 	for _, ordinary := range []struct {

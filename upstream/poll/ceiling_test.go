@@ -67,7 +67,7 @@ func TestNoMorePollsAreInFlightThanTheCeiling(t *testing.T) {
 		}
 		for range 60 {
 			pass(time.Second)
-			e.Wrote("example.com", "/")
+			e.Invalidate("example.com", "/")
 		}
 		b.want(t, 3, 3)
 		for i := range 50 {

@@ -145,9 +145,9 @@ type Config struct {
 	// be the same for the same rule after a reload.
 	Scope string `json:"-"`
 
-	// Owners are those of the hub's topics, shared by all pollers that publish
+	// TopicLeases are those of the hub's topics, shared by all pollers that publish
 	// on it. Default: the poller's alone.
-	Owners *Owners `json:"-"`
+	Owners *TopicLeases `json:"-"`
 
 	mode          *diff.Mode
 	varyBy        *varyBy
@@ -177,7 +177,7 @@ func (c *Config) Provision() error {
 	c.MaxRequest = cmp.Or(c.MaxRequest, 64<<10)
 	c.Method = cmp.Or(c.Method, http.MethodGet)
 	c.Send = cmp.Or(c.Send, "full")
-	c.Owners = cmp.Or(c.Owners, new(Owners))
+	c.Owners = cmp.Or(c.Owners, new(TopicLeases))
 	if err := c.check(); err != nil {
 		return err
 	}

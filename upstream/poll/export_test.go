@@ -58,7 +58,7 @@ func WriteAmong(n int) func() {
 	for i := range n {
 		p.places.add(&view{target: &target{hostname: "example.com", path: fmt.Sprintf("/v1/orders/%d", i)}, again: make(chan struct{}, 1)})
 	}
-	return func() { p.Wrote("example.com", "/v1/orders/7") }
+	return func() { p.Invalidate("example.com", "/v1/orders/7") }
 }
 
 // IsForAll and Acceptable read what strangers and backends write.
@@ -73,7 +73,7 @@ func Acceptable(request, answer http.Header) bool {
 func Listed(h http.Header, name string) []string { return slices.Collect(listed(h, name)) }
 
 // Len is how many topics views have a part in.
-func (o *Owners) Len() int {
+func (o *TopicLeases) Len() int {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return len(o.byTopic)

@@ -92,7 +92,7 @@ func TestAnOutageHasEndedAlsoIfTheLastViewThatFailsIsAbandoned(t *testing.T) {
 		e.watch(ask("/a"))
 		b := e.watch(ask("/b"))
 		e.set(document("1"))
-		e.Wrote("example.com", "/a")
+		e.Invalidate("example.com", "/a")
 		pass(100 * ms)
 		b.leave()
 		synctest.Wait()

@@ -127,8 +127,8 @@ func (c *caller) Do(r *http.Request, _ int64) (*subrequest.Response, error) { re
 func (c *caller) User() string                                              { return c.user }
 func (c *caller) Vars() map[string]string                                   { return c.vars }
 func (c *caller) Trusted() bool                                             { return c.trusted }
-func (c *caller) Original() string                                          { return c.original }
-func (c *caller) Client() string                                            { return c.client }
+func (c *caller) OriginalURI() string                                          { return c.original }
+func (c *caller) ClientIP() string                                            { return c.client }
 
 // env is a poller, the hub that it publishes on and the backend that it polls.
 type env struct {
@@ -136,7 +136,7 @@ type env struct {
 	*backend
 	t       testing.TB
 	hub     *hub.Hub
-	owners  *poll.Owners
+	owners  *poll.TopicLeases
 	viewers []*viewer
 }
 
@@ -182,7 +182,7 @@ func (e *env) end() {
 	}
 	e.Retire()
 	synctest.Wait()
-	if !e.Over() || e.Views() > 0 || e.Known() > 0 || e.owners.Len() > 0 {
+	if !e.Done() || e.Views() > 0 || e.Known() > 0 || e.owners.Len() > 0 {
 		e.t.Errorf("%d views are left, %d things are known, and %d topics are owned", e.Views(), e.Known(), e.owners.Len())
 	}
 	if err := e.hub.Close(); err != nil {
@@ -246,15 +246,15 @@ func (e *env) start(r *http.Request, c *caller, lastEventID string) *viewer {
 	return v
 }
 
-func (v *viewer) run(e *env, r *http.Request, c poll.Caller, lastEventID string) {
-	viewing, refused, err := e.Join(r, c)
+func (v *viewer) run(e *env, r *http.Request, c poll.Requester, lastEventID string) {
+	viewing, refused, err := e.Subscribe(r, c)
 	v.mu.Lock()
 	v.refused, v.err = refused, err
 	v.mu.Unlock()
 	if refused != nil || err != nil {
 		return
 	}
-	defer viewing.Leave()
+	defer viewing.Close()
 	src := viewing.Source(lastEventID)
 	defer src.Cursor.Close()
 	if !isClosed(src.Revoked) {

@@ -130,7 +130,7 @@ func (m *members) vouch(a *asker, now time.Time) {
 }
 
 // enterLocked makes the viewing one of a member, unless the view has ended.
-func (viewing *Viewing) enterLocked() {
+func (viewing *Subscription) enterLocked() {
 	v, p := viewing.view, viewing.poller
 	if p.views[v.key] != v {
 		return
@@ -146,7 +146,7 @@ func (viewing *Viewing) enterLocked() {
 
 // enterIfKnownLocked makes a viewer a member without a question, if none is
 // needed.
-func (viewing *Viewing) enterIfKnownLocked() {
+func (viewing *Subscription) enterIfKnownLocked() {
 	if v := viewing.view; !v.isCheckedLocked() || v.members.knows(viewing.asker) {
 		viewing.enterLocked()
 	}
@@ -154,7 +154,7 @@ func (viewing *Viewing) enterIfKnownLocked() {
 
 // enter makes a viewer a member whom the backend lets in, unless this has
 // turned out to be another's view.
-func (viewing *Viewing) enter(t *target) {
+func (viewing *Subscription) enter(t *target) {
 	p := viewing.poller
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -163,13 +163,13 @@ func (viewing *Viewing) enter(t *target) {
 	}
 }
 
-func (viewing *Viewing) expel() {
+func (viewing *Subscription) expel() {
 	viewing.poller.mu.Lock()
 	defer viewing.poller.mu.Unlock()
 	viewing.expelLocked()
 }
 
-func (viewing *Viewing) expelLocked() {
+func (viewing *Subscription) expelLocked() {
 	if viewing.member == nil {
 		return
 	}
@@ -184,7 +184,7 @@ func (viewing *Viewing) expelLocked() {
 // resumes tells whether the viewer may have all that has come after a position.
 // Where the backend is asked about viewers that is what was published while it
 // let them see the document.
-func (viewing *Viewing) resumes(seq uint64) bool {
+func (viewing *Subscription) resumes(seq uint64) bool {
 	viewing.poller.mu.Lock()
 	defer viewing.poller.mu.Unlock()
 	return !viewing.view.isCheckedLocked() || seq >= viewing.member.since

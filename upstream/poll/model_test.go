@@ -122,7 +122,7 @@ func (s step) do(w *world) {
 			w.versions[w.owner(h)]++
 		})
 	case "write":
-		w.Wrote("example.com", "/doc")
+		w.Invalidate("example.com", "/doc")
 	case "vary":
 		w.change(func() { w.varies = true })
 	case "busy":
@@ -171,8 +171,8 @@ type client struct {
 func (w *world) join(headers []string) {
 	c := new(client)
 	c.request = ask("/doc", headers...)
-	c.join = func(r *http.Request) (*poll.Viewing, *subrequest.Response, error) {
-		return w.Join(r, &caller{backend: w.backend})
+	c.join = func(r *http.Request) (*poll.Subscription, *subrequest.Response, error) {
+		return w.Subscribe(r, &caller{backend: w.backend})
 	}
 	c.refused = func(refused *subrequest.Response, err error) { c.complain("refused: %+v, %v", refused, err) }
 	c.receive = c.learn

@@ -35,7 +35,7 @@ func TestWhoseBackendWentWithTheOldConfigurationMovesAtOnce(t *testing.T) {
 					t.Errorf("%s, %s: moved: %t, got %q", send, name, old.hasMoved(), got)
 				}
 				moved.want(t, "2")
-				if !e.Over() {
+				if !e.Done() {
 					t.Errorf("%s, %s: it is still polled", send, name)
 				}
 				now.over()
@@ -89,8 +89,8 @@ func TestAChangeIsToldOnceThoughTwoConfigurationsSeeIt(t *testing.T) {
 			want = append(want, fmt.Sprint(n))
 			e.set(document(fmt.Sprint(n)))
 			if n%2 == 0 {
-				e.Wrote("example.com", "/doc")
-				now.Wrote("example.com", "/doc")
+				e.Invalidate("example.com", "/doc")
+				now.Invalidate("example.com", "/doc")
 			}
 			pass(2100 * time.Millisecond)
 		}
@@ -146,12 +146,12 @@ func TestWhoIsMovedBeforeTheyHaveTheDocumentGetsItWhereTheyGo(t *testing.T) {
 			defer cancel()
 			answer, ended := httptest.NewRecorder(), make(chan stream.Reason, 1)
 			go func() {
-				viewing, _, err := e.Join(ask("/doc").WithContext(ctx), &caller{backend: e.backend})
+				viewing, _, err := e.Subscribe(ask("/doc").WithContext(ctx), &caller{backend: e.backend})
 				if err != nil {
 					t.Error(err)
 					return
 				}
-				defer viewing.Leave()
+				defer viewing.Close()
 				ended <- stream.Serve(answer, ask("/doc").WithContext(ctx), viewing.Source(""), nil, &stream.Options{Heartbeat: time.Minute, Retry: time.Second}).Reason
 			}()
 			pass(time.Second) // the old one's poll is under way

@@ -106,7 +106,7 @@ var errUnanswered = errors.New("the backend doesn't answer")
 // ask asks the backend as a viewer who is about to share what others are shown,
 // and in no other way than the others are polled for. It returns the backend's
 // answer if that is a refusal. An answer that fails lets nobody in.
-func (viewing *Viewing) ask(ctx context.Context) (*subrequest.Response, error) {
+func (viewing *Subscription) ask(ctx context.Context) (*subrequest.Response, error) {
 	v := viewing.view
 	// A request of its own: nothing of the viewer's connection is about it.
 	asking, cancel := context.WithCancel(context.Background())

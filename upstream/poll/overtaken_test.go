@@ -35,7 +35,7 @@ func (e *env) over() {
 	}
 	e.Retire()
 	synctest.Wait()
-	if !e.Over() {
+	if !e.Done() {
 		e.t.Errorf("%d views are left", e.Views())
 	}
 }
@@ -73,7 +73,7 @@ func TestTheNewConfigurationsBackendHasTheLastWord(t *testing.T) {
 				pass(3 * time.Second)
 				id := stays.lastID()
 				stays.leave()
-				if !e.Over() {
+				if !e.Done() {
 					t.Error("the old one goes on")
 				}
 				had := stays.got()

@@ -2,14 +2,14 @@ package poll
 
 import "sync"
 
-// Owners tells which view may publish on a topic. Views of one key share it:
+// TopicLeases tells which view may publish on a topic. Views of one key share it:
 // during a reload, one of the configuration that is replaced and one of the
 // configuration that replaces it, whose backend may be another. Only one of
 // them is the topic's owner, so that viewers of neither get an event twice, or
 // the document of a backend that has been replaced after that of the one that
 // has replaced it. Its zero value is ready to use, and it is safe for concurrent
 // use.
-type Owners struct {
+type TopicLeases struct {
 	mu      sync.Mutex
 	byTopic map[string]*owned
 	pollers int // that there have been
@@ -17,7 +17,7 @@ type Owners struct {
 
 // owned is a topic that views publish on, or have a right to.
 type owned struct {
-	owners *Owners
+	owners *TopicLeases
 	topic  string
 	views  int // guarded by the owners' mutex
 
@@ -27,14 +27,14 @@ type owned struct {
 }
 
 // number is that of a new poller: a later configuration's is higher.
-func (o *Owners) number() int {
+func (o *TopicLeases) number() int {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.pollers++
 	return o.pollers
 }
 
-func (o *Owners) join(topic string) *owned {
+func (o *TopicLeases) join(topic string) *owned {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	t := o.byTopic[topic]

@@ -24,14 +24,14 @@ import (
 	"github.com/caddy-sse/caddy-sse/subrequest"
 )
 
-// Caller makes the requests; see [subrequest.Caller].
-type Caller interface {
+// Requester makes the requests; see [subrequest.Requester].
+type Requester interface {
 	Do(req *http.Request, maxBody int64) (*subrequest.Response, error)
 	User() string
 	Vars() map[string]string
 	Trusted() bool
-	Original() string
-	Client() string
+	OriginalURI() string
+	ClientIP() string
 }
 
 // Poller holds the views of one rule. It is safe for concurrent use.
@@ -45,7 +45,7 @@ type Poller struct {
 	slots     chan struct{} // taken by requests in flight
 	questions chan struct{} // taken by those among them that are no polls
 
-	notPublished loglimit.Line
+	notPublished loglimit.Limiter
 
 	number int // among those that publish on the same topics
 
@@ -80,8 +80,8 @@ func New(c *Config, h *hub.Hub, log *zap.Logger, o Observer) *Poller {
 	}
 }
 
-// Viewing is one viewer's use of a view.
-type Viewing struct {
+// Subscription is one viewer's use of a view.
+type Subscription struct {
 	view   *view
 	poller *Poller
 	asker  *asker
@@ -91,14 +91,14 @@ type Viewing struct {
 	unanswered *unanswered // set if the backend can't tell now
 }
 
-// Join starts to watch what the request asks for, and waits until the view has
+// Subscribe starts to watch what the request asks for, and waits until the view has
 // been polled once and the backend lets the viewer in. It returns the
 // backend's own answer if that is a refusal. It fails with a [refusal.Error] if
 // the rule has no room for another view, the request's body is too large or the
 // document can't be polled, with [subrequest.ErrStream] if the backend answers with a
 // stream of its own, and with the request's context's error if the viewer has
 // left. The request's body is put back.
-func (p *Poller) Join(r *http.Request, caller Caller) (*Viewing, *subrequest.Response, error) {
+func (p *Poller) Subscribe(r *http.Request, caller Requester) (*Subscription, *subrequest.Response, error) {
 	body, err := p.config.query(r)
 	if err != nil {
 		return nil, nil, err
@@ -129,7 +129,7 @@ const maxRounds = 10
 
 // attempt joins the view that is the viewer's as far as is known. A viewing
 // that is no member was about another one, as it turned out, and is over.
-func (p *Poller) attempt(ctx context.Context, t *target) (*Viewing, *subrequest.Response, error) {
+func (p *Poller) attempt(ctx context.Context, t *target) (*Subscription, *subrequest.Response, error) {
 	viewing, err := p.join(t)
 	if err != nil {
 		return nil, nil, err
@@ -137,7 +137,7 @@ func (p *Poller) attempt(ctx context.Context, t *target) (*Viewing, *subrequest.
 	settled := false
 	defer func() {
 		if !settled {
-			viewing.Leave()
+			viewing.Close()
 		}
 	}()
 	refused, err := viewing.settle(ctx, t)
@@ -148,7 +148,7 @@ func (p *Poller) attempt(ctx context.Context, t *target) (*Viewing, *subrequest.
 // settle waits until it is known whether the viewer may watch. It returns the
 // backend's answer, or an error, if they may not; else the viewing is a member,
 // or the viewer belongs elsewhere.
-func (viewing *Viewing) settle(ctx context.Context, t *target) (*subrequest.Response, error) {
+func (viewing *Subscription) settle(ctx context.Context, t *target) (*subrequest.Response, error) {
 	v := viewing.view
 	select {
 	case <-v.polled:
@@ -181,11 +181,11 @@ func (viewing *Viewing) settle(ctx context.Context, t *target) (*subrequest.Resp
 	return refused, err
 }
 
-func (p *Poller) join(t *target) (*Viewing, error) {
+func (p *Poller) join(t *target) (*Subscription, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	key := p.keyLocked(t)
-	viewing := &Viewing{view: p.views[key], poller: p, asker: t.asker}
+	viewing := &Subscription{view: p.views[key], poller: p, asker: t.asker}
 	if viewing.view == nil {
 		if err := p.fullLocked(t); err != nil {
 			return nil, err
@@ -273,8 +273,8 @@ func (p *Poller) do(ctx context.Context, t *target, as *asker, since validators)
 	return as.caller.Do(t.request(ctx, as, since), p.config.MaxBody)
 }
 
-// Leave ends the viewing. It may be called more than once.
-func (v *Viewing) Leave() {
+// Close ends the viewing. It may be called more than once.
+func (v *Subscription) Close() {
 	v.once.Do(v.expel)
 }
 
@@ -354,8 +354,8 @@ func (p *Poller) isRetired() bool {
 	return p.retired
 }
 
-// Over tells that the poller is retired and its last view has ended.
-func (p *Poller) Over() bool {
+// Done tells that the poller is retired and its last view has ended.
+func (p *Poller) Done() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.retired && len(p.views) == 0
@@ -418,11 +418,11 @@ func (p *Poller) rekey(v *view) bool {
 	return true
 }
 
-// Wrote tells that a write to these paths of a host has succeeded: the views of
+// Invalidate tells that a write to these paths of a host has succeeded: the views of
 // the paths, of what they are part of and of what is part of them, are polled
 // at once, and all of them if the rule says that a path concerns it. A poll
 // that is already under way doesn't count as having seen it.
-func (p *Poller) Wrote(hostname string, paths ...string) {
+func (p *Poller) Invalidate(hostname string, paths ...string) {
 	if p.config.RefreshOff && !p.config.Absorb {
 		return
 	}

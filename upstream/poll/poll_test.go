@@ -315,7 +315,7 @@ func TestPollsOfAViewNeverOverlap(t *testing.T) {
 		e.watch(ask("/doc"))
 		for range 60 {
 			pass(time.Second)
-			e.Wrote("example.com", "/doc")
+			e.Invalidate("example.com", "/doc")
 		}
 		if e.overlaps > 0 {
 			t.Errorf("%d overlap", e.overlaps)
@@ -472,7 +472,7 @@ func TestAWriteIsFollowedByAPollAtOnce(t *testing.T) {
 			v := e.watch(ask("/shop/orders?page=2"))
 			pass(time.Second)
 			e.set(document("2"))
-			e.Wrote("example.com", "/elsewhere", path)
+			e.Invalidate("example.com", "/elsewhere", path)
 			synctest.Wait()
 			if want := map[bool][]string{true: {"1", "2"}, false: {"1"}}[related]; !slices.Equal(v.got(), want) {
 				t.Errorf("a write to %s: got %q", path, v.got())
@@ -485,13 +485,13 @@ func TestAWriteToAnotherHostIsNone(t *testing.T) {
 	within(t, poll.Config{Interval: 60 * second}, func(e *env) {
 		e.watch(ask("http://Shop.example.com:8443/doc"))
 		pass(time.Second)
-		e.Wrote("example.com", "/doc")
-		e.Wrote("shop.example.com:8443", "/doc")
+		e.Invalidate("example.com", "/doc")
+		e.Invalidate("shop.example.com:8443", "/doc")
 		synctest.Wait()
 		if e.polls() != 1 {
 			t.Errorf("%d polls", e.polls())
 		}
-		e.Wrote(poll.Hostname("SHOP.example.com:80"), "/doc")
+		e.Invalidate(poll.Hostname("SHOP.example.com:80"), "/doc")
 		synctest.Wait()
 		if e.polls() != 2 {
 			t.Errorf("%d polls", e.polls())
@@ -515,7 +515,7 @@ func TestABurstOfWritesCostsTwoPolls(t *testing.T) {
 		pass(time.Second)
 		e.take(time.Second)
 		for range 500 {
-			e.Wrote("example.com", "/doc")
+			e.Invalidate("example.com", "/doc")
 			time.Sleep(time.Millisecond)
 		}
 		pass(30 * time.Second)
@@ -530,10 +530,10 @@ func TestAPollThatIsUnderWayHasNotSeenTheWrite(t *testing.T) {
 		v := e.watch(ask("/doc"))
 		pass(time.Second)
 		e.take(time.Second)
-		e.Wrote("example.com", "/doc")
+		e.Invalidate("example.com", "/doc")
 		pass(500 * time.Millisecond)
 		e.set(document("2"))
-		e.Wrote("example.com", "/doc")
+		e.Invalidate("example.com", "/doc")
 		pass(500 * time.Millisecond)
 		v.want(t, "1")
 		pass(time.Second)
@@ -545,7 +545,7 @@ func TestAfterAWriteTheIntervalBeginsAnew(t *testing.T) {
 	within(t, poll.Config{Interval: 10 * second}, func(e *env) {
 		e.watch(ask("/doc"))
 		pass(7 * time.Second)
-		e.Wrote("example.com", "/doc")
+		e.Invalidate("example.com", "/doc")
 		pass(20 * time.Second)
 		if want := []time.Duration{0, 7 * time.Second, 17 * time.Second, 27 * time.Second}; !slices.Equal(e.at, want) {
 			t.Errorf("%v", e.at)
@@ -665,7 +665,7 @@ func TestTheViewOfAnotherConfigurationGoesOn(t *testing.T) {
 		e.resume(ask("/doc"), v.lastID()).want(t)
 		v.leave()
 		synctest.Wait()
-		if !old.Over() {
+		if !old.Done() {
 			t.Error("the old view is still polled")
 		}
 	})
@@ -675,18 +675,18 @@ func TestARetiredPollerEndsWithItsLastViewer(t *testing.T) {
 	within(t, poll.Config{}, func(e *env) {
 		lingering, v := e.watch(ask("/a")), e.watch(ask("/b"))
 		lingering.leave()
-		if e.Over() {
+		if e.Done() {
 			t.Error("it is over before it is retired")
 		}
 		e.Retire()
-		if e.Views() != 1 || e.Over() {
-			t.Errorf("%d views, over: %v", e.Views(), e.Over())
+		if e.Views() != 1 || e.Done() {
+			t.Errorf("%d views, over: %v", e.Views(), e.Done())
 		}
 		e.set(document("2"))
 		pass(2 * time.Second)
 		v.want(t, "1", "2")
 		v.leave()
-		if !e.Over() {
+		if !e.Done() {
 			t.Error("it is not over")
 		}
 	})
@@ -695,12 +695,12 @@ func TestARetiredPollerEndsWithItsLastViewer(t *testing.T) {
 func TestLeavingTwiceIsLeavingOnce(t *testing.T) {
 	within(t, poll.Config{Linger: -1}, func(e *env) {
 		stays := e.watch(ask("/doc"))
-		viewing, refused, err := e.Join(ask("/doc"), &caller{backend: e.backend})
+		viewing, refused, err := e.Subscribe(ask("/doc"), &caller{backend: e.backend})
 		if err != nil || refused != nil {
 			e.t.Fatal(err, refused)
 		}
-		viewing.Leave()
-		viewing.Leave()
+		viewing.Close()
+		viewing.Close()
 		if e.Views() != 1 {
 			t.Error("the other viewer's view has ended")
 		}
@@ -721,11 +721,11 @@ func TestAHandlersPanicMakesTheDocumentStale(t *testing.T) {
 			return err
 		})
 		r := caddyhttp.PrepareRequest(ask("/doc"), caddy.NewReplacer(), httptest.NewRecorder(), new(caddyhttp.Server))
-		viewing, refused, err := e.Join(r, subrequest.For(r, handler))
+		viewing, refused, err := e.Subscribe(r, subrequest.New(r, handler))
 		if err != nil || refused != nil {
 			e.t.Fatal(err, refused)
 		}
-		defer viewing.Leave()
+		defer viewing.Close()
 		v := e.watchAs(ask("/doc"), &caller{original: "/doc"}, "")
 		panics.Store(true)
 		pass(2 * time.Second)
@@ -761,7 +761,7 @@ type flakyStore struct {
 	afterAppend func()
 }
 
-func (s *flakyStore) Append(entries []*store.Entry, receipts []store.Receipt) error {
+func (s *flakyStore) Append(entries []*store.Entry, receipts []store.IdempotencyRecord) error {
 	if s.broken.Load() {
 		return errors.New("disk full")
 	}
@@ -835,7 +835,7 @@ func TestWhoComesDuringAPublicationMissesNothing(t *testing.T) {
 	s := &flakyStore{Memory: store.NewMemory()}
 	c := poll.Config{Interval: caddy.Duration(100 * time.Millisecond)}
 	e := newEnv(t, c, s) // in real time: who waits for a lock would keep a fake one from passing
-	viewing, refused, err := e.Join(ask("/doc"), &caller{backend: e.backend})
+	viewing, refused, err := e.Subscribe(ask("/doc"), &caller{backend: e.backend})
 	if err != nil || refused != nil {
 		t.Fatal(err, refused)
 	}
@@ -852,7 +852,7 @@ func TestWhoComesDuringAPublicationMissesNothing(t *testing.T) {
 		}
 	}
 	e.set(document("2"))
-	e.Wrote("example.com", "/doc")
+	e.Invalidate("example.com", "/doc")
 	src := <-joined
 	for last := ""; last != "2"; { // until all is done
 		later := viewing.Source("")
@@ -864,7 +864,7 @@ func TestWhoComesDuringAPublicationMissesNothing(t *testing.T) {
 		t.Errorf("it has %q, %v", got, err)
 	}
 	src.Cursor.Close()
-	viewing.Leave()
+	viewing.Close()
 	e.Retire()
 	if err := e.hub.Close(); err != nil {
 		t.Error(err)

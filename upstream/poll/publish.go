@@ -204,7 +204,7 @@ func (v *view) refuse(resp *subrequest.Response) {
 func (v *view) publish(e event.Event, topics ...string) (*store.Entry, error) {
 	entry, _, err := v.poller.hub.Publish(topics, e)
 	if err != nil {
-		if left, due := v.poller.notPublished.Due(time.Now()); due {
+		if left, due := v.poller.notPublished.Allow(time.Now()); due {
 			v.poller.log.Error("event not published", v.fields(zap.String("event", e.Name), zap.Error(err), zap.Int("not_logged_since", left))...)
 		}
 	}

@@ -73,7 +73,7 @@ func TestTheBodyIsPutBackForWhoeverIsNext(t *testing.T) {
 	within(t, querying, func(e *env) {
 		e.setError(subrequest.ErrStream)
 		r := query("[1,2]")
-		_, _, err := e.Join(r, &caller{backend: e.backend})
+		_, _, err := e.Subscribe(r, &caller{backend: e.backend})
 		body, _ := io.ReadAll(r.Body)
 		if !errors.Is(err, subrequest.ErrStream) || string(body) != "[1,2]" || r.ContentLength != 5 {
 			t.Errorf("%v, and %q of %d bytes is left", err, body, r.ContentLength)
@@ -95,7 +95,7 @@ func TestABodyThatIsTooLongOrBreaksOffIsRefused(t *testing.T) {
 			-http.StatusRequestEntityTooLarge: bounded,
 		} {
 			var refused *refusal.Error
-			if _, _, err := e.Join(r, &caller{backend: e.backend}); !errors.As(err, &refused) || refused.Status != max(want, -want) {
+			if _, _, err := e.Subscribe(r, &caller{backend: e.backend}); !errors.As(err, &refused) || refused.Status != max(want, -want) {
 				t.Errorf("got %v, want %d", err, want)
 			}
 		}

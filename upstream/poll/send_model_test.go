@@ -150,7 +150,7 @@ func (s *stage) happen(th step) {
 	case "change":
 		s.change(func() { s.doc = th.Doc })
 	case "write":
-		s.current().Wrote("example.com", "/doc")
+		s.current().Invalidate("example.com", "/doc")
 	case "busy":
 		s.hub.SetHistory(store.History{MaxEvents: 1 + th.N%10})
 		_, _, _ = s.hub.Publish([]string{"elsewhere"}, event.Event{Data: []byte("x")})
@@ -233,8 +233,8 @@ type copier struct {
 func (s *stage) join() {
 	c := new(copier)
 	c.request = ask("/doc")
-	c.join = func(r *http.Request) (*poll.Viewing, *subrequest.Response, error) {
-		return s.current().Join(r, &caller{backend: s.backend})
+	c.join = func(r *http.Request) (*poll.Subscription, *subrequest.Response, error) {
+		return s.current().Subscribe(r, &caller{backend: s.backend})
 	}
 	c.receive = c.apply
 	s.clients = append(s.clients, c)

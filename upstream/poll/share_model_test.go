@@ -109,7 +109,7 @@ func (m *guarded) happen(s step) {
 	case "change":
 		m.change(m.next)
 	case "write":
-		m.Wrote("example.com", "/doc")
+		m.Invalidate("example.com", "/doc")
 	case "grant":
 		m.change(func() {
 			who.allowed, who.refused = true, false
@@ -187,8 +187,8 @@ type guest struct {
 func (m *guarded) join(who string) {
 	g := &guest{who: who}
 	g.request = as(who)
-	g.join = func(r *http.Request) (*poll.Viewing, *subrequest.Response, error) {
-		return m.Join(r, &caller{backend: m.backend})
+	g.join = func(r *http.Request) (*poll.Subscription, *subrequest.Response, error) {
+		return m.Subscribe(r, &caller{backend: m.backend})
 	}
 	g.receive = func(e event.Event) { g.learn(m, e) }
 	g.revoked = func() { m.lost(who) }

@@ -36,7 +36,7 @@ func (v *view) wholeLocked() *store.Entry {
 
 // Finished tells whether the client has been told before that the document is
 // finished: it should not come back.
-func (v *Viewing) Finished(lastEventID string) bool {
+func (v *Subscription) Finished(lastEventID string) bool {
 	v.view.mu.Lock()
 	complete := v.view.complete
 	v.view.mu.Unlock()
@@ -59,7 +59,7 @@ func (v *view) hasEndedBefore() bool {
 	return v.complete != nil && !v.complete.On(v.ending)
 }
 
-func (v *Viewing) source(c *hub.Cursor) stream.Source {
+func (v *Subscription) source(c *hub.Cursor) stream.Source {
 	return stream.Source{Cursor: c, Done: v.view.done, Moved: v.view.moved, Revoked: v.member.revoked}
 }
 
@@ -68,21 +68,21 @@ func (v *Viewing) source(c *hub.Cursor) stream.Source {
 //
 // A position says nothing about whose it was: unless it is one of this view,
 // the viewer gets the document.
-func (v *Viewing) Source(lastEventID string) stream.Source {
+func (v *Subscription) Source(lastEventID string) stream.Source {
 	h, topics := v.poller.hub, []string{v.view.topic(), v.view.ending}
 	seq, known := h.Resolve(lastEventID)
 	if known {
 		if e := h.Entry(seq); e != nil && slices.ContainsFunc(topics, e.On) && !v.view.hasEndedBefore() && v.resumes(seq) {
-			src := v.source(h.FollowAfter(topics, seq))
+			src := v.source(h.SubscribeAfter(topics, seq))
 			src.Start = stream.Resumed
 			return src
 		}
 	}
 	v.view.publishing.Lock()
-	src := v.source(h.Follow(topics))
+	src := v.source(h.Subscribe(topics))
 	snapshot := v.view.snapshot()
 	v.view.publishing.Unlock()
-	src.Unplaced = len(snapshot) == 0
+	src.NoPosition = len(snapshot) == 0
 	for i, e := range snapshot {
 		if e.ID == lastEventID { // this is all that came after it
 			src.First, known = snapshot[i+1:], true

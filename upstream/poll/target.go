@@ -74,7 +74,7 @@ func setOf(names ...string) map[string]bool {
 }
 
 // newTarget makes a viewer's request one that can be repeated.
-func newTarget(r *http.Request, query []byte, caller Caller, h *hub.Hub, c *Config) *target {
+func newTarget(r *http.Request, query []byte, caller Requester, h *hub.Hub, c *Config) *target {
 	u := *r.URL
 	u.RawQuery = stream.WithoutPosition(u.RawQuery)
 	u.Fragment, u.RawFragment = "", ""
@@ -91,7 +91,7 @@ func newTarget(r *http.Request, query []byte, caller Caller, h *hub.Hub, c *Conf
 		body:     query,
 		asker:    newAsker(r, caller, c.varyBy),
 	}
-	parts := []string{c.Scope, scheme(r), t.method, t.host, u.EscapedPath(), u.RawQuery, string(query), caller.Original(), strconv.FormatBool(caller.Trusted())}
+	parts := []string{c.Scope, scheme(r), t.method, t.host, u.EscapedPath(), u.RawQuery, string(query), caller.OriginalURI(), strconv.FormatBool(caller.Trusted())}
 	var vars []string
 	for _, name := range slices.Sorted(maps.Keys(caller.Vars())) {
 		vars = append(vars, name, caller.Vars()[name])
@@ -150,7 +150,7 @@ func (c *Config) isSent(name string) bool {
 	case c.Method == http.MethodPost && pageSays[name]:
 		return true
 	default:
-		return !subrequest.IsOfOneRequest(name) && !by.drops(name)
+		return !subrequest.IsRequestSpecific(name) && !by.drops(name)
 	}
 }
 
@@ -193,7 +193,7 @@ func (t *target) alone(u *unanswered) *target {
 }
 
 // client is who has brought the view about, as far as views are counted.
-func (t *target) client() string { return t.asker.caller.Client() }
+func (t *target) client() string { return t.asker.caller.ClientIP() }
 
 // request returns a fresh request: a handler may change the one it gets.
 func (t *target) request(ctx context.Context, as *asker, since validators) *http.Request {

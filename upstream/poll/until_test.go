@@ -34,11 +34,11 @@ func untilShipped(t *testing.T, test func(t testing.TB, e *env, send string)) {
 // isFinished asks as a client that comes back would be.
 func (e *env) isFinished(path, lastEventID string) bool {
 	e.t.Helper()
-	viewing, refused, err := e.Join(ask(path), &caller{backend: e.backend})
+	viewing, refused, err := e.Subscribe(ask(path), &caller{backend: e.backend})
 	if err != nil || refused != nil {
 		e.t.Fatal(refused, err)
 	}
-	defer viewing.Leave()
+	defer viewing.Close()
 	return viewing.Finished(lastEventID)
 }
 

@@ -44,7 +44,7 @@ func newVaryBy(names []string, shares bool) (*varyBy, error) {
 			return nil, fmt.Errorf("vary none stands alone")
 		case shares && credentials[header]:
 			return nil, fmt.Errorf("vary %s and share don't go together: share makes one view of all who may see it, whatever their Authorization and Cookie", header)
-		case subrequest.IsOfOneRequest(header):
+		case subrequest.IsRequestSpecific(header):
 			return nil, fmt.Errorf("vary %s: that header is never sent with a poll", header)
 		case addresses[header]:
 			return nil, fmt.Errorf("vary %s: addresses are told apart with credentials only, and then always", header)

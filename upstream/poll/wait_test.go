@@ -16,7 +16,7 @@ import (
 // write is a write to /doc every so often until all of d has passed.
 func (e *env) write(every, d time.Duration) {
 	for range d / every {
-		e.Wrote("example.com", "/doc")
+		e.Invalidate("example.com", "/doc")
 		pass(every)
 	}
 }
@@ -48,7 +48,7 @@ func TestAWriteThatIsAloneCostsOnePollAtOnce(t *testing.T) {
 		e.watch(ask("/doc"))
 		pass(time.Second)
 		e.forget()
-		e.Wrote("example.com", "/doc")
+		e.Invalidate("example.com", "/doc")
 		pass(10 * time.Second)
 		e.wantPolls(0)
 	})
@@ -57,7 +57,7 @@ func TestAWriteThatIsAloneCostsOnePollAtOnce(t *testing.T) {
 func TestAWriteRightAfterTheFirstPollIsFollowedByOne(t *testing.T) {
 	within(t, aMinute, func(e *env) {
 		e.watch(ask("/doc"))
-		e.Wrote("example.com", "/doc")
+		e.Invalidate("example.com", "/doc")
 		synctest.Wait()
 		e.wantPolls(0, 0)
 	})
@@ -142,10 +142,10 @@ func TestAWriteDuringAPollIsFollowedByOneMoreWhenItIsOver(t *testing.T) {
 		e.take(2 * time.Second)
 		v := e.watch(ask("/doc"))
 		pass(time.Second)
-		e.Wrote("example.com", "/doc") // during the first
+		e.Invalidate("example.com", "/doc") // during the first
 		pass(1500 * ms)
 		e.set(document("2"))
-		e.Wrote("example.com", "/doc")
+		e.Invalidate("example.com", "/doc")
 		pass(10 * time.Second)
 		e.wantPolls(0, 2*time.Second, 4*time.Second)
 		v.want(t, "1", "2")
@@ -167,7 +167,7 @@ func TestAWriteDoesNotBreakTheBackendsRetryAfter(t *testing.T) {
 				e.watch(ask("/doc"))
 				pass(time.Second)
 				e.set(test.resp)
-				e.Wrote("example.com", "/doc")
+				e.Invalidate("example.com", "/doc")
 				synctest.Wait()
 				e.set(document("3"))
 				e.forget()
@@ -188,7 +188,7 @@ func TestAWriteIsAReasonToPollWhileTheDocumentIsFresh(t *testing.T) {
 		e.watch(ask("/doc"))
 		pass(5 * time.Minute)
 		e.wantPolls(0)
-		e.Wrote("example.com", "/doc")
+		e.Invalidate("example.com", "/doc")
 		pass(0)
 		e.wantPolls(0, 5*time.Minute)
 	})
@@ -200,7 +200,7 @@ func TestAWriteIsAReasonToPollABackendThatFails(t *testing.T) {
 		v := e.watch(ask("/doc"))
 		pass(time.Second)
 		e.set(document("1"))
-		e.Wrote("example.com", "/doc")
+		e.Invalidate("example.com", "/doc")
 		synctest.Wait()
 		v.want(t, "stale", "1")
 	})
@@ -212,7 +212,7 @@ func TestAWriteIsAReasonToPollWhatHasSlowedDown(t *testing.T) {
 		pass(10 * time.Minute)
 		polls := e.polls()
 		e.set(document("2"))
-		e.Wrote("example.com", "/doc")
+		e.Invalidate("example.com", "/doc")
 		synctest.Wait()
 		v.want(t, "1", "2")
 		pass(2 * time.Second)
@@ -238,13 +238,13 @@ func TestAViewEndsWhileItWaits(t *testing.T) {
 		},
 		"for what Retry-After says": func(e *env) {
 			e.set(document("1", "Retry-After", "600"))
-			e.Wrote("example.com", "/doc")
+			e.Invalidate("example.com", "/doc")
 			synctest.Wait()
-			e.Wrote("example.com", "/doc")
+			e.Invalidate("example.com", "/doc")
 		},
 		"for a backend that fails": func(e *env) {
 			e.setError(errRefused)
-			e.Wrote("example.com", "/doc")
+			e.Invalidate("example.com", "/doc")
 		},
 	} {
 		within(t, poll.Config{Interval: caddy.Duration(time.Hour), Linger: -1}, func(e *env) {
@@ -254,7 +254,7 @@ func TestAViewEndsWhileItWaits(t *testing.T) {
 			synctest.Wait()
 			polls := e.polls()
 			v.leave()
-			e.Wrote("example.com", "/doc")
+			e.Invalidate("example.com", "/doc")
 			pass(2 * time.Hour)
 			if e.polls() != polls || e.Views() != 0 {
 				t.Errorf("%s: %d polls more, %d views", name, e.polls()-polls, e.Views())
@@ -275,13 +275,13 @@ func TestWritesBelowARefreshPathConcernTheWholeRule(t *testing.T) {
 			e.watch(ask("http://other.example.com/doc"))
 			pass(time.Second)
 			e.forget()
-			e.Wrote("example.com", "/elsewhere", path)
+			e.Invalidate("example.com", "/elsewhere", path)
 			synctest.Wait()
 			want := map[bool][]time.Duration{true: {0, 0}}[concerned]
 			if !slices.Equal(e.at, want) {
 				t.Errorf("%s: polls at %v, want %v", path, e.at, want)
 			}
-			e.Wrote("elsewhere.example.com", path)
+			e.Invalidate("elsewhere.example.com", path)
 			pass(time.Second)
 			if !slices.Equal(e.at, want) {
 				t.Errorf("%s of another host: polls at %v, want %v", path, e.at, want)
@@ -294,7 +294,7 @@ func TestARefreshPathThatIsTheRootConcernsAll(t *testing.T) {
 	within(t, poll.Config{Interval: 60 * second, Refresh: []string{"/"}}, func(e *env) {
 		e.watch(ask("/doc"))
 		pass(time.Second)
-		e.Wrote("example.com", "/any/thing")
+		e.Invalidate("example.com", "/any/thing")
 		synctest.Wait()
 		e.wantPolls(0, time.Second)
 	})

@@ -69,7 +69,7 @@ func (m *moods) dawdle(r *http.Request) error {
 // walker is a client that comes back until it leaves for good.
 type walker struct {
 	request *http.Request
-	join    func(*http.Request) (*poll.Viewing, *subrequest.Response, error)
+	join    func(*http.Request) (*poll.Subscription, *subrequest.Response, error)
 	receive func(event.Event)
 	refused func(*subrequest.Response, error) // if not nil
 	revoked func()                            // if not nil
@@ -111,7 +111,7 @@ func (c *walker) connect() {
 		}
 		return
 	}
-	defer viewing.Leave()
+	defer viewing.Close()
 	src := viewing.Source(c.lastID)
 	defer src.Cursor.Close()
 	c.watch(true)

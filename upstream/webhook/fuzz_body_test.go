@@ -148,7 +148,7 @@ func FuzzHeaders(f *testing.F) {
 	})
 }
 
-func checkAnswer(t *testing.T, name string, answer *webhook.Answer, err error) {
+func checkAnswer(t *testing.T, name string, answer *webhook.HandshakeResponse, err error) {
 	t.Helper()
 	var refused *refusal.Error
 	switch {

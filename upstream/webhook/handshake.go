@@ -15,9 +15,9 @@ import (
 	"github.com/caddy-sse/caddy-sse/internal/refusal"
 )
 
-// Answer is what a sender's handshake is answered with: by it a sender finds
+// HandshakeResponse is what a sender's handshake is answered with: by it a sender finds
 // out whether an address wants its deliveries. Nothing is published for it.
-type Answer struct {
+type HandshakeResponse struct {
 	// Status is the HTTP status.
 	Status int
 	// Header holds what the handshake wants beside the body; it may be nil.
@@ -30,7 +30,7 @@ type Answer struct {
 }
 
 // Write answers the request.
-func (a *Answer) Write(w http.ResponseWriter) {
+func (a *HandshakeResponse) Write(w http.ResponseWriter) {
 	header := w.Header()
 	for name, values := range a.Header {
 		header[name] = values
@@ -46,25 +46,25 @@ func (a *Answer) Write(w http.ResponseWriter) {
 
 // handshake answers a request if it is one of the sender's handshakes; else it
 // returns nil and no refusal. The third argument is nil where nothing is signed.
-type handshake func(p *provisioned, d *received, by *proven) (*Answer, *refusal.Error)
+type handshake func(p *provisioned, d *received, by *proven) (*HandshakeResponse, *refusal.Error)
 
 // maxChallenge is how long a value may be that is sent back.
 const maxChallenge = 1024
 
 // echo sends a value back, as text that no browser takes for a page.
-func echo(value string) (*Answer, *refusal.Error) {
+func echo(value string) (*HandshakeResponse, *refusal.Error) {
 	if value == "" || len(value) > maxChallenge || !utf8.ValidString(value) || strings.ContainsFunc(value, unicode.IsControl) {
 		return nil, refusal.Newf(http.StatusBadRequest, "the challenge is not one line of text of 1 to %d bytes", maxChallenge)
 	}
-	return &Answer{Status: http.StatusOK, Type: "text/plain; charset=utf-8", Body: []byte(value)}, nil
+	return &HandshakeResponse{Status: http.StatusOK, Type: "text/plain; charset=utf-8", Body: []byte(value)}, nil
 }
 
-func jsonAnswer(v any) (*Answer, *refusal.Error) {
+func jsonAnswer(v any) (*HandshakeResponse, *refusal.Error) {
 	body, err := json.Marshal(v)
 	if err != nil { // texts and numbers always marshal
 		panic(err)
 	}
-	return &Answer{Status: http.StatusOK, Type: "application/json", Body: body}, nil
+	return &HandshakeResponse{Status: http.StatusOK, Type: "application/json", Body: body}, nil
 }
 
 // only is the one value of a query's parameter.
@@ -76,7 +76,7 @@ func only(query url.Values, name string) string {
 }
 
 // slackVerification: docs.slack.dev, "url_verification event".
-func slackVerification(_ *provisioned, d *received, _ *proven) (*Answer, *refusal.Error) {
+func slackVerification(_ *provisioned, d *received, _ *proven) (*HandshakeResponse, *refusal.Error) {
 	var message struct{ Type, Challenge string }
 	if json.Unmarshal(d.body, &message) != nil || message.Type != "url_verification" {
 		return nil, nil
@@ -86,7 +86,7 @@ func slackVerification(_ *provisioned, d *received, _ *proven) (*Answer, *refusa
 
 // zoomValidation: developers.zoom.us, "Validate your webhook endpoint". The
 // answer signs what was sent with the secret that has signed the request.
-func zoomValidation(_ *provisioned, d *received, by *proven) (*Answer, *refusal.Error) {
+func zoomValidation(_ *provisioned, d *received, by *proven) (*HandshakeResponse, *refusal.Error) {
 	var message struct {
 		Event   string
 		Payload struct{ PlainToken string }
@@ -118,7 +118,7 @@ func checkToken(token string) *refusal.Error {
 // xCRC: docs.x.com, "Challenge-Response Checks". Anyone may ask for it, and X
 // signs deliveries with the same key and in the same way: the token's letters,
 // and that deliveries have to be JSON objects, keep one from being the other.
-func xCRC(p *provisioned, d *received, _ *proven) (*Answer, *refusal.Error) {
+func xCRC(p *provisioned, d *received, _ *proven) (*HandshakeResponse, *refusal.Error) {
 	if d.Method != http.MethodGet || !d.URL.Query().Has("crc_token") {
 		return nil, nil
 	}
@@ -132,7 +132,7 @@ func xCRC(p *provisioned, d *received, _ *proven) (*Answer, *refusal.Error) {
 
 // discordPing: docs.discord.com, "Webhook Events" (type 0) and "Interactions"
 // (type 1, which webhook events use for what isn't a PING).
-func discordPing(_ *provisioned, d *received, _ *proven) (*Answer, *refusal.Error) {
+func discordPing(_ *provisioned, d *received, _ *proven) (*HandshakeResponse, *refusal.Error) {
 	var message struct {
 		Type  *int
 		Event json.RawMessage
@@ -142,7 +142,7 @@ func discordPing(_ *provisioned, d *received, _ *proven) (*Answer, *refusal.Erro
 	}
 	switch *message.Type {
 	case 0:
-		return &Answer{Status: http.StatusNoContent}, nil
+		return &HandshakeResponse{Status: http.StatusNoContent}, nil
 	case 1:
 		return jsonAnswer(map[string]int{"type": 1})
 	}
@@ -150,7 +150,7 @@ func discordPing(_ *provisioned, d *received, _ *proven) (*Answer, *refusal.Erro
 }
 
 // metaChallenge: developers.facebook.com, "Verification Requests".
-func metaChallenge(p *provisioned, d *received, _ *proven) (*Answer, *refusal.Error) {
+func metaChallenge(p *provisioned, d *received, _ *proven) (*HandshakeResponse, *refusal.Error) {
 	query := d.URL.Query()
 	if d.Method != http.MethodGet || !query.Has("hub.mode") {
 		return nil, nil
@@ -164,14 +164,14 @@ func metaChallenge(p *provisioned, d *received, _ *proven) (*Answer, *refusal.Er
 // websubChallenge: W3C WebSub, section 5.3, "Hub Verifies Intent of the
 // Subscriber". A topic that nobody here has asked for is answered with 404, and
 // so is the end of a subscription that the rule wants: anyone could ask for it.
-func websubChallenge(p *provisioned, d *received, _ *proven) (*Answer, *refusal.Error) {
+func websubChallenge(p *provisioned, d *received, _ *proven) (*HandshakeResponse, *refusal.Error) {
 	query := d.URL.Query()
 	if d.Method != http.MethodGet || !query.Has("hub.mode") {
 		return nil, nil
 	}
 	switch only(query, "hub.mode") {
 	case "denied":
-		return &Answer{Status: http.StatusOK}, nil
+		return &HandshakeResponse{Status: http.StatusOK}, nil
 	case "subscribe":
 		if p.challenge.have(only(query, "hub.topic")) {
 			return echo(only(query, "hub.challenge"))
@@ -184,7 +184,7 @@ func websubChallenge(p *provisioned, d *received, _ *proven) (*Answer, *refusal.
 
 // graphValidation: learn.microsoft.com/graph, "notificationUrl validation". It
 // has no proof of who asks.
-func graphValidation(_ *provisioned, d *received, _ *proven) (*Answer, *refusal.Error) {
+func graphValidation(_ *provisioned, d *received, _ *proven) (*HandshakeResponse, *refusal.Error) {
 	query := d.URL.Query()
 	if d.Method != http.MethodPost || !query.Has("validationToken") {
 		return nil, nil
@@ -198,7 +198,7 @@ var originName = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.:-]{0,252})$`)
 // cloudEventsOrigin: CloudEvents, "HTTP 1.1 Web Hooks", section 4, "Abuse
 // Protection". The callback for later consent is not called: its URL is a
 // stranger's.
-func cloudEventsOrigin(p *provisioned, d *received, _ *proven) (*Answer, *refusal.Error) {
+func cloudEventsOrigin(p *provisioned, d *received, _ *proven) (*HandshakeResponse, *refusal.Error) {
 	origins := d.Header.Values("WebHook-Request-Origin")
 	if d.Method != http.MethodOptions || len(origins) == 0 {
 		return nil, nil
@@ -214,7 +214,7 @@ func cloudEventsOrigin(p *provisioned, d *received, _ *proven) (*Answer, *refusa
 	if d.Header.Get("WebHook-Request-Rate") != "" {
 		header.Set("WebHook-Allowed-Rate", "*")
 	}
-	return &Answer{Status: http.StatusOK, Header: header}, nil
+	return &HandshakeResponse{Status: http.StatusOK, Header: header}, nil
 }
 
 // isObject tells whether a body begins like a JSON object.

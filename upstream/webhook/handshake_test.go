@@ -44,7 +44,7 @@ func answer(t testing.TB, wh *webhook.Webhook, r *http.Request) *httptest.Respon
 	return w
 }
 
-func shake(wh *webhook.Webhook, r *http.Request) (*webhook.Answer, error) {
+func shake(wh *webhook.Webhook, r *http.Request) (*webhook.HandshakeResponse, error) {
 	if r.Method != http.MethodPost {
 		return wh.Handshake(r, caddyhttp.NewTestReplacer(r))
 	}

@@ -12,7 +12,7 @@ import (
 // Handshake answers a request that asks, by another method than POST, whether
 // the sender may deliver here. It returns nil, and no error, if the request is
 // none of these. Every error is a [refusal.Error].
-func (wh *Webhook) Handshake(r *http.Request, repl *caddy.Replacer) (*Answer, error) {
+func (wh *Webhook) Handshake(r *http.Request, repl *caddy.Replacer) (*HandshakeResponse, error) {
 	if wh.Forward == ForwardSync { // the app answers, as ever
 		return nil, nil
 	}
@@ -23,7 +23,7 @@ func (wh *Webhook) Handshake(r *http.Request, repl *caddy.Replacer) (*Answer, er
 	return answer, nil
 }
 
-func (wh *Webhook) asked(d *received) (*Answer, *refusal.Error) {
+func (wh *Webhook) asked(d *received) (*HandshakeResponse, *refusal.Error) {
 	if wh.sender.asks == nil {
 		return nil, nil
 	}
@@ -67,7 +67,7 @@ func (wh *Webhook) receive(w http.ResponseWriter, d *received) (*Delivery, *refu
 		return nil, refusal.Newf(http.StatusBadRequest, "the body is no JSON object")
 	}
 	if wh.Forward == ForwardSync && wh.greets(d, proven) {
-		return &Delivery{Body: body, Greeting: true}, nil
+		return &Delivery{Body: body, IsHandshake: true}, nil
 	}
 	if wh.Forward != ForwardSync && wh.sender.greets != nil {
 		if answer, refused := ofHandshake(wh.sender.greets(wh.sender, d, proven)); answer != nil || refused != nil {

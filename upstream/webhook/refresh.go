@@ -11,8 +11,8 @@ import (
 	"github.com/caddy-sse/caddy-sse/internal/refusal"
 )
 
-// View names documents that are to be polled.
-type View struct {
+// RefreshTarget names documents that are to be polled.
+type RefreshTarget struct {
 	// Host is the URL's host, with its port if it has one; empty: that of the
 	// request that was received.
 	Host string
@@ -53,7 +53,7 @@ func compileViews(sources []string) (views []*view, err error) {
 }
 
 // views are what is polled for a payload.
-func (wh *Webhook) views(p *payload) (views []View, refused *refusal.Error) {
+func (wh *Webhook) views(p *payload) (views []RefreshTarget, refused *refusal.Error) {
 	for _, v := range wh.refresh {
 		path, err := v.path.expand(func(name string) (string, *lookupError) {
 			text, err := p.value(name)
@@ -68,7 +68,7 @@ func (wh *Webhook) views(p *payload) (views []View, refused *refusal.Error) {
 		if hasDots(path) {
 			return nil, unprocessable("the path to refresh has a segment of dots")
 		}
-		views = append(views, View{v.host, path})
+		views = append(views, RefreshTarget{v.host, path})
 	}
 	return views, nil
 }
@@ -86,7 +86,7 @@ func (wh *Webhook) addViews(d *Delivery, p *payload) *refusal.Error {
 		case len(d.Refresh) == maxViews:
 			return unprocessable("it has more than %d views to refresh", maxViews)
 		case d.seen == nil:
-			d.seen = make(map[View]bool)
+			d.seen = make(map[RefreshTarget]bool)
 		}
 		d.seen[view] = true
 		d.Refresh = append(d.Refresh, view)

@@ -53,7 +53,7 @@ func TestNoSenderLeadsARefreshElsewhere(t *testing.T) {
 	refuse(t, wh, post("/hooks", `{}`), 422, `the payload has no "id", which the refresh needs`)
 	for id, path := range map[string]string{"?a=b": "/v1/orders/?a=b", "#x": "/v1/orders/#x", "%2e%2e": "/v1/orders/%2e%2e", "@evil.example": "/v1/orders/@evil.example", "{json.id}": "/v1/orders/{json.id}"} {
 		delivery, err := deliver(wh, post("/hooks", `{"id":"`+id+`"}`))
-		if err != nil || len(delivery.Refresh) != 1 || delivery.Refresh[0] != (webhook.View{Path: path}) {
+		if err != nil || len(delivery.Refresh) != 1 || delivery.Refresh[0] != (webhook.RefreshTarget{Path: path}) {
 			t.Errorf("%+v, %v", delivery, err)
 		}
 	}

@@ -80,7 +80,7 @@ func ResultOf(err error) Result {
 }
 
 // ofHandshake marks the refusal of one.
-func ofHandshake(answer *Answer, refused *refusal.Error) (*Answer, *refusal.Error) {
+func ofHandshake(answer *HandshakeResponse, refused *refusal.Error) (*HandshakeResponse, *refusal.Error) {
 	if refused != nil && refused.Kind == "" {
 		refused.Kind = string(BadHandshake)
 	}

@@ -130,7 +130,7 @@ func TestADeliveryHasAReceiptUnlessItsPartsHaveIdsOfTheirOwn(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", tc.name, err)
 		}
-		if got := wh.Receipt("rule", d); got.ID != tc.want {
+		if got := wh.IdempotencyKey("rule", d); got.ID != tc.want {
 			t.Errorf("%s: %q, want %q", tc.name, got.ID, tc.want)
 		}
 	}
@@ -139,7 +139,7 @@ func TestADeliveryHasAReceiptUnlessItsPartsHaveIdsOfTheirOwn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := wh.Receipt("rule", d); got.Space != "rule" || got.Window.MaxCount != 7 || got.Window.MaxAge != time.Hour {
+	if got := wh.IdempotencyKey("rule", d); got.Scope != "rule" || got.Window.MaxCount != 7 || got.Window.MaxAge != time.Hour {
 		t.Errorf("%+v", got)
 	}
 }

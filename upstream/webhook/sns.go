@@ -281,14 +281,14 @@ func withoutURL(u *url.URL, err error) error {
 // snsConfirmation confirms a subscription by a GET of the signed URL, which has
 // to be on the sender's own hosts. An end of a subscription is only taken note
 // of: confirming that one would subscribe again.
-func snsConfirmation(p *provisioned, d *received, _ *proven) (*Answer, *refusal.Error) {
+func snsConfirmation(p *provisioned, d *received, _ *proven) (*HandshakeResponse, *refusal.Error) {
 	message, err := uniqueTexts(d.body)
 	if err != nil {
 		return nil, nil
 	}
 	switch message["Type"] {
 	case "UnsubscribeConfirmation":
-		return &Answer{Status: http.StatusOK}, nil
+		return &HandshakeResponse{Status: http.StatusOK}, nil
 	case "SubscriptionConfirmation":
 	default:
 		return nil, nil
@@ -300,5 +300,5 @@ func snsConfirmation(p *provisioned, d *received, _ *proven) (*Answer, *refusal.
 	if _, err := p.sns.get(d.Context(), u); err != nil {
 		return nil, p.sns.unreachable("the subscription can't be confirmed; send it again later", err)
 	}
-	return &Answer{Status: http.StatusOK}, nil
+	return &HandshakeResponse{Status: http.StatusOK}, nil
 }

@@ -174,40 +174,40 @@ type Delivery struct {
 	// Messages are what is published, all or none. There may be none.
 	Messages []Message
 	// Refresh are the views that are polled after that.
-	Refresh []View
+	Refresh []RefreshTarget
 	// Status is the HTTP status that the sender takes for success, if it isn't
 	// content with any 2xx; else zero.
 	Status int
 	// NoBody tells that the sender makes something of an answer's body, and is
 	// to get none: Slack shows it to who has written a command.
 	NoBody bool
-	// Answer is set if the request is a handshake: it is to be sent, and there
+	// HandshakeResponse is set if the request is a handshake: it is to be sent, and there
 	// is nothing else to do.
-	Answer *Answer
-	// Greeting tells that the request is a handshake that the app is to answer.
-	Greeting bool
+	Answer *HandshakeResponse
+	// IsHandshake tells that the request is a handshake that the app is to answer.
+	IsHandshake bool
 	// Refused is why a request that is verified can't be published. It is set
 	// only for rules that pass it on nevertheless.
 	Refused error
 
-	seen map[View]bool      // those in Refresh
-	ids  map[string]Message // the first of each id
+	seen map[RefreshTarget]bool // those in Refresh
+	ids  map[string]Message     // the first of each id
 }
 
 // Message is one event and where it goes: at least one topic, each once. The
 // event's ID is the delivery's, or empty.
 type Message = hub.Message
 
-// Receipt is what a delivery is remembered by among those of the rule that the
+// IdempotencyKey is what a delivery is remembered by among those of the rule that the
 // scope names. It is none if the delivery has no id.
-func (wh *Webhook) Receipt(scope string, d *Delivery) hub.Receipt {
+func (wh *Webhook) IdempotencyKey(scope string, d *Delivery) hub.IdempotencyKey {
 	if wh.Dedupe == nil {
-		return hub.Receipt{Space: scope, ID: d.ID}
+		return hub.IdempotencyKey{Scope: scope, ID: d.ID}
 	}
 	if wh.Dedupe.Off {
-		return hub.Receipt{}
+		return hub.IdempotencyKey{}
 	}
-	return hub.Receipt{Space: scope, ID: d.ID, Window: store.Window{
+	return hub.IdempotencyKey{Scope: scope, ID: d.ID, Window: store.Window{
 		MaxCount: wh.Dedupe.MaxCount, MaxAge: time.Duration(wh.Dedupe.MaxAge),
 	}}
 }
