@@ -65,7 +65,7 @@ func (h *Handler) parseSend(d *caddyfile.Dispenser) error {
 	default:
 		return d.Errf("send takes a way to tell changes and what it needs, got %d arguments: a jq program is put in backticks", len(args))
 	}
-	if _, err := diff.New(h.Poll.Send, h.Poll.SendArgument); err != nil {
+	if _, err := diff.NewMode(h.Poll.Send, h.Poll.SendArgument); err != nil {
 		return d.Errf("%v", err)
 	}
 	return nil

@@ -72,7 +72,7 @@ func (h *Handler) enter(r *http.Request, nextHandler caddyhttp.Handler) (leave f
 		return func(stream.Reason) {}, nil
 	}
 	viewer := subrequest.New(r, nextHandler)
-	place, refused := h.limits.streams.AcquireWait(r.Context(), h.limits.Limits, viewer.ClientIP(), viewer.User())
+	place, refused := h.limits.streams.AcquireWait(r.Context(), h.limits.Limits, viewer.ClientNetwork(), viewer.User())
 	if refused != nil {
 		return nil, refused
 	}

@@ -63,7 +63,7 @@ func (h *Handler) watch(w http.ResponseWriter, r *http.Request, nextHandler cadd
 	switch {
 	case r.Context().Err() != nil && !errors.As(err, new(*refusal.Error)):
 		return nil // the viewer has left; over HTTP/1, a body that is late looks like that, too
-	case errors.Is(err, subrequest.ErrStream):
+	case errors.Is(err, subrequest.ErrEventStream):
 		h.cors.Remove(w.Header()) // the backend's own are added
 		return nextHandler.ServeHTTP(w, r)
 	case err != nil:

@@ -169,9 +169,9 @@ func (a *Authorizer) answer(ctx context.Context, v *Principal, uri string) answe
 	}
 	resp, err := v.caller.Do(req, maxRefusal)
 	switch {
-	case errors.Is(err, subrequest.ErrTooLarge), errors.Is(err, subrequest.ErrStream): // which only what is let in can be
+	case errors.Is(err, subrequest.ErrTooLarge), errors.Is(err, subrequest.ErrEventStream): // which only what is let in can be
 		return answer{}
-	case errors.Is(err, subrequest.ErrNoAnswer):
+	case errors.Is(err, subrequest.ErrNoResponse):
 		return answer{err: err}
 	case ctx.Err() != nil: // nobody waits
 		return noAnswer

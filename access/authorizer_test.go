@@ -79,8 +79,8 @@ func (b *backend) Do(r *http.Request, _ int64) (*subrequest.Response, error) {
 }
 func (b *backend) User() string            { return "" }
 func (b *backend) Vars() map[string]string { return nil }
-func (b *backend) Trusted() bool           { return false }
-func (b *backend) OriginalURI() string     { return "/events" }
+func (b *backend) ViaTrustedProxy() bool   { return false }
+func (b *backend) OriginalPath() string    { return "/events" }
 
 // as is a caller whom earlier handlers know something of.
 type as struct {
@@ -92,8 +92,8 @@ type as struct {
 
 func (a as) User() string            { return a.user }
 func (a as) Vars() map[string]string { return a.vars }
-func (a as) Trusted() bool           { return a.trusted }
-func (a as) OriginalURI() string     { return a.original }
+func (a as) ViaTrustedProxy() bool   { return a.trusted }
+func (a as) OriginalPath() string    { return a.original }
 
 func request(header ...string) *http.Request {
 	r := httptest.NewRequest(http.MethodGet, "/events", nil)
@@ -159,7 +159,7 @@ func TestTheBackendsAnswerDecides(t *testing.T) {
 }
 
 func TestWhatIsTooLongOrAStreamIsLetIn(t *testing.T) {
-	for _, err := range []error{subrequest.ErrTooLarge, subrequest.ErrStream} {
+	for _, err := range []error{subrequest.ErrTooLarge, subrequest.ErrEventStream} {
 		synctest.Test(t, func(t *testing.T) {
 			a, _ := authorizer()
 			permit, refused := open(t, a, &backend{answer: func(*http.Request) (*subrequest.Response, error) { return nil, err }}, "/api/1")
@@ -174,8 +174,8 @@ func TestWhatIsTooLongOrAStreamIsLetIn(t *testing.T) {
 func TestARuleBehindWhichNothingAnswersIsAnError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, _ := authorizer()
-		b := &backend{answer: func(*http.Request) (*subrequest.Response, error) { return nil, subrequest.ErrNoAnswer }}
-		if _, _, err := a.Authorize(t.Context(), access.NewPrincipal(request(), b), []string{"/x"}, 0); !errors.Is(err, subrequest.ErrNoAnswer) {
+		b := &backend{answer: func(*http.Request) (*subrequest.Response, error) { return nil, subrequest.ErrNoResponse }}
+		if _, _, err := a.Authorize(t.Context(), access.NewPrincipal(request(), b), []string{"/x"}, 0); !errors.Is(err, subrequest.ErrNoResponse) {
 			t.Errorf("got %v", err)
 		}
 	})
@@ -429,7 +429,7 @@ func TestARecheckEndsTheStreamOfWhoIsRefusedAndOfNobodyElse(t *testing.T) {
 		for _, answer := range []func(*http.Request) (*subrequest.Response, error){
 			says(500), says(503), says(429), takes(time.Hour, 200),
 			func(*http.Request) (*subrequest.Response, error) { return nil, errors.New("refused to connect") },
-			func(*http.Request) (*subrequest.Response, error) { return nil, subrequest.ErrNoAnswer },
+			func(*http.Request) (*subrequest.Response, error) { return nil, subrequest.ErrNoResponse },
 		} {
 			b.set(answer)
 			time.Sleep(5 * time.Minute)

@@ -18,8 +18,8 @@ type Requester interface {
 	Do(req *http.Request, maxBody int64) (*subrequest.Response, error)
 	User() string
 	Vars() map[string]string
-	Trusted() bool
-	OriginalURI() string
+	ViaTrustedProxy() bool
+	OriginalPath() string
 }
 
 // Principal is as whom the backend is asked.
@@ -40,7 +40,7 @@ var ofTheBody = []string{"Accept", "Content-Type", "Content-Encoding", "Content-
 // The request may be over by then.
 func NewPrincipal(r *http.Request, caller Requester) *Principal {
 	v := &Principal{caller: caller, host: r.Host, header: make(http.Header), remote: r.RemoteAddr, tls: r.TLS}
-	hop := subrequest.HopByHop(r.Header)
+	hop := subrequest.ConnectionOptions(r.Header)
 	for name, values := range r.Header {
 		if !subrequest.IsRequestSpecific(name) && !hop[name] && !slices.Contains(ofTheBody, name) {
 			v.header[name] = slices.Clone(values)
@@ -50,7 +50,7 @@ func NewPrincipal(r *http.Request, caller Requester) *Principal {
 	if err != nil {
 		address = r.RemoteAddr
 	}
-	v.parts = []string{r.Host, address, subrequest.Certificate(r.TLS), strconv.FormatBool(r.TLS != nil), caller.User(), caller.OriginalURI(), strconv.FormatBool(caller.Trusted())}
+	v.parts = []string{r.Host, address, subrequest.CertificateDigest(r.TLS), strconv.FormatBool(r.TLS != nil), caller.User(), caller.OriginalPath(), strconv.FormatBool(caller.ViaTrustedProxy())}
 	vars := caller.Vars()
 	v.parts = append(v.parts, strconv.Itoa(len(vars)))
 	for _, name := range slices.Sorted(maps.Keys(vars)) {
@@ -59,7 +59,7 @@ func NewPrincipal(r *http.Request, caller Requester) *Principal {
 	for _, name := range slices.Sorted(maps.Keys(v.header)) {
 		v.parts = append(append(v.parts, name, strconv.Itoa(len(v.header[name]))), v.header[name]...)
 	}
-	v.header.Set("Accept", subrequest.Accept)
+	v.header.Set("Accept", subrequest.DefaultAccept)
 	return v
 }
 

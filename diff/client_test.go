@@ -242,7 +242,7 @@ func parse(t testing.TB, doc string) *Document {
 
 func mode(t testing.TB, word, arg string) *Mode {
 	t.Helper()
-	m, err := New(word, arg)
+	m, err := NewMode(word, arg)
 	if err != nil {
 		t.Fatal(err)
 	}

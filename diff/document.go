@@ -82,5 +82,5 @@ func (d *Document) Bytes() []byte { return d.text }
 // of 128 bits under a key that is this process's own.
 func (d *Document) Equal(other *Document) bool { return d.sum == other.sum }
 
-// Event is the whole document: an unnamed event.
-func (d *Document) Event() event.Event { return event.Event{Data: d.text} }
+// Snapshot is the whole document: an unnamed event.
+func (d *Document) Snapshot() event.Event { return event.Event{Data: d.text} }

@@ -25,7 +25,7 @@ var errWhole = errors.New("the change can't be said in this way")
 // usage is what an administrator may write.
 const usage = "full, patch, merge, items <key> or jq <program>"
 
-// New returns the mode that a word and what follows it stand for:
+// NewMode returns the mode that a word and what follows it stand for:
 //
 //	full          the whole document
 //	patch         a JSON Patch (RFC 6902), event "patch"
@@ -35,7 +35,7 @@ const usage = "full, patch, merge, items <key> or jq <program>"
 //	jq <program>  what a program makes of {"old": …, "new": …}
 //
 // Its errors say what to write instead.
-func New(word, arg string) (*Mode, error) {
+func NewMode(word, arg string) (*Mode, error) {
 	diff, err := newDiffer(word, arg)
 	if err != nil {
 		return nil, fmt.Errorf("send: %w", err)
@@ -67,10 +67,10 @@ func (m *Mode) String() string {
 	return m.word + " " + m.arg
 }
 
-// Stateful tells whether an event makes sense only to a client that has the
+// Incremental tells whether an event makes sense only to a client that has the
 // document from before it. If not, a client that has missed events needs the
 // last one only.
-func (m *Mode) Stateful() bool { return m.word != "full" }
+func (m *Mode) Incremental() bool { return m.word != "full" }
 
 // Events returns what brings a client that has the old document to the new one,
 // in the order in which it must be sent: nothing if they are equal, and the
@@ -82,14 +82,14 @@ func (m *Mode) Stateful() bool { return m.word != "full" }
 // [ErrOutput], and that of a context which ended its cause.
 func (m *Mode) Events(ctx context.Context, from, to *Document) ([]event.Event, error) {
 	if from == nil {
-		return []event.Event{to.Event()}, nil
+		return []event.Event{to.Snapshot()}, nil
 	}
 	if from.Equal(to) {
 		return nil, nil
 	}
 	events, err := m.diff(ctx, from, to)
 	if errors.Is(err, errWhole) {
-		return []event.Event{to.Event()}, nil
+		return []event.Event{to.Snapshot()}, nil
 	}
 	return events, err
 }

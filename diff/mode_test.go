@@ -23,7 +23,7 @@ func TestAWrongWordIsToldWhatToWrite(t *testing.T) {
 		{"jq", "", "say: jq `{event:"},
 		{"jq", ".a |", "send: jq program `.a |`: unexpected EOF"},
 	} {
-		if _, err := New(tc.word, tc.arg); err == nil || !strings.Contains(err.Error(), tc.want) {
+		if _, err := NewMode(tc.word, tc.arg); err == nil || !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%s %s: %v, want %q", tc.word, tc.arg, err, tc.want)
 		}
 	}
@@ -39,8 +39,8 @@ func TestAModeIsWrittenAsItWasRead(t *testing.T) {
 
 func TestOnlyWholeDocumentsStandOnTheirOwn(t *testing.T) {
 	for _, m := range modes(t) {
-		if m.Stateful() == (m.String() == "full") {
-			t.Errorf("%s: %v", m, m.Stateful())
+		if m.Incremental() == (m.String() == "full") {
+			t.Errorf("%s: %v", m, m.Incremental())
 		}
 	}
 }

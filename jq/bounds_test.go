@@ -34,7 +34,7 @@ func TestAProgramWithoutEndIsStopped(t *testing.T) {
 		program := bounded(t, src)
 		program.bounds.time = 20 * time.Millisecond
 		_, err := program.Run(t.Context(), []byte("0"))
-		if !errors.Is(err, ErrFailed) || !errors.Is(err, ErrBound) || !strings.Contains(err.Error(), "it ran for more than 20ms") {
+		if !errors.Is(err, ErrFailed) || !errors.Is(err, ErrLimit) || !strings.Contains(err.Error(), "it ran for more than 20ms") {
 			t.Errorf("%s: %v", src, err)
 		}
 	}
@@ -46,7 +46,7 @@ func TestOutputsAreBoundedInNumber(t *testing.T) {
 	}
 	for _, src := range []string{"range(11)", "repeat(1)"} {
 		_, err := bounded(t, src).Run(t.Context(), []byte("0"))
-		if !errors.Is(err, ErrFailed) || !errors.Is(err, ErrBound) || !strings.Contains(err.Error(), "more than 10 values") {
+		if !errors.Is(err, ErrFailed) || !errors.Is(err, ErrLimit) || !strings.Contains(err.Error(), "more than 10 values") {
 			t.Errorf("%s: %v", src, err)
 		}
 	}
@@ -71,7 +71,7 @@ func TestOutputsAreBoundedInBytesTogether(t *testing.T) {
 		`reduce range(60) as $i (1; {a: ., b: .})`,
 	} {
 		_, err := bounded(t, src).Run(t.Context(), []byte("0"))
-		if !errors.Is(err, ErrFailed) || !errors.Is(err, ErrBound) || !strings.Contains(err.Error(), "more than 1000 bytes") {
+		if !errors.Is(err, ErrFailed) || !errors.Is(err, ErrLimit) || !strings.Contains(err.Error(), "more than 1000 bytes") {
 			t.Errorf("%s: %v", src, err)
 		}
 	}
@@ -82,7 +82,7 @@ func TestAnOutputNestedTooDeepIsRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := program.Run(t.Context(), []byte("0")); !errors.Is(err, ErrBound) || !strings.Contains(err.Error(), "deeper than 10000") {
+	if _, err := program.Run(t.Context(), []byte("0")); !errors.Is(err, ErrLimit) || !strings.Contains(err.Error(), "deeper than 10000") {
 		t.Error(err)
 	}
 }

@@ -120,7 +120,7 @@ func (e *encoder) encodeObject(object map[string]any) error {
 
 func (e *encoder) open(bracket byte) error {
 	if e.depth == maxDepth {
-		return fmt.Errorf("%w: an output is nested deeper than %d", ErrBound, maxDepth)
+		return fmt.Errorf("%w: an output is nested deeper than %d", ErrLimit, maxDepth)
 	}
 	e.depth++
 	e.buf.WriteByte(bracket)

@@ -24,9 +24,9 @@ var (
 	// ErrFailed is wrapped by the error of a run that the program ended: it
 	// met a value that it can't use, raised an error or hit a bound.
 	ErrFailed = errors.New("jq program failed")
-	// ErrBound is wrapped, together with [ErrFailed], by the error of a run
+	// ErrLimit is wrapped, together with [ErrFailed], by the error of a run
 	// that took too long or gave too much.
-	ErrBound = errors.New("bound reached")
+	ErrLimit = errors.New("bound reached")
 )
 
 const (

@@ -123,7 +123,7 @@ func TestADocumentThatIsNotJSONIsToldFromAProgramThatFails(t *testing.T) {
 		".[] | error":       "error",
 	} {
 		err := runError(t, src, `["a"]`)
-		if !errors.Is(err, jq.ErrFailed) || errors.Is(err, jq.ErrNotJSON) || errors.Is(err, jq.ErrBound) || !strings.Contains(err.Error(), want) {
+		if !errors.Is(err, jq.ErrFailed) || errors.Is(err, jq.ErrNotJSON) || errors.Is(err, jq.ErrLimit) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", src, err, want)
 		}
 	}
@@ -136,7 +136,7 @@ func TestADocumentNestedAsDeepAsJSONIsReadComesOut(t *testing.T) {
 	if run(t, ".", doc) != doc {
 		t.Error("it came out changed")
 	}
-	if err := runError(t, "[.]", doc); !errors.Is(err, jq.ErrBound) {
+	if err := runError(t, "[.]", doc); !errors.Is(err, jq.ErrLimit) {
 		t.Error(err)
 	}
 }

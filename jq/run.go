@@ -103,7 +103,7 @@ func withoutValues(err error) string {
 var quoted = regexp.MustCompile(`(?s)(\b(?:boolean|number|string|array|object) )\(.*\)|".*"`)
 
 func (p *Program) tooLong() error {
-	return fmt.Errorf("%w: %w: it ran for more than %v", ErrFailed, ErrBound, p.bounds.time)
+	return fmt.Errorf("%w: %w: it ran for more than %v", ErrFailed, ErrLimit, p.bounds.time)
 }
 
 // outputs collects what a run gives, within its bounds.
@@ -115,12 +115,12 @@ type outputs struct {
 
 func (o *outputs) add(value any) error {
 	if len(o.values) == o.bounds.outputs {
-		return fmt.Errorf("%w: it gave more than %d values", ErrBound, o.bounds.outputs)
+		return fmt.Errorf("%w: it gave more than %d values", ErrLimit, o.bounds.outputs)
 	}
 	enc := newEncoder(o.bounds.bytes - o.size)
 	err := enc.encode(value)
 	if o.size += enc.buf.Len(); o.size > o.bounds.bytes || errors.Is(err, errTooLarge) {
-		return fmt.Errorf("%w: it gave more than %d bytes", ErrBound, o.bounds.bytes)
+		return fmt.Errorf("%w: it gave more than %d bytes", ErrLimit, o.bounds.bytes)
 	}
 	if err != nil {
 		return err

@@ -39,8 +39,8 @@ func IsRequestSpecific(name string) bool {
 	return ofOneRequest[name] || strings.HasPrefix(name, "Sec-")
 }
 
-// HopByHop are the headers that Connection declares to be so (RFC 9110 §7.6.1).
-func HopByHop(h http.Header) map[string]bool {
+// ConnectionOptions are the headers that Connection declares to be so (RFC 9110 §7.6.1).
+func ConnectionOptions(h http.Header) map[string]bool {
 	names := make(map[string]bool)
 	for _, v := range h["Connection"] {
 		for name := range strings.SplitSeq(v, ",") {
@@ -50,8 +50,8 @@ func HopByHop(h http.Header) map[string]bool {
 	return names
 }
 
-// Certificate identifies the viewer's client certificate; empty if there is none.
-func Certificate(state *tls.ConnectionState) string {
+// CertificateDigest identifies the viewer's client certificate; empty if there is none.
+func CertificateDigest(state *tls.ConnectionState) string {
 	if state == nil || len(state.PeerCertificates) == 0 {
 		return ""
 	}
@@ -59,9 +59,9 @@ func Certificate(state *tls.ConnectionState) string {
 	return string(sum[:])
 }
 
-// Accept is what a request of our own takes, for a viewer who takes nothing
+// DefaultAccept is what a request of our own takes, for a viewer who takes nothing
 // beside a stream.
-const Accept = "application/json, */*;q=0.5"
+const DefaultAccept = "application/json, */*;q=0.5"
 
 // CopyHeader adds the headers of a backend's answer that go to viewers: all but
 // those of its connection, and its cookies, since the answer may go to several

@@ -20,13 +20,13 @@ import (
 var (
 	// ErrTooLarge is returned for a body that is larger than allowed.
 	ErrTooLarge = errors.New("the response's body is too large")
-	// ErrStream is returned for a response that is an event stream itself.
-	ErrStream = errors.New("the response is an event stream already")
+	// ErrEventStream is returned for a response that is an event stream itself.
+	ErrEventStream = errors.New("the response is an event stream already")
 	// ErrAborted is returned for a response that broke off.
 	ErrAborted = errors.New("the response broke off")
-	// ErrNoAnswer is returned when no handler has answered: the route has
+	// ErrNoResponse is returned when no handler has answered: the route has
 	// nothing after ours.
-	ErrNoAnswer = errors.New("no handler answered")
+	ErrNoResponse = errors.New("no handler answered")
 )
 
 // Response is what the next handlers have answered.
@@ -113,18 +113,18 @@ func (c *Requester) Vars() map[string]string {
 	return vars
 }
 
-// Trusted tells that the viewer's connection is one of a proxy that the server
+// ViaTrustedProxy tells that the viewer's connection is one of a proxy that the server
 // trusts: its address is not the viewer's own.
-func (c *Requester) Trusted() bool { return c.trusted }
+func (c *Requester) ViaTrustedProxy() bool { return c.trusted }
 
-// OriginalURI is the path of the viewer's request as it came, before handlers have
+// OriginalPath is the path of the viewer's request as it came, before handlers have
 // rewritten it: one path may be reached in several ways, with other handlers to
 // follow.
-func (c *Requester) OriginalURI() string { return c.original }
+func (c *Requester) OriginalPath() string { return c.original }
 
-// ClientIP is the network that the viewer is in: the address, as far as proxies
+// ClientNetwork is the network that the viewer is in: the address, as far as proxies
 // are trusted to know it, of which for IPv6 the first 64 bits count.
-func (c *Requester) ClientIP() string {
+func (c *Requester) ClientNetwork() string {
 	addr, err := netip.ParseAddr(c.client)
 	if err != nil || addr.Unmap().Is4() {
 		return c.client
@@ -185,7 +185,7 @@ func (rec *recorder) WriteHeader(status int) {
 	rec.status = status
 	rec.sent = rec.header.Clone() // what is set from now on is too late
 	if rec.isAnswer() && isStream(rec.sent) {
-		rec.err = ErrStream
+		rec.err = ErrEventStream
 	}
 }
 
@@ -237,7 +237,7 @@ func (rec *recorder) response(ctx context.Context, err error) (*Response, error)
 	case err != nil:
 		return nil, err
 	case rec.status == 0:
-		return nil, ErrNoAnswer
+		return nil, ErrNoResponse
 	}
 	return &Response{Status: rec.status, Header: rec.sent, Body: rec.body}, nil
 }

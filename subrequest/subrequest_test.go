@@ -93,7 +93,7 @@ func TestAnEmptyRouteIsNoEmptyDocument(t *testing.T) {
 		"a header only": func(w http.ResponseWriter, _ *http.Request) error { w.Header().Set("A", "b"); return nil },
 		"1xx only":      func(w http.ResponseWriter, _ *http.Request) error { w.WriteHeader(103); return nil },
 	} {
-		if resp, err := do(t, handler); resp != nil || !errors.Is(err, subrequest.ErrNoAnswer) {
+		if resp, err := do(t, handler); resp != nil || !errors.Is(err, subrequest.ErrNoResponse) {
 			t.Errorf("%s: %+v, %v", name, resp, err)
 		}
 	}
@@ -162,7 +162,7 @@ func TestAnEventStreamIsRefused(t *testing.T) {
 			_, err := fmt.Fprint(w, "data: x\n\n")
 			return err
 		})
-		if errors.Is(err, subrequest.ErrStream) != want || (resp == nil) != want {
+		if errors.Is(err, subrequest.ErrEventStream) != want || (resp == nil) != want {
 			t.Errorf("%s: %+v, %v", contentType, resp, err)
 		}
 	}
@@ -181,7 +181,7 @@ func TestAnAnswerThatBreaksOffIsNone(t *testing.T) {
 func TestAHandlersPanicIsAnErrorThatSaysWhere(t *testing.T) {
 	for _, p := range []any{"a string", errors.New("an error"), []int{1}} {
 		resp, err := do(t, func(http.ResponseWriter, *http.Request) error { panic(p) })
-		if resp != nil || err == nil || !strings.Contains(err.Error(), fmt.Sprint(p)) || !strings.Contains(err.Error(), "next_test.go") {
+		if resp != nil || err == nil || !strings.Contains(err.Error(), fmt.Sprint(p)) || !strings.Contains(err.Error(), "subrequest_test.go") {
 			t.Errorf("%v: %+v, %v", p, resp, err)
 		}
 	}
@@ -241,8 +241,8 @@ func TestWhatEarlierHandlersFoundOutIsRestored(t *testing.T) {
 	if user != "ann" || tenant != "acme" || number != 7 || ip == "203.0.113.9" {
 		t.Errorf("the handler sees user %q, tenant %q, number %v, address %q", user, tenant, number, ip)
 	}
-	if c.User() != "ann" || !maps.Equal(c.Vars(), map[string]string{"tenant": "string:acme", "number": "int:7"}) || c.Trusted() {
-		t.Errorf("%q, %q, %v", c.User(), c.Vars(), c.Trusted())
+	if c.User() != "ann" || !maps.Equal(c.Vars(), map[string]string{"tenant": "string:acme", "number": "int:7"}) || c.ViaTrustedProxy() {
+		t.Errorf("%q, %q, %v", c.User(), c.Vars(), c.ViaTrustedProxy())
 	}
 }
 
@@ -262,7 +262,7 @@ func TestNobodyIsRestoredAsNobody(t *testing.T) {
 func TestATrustedProxyIsKnown(t *testing.T) {
 	r := viewer(t)
 	caddyhttp.SetVar(r.Context(), caddyhttp.TrustedProxyVarKey, true)
-	if !subrequest.New(r, nil).Trusted() {
+	if !subrequest.New(r, nil).ViaTrustedProxy() {
 		t.Error("it is not")
 	}
 }

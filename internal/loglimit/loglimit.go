@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// Pause is how long after a line the next one of its kind may be written.
-const Pause = time.Minute
+// Interval is how long after a line the next one of its kind may be written.
+const Interval = time.Minute
 
 // Limiter is one kind of line in a log. Its zero value is ready to use, and it is
 // safe for concurrent use.
@@ -22,7 +22,7 @@ type Limiter struct {
 func (l *Limiter) Allow(now time.Time) (left int, due bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.at.IsZero() && now.Sub(l.at) < Pause {
+	if !l.at.IsZero() && now.Sub(l.at) < Interval {
 		l.left++
 		return 0, false
 	}

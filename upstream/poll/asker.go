@@ -22,7 +22,7 @@ type asker struct {
 
 func newAsker(r *http.Request, caller Requester, by *varyBy) *asker {
 	a := &asker{caller: caller, header: make(http.Header), remote: r.RemoteAddr, tls: r.TLS}
-	hop := subrequest.HopByHop(r.Header)
+	hop := subrequest.ConnectionOptions(r.Header)
 	for name := range r.Header {
 		if hop[name] || !credentials[name] && !addresses[name] {
 			continue
@@ -44,7 +44,7 @@ func (a *asker) isPersonal() bool {
 			return true
 		}
 	}
-	return a.caller.User() != "" || subrequest.Certificate(a.tls) != ""
+	return a.caller.User() != "" || subrequest.CertificateDigest(a.tls) != ""
 }
 
 // anonymise takes the viewer's address out of the request.
@@ -54,7 +54,7 @@ func (a *asker) anonymise() {
 			a.header[name] = []string{nobody}
 		}
 	}
-	if !a.caller.Trusted() {
+	if !a.caller.ViaTrustedProxy() {
 		a.remote = net.JoinHostPort(nobody, "0")
 	}
 }
@@ -65,7 +65,7 @@ func (a *asker) parts() []string {
 	if !a.isPersonal() {
 		return nil
 	}
-	parts := []string{a.caller.User(), subrequest.Certificate(a.tls)}
+	parts := []string{a.caller.User(), subrequest.CertificateDigest(a.tls)}
 	for _, name := range slices.Sorted(maps.Keys(a.header)) {
 		parts = counted(parts, name, a.header[name]...)
 	}
@@ -87,5 +87,5 @@ func (a *asker) isSameViewer(other *asker) bool {
 			return false
 		}
 	}
-	return a.caller.User() == other.caller.User() && subrequest.Certificate(a.tls) == subrequest.Certificate(other.tls)
+	return a.caller.User() == other.caller.User() && subrequest.CertificateDigest(a.tls) == subrequest.CertificateDigest(other.tls)
 }

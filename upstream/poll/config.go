@@ -210,7 +210,7 @@ func (c *Config) check() error {
 }
 
 func (c *Config) compile() (err error) {
-	if c.mode, err = diff.New(c.Send, c.SendArgument); err != nil {
+	if c.mode, err = diff.NewMode(c.Send, c.SendArgument); err != nil {
 		return fmt.Errorf("poll: %w", err)
 	}
 	if c.varyBy, err = newVaryBy(c.Vary, c.Share != ""); err != nil {

@@ -126,9 +126,9 @@ type caller struct {
 func (c *caller) Do(r *http.Request, _ int64) (*subrequest.Response, error) { return c.do(r) }
 func (c *caller) User() string                                              { return c.user }
 func (c *caller) Vars() map[string]string                                   { return c.vars }
-func (c *caller) Trusted() bool                                             { return c.trusted }
-func (c *caller) OriginalURI() string                                          { return c.original }
-func (c *caller) ClientIP() string                                            { return c.client }
+func (c *caller) ViaTrustedProxy() bool                                     { return c.trusted }
+func (c *caller) OriginalPath() string                                      { return c.original }
+func (c *caller) ClientNetwork() string                                     { return c.client }
 
 // env is a poller, the hub that it publishes on and the backend that it polls.
 type env struct {

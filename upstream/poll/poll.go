@@ -29,9 +29,9 @@ type Requester interface {
 	Do(req *http.Request, maxBody int64) (*subrequest.Response, error)
 	User() string
 	Vars() map[string]string
-	Trusted() bool
-	OriginalURI() string
-	ClientIP() string
+	ViaTrustedProxy() bool
+	OriginalPath() string
+	ClientNetwork() string
 }
 
 // Poller holds the views of one rule. It is safe for concurrent use.
@@ -95,7 +95,7 @@ type Subscription struct {
 // been polled once and the backend lets the viewer in. It returns the
 // backend's own answer if that is a refusal. It fails with a [refusal.Error] if
 // the rule has no room for another view, the request's body is too large or the
-// document can't be polled, with [subrequest.ErrStream] if the backend answers with a
+// document can't be polled, with [subrequest.ErrEventStream] if the backend answers with a
 // stream of its own, and with the request's context's error if the viewer has
 // left. The request's body is put back.
 func (p *Poller) Subscribe(r *http.Request, caller Requester) (*Subscription, *subrequest.Response, error) {

@@ -242,7 +242,7 @@ func TestABackendThatFailsMakesTheDocumentStaleOnce(t *testing.T) {
 		"broken off":  {func(e *env) { e.setError(subrequest.ErrAborted) }, 502},
 		"too slow":    {func(e *env) { e.take(time.Hour) }, 504},
 		"too large":   {func(e *env) { e.setError(subrequest.ErrTooLarge) }, 502},
-		"not a route": {func(e *env) { e.setError(subrequest.ErrNoAnswer) }, 502},
+		"not a route": {func(e *env) { e.setError(subrequest.ErrNoResponse) }, 502},
 	} {
 		within(t, poll.Config{}, func(e *env) {
 			v := e.watch(ask("/doc"))
@@ -389,7 +389,7 @@ func TestARuleThatIsFullRefusesAnotherView(t *testing.T) {
 }
 
 func TestAMistakeInTheConfigurationIsSaidToTheFirstViewer(t *testing.T) {
-	for _, err := range []error{subrequest.ErrNoAnswer, fmt.Errorf("%w: more than 5 bytes", subrequest.ErrTooLarge)} {
+	for _, err := range []error{subrequest.ErrNoResponse, fmt.Errorf("%w: more than 5 bytes", subrequest.ErrTooLarge)} {
 		within(t, poll.Config{}, func(e *env) {
 			e.setError(err)
 			v := e.watch(ask("/doc"))
@@ -407,11 +407,11 @@ func TestAMistakeInTheConfigurationIsSaidToTheFirstViewer(t *testing.T) {
 func TestAStreamIsLeftToPassAsItIs(t *testing.T) {
 	within(t, poll.Config{}, func(e *env) {
 		e.take(time.Second)
-		e.setError(fmt.Errorf("asking: %w", subrequest.ErrStream))
+		e.setError(fmt.Errorf("asking: %w", subrequest.ErrEventStream))
 		a, b := e.watch(ask("/doc")), e.watch(ask("/doc"))
 		pass(time.Second)
 		for _, v := range []*viewer{a, b} {
-			if !errors.Is(v.err, subrequest.ErrStream) || v.refused != nil || len(v.entries) > 0 {
+			if !errors.Is(v.err, subrequest.ErrEventStream) || v.refused != nil || len(v.entries) > 0 {
 				t.Errorf("%v, %+v, %q", v.err, v.refused, v.got())
 			}
 		}
@@ -422,7 +422,7 @@ func TestAStreamIsLeftToPassAsItIs(t *testing.T) {
 		back := e.watch(ask("/doc"))
 		pass(time.Second)
 		back.want(t, "1")
-		e.setError(subrequest.ErrStream) // once it is watched, its streams can't pass any more
+		e.setError(subrequest.ErrEventStream) // once it is watched, its streams can't pass any more
 		pass(10 * time.Second)
 		back.want(t, "1", "stale")
 	})

@@ -71,11 +71,11 @@ func TestEachBodyHasAViewOfItsOwn(t *testing.T) {
 
 func TestTheBodyIsPutBackForWhoeverIsNext(t *testing.T) {
 	within(t, querying, func(e *env) {
-		e.setError(subrequest.ErrStream)
+		e.setError(subrequest.ErrEventStream)
 		r := query("[1,2]")
 		_, _, err := e.Subscribe(r, &caller{backend: e.backend})
 		body, _ := io.ReadAll(r.Body)
-		if !errors.Is(err, subrequest.ErrStream) || string(body) != "[1,2]" || r.ContentLength != 5 {
+		if !errors.Is(err, subrequest.ErrEventStream) || string(body) != "[1,2]" || r.ContentLength != 5 {
 			t.Errorf("%v, and %q of %d bytes is left", err, body, r.ContentLength)
 		}
 	})

@@ -135,6 +135,6 @@ func maxAge(h http.Header) (time.Duration, bool) {
 
 // seconds reads what a header says, up to maxWait.
 func seconds(value string) time.Duration {
-	d, _ := subrequest.Seconds(value)
+	d, _ := subrequest.ParseDeltaSeconds(value)
 	return min(d, maxWait)
 }

@@ -91,7 +91,7 @@ func newTarget(r *http.Request, query []byte, caller Requester, h *hub.Hub, c *C
 		body:     query,
 		asker:    newAsker(r, caller, c.varyBy),
 	}
-	parts := []string{c.Scope, scheme(r), t.method, t.host, u.EscapedPath(), u.RawQuery, string(query), caller.OriginalURI(), strconv.FormatBool(caller.Trusted())}
+	parts := []string{c.Scope, scheme(r), t.method, t.host, u.EscapedPath(), u.RawQuery, string(query), caller.OriginalPath(), strconv.FormatBool(caller.ViaTrustedProxy())}
 	var vars []string
 	for _, name := range slices.Sorted(maps.Keys(caller.Vars())) {
 		vars = append(vars, name, caller.Vars()[name])
@@ -111,7 +111,7 @@ func newTarget(r *http.Request, query []byte, caller Requester, h *hub.Hub, c *C
 		}
 	}
 	if c.Absorb {
-		t.header["Accept"] = []string{subrequest.Accept}
+		t.header["Accept"] = []string{subrequest.DefaultAccept}
 	}
 	t.shared = h.Digest(parts...)
 	t.private = h.Digest(append([]string{t.shared}, t.asker.parts()...)...)
@@ -131,8 +131,8 @@ func (t *target) take(name string, r *http.Request, c *Config) []string {
 	case name == "Accept" && c.Absorb:
 		return nil // it is the same for all, so that there is something to absorb
 	case name == "Accept":
-		return []string{cmp.Or(stream.OtherTypes(r.Header), subrequest.Accept)}
-	case !c.isSent(name), subrequest.HopByHop(r.Header)[name]:
+		return []string{cmp.Or(stream.OtherTypes(r.Header), subrequest.DefaultAccept)}
+	case !c.isSent(name), subrequest.ConnectionOptions(r.Header)[name]:
 		return nil
 	default:
 		return slices.Clone(r.Header[name])
@@ -193,7 +193,7 @@ func (t *target) alone(u *unanswered) *target {
 }
 
 // client is who has brought the view about, as far as views are counted.
-func (t *target) client() string { return t.asker.caller.ClientIP() }
+func (t *target) client() string { return t.asker.caller.ClientNetwork() }
 
 // request returns a fresh request: a handler may change the one it gets.
 func (t *target) request(ctx context.Context, as *asker, since validators) *http.Request {

@@ -97,7 +97,7 @@ func newView(p *Poller, t *target, key string, shared bool, hints map[string]boo
 
 		schedule: newSchedule(p.config),
 	}
-	if p.config.mode.Stateful() {
+	if p.config.mode.Incremental() {
 		v.instance = "/" + rand.Text()
 	}
 	v.move = sync.OnceFunc(func() { close(v.moved) })
@@ -373,12 +373,12 @@ func (v *view) fields(more ...zap.Field) []zap.Field {
 
 // misconfigured tells errors that will not go away by asking again.
 func misconfigured(err error) bool {
-	return errors.Is(err, subrequest.ErrStream) || errors.Is(err, subrequest.ErrNoAnswer) || errors.Is(err, subrequest.ErrTooLarge)
+	return errors.Is(err, subrequest.ErrEventStream) || errors.Is(err, subrequest.ErrNoResponse) || errors.Is(err, subrequest.ErrTooLarge)
 }
 
 // unwatchable is what viewers of a document that can't be polled are told.
 func unwatchable(err error) error {
-	if errors.Is(err, subrequest.ErrStream) {
+	if errors.Is(err, subrequest.ErrEventStream) {
 		return err // what is a stream already can pass as it is
 	}
 	return &refusal.Error{Status: http.StatusBadGateway, Kind: refusal.Unwatchable, Reason: "this document can't be watched: " + err.Error(), Err: err}
@@ -396,7 +396,7 @@ func (v *view) giveUp(err error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.err = err
-	if !errors.Is(err, subrequest.ErrStream) {
+	if !errors.Is(err, subrequest.ErrEventStream) {
 		v.poller.log.Error("document can't be polled", v.fields(zap.Error(err))...)
 	}
 }
