@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 
 	"github.com/caddyserver/caddy/v2"
 
@@ -52,14 +53,31 @@ type Publish struct {
 	digests [][sha256.Size]byte
 }
 
-// Provision checks the configuration. Cleanup must be called when the rule
-// goes, also after an error.
-func (p *Publish) Provision(repl *caddy.Replacer) error {
+// Validate checks the configuration without resolving placeholders or reading
+// files: a token that holds a placeholder passes. It changes nothing, so that a
+// Caddyfile's parser can call it.
+func (p *Publish) Validate() error {
 	switch {
 	case len(p.Tokens) == 0 && p.JWT == nil:
 		return errors.New("publish must say who may: write `token {env.PUBLISH_TOKEN}`, or a `jwt` block")
 	case p.MaxBody < 0:
 		return fmt.Errorf("max_body is %d bytes: want a positive number, or none for the default", p.MaxBody)
+	}
+	if i := slices.Index(p.Tokens, ""); i >= 0 {
+		return emptyToken(i)
+	}
+	return nil
+}
+
+func emptyToken(i int) error {
+	return fmt.Errorf("token %d is empty: make one with `openssl rand -hex 32`", i+1)
+}
+
+// Provision checks the configuration. Cleanup must be called when the rule
+// goes, also after an error.
+func (p *Publish) Provision(repl *caddy.Replacer) error {
+	if err := p.Validate(); err != nil {
+		return err
 	}
 	p.digests = nil
 	for i, secret := range p.Tokens {
@@ -68,7 +86,7 @@ func (p *Publish) Provision(repl *caddy.Replacer) error {
 			return fmt.Errorf("token %d: %w; is the variable set?", i+1, err)
 		}
 		if secret == "" {
-			return fmt.Errorf("token %d is empty: make one with `openssl rand -hex 32`", i+1)
+			return emptyToken(i)
 		}
 		p.digests = append(p.digests, sha256.Sum256([]byte(secret)))
 	}

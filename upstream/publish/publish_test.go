@@ -265,6 +265,23 @@ func TestARuleThatCannotWorkIsRefusedWithWhatToWriteInstead(t *testing.T) {
 	}
 }
 
+func TestValidateResolvesNoPlaceholder(t *testing.T) {
+	for want, p := range map[string]*publish.Publish{
+		"write `token":      {},
+		"openssl rand":      {Tokens: []string{"{env.NOT_SET_ANYWHERE}", ""}},
+		"a positive number": {Tokens: []string{secret}, MaxBody: -1},
+	} {
+		if err := p.Validate(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%+v: %v, want %q", p, err, want)
+		}
+	}
+	for _, token := range []string{"{env.NOT_SET_ANYWHERE}", "{$NOT_SET_ANYWHERE}", "{"} {
+		if err := (&publish.Publish{Tokens: []string{token}}).Validate(); err != nil {
+			t.Errorf("%s: %v", token, err)
+		}
+	}
+}
+
 // FuzzReceive sends what those may send who have a token: each event that is
 // taken can be published.
 func FuzzReceive(f *testing.F) {

@@ -337,7 +337,7 @@ func TestAMistakeInAProgramNamesItsOption(t *testing.T) {
 		"split: jq program": {Split: ".["}, "when: jq program": {When: "|"},
 	} {
 		wh.Verify = &webhook.Verify{Sender: "none"}
-		if err := wh.Provision(nil); err == nil || !strings.Contains(err.Error(), words) {
+		if err := mistake(t, wh); err == nil || !strings.Contains(err.Error(), words) {
 			t.Errorf("%v, want %q", err, words)
 		}
 	}

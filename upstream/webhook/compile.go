@@ -19,9 +19,22 @@ type mapping struct {
 	lenient bool
 }
 
-// Provision checks the configuration and compiles it. Placeholders in secrets
-// are replaced now, by repl.
+// Validate checks the configuration without resolving placeholders: a secret
+// that holds one passes. It returns an error for everything that is wrong
+// whatever the placeholders stand for. It changes nothing, so that a Caddyfile's
+// parser can call it.
+func (wh *Webhook) Validate() error {
+	unused := *wh
+	return unused.provision(literal)
+}
+
+// Provision checks the configuration and compiles it. It resolves the
+// placeholders in secrets by repl.
 func (wh *Webhook) Provision(repl *caddy.Replacer) error {
+	return wh.provision(replacing(repl))
+}
+
+func (wh *Webhook) provision(resolve resolver) error {
 	if wh.MaxBody < 0 {
 		return fmt.Errorf("max_body is %d bytes: want a positive number, or none for the default", wh.MaxBody)
 	}
@@ -31,7 +44,7 @@ func (wh *Webhook) Provision(repl *caddy.Replacer) error {
 	if err := wh.checkForward(); err != nil {
 		return err
 	}
-	sender, err := wh.Verify.provision(repl)
+	sender, err := wh.Verify.provision(resolve)
 	if err != nil {
 		return err
 	}

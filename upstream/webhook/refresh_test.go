@@ -66,7 +66,7 @@ func TestAMistakeInARefreshSaysWhatToWrite(t *testing.T) {
 		"/{json.id": "is not closed", "/{json.}": "write {json.PATH}", "{json.path}": "write for example",
 	} {
 		wh := webhook.Webhook{Verify: &webhook.Verify{Sender: "none"}, Refresh: []string{src}}
-		if err := wh.Provision(nil); err == nil || !strings.Contains(err.Error(), words) {
+		if err := mistake(t, wh); err == nil || !strings.Contains(err.Error(), words) {
 			t.Errorf("%s: %v, want %q", src, err, words)
 		}
 	}

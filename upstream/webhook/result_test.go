@@ -104,7 +104,7 @@ func TestOptionsThatDoNotGoTogetherSayWhatToWrite(t *testing.T) {
 		{webhook.Webhook{ForwardFor: 1}, "`forward async 24h`"},
 	} {
 		tc.wh.Verify = &webhook.Verify{Sender: "none"}
-		if err := tc.wh.Provision(caddy.NewReplacer()); err == nil || !strings.Contains(err.Error(), tc.want) {
+		if err := mistake(t, tc.wh); err == nil || !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%+v: %v, want %s", tc.wh, err, tc.want)
 		}
 	}

@@ -377,7 +377,7 @@ func TestAKeyOfTheWrongKindIsAnError(t *testing.T) {
 		{"discord", "hunter2", "no public key in hex"},
 		{"discord", "abcd", "not the 32 of an Ed25519 public key"},
 	} {
-		err := (&webhook.Webhook{Verify: &webhook.Verify{Sender: tc.sender, Secrets: []string{tc.secret}}}).Provision(caddy.NewReplacer())
+		err := mistake(t, webhook.Webhook{Verify: &webhook.Verify{Sender: tc.sender, Secrets: []string{tc.secret}}})
 		if err == nil || !strings.Contains(err.Error(), tc.words) || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%s: %v, want %q", tc.sender, err, tc.words)
 		}
@@ -474,7 +474,7 @@ func TestAMistakeInASendersOptionsSaysWhatToWrite(t *testing.T) {
 		{webhook.Verify{Sender: "sns", Secrets: []string{"orders"}}, "is no topic's name"},
 		{webhook.Verify{Sender: "sns", Secrets: []string{"arn:x"}, Hosts: []string{"https://x/y"}}, "is no host"},
 	} {
-		err := (&webhook.Webhook{Verify: &tc.verify}).Provision(caddy.NewReplacer())
+		err := mistake(t, webhook.Webhook{Verify: &tc.verify})
 		if err == nil || !strings.Contains(err.Error(), tc.words) || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%+v: %v, want %q", tc.verify, err, tc.words)
 		}

@@ -54,11 +54,6 @@ type sns struct {
 }
 
 func newSNS(topics [][]byte, hosts []string, tolerance time.Duration) (*sns, error) {
-	for i, topic := range topics {
-		if len(hosts) == 0 && snsHost(string(topic)) == "" || !strings.HasPrefix(string(topic), "arn:") {
-			return nil, fmt.Errorf("secret %d is no topic's name: write for example `arn:aws:sns:us-east-1:123456789012:orders`", i+1)
-		}
-	}
 	origins, err := parseHosts(hosts)
 	if err != nil {
 		return nil, err
@@ -76,6 +71,15 @@ func newSNS(topics [][]byte, hosts []string, tolerance time.Duration) (*sns, err
 	}
 	s.certificates = newCertificates(s.get)
 	return s, nil
+}
+
+// checkTopicName returns an error if name isn't that of a topic. With hosts of
+// its own a rule takes every ARN.
+func checkTopicName(name string, hosts []string) error {
+	if len(hosts) == 0 && snsHost(name) == "" || !strings.HasPrefix(name, "arn:") {
+		return errors.New("it is no topic's name: write for example `arn:aws:sns:us-east-1:123456789012:orders`")
+	}
+	return nil
 }
 
 // snsHost is where Amazon SNS itself is in a topic's region; empty if the topic

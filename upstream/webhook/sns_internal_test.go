@@ -29,7 +29,7 @@ func TestTheHostIsAmazonsInTheTopicsRegion(t *testing.T) {
 		}
 	}
 	for _, topic := range []string{"orders", "arn:aws:sqs:us-east-1:1:o", "arn:aws:sns:s3-accelerate:1:o", "arn:aws:sns:us-east-1.evil:1:o", "arn:aws:sns::1:o"} {
-		if _, err := newSNS([][]byte{[]byte(topic)}, nil, time.Hour); err == nil {
+		if err := (&Verify{Sender: "sns", Secrets: []string{topic}}).Validate(); err == nil {
 			t.Errorf("%s was taken", topic)
 		}
 	}

@@ -147,18 +147,17 @@ func (q queue) do(ctx context.Context, f func()) error {
 	return nil
 }
 
-func newPassword(user string, hashes [][]byte) (*password, error) {
-	if user == "" {
-		return nil, errors.New("it needs a user and the hash of a password: write `verify basic <user> <hash>`, with a hash of `caddy hash-password`")
-	}
-	for _, hash := range hashes {
-		if !isHash(hash) {
-			return nil, errors.New("it wants the hash of a password, as `caddy hash-password` makes it, and not the password")
-		}
-	}
+func newPassword(user string, hashes [][]byte) *password {
 	key := make([]byte, sha256.Size)
 	_, _ = rand.Read(key) // never fails
-	return &password{user: newSecrets([][]byte{[]byte(user)}), hashes: hashes, key: key, known: newQueue(), unknown: newQueue(), right: make(map[int][]byte)}, nil
+	return &password{user: newSecrets([][]byte{[]byte(user)}), hashes: hashes, key: key, known: newQueue(), unknown: newQueue(), right: make(map[int][]byte)}
+}
+
+func checkHash(hash []byte) error {
+	if !isHash(hash) {
+		return errors.New("it wants the hash of a password, as `caddy hash-password` makes it, and not the password")
+	}
+	return nil
 }
 
 func isHash(hash []byte) bool {

@@ -1,6 +1,7 @@
 package webhook
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
@@ -119,19 +120,43 @@ type provisioned struct {
 	sns     *sns
 }
 
-func (v *Verify) provision(repl *caddy.Replacer) (*provisioned, error) {
+// Validate checks v without resolving placeholders: a text that holds one
+// passes. It returns an error for everything that is wrong whatever the
+// placeholders stand for. It changes nothing.
+func (v *Verify) Validate() error {
+	_, err := v.provision(literal)
+	return err
+}
+
+// resolver returns the text of a secret. It returns false if the text isn't
+// known yet.
+type resolver func(text string) (resolved string, ok bool, err error)
+
+// literal resolves texts without placeholders.
+func literal(text string) (string, bool, error) { return text, !strings.Contains(text, "{"), nil }
+
+// replacing resolves all texts. A brace that opens no known placeholder belongs
+// to the secret.
+func replacing(repl *caddy.Replacer) resolver {
+	return func(text string) (string, bool, error) {
+		resolved, err := repl.ReplaceOrErr(text, true, false)
+		return resolved, true, err
+	}
+}
+
+func (v *Verify) provision(resolve resolver) (*provisioned, error) {
 	kind, ok := senders[v.Sender]
 	if !ok {
 		return nil, fmt.Errorf("verify: unknown sender %q: want one of %s", v.Sender, knownSenders())
 	}
-	p, err := v.build(kind, repl)
+	p, err := v.build(kind, resolve)
 	if err != nil {
 		return nil, fmt.Errorf("verify %s: %w", v.Sender, err)
 	}
 	return p, nil
 }
 
-func (v *Verify) build(kind sender, repl *caddy.Replacer) (*provisioned, error) {
+func (v *Verify) build(kind sender, resolve resolver) (*provisioned, error) {
 	if err := v.checkOptions(kind); err != nil {
 		return nil, err
 	}
@@ -145,21 +170,28 @@ func (v *Verify) build(kind sender, repl *caddy.Replacer) (*provisioned, error) 
 	if err := kind.checkHeaders(); err != nil {
 		return nil, err
 	}
-	challenge, err := replaced("challenge", v.Challenge, plainKey, repl)
+	challenge, err := resolved("challenge", v.Challenge, plainKey, resolve)
 	if err != nil {
 		return nil, err
 	}
 	p := &provisioned{sender: kind, challenge: newSecrets(challenge)}
-	return p, v.prove(p, repl)
+	return p, v.prove(p, resolve)
 }
 
 // prove sets the checker.
-func (v *Verify) prove(p *provisioned, repl *caddy.Replacer) (err error) {
+func (v *Verify) prove(p *provisioned, resolve resolver) (err error) {
 	if p.proof == bySignature {
-		p.checker, p.signing, err = v.signature(p.sender, repl)
+		p.checker, p.signing, err = v.signature(p.sender, resolve)
 		return err
 	}
-	keys, err := v.keys(p.sender, repl)
+	var check func(key []byte) error
+	switch p.proof {
+	case byPassword:
+		check = checkHash
+	case bySNS:
+		check = func(key []byte) error { return checkTopicName(string(key), v.Hosts) }
+	}
+	keys, err := v.keys(p.sender, check, resolve)
 	if err != nil {
 		return err
 	}
@@ -167,7 +199,7 @@ func (v *Verify) prove(p *provisioned, repl *caddy.Replacer) (err error) {
 	case byToken:
 		p.checker = &token{newSecrets(keys), p.header, p.prefix}
 	case byPassword:
-		p.checker, err = newPassword(v.User, keys)
+		p.checker = newPassword(v.User, keys)
 	case byClientState:
 		p.checker = &clientState{newSecrets(keys)}
 	default:
@@ -179,24 +211,24 @@ func (v *Verify) prove(p *provisioned, repl *caddy.Replacer) (err error) {
 
 // signature makes a scheme, and a second one if the sender's headers have other
 // names, too.
-func (v *Verify) signature(kind sender, repl *caddy.Replacer) (checker, []key, error) {
+func (v *Verify) signature(kind sender, resolve resolver) (checker, []key, error) {
 	if len(kind.methods) > 0 {
-		return v.methods(kind, repl)
+		return v.methods(kind, resolve)
 	}
-	first, err := v.scheme(kind, repl)
+	first, err := v.scheme(kind, resolve)
 	if err != nil || kind.other == "" {
 		return first, first.signers(), err
 	}
-	second, err := v.scheme(senders[kind.other], repl)
+	second, err := v.scheme(senders[kind.other], resolve)
 	return families{first, second}, first.signers(), err
 }
 
 // methods makes a scheme of each algorithm that the sender may choose.
-func (v *Verify) methods(kind sender, repl *caddy.Replacer) (checker, []key, error) {
+func (v *Verify) methods(kind sender, resolve resolver) (checker, []key, error) {
 	var all methods
 	for _, algorithm := range kind.methods {
 		kind.algorithm, kind.prefix = algorithm, algorithm+"="
-		s, err := v.scheme(kind, repl)
+		s, err := v.scheme(kind, resolve)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -276,17 +308,13 @@ func (kind sender) checkHeaders() error {
 	return nil
 }
 
-// keys decodes the secrets. An empty one would make a rule that accepts what
-// anyone signs with nothing, so that a variable that isn't set has to be an
-// error. No error repeats a secret.
-func (v *Verify) keys(kind sender, repl *caddy.Replacer) ([][]byte, error) {
+// keys decodes the secrets and checks them; check may be nil. An empty one would
+// make a rule that accepts what anyone signs with nothing, so that a variable
+// that isn't set has to be an error. No error repeats a secret.
+func (v *Verify) keys(kind sender, check func(key []byte) error, resolve resolver) ([][]byte, error) {
 	switch {
-	case len(v.Secrets) > 0:
-		decode := kind.key
-		if decode == nil {
-			decode = plainKey
-		}
-		return replaced("secret", v.Secrets, decode, repl)
+	case len(v.Secrets) > 0 && (kind.proof != byPassword || v.User != ""):
+		return resolved("secret", v.Secrets, decoder(kind.key, check), resolve)
 	case kind.proof == bySNS:
 		return nil, errors.New("it needs the name of the topic: write `verify sns arn:aws:sns:us-east-1:123456789012:orders`")
 	case kind.proof == byPassword:
@@ -300,22 +328,40 @@ func (v *Verify) keys(kind sender, repl *caddy.Replacer) ([][]byte, error) {
 // unknownPlaceholder is one that has been left as it was.
 var unknownPlaceholder = regexp.MustCompile(`^\s*\{[^{}]*\}\s*$`)
 
-// replaced decodes texts whose placeholders are replaced.
-func replaced(what string, texts []string, decode func(string) ([]byte, error), repl *caddy.Replacer) (keys [][]byte, err error) {
-	for i, text := range texts {
-		// A brace that opens no known placeholder belongs to the secret.
-		text, err := repl.ReplaceOrErr(text, true, false)
-		if err != nil {
-			return nil, fmt.Errorf("%s %d: %w: is the variable set?", what, i+1, err)
+// decoder returns a function that decodes a secret and checks the key that it
+// gives. Both decode and check may be nil.
+func decoder(decode func(secret string) ([]byte, error), check func(key []byte) error) func(secret string) ([]byte, error) {
+	if decode == nil {
+		decode = plainKey
+	}
+	return func(secret string) ([]byte, error) {
+		key, err := decode(secret)
+		if err == nil && check != nil && !isBlank(key) {
+			err = check(key)
 		}
-		if unknownPlaceholder.MatchString(text) { // which isn't repeated: it may be a secret after all
+		return key, err
+	}
+}
+
+func isBlank(key []byte) bool { return len(bytes.TrimSpace(key)) == 0 }
+
+// resolved decodes the texts that resolve knows.
+func resolved(what string, texts []string, decode func(string) ([]byte, error), resolve resolver) (keys [][]byte, err error) {
+	for i, text := range texts {
+		text, ok, err := resolve(text)
+		switch {
+		case err != nil:
+			return nil, fmt.Errorf("%s %d: %w: is the variable set?", what, i+1, err)
+		case !ok:
+			continue
+		case unknownPlaceholder.MatchString(text): // it isn't repeated: it may be a secret after all
 			return nil, fmt.Errorf("%s %d is a placeholder that nothing is known of, and would be taken as it stands there, for anyone to guess: for a variable of the environment write `{env.NAME}`", what, i+1)
 		}
 		key, err := decode(text)
 		if err != nil {
 			return nil, fmt.Errorf("%s %d: %w", what, i+1, err)
 		}
-		if strings.TrimSpace(string(key)) == "" {
+		if isBlank(key) {
 			return nil, fmt.Errorf("%s %d is empty", what, i+1)
 		}
 		keys = append(keys, key)
@@ -323,29 +369,33 @@ func replaced(what string, texts []string, decode func(string) ([]byte, error), 
 	return keys, nil
 }
 
-func (v *Verify) scheme(kind sender, repl *caddy.Replacer) (*scheme, error) {
+func (v *Verify) scheme(kind sender, resolve resolver) (*scheme, error) {
 	signed, err := kind.compileSigned()
-	if err != nil {
-		return nil, err
-	}
-	secrets, err := v.keys(kind, repl)
 	if err != nil {
 		return nil, err
 	}
 	if _, ok := algorithms[kind.algorithm]; !ok && v.Algorithm != "" {
 		return nil, fmt.Errorf("unknown algorithm %q: want sha256, sha1, sha384 or sha512", v.Algorithm)
 	}
-	var keys []key
-	for i, secret := range secrets {
-		key, err := newKey(kind.algorithm, secret)
-		if err != nil {
-			return nil, fmt.Errorf("secret %d: %w", i+1, err)
-		}
-		keys = append(keys, key)
-	}
 	decode, ok := encodings[kind.encoding]
 	if !ok {
 		return nil, fmt.Errorf("unknown encoding %q: want hex or base64", kind.encoding)
+	}
+	check := func(secret []byte) error {
+		_, err := newKey(kind.algorithm, secret)
+		return err
+	}
+	secrets, err := v.keys(kind, check, resolve)
+	if err != nil {
+		return nil, err
+	}
+	var keys []key
+	for _, secret := range secrets {
+		key, err := newKey(kind.algorithm, secret)
+		if err != nil {
+			return nil, err
+		}
+		keys = append(keys, key)
 	}
 	s := &scheme{
 		keys: keys, decode: decode, encoding: kind.encoding,

@@ -11,6 +11,7 @@ import (
 	"hash"
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"strconv"
 	"strings"
 	"testing"
@@ -291,6 +292,17 @@ func TestTheBodysSizeComesBeforeItsSignature(t *testing.T) {
 	refuse(t, wh, r, 413, "larger than 1 bytes")
 }
 
+// mistake returns the error of a rule that can't work. It is the same error
+// without resolving placeholders.
+func mistake(t testing.TB, wh webhook.Webhook) error {
+	t.Helper()
+	before, err := wh.Validate(), wh.Provision(caddy.NewReplacer())
+	if before == nil || err == nil || before.Error() != err.Error() {
+		t.Errorf("Validate: %v\nProvision: %v", before, err)
+	}
+	return err
+}
+
 func TestAMistakeInVerifyIsAnErrorThatSaysWhatToWrite(t *testing.T) {
 	hmacWith := func(verify webhook.Verify) webhook.Verify {
 		verify.Sender, verify.Secrets = "hmac", []string{"k"}
@@ -330,12 +342,51 @@ func TestAMistakeInVerifyIsAnErrorThatSaysWhatToWrite(t *testing.T) {
 		{hmacWith(webhook.Verify{Header: "X", Timestamp: "X-Time", Signed: "{header.X-Other}.{body}"}), "the timestamp must be part of it"},
 		{hmacWith(webhook.Verify{Header: "X", Tolerance: 1}), "add `timestamp X-Timestamp`"},
 	} {
-		wh := webhook.Webhook{Verify: &tc.verify}
-		err := wh.Provision(caddy.NewReplacer())
+		err := mistake(t, webhook.Webhook{Verify: &tc.verify})
 		if err == nil || !strings.Contains(err.Error(), tc.words) {
 			t.Errorf("%+v: %v, want %q", tc.verify, err, tc.words)
 		}
 	}
+}
+
+func TestValidateResolvesNoPlaceholder(t *testing.T) {
+	for sender, verify := range everySender(t) {
+		for _, secret := range []string{"{env.WEBHOOK_TEST_UNSET}", "{$WEBHOOK_TEST_UNSET}", "{file./nowhere}", "a{b}c", "{"} {
+			wh := webhook.Webhook{Verify: &verify}
+			if verify.Sender != "none" {
+				verify.Secrets = []string{secret, secret}
+			}
+			if len(verify.Challenge) > 0 {
+				verify.Challenge = []string{secret}
+			}
+			if err := wh.Validate(); err != nil {
+				t.Errorf("%s %s: %v", sender, secret, err)
+			}
+		}
+	}
+	for words, verify := range map[string]webhook.Verify{
+		"secret 2: it is not whsec_":      {Sender: "svix", Secrets: []string{"{env.WEBHOOK_TEST_UNSET}", "whsec_%%"}},
+		"secret 2: it is no topic's name": {Sender: "sns", Secrets: []string{"{env.WEBHOOK_TEST_UNSET}", "orders"}},
+		"challenge 2 is empty":            {Sender: "meta", Secrets: []string{"k"}, Challenge: []string{"{env.WEBHOOK_TEST_UNSET}", ""}},
+		"unknown algorithm":               {Sender: "hmac", Header: "X", Secrets: []string{"{env.WEBHOOK_TEST_UNSET}"}, Algorithm: "md5"},
+		"unknown encoding":                {Sender: "hmac", Header: "X", Secrets: []string{"{env.WEBHOOK_TEST_UNSET}"}, Encoding: "base32"},
+	} {
+		if err := verify.Validate(); err == nil || !strings.Contains(err.Error(), words) {
+			t.Errorf("%v, want %q", err, words)
+		}
+	}
+}
+
+func TestValidateChangesNothing(t *testing.T) {
+	wh := provision(t, webhook.Webhook{Verify: &webhook.Verify{Sender: "github", Secrets: []string{githubSecret}}})
+	before := *wh
+	if err := wh.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(*wh, before) {
+		t.Errorf("%+v, want %+v", *wh, before)
+	}
+	accept(t, wh, post("/hooks", githubBody, "X-Hub-Signature-256", githubSignature))
 }
 
 func TestASignedHeaderMayBeTheTimestampByItsName(t *testing.T) {
@@ -360,7 +411,7 @@ func TestASecretThatComesToNothingIsAnError(t *testing.T) {
 	}
 	for _, secret := range []string{"whsec_", ""} {
 		wh := webhook.Webhook{Verify: &webhook.Verify{Sender: "standard-webhooks", Secrets: []string{secret}}}
-		if err := wh.Provision(caddy.NewReplacer()); err == nil || !strings.Contains(err.Error(), "secret 1 is empty") {
+		if err := mistake(t, wh); err == nil || !strings.Contains(err.Error(), "secret 1 is empty") {
 			t.Errorf("%q: %v", secret, err)
 		}
 	}

@@ -450,7 +450,7 @@ func TestAMistakeInTheRuleIsAnErrorThatSaysWhatToWrite(t *testing.T) {
 		{webhook.Webhook{Verify: none, Data: "{json}"}, "write {json.PATH}"},
 		{webhook.Webhook{Verify: none, Data: "{file./etc/passwd}"}, "nothing is read from files"},
 	} {
-		err := tc.wh.Provision(caddy.NewReplacer())
+		err := mistake(t, tc.wh)
 		if err == nil || !strings.Contains(err.Error(), tc.words) {
 			t.Errorf("%+v: %v, want %q", tc.wh, err, tc.words)
 		}
