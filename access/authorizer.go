@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"sync"
 	"time"
 
 	"go.uber.org/zap"
 
+	"github.com/caddy-sse/caddy-sse/internal/inflight"
 	"github.com/caddy-sse/caddy-sse/internal/loglimit"
 	"github.com/caddy-sse/caddy-sse/subrequest"
 )
@@ -41,10 +41,8 @@ type Authorizer struct {
 	observer Observer
 	slots    chan struct{} // taken by questions in flight
 
-	mu     sync.Mutex
-	calls  map[string]*call // by a digest: no credential is in clear
-	shared int              // calls that are over
-	line   loglimit.Limiter // of failures
+	calls inflight.Group[answer] // by a digest: no credential is in clear
+	line  loglimit.Limiter       // of failures
 }
 
 // NewAuthorizer returns an authorizer, which tells the observer what it asks;
@@ -53,7 +51,10 @@ func NewAuthorizer(digest func(parts ...string) string, log *zap.Logger, o Obser
 	if o == nil {
 		o = nobodyObserves{}
 	}
-	return &Authorizer{digest: digest, log: log, observer: o, slots: make(chan struct{}, maxInFlight), calls: make(map[string]*call)}
+	return &Authorizer{
+		digest: digest, log: log, observer: o, slots: make(chan struct{}, maxInFlight),
+		calls: inflight.Group[answer]{TTL: shareFor, MaxKept: maxShared},
+	}
 }
 
 // answer is what the backend has said: yes, if it is neither a refusal nor a
@@ -76,81 +77,24 @@ type Failure struct {
 	RetryAfter time.Duration
 }
 
-// call is one question.
-type call struct {
-	done    chan struct{} // closed when answer is set
-	answer  answer
-	cancel  context.CancelFunc
-	waiting int
-	over    bool
-}
-
 // ask waits for the answer to one question.
 func (a *Authorizer) ask(ctx context.Context, v *Principal, uri string) answer {
 	key := a.digest(append([]string{uri}, v.parts...)...)
-	a.mu.Lock()
-	c := a.calls[key]
-	if c != nil {
+	said, shared, err := a.calls.Do(ctx, key, func(ctx context.Context) (answer, error) {
+		began := time.Now()
+		said := a.answer(ctx, v, uri)
+		if ctx.Err() == nil {
+			a.observer.Asked(said.outcome(), time.Since(began))
+		}
+		return said, nil
+	})
+	if shared {
 		a.observer.Asked(Coalesced, 0)
-	} else {
-		var callCtx context.Context
-		c = &call{done: make(chan struct{})}
-		callCtx, c.cancel = context.WithCancel(context.Background()) // it outlasts who asks first
-		a.calls[key] = c
-		go a.run(callCtx, c, key, v, uri)
 	}
-	c.waiting++
-	a.mu.Unlock()
-	defer a.leave(c, key)
-	select {
-	case <-c.done:
-		return c.answer
-	case <-ctx.Done():
+	if err != nil {
 		return noAnswer
 	}
-}
-
-// leave ends a question whose answer nobody waits for any more.
-func (a *Authorizer) leave(c *call, key string) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if c.waiting--; c.waiting == 0 && !c.over {
-		c.cancel()
-		a.forgetLocked(c, key)
-	}
-}
-
-func (a *Authorizer) forgetLocked(c *call, key string) {
-	if a.calls[key] == c {
-		delete(a.calls, key)
-	}
-}
-
-func (a *Authorizer) run(ctx context.Context, c *call, key string, v *Principal, uri string) {
-	defer c.cancel()
-	began := time.Now()
-	c.answer = a.answer(ctx, v, uri)
-	if ctx.Err() == nil {
-		a.observer.Asked(c.answer.outcome(), time.Since(began))
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	close(c.done)
-	c.over = true
-	if a.calls[key] != c {
-		return
-	}
-	if a.shared >= maxShared {
-		delete(a.calls, key)
-		return
-	}
-	a.shared++
-	time.AfterFunc(shareFor, func() {
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		a.shared--
-		a.forgetLocked(c, key)
-	})
+	return said
 }
 
 // answer asks the backend when it is the question's turn.
