@@ -39,21 +39,21 @@ func TestDocumentsAreComparedAsJSON(t *testing.T) {
 	}
 }
 
-func TestOfManyMembersOfOneNameTheLastCounts(t *testing.T) {
+func TestLastOfDuplicateMembersCounts(t *testing.T) {
 	many := `{` + strings.Repeat(`"a":1,"b":2,`, 50) + `"a":3}`
 	if !parse(t, many).Equal(parse(t, `{"a":1,"b":2,"a":3}`)) {
 		t.Error("they are not equal")
 	}
 }
 
-func TestBytesAreTheDocumentAsItCame(t *testing.T) {
+func TestBytesKeepNumbersEscapesAndMemberOrder(t *testing.T) {
 	got := parse(t, " { \"z\" : 1.50 , \"a\" : [ 9007199254740993, -0, 1E+2 ],\n\"\\u0041\":\"<a b>\u2028\\u2028\", \"z\": \"\u0085\" } ").Bytes()
 	if want := `{"z":1.50,"a":[9007199254740993,-0,1E+2],"\u0041":"<a b>\u2028\u2028","z":"` + "\u0085" + `"}`; string(got) != want {
 		t.Errorf("%s, want %s", got, want)
 	}
 }
 
-func TestParseKeepsNothingOfItsInput(t *testing.T) {
+func TestParseDoesNotRetainInput(t *testing.T) {
 	in := []byte(`{"a":1}`)
 	d, err := Parse(in)
 	if err != nil {
@@ -65,7 +65,7 @@ func TestParseKeepsNothingOfItsInput(t *testing.T) {
 	}
 }
 
-func TestWhatIsNotJSONIsRefused(t *testing.T) {
+func TestInvalidJSONIsRefused(t *testing.T) {
 	for doc, want := range map[string]string{
 		"":                 "unexpected end",
 		" \n":              "unexpected end",
@@ -91,7 +91,7 @@ func TestWhatIsNotJSONIsRefused(t *testing.T) {
 func deep(n int) string { return strings.Repeat("[", n) + strings.Repeat("]", n) }
 
 // What a hostile backend may send is read in time, and doesn't blow up.
-func TestNoDocumentTakesLong(t *testing.T) {
+func TestHostileDocumentsAreComparedInTime(t *testing.T) {
 	const many, few = 20_000, 100
 	long := strings.Repeat("x", 10*many)
 	for name, docs := range map[string][2]string{

@@ -10,7 +10,7 @@ import (
 	"github.com/caddy-sse/caddy-sse/jq"
 )
 
-func TestAWrongWordIsToldWhatToWrite(t *testing.T) {
+func TestUnknownModeErrorSaysWhatToWrite(t *testing.T) {
 	for _, tc := range []struct{ word, arg, want string }{
 		{"", "", `send: unknown way ""; use full, patch, merge, items <key> or jq <program>`},
 		{"diff", "", `send: unknown way "diff"; use full, patch, merge, items <key> or jq <program>`},
@@ -29,7 +29,7 @@ func TestAWrongWordIsToldWhatToWrite(t *testing.T) {
 	}
 }
 
-func TestAModeIsWrittenAsItWasRead(t *testing.T) {
+func TestModeStringIsItsConfiguration(t *testing.T) {
 	for _, words := range [][2]string{{"full", ""}, {"items", "meta.id"}, {"jq", "empty"}} {
 		if got, want := mode(t, words[0], words[1]).String(), strings.TrimSpace(words[0]+" "+words[1]); got != want {
 			t.Errorf("%s, want %s", got, want)
@@ -37,7 +37,7 @@ func TestAModeIsWrittenAsItWasRead(t *testing.T) {
 	}
 }
 
-func TestOnlyWholeDocumentsStandOnTheirOwn(t *testing.T) {
+func TestOnlyFullModeIsNotIncremental(t *testing.T) {
 	for _, m := range modes(t) {
 		if m.Incremental() == (m.String() == "full") {
 			t.Errorf("%s: %v", m, m.Incremental())
@@ -49,7 +49,7 @@ func modes(t testing.TB) []*Mode {
 	return []*Mode{mode(t, "full", ""), mode(t, "patch", ""), mode(t, "merge", ""), mode(t, "items", "id"), mode(t, "jq", `{event: "whole", data: .new}`)}
 }
 
-func TestEqualDocumentsNeedNoEvent(t *testing.T) {
+func TestEqualDocumentsGiveNoEvents(t *testing.T) {
 	for _, m := range modes(t) {
 		if got := said(t, m, `[{"id":1,"a":1.0}]`, ` [{"a":10e-1, "id":1}]`); got != "" {
 			t.Errorf("%s says %s", m, got)
@@ -57,7 +57,7 @@ func TestEqualDocumentsNeedNoEvent(t *testing.T) {
 	}
 }
 
-func TestAClientThatHasNothingGetsTheWholeDocument(t *testing.T) {
+func TestClientWithoutDocumentGetsSnapshot(t *testing.T) {
 	for _, m := range modes(t) {
 		events, err := m.Events(t.Context(), nil, parse(t, ` { "b" : 1.0 } `))
 		if err != nil || len(events) != 1 || events[0].Name != "" || string(events[0].Data) != `{"b":1.0}` {
@@ -66,7 +66,7 @@ func TestAClientThatHasNothingGetsTheWholeDocument(t *testing.T) {
 	}
 }
 
-func TestFullSendsTheDocumentAsItCame(t *testing.T) {
+func TestFullModeSendsDocumentUnchanged(t *testing.T) {
 	if got := said(t, mode(t, "full", ""), `1`, ` { "z" : 1.50, "a" : 9007199254740993 } `); got != `{"z":1.50,"a":9007199254740993}` {
 		t.Error(got)
 	}
@@ -75,7 +75,7 @@ func TestFullSendsTheDocumentAsItCame(t *testing.T) {
 // padding makes documents so long that a patch is shorter.
 var padding = `"padding":"` + strings.Repeat("x", 500) + `"`
 
-func TestPatchSaysWhatHasChanged(t *testing.T) {
+func TestPatchDescribesChange(t *testing.T) {
 	for _, tc := range []struct{ old, now, want string }{
 		{`{"a":1}`, `{"a":2}`, `{"op":"replace","path":"/v/a","value":2}`},
 		{`{}`, `{"a":null}`, `{"op":"add","path":"/v/a","value":null}`},
@@ -104,7 +104,7 @@ func TestPatchSaysWhatHasChanged(t *testing.T) {
 	}
 }
 
-func TestListsThatDifferMuchAreComparedPlaceByPlace(t *testing.T) {
+func TestListsWithManyEditsAreComparedByIndex(t *testing.T) {
 	const n, same = 2 * maxEdits, "this is long, and the same in the old list and in the new one, whatever the id"
 	old := parse(t, `[`+numbered(n, `{"id":%,"text":"`+same+`"},9`)+`]`)
 	now := parse(t, `[`+numbered(n, `{"id":-%,"text":"`+same+`"},9`)+`]`)
@@ -114,7 +114,7 @@ func TestListsThatDifferMuchAreComparedPlaceByPlace(t *testing.T) {
 	}
 }
 
-func TestMergeSaysWhatHasChanged(t *testing.T) {
+func TestMergeDescribesChange(t *testing.T) {
 	for _, tc := range []struct{ old, now, want string }{
 		{`{"a":1}`, `{"a":2}`, `{"v":{"a":2}}`},
 		{`{"a":{"b":1,"c":1}}`, `{"a":{"c":1}}`, `{"v":{"a":{"b":null}}}`},
@@ -133,7 +133,7 @@ func TestMergeSaysWhatHasChanged(t *testing.T) {
 	}
 }
 
-func TestWhatAModeCantSayIsTheWholeDocument(t *testing.T) {
+func TestInexpressibleChangeSendsSnapshot(t *testing.T) {
 	for _, tc := range []struct{ word, old, now string }{
 		{"patch", `1`, `2`},
 		{"patch", `{"a":1}`, `{"a":2}`}, // shorter than a patch
@@ -165,7 +165,7 @@ func TestWhatAModeCantSayIsTheWholeDocument(t *testing.T) {
 	}
 }
 
-func TestItemsSayWhichHaveChangedAndHow(t *testing.T) {
+func TestItemsDescribeRemovedChangedAndAdded(t *testing.T) {
 	m := mode(t, "items", "id")
 	got := said(t, m,
 		`[{"id":1,"n":1},{"id":9007199254740992,"n":2},{"id":"1","n":3},{"id":4,"n":1.0}]`,
@@ -186,14 +186,14 @@ added {"key":"\u0035","item":{"id":"\u0035"}}`
 	}
 }
 
-func TestItemsMayHaveTheirKeyFurtherDown(t *testing.T) {
+func TestItemKeyMayBeNested(t *testing.T) {
 	got := said(t, mode(t, "items", "meta.id"), `[{"meta":{"id":"a"}}]`, `[{"meta":{"id":"b"},"meta":{"id":"c","id":"a"},"x":1}]`)
 	if want := `changed {"key":"a","item":{"meta":{"id":"b"},"meta":{"id":"c","id":"a"},"x":1},"old":{"meta":{"id":"a"}}}`; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
 }
 
-func TestAProgramSaysWhatItLikes(t *testing.T) {
+func TestJQProgramMakesEvents(t *testing.T) {
 	const stock = `(.old | map({key: "\(.petId)", value: .stock}) | from_entries) as $was | .new[] | select($was["\(.petId)"] != .stock) | {event: "stock-change", data: {petId, oldStock: $was["\(.petId)"], newStock: .stock}}`
 	for _, tc := range []struct{ program, old, now, want string }{
 		{stock, `[{"petId":1,"stock":5},{"petId":2,"stock":7}]`, `[{"petId":1,"stock":4},{"petId":2,"stock":7}]`,
@@ -210,7 +210,7 @@ func TestAProgramSaysWhatItLikes(t *testing.T) {
 	}
 }
 
-func TestAProgramThatGivesNoEventIsToldWhy(t *testing.T) {
+func TestJQOutputThatIsNoEventIsError(t *testing.T) {
 	for program, want := range map[string]string{
 		`1`:                           "output 1 is 1: want an object like {event: \"name\", data: …}",
 		`null`:                        "output 1 is null: want an object",
@@ -234,7 +234,7 @@ func TestAProgramThatGivesNoEventIsToldWhy(t *testing.T) {
 	}
 }
 
-func TestAProgramThatFailsIsToldFromAContextThatEnds(t *testing.T) {
+func TestFailingProgramAndEndedContextGiveDifferentErrors(t *testing.T) {
 	m := mode(t, "jq", `error("no stock")`)
 	if _, err := m.Events(t.Context(), parse(t, "1"), parse(t, "2")); !errors.Is(err, jq.ErrFailed) || !strings.Contains(err.Error(), "no stock") {
 		t.Error(err)

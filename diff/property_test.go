@@ -170,7 +170,7 @@ func writeNumber(dst []byte, n string, style int) []byte {
 	return dst
 }
 
-func TestAClientsCopyIsAlwaysTheBackends(t *testing.T) {
+func TestClientCopyAlwaysEqualsBackendDocument(t *testing.T) {
 	all := modes(t)
 	rapid.Check(t, func(t *rapid.T) {
 		m := rapid.SampledFrom(all).Draw(t, "mode")

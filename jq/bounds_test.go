@@ -20,7 +20,7 @@ func bounded(t *testing.T, src string) *Program {
 	return program
 }
 
-func TestAProgramWithoutEndIsStopped(t *testing.T) {
+func TestEndlessProgramIsStopped(t *testing.T) {
 	for _, src := range []string{
 		"def f: f; f",
 		"def f: try f catch f; f",
@@ -40,7 +40,7 @@ func TestAProgramWithoutEndIsStopped(t *testing.T) {
 	}
 }
 
-func TestOutputsAreBoundedInNumber(t *testing.T) {
+func TestNumberOfOutputsIsLimited(t *testing.T) {
 	if out, err := bounded(t, "range(10)").Run(t.Context(), []byte("0")); len(out) != 10 || err != nil {
 		t.Error(len(out), err)
 	}
@@ -52,7 +52,7 @@ func TestOutputsAreBoundedInNumber(t *testing.T) {
 	}
 }
 
-func TestOutputsAreBoundedInBytesTogether(t *testing.T) {
+func TestTotalSizeOfOutputsIsLimited(t *testing.T) {
 	for _, src := range []string{`"x" * 998`, `("x" * 498) | ., .`, `[range(498) | 1] + [10]`} {
 		out, err := bounded(t, src).Run(t.Context(), []byte("0"))
 		if n := len(bytes.Join(out, nil)); n != 1000 || err != nil {
@@ -77,7 +77,7 @@ func TestOutputsAreBoundedInBytesTogether(t *testing.T) {
 	}
 }
 
-func TestAnOutputNestedTooDeepIsRefused(t *testing.T) {
+func TestDeeplyNestedOutputIsRefused(t *testing.T) {
 	program, err := Compile("reduce range(20000) as $i (0; [.])")
 	if err != nil {
 		t.Fatal(err)

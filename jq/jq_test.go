@@ -47,7 +47,7 @@ func runError(t testing.TB, src, doc string) error {
 	return err
 }
 
-func TestNumbersThatAreOnlyPassedOnKeepEveryDigit(t *testing.T) {
+func TestUnchangedNumbersKeepEveryDigit(t *testing.T) {
 	const (
 		id    = "9007199254740993" // 2^53 + 1, which float64 doesn't have
 		price = "0.1000000000000000000000000000010"
@@ -96,7 +96,7 @@ func TestOutputIsCompactJSONWithSortedKeys(t *testing.T) {
 	}
 }
 
-func TestADocumentThatIsNotJSONIsToldFromAProgramThatFails(t *testing.T) {
+func TestInvalidDocumentAndFailingProgramGiveDifferentErrors(t *testing.T) {
 	for doc, want := range map[string]string{
 		"":                 "it is empty",
 		"  \n":             "it is empty",
@@ -131,7 +131,7 @@ func TestADocumentThatIsNotJSONIsToldFromAProgramThatFails(t *testing.T) {
 
 func deepArrays(n int) string { return strings.Repeat("[", n) + strings.Repeat("]", n) }
 
-func TestADocumentNestedAsDeepAsJSONIsReadComesOut(t *testing.T) {
+func TestDocumentAtMaximumDepthPassesUnchanged(t *testing.T) {
 	doc := deepArrays(10_000)
 	if run(t, ".", doc) != doc {
 		t.Error("it came out changed")
@@ -147,7 +147,7 @@ func TestWhiteSpaceAfterTheDocumentIsAllowed(t *testing.T) {
 	}
 }
 
-func TestAProgramMaySayNothing(t *testing.T) {
+func TestProgramMayGiveNoOutput(t *testing.T) {
 	for _, src := range []string{"empty", "select(.a)", "halt", ".[]?"} {
 		if got := run(t, src, `{}`); got != "" {
 			t.Errorf("%s gave %s", src, got)
@@ -158,7 +158,7 @@ func TestAProgramMaySayNothing(t *testing.T) {
 	}
 }
 
-func TestAProgramSeesNothingButItsDocument(t *testing.T) {
+func TestProgramSeesOnlyItsDocument(t *testing.T) {
 	t.Setenv("JQ_SECRET", "hidden")
 	t.Chdir(t.TempDir())
 	if got := run(t, "env, $ENV, env.JQ_SECRET", "0"); got != "{}\n{}\nnull" {
@@ -180,7 +180,7 @@ func TestAProgramSeesNothingButItsDocument(t *testing.T) {
 	}
 }
 
-func TestACompileErrorQuotesTheProgramAndSaysWhatIsWrong(t *testing.T) {
+func TestCompileErrorQuotesProgramAndCause(t *testing.T) {
 	for src, want := range map[string]string{
 		".a |":             "jq program `.a |`: unexpected EOF at byte 4",
 		"{a":               "unexpected EOF",
@@ -202,14 +202,14 @@ func TestACompileErrorQuotesTheProgramAndSaysWhatIsWrong(t *testing.T) {
 	}
 }
 
-func TestACompileErrorExplainsWhatCaddyMadeOfAShorthand(t *testing.T) {
+func TestCompileErrorExplainsExpandedPlaceholder(t *testing.T) {
 	_, err := jq.Compile("{http.request.uri.path}")
 	if err == nil || !strings.Contains(err.Error(), "write `{path: .path}` instead of `{path}`") {
 		t.Error(err)
 	}
 }
 
-func TestACallerThatGivesUpGetsItsOwnReason(t *testing.T) {
+func TestCancelledRunReturnsContextCause(t *testing.T) {
 	gaveUp := errors.New("gave up")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(gaveUp)
@@ -219,7 +219,7 @@ func TestACallerThatGivesUpGetsItsOwnReason(t *testing.T) {
 	}
 }
 
-func TestAProgramCanBeRunByManyAtOnce(t *testing.T) {
+func TestProgramRunsConcurrently(t *testing.T) {
 	program := compile(t, `{n: .n, s: "\(.n)", t: (.s | test("a+"))}`)
 	for range 8 {
 		t.Run("", func(t *testing.T) {
@@ -277,7 +277,7 @@ func BenchmarkRun(b *testing.B) {
 }
 
 // Errors end up in logs.
-func TestAnErrorSaysWhatIsWrongAndQuotesNothingOfTheDocument(t *testing.T) {
+func TestErrorQuotesNoValuesOfDocument(t *testing.T) {
 	for program, want := range map[string]string{
 		".name.first":                   "expected an object but got: string",
 		".n + .name":                    "cannot add: number",

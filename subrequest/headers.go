@@ -8,21 +8,21 @@ import (
 	"strings"
 )
 
-// ofOneRequest are headers that are about the viewer's connection, page or
-// single request, and neither about who they are nor what they ask for.
-var ofOneRequest = func() map[string]bool {
+// requestSpecific are the headers of a client's connection, page or single
+// request. They say neither who the client is nor what it requests.
+var requestSpecific = func() map[string]bool {
 	set := make(map[string]bool)
 	for _, name := range []string{
-		// Hop by hop (RFC 9110 §7.6.1), and what belongs to the stream.
+		// Hop by hop (RFC 9110 §7.6.1), and those of the stream itself.
 		"Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization", "Proxy-Connection",
 		"Te", "Trailer", "Transfer-Encoding", "Upgrade", "Expect", "Content-Length",
 		"Last-Event-Id", "Range", "If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since", "If-Range",
 		"Cache-Control", "Pragma", "Priority",
-		// Left to the transport, which then decodes what it asked for.
+		// The transport sets it, and decodes the response.
 		"Accept-Encoding",
-		// How the request came here (RFC 7838 §5, RFC 8470 §5.1, RFC 8586 §2).
+		// The request's way to this server (RFC 7838 §5, RFC 8470 §5.1, RFC 8586 §2).
 		"Alt-Used", "Early-Data", "Cdn-Loop",
-		// What browsers tell of the page.
+		// The browser's page and device.
 		"Origin", "Referer", "Dnt", "Upgrade-Insecure-Requests", "Save-Data", "Device-Memory", "Downlink", "Dpr", "Ect", "Rtt",
 		// Ids of a single request.
 		"Traceparent", "Tracestate", "Baggage", "X-Request-Id", "X-Correlation-Id", "X-Amzn-Trace-Id", "X-Cloud-Trace-Context", "Cf-Ray", "Via",
@@ -32,14 +32,15 @@ var ofOneRequest = func() map[string]bool {
 	return set
 }()
 
-// IsRequestSpecific tells whether a header is about the viewer's connection, page
-// or single request, so that it has no place in a request of our own: with it no
-// two viewers would be alike. The name must be in its canonical form.
+// IsRequestSpecific reports whether a header is about a client's connection, page
+// or single request. Subrequests don't carry such headers: they differ between
+// clients that can share a response. The name must be in its canonical form.
 func IsRequestSpecific(name string) bool {
-	return ofOneRequest[name] || strings.HasPrefix(name, "Sec-")
+	return requestSpecific[name] || strings.HasPrefix(name, "Sec-")
 }
 
-// ConnectionOptions are the headers that Connection declares to be so (RFC 9110 §7.6.1).
+// ConnectionOptions returns the names of the headers that Connection lists as hop
+// by hop (RFC 9110 §7.6.1), in their canonical form.
 func ConnectionOptions(h http.Header) map[string]bool {
 	names := make(map[string]bool)
 	for _, v := range h["Connection"] {
@@ -50,7 +51,8 @@ func ConnectionOptions(h http.Header) map[string]bool {
 	return names
 }
 
-// CertificateDigest identifies the viewer's client certificate; empty if there is none.
+// CertificateDigest returns the SHA-256 digest of the client's certificate; empty
+// if there is none.
 func CertificateDigest(state *tls.ConnectionState) string {
 	if state == nil || len(state.PeerCertificates) == 0 {
 		return ""
@@ -59,15 +61,15 @@ func CertificateDigest(state *tls.ConnectionState) string {
 	return string(sum[:])
 }
 
-// DefaultAccept is what a request of our own takes, for a viewer who takes nothing
-// beside a stream.
+// DefaultAccept is a subrequest's Accept header if the client accepts nothing but
+// an event stream.
 const DefaultAccept = "application/json, */*;q=0.5"
 
-// CopyHeader adds the headers of a backend's answer that go to viewers: all but
-// those of its connection, and its cookies, since the answer may go to several
-// viewers and a session is one's own.
-func CopyHeader(dst, answer http.Header) {
-	for name, values := range answer {
+// CopyHeader copies the headers of a backend's response to a client's: all but
+// those of the connection, and Set-Cookie, since several clients may share the
+// response. Values of Vary are added; other headers are replaced.
+func CopyHeader(dst, src http.Header) {
+	for name, values := range src {
 		switch name {
 		case "Set-Cookie", "Content-Length", "Connection", "Keep-Alive", "Transfer-Encoding", "Upgrade", "Trailer":
 		case "Vary":

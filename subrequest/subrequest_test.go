@@ -19,8 +19,8 @@ import (
 	"github.com/caddy-sse/caddy-sse/subrequest"
 )
 
-// viewer is a request as Caddy's server hands it to handlers.
-func viewer(t testing.TB) *http.Request {
+// clientRequest returns a request as Caddy's server passes it to handlers.
+func clientRequest(t testing.TB) *http.Request {
 	t.Helper()
 	r := httptest.NewRequest(http.MethodGet, "/", nil)
 	return caddyhttp.PrepareRequest(r, caddy.NewReplacer(), httptest.NewRecorder(), new(caddyhttp.Server))
@@ -30,13 +30,13 @@ func replacer(r *http.Request) *caddy.Replacer {
 	return r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 }
 
-// do makes a request that the handler answers.
+// do makes a subrequest to the handler.
 func do(t testing.TB, handler caddyhttp.HandlerFunc) (*subrequest.Response, error) {
 	t.Helper()
-	return subrequest.New(viewer(t), handler).Do(httptest.NewRequest(http.MethodGet, "/doc", nil), 100)
+	return subrequest.New(clientRequest(t), handler).Do(httptest.NewRequest(http.MethodGet, "/doc", nil), 100)
 }
 
-func TestAnAnswerIsTakenAsItIs(t *testing.T) {
+func TestResponseKeepsStatusHeaderAndBody(t *testing.T) {
 	for _, status := range []int{200, 201, 204, 301, 304, 401, 403, 404, 418, 429, 500, 503} {
 		resp, err := do(t, func(w http.ResponseWriter, r *http.Request) error {
 			w.Header().Set("X-Path", r.URL.Path)
@@ -50,7 +50,7 @@ func TestAnAnswerIsTakenAsItIs(t *testing.T) {
 	}
 }
 
-func TestABodyWithoutAStatusIsOK(t *testing.T) {
+func TestBodyWithoutStatusIs200(t *testing.T) {
 	resp, err := do(t, func(w http.ResponseWriter, _ *http.Request) error {
 		for range 3 {
 			_, _ = fmt.Fprint(w, "x")
@@ -66,7 +66,7 @@ func TestABodyWithoutAStatusIsOK(t *testing.T) {
 	}
 }
 
-func TestAHandlersErrorStandsForItsStatus(t *testing.T) {
+func TestHandlerErrorBecomesResponseWithItsStatus(t *testing.T) {
 	for _, status := range []int{401, 404, 502, 504} {
 		resp, err := do(t, func(http.ResponseWriter, *http.Request) error {
 			return fmt.Errorf("wrapped: %w", caddyhttp.Error(status, errors.New("why")))
@@ -77,7 +77,7 @@ func TestAHandlersErrorStandsForItsStatus(t *testing.T) {
 	}
 }
 
-func TestAnyOtherErrorIsNoAnswer(t *testing.T) {
+func TestErrorWithoutStatusFailsSubrequest(t *testing.T) {
 	why := errors.New("why")
 	for _, err := range []error{why, caddyhttp.HandlerError{Err: why}} {
 		resp, got := do(t, func(http.ResponseWriter, *http.Request) error { return err })
@@ -87,7 +87,7 @@ func TestAnyOtherErrorIsNoAnswer(t *testing.T) {
 	}
 }
 
-func TestAnEmptyRouteIsNoEmptyDocument(t *testing.T) {
+func TestRouteWithoutResponseIsError(t *testing.T) {
 	for name, handler := range map[string]caddyhttp.HandlerFunc{
 		"nothing":       func(http.ResponseWriter, *http.Request) error { return nil },
 		"a header only": func(w http.ResponseWriter, _ *http.Request) error { w.Header().Set("A", "b"); return nil },
@@ -99,7 +99,7 @@ func TestAnEmptyRouteIsNoEmptyDocument(t *testing.T) {
 	}
 }
 
-func TestInformationalAnswersAreSkipped(t *testing.T) {
+func TestInformationalResponsesAreSkipped(t *testing.T) {
 	resp, err := do(t, func(w http.ResponseWriter, _ *http.Request) error {
 		w.Header().Set("Link", "</x>")
 		w.WriteHeader(http.StatusEarlyHints)
@@ -112,7 +112,7 @@ func TestInformationalAnswersAreSkipped(t *testing.T) {
 	}
 }
 
-func TestAHeaderThatComesAfterTheStatusIsTooLate(t *testing.T) {
+func TestHeaderSetAfterStatusIsIgnored(t *testing.T) {
 	resp, err := do(t, func(w http.ResponseWriter, _ *http.Request) error {
 		before := w.Header()
 		before.Set("Etag", "1")
@@ -127,7 +127,7 @@ func TestAHeaderThatComesAfterTheStatusIsTooLate(t *testing.T) {
 	}
 }
 
-func TestABodyThatIsTooLargeIsRefused(t *testing.T) {
+func TestTooLargeBodyIsRefused(t *testing.T) {
 	for _, c := range []struct {
 		writes []int
 		large  bool
@@ -146,7 +146,7 @@ func TestABodyThatIsTooLargeIsRefused(t *testing.T) {
 	}
 }
 
-func TestAnEventStreamIsRefused(t *testing.T) {
+func TestEventStreamResponseIsRefused(t *testing.T) {
 	for contentType, want := range map[string]bool{
 		"text/event-stream":                true,
 		"Text/Event-Stream; charset=utf-8": true,
@@ -168,7 +168,7 @@ func TestAnEventStreamIsRefused(t *testing.T) {
 	}
 }
 
-func TestAnAnswerThatBreaksOffIsNone(t *testing.T) {
+func TestAbortedResponseIsError(t *testing.T) {
 	resp, err := do(t, func(w http.ResponseWriter, _ *http.Request) error {
 		_, _ = fmt.Fprint(w, "half of")
 		panic(http.ErrAbortHandler)
@@ -178,7 +178,7 @@ func TestAnAnswerThatBreaksOffIsNone(t *testing.T) {
 	}
 }
 
-func TestAHandlersPanicIsAnErrorThatSaysWhere(t *testing.T) {
+func TestHandlerPanicBecomesErrorWithStack(t *testing.T) {
 	for _, p := range []any{"a string", errors.New("an error"), []int{1}} {
 		resp, err := do(t, func(http.ResponseWriter, *http.Request) error { panic(p) })
 		if resp != nil || err == nil || !strings.Contains(err.Error(), fmt.Sprint(p)) || !strings.Contains(err.Error(), "subrequest_test.go") {
@@ -189,8 +189,8 @@ func TestAHandlersPanicIsAnErrorThatSaysWhere(t *testing.T) {
 
 var errCause = errors.New("the cause")
 
-// What a handler makes of a context that has ended is not the backend's word.
-func TestARequestThatIsCutShortFailsForItsCause(t *testing.T) {
+// A handler's response to a cancelled request isn't the backend's.
+func TestCancelledSubrequestReturnsContextCause(t *testing.T) {
 	for name, handler := range map[string]caddyhttp.HandlerFunc{
 		"499": func(w http.ResponseWriter, r *http.Request) error {
 			<-r.Context().Done()
@@ -211,7 +211,7 @@ func TestARequestThatIsCutShortFailsForItsCause(t *testing.T) {
 			ctx, cancel := context.WithTimeoutCause(t.Context(), time.Second, errCause)
 			defer cancel()
 			req := httptest.NewRequest(http.MethodGet, "/", nil).WithContext(ctx)
-			resp, err := subrequest.New(viewer(t), handler).Do(req, 100)
+			resp, err := subrequest.New(clientRequest(t), handler).Do(req, 100)
 			if resp != nil || !errors.Is(err, errCause) {
 				t.Errorf("%s: %+v, %v", name, resp, err)
 			}
@@ -219,8 +219,8 @@ func TestARequestThatIsCutShortFailsForItsCause(t *testing.T) {
 	}
 }
 
-func TestWhatEarlierHandlersFoundOutIsRestored(t *testing.T) {
-	r := viewer(t)
+func TestSubrequestKeepsUserAndVars(t *testing.T) {
+	r := clientRequest(t)
 	replacer(r).Set("http.auth.user.id", "ann")
 	caddyhttp.SetVar(r.Context(), "tenant", "acme")
 	caddyhttp.SetVar(r.Context(), "number", 7)
@@ -246,8 +246,8 @@ func TestWhatEarlierHandlersFoundOutIsRestored(t *testing.T) {
 	}
 }
 
-func TestNobodyIsRestoredAsNobody(t *testing.T) {
-	c := subrequest.New(viewer(t), caddyhttp.HandlerFunc(func(w http.ResponseWriter, r *http.Request) error {
+func TestAnonymousClientStaysAnonymous(t *testing.T) {
+	c := subrequest.New(clientRequest(t), caddyhttp.HandlerFunc(func(w http.ResponseWriter, r *http.Request) error {
 		if user, set := replacer(r).GetString("http.auth.user.id"); set {
 			t.Errorf("the user is %q", user)
 		}
@@ -259,23 +259,23 @@ func TestNobodyIsRestoredAsNobody(t *testing.T) {
 	}
 }
 
-func TestATrustedProxyIsKnown(t *testing.T) {
-	r := viewer(t)
+func TestTrustedProxyIsRecognized(t *testing.T) {
+	r := clientRequest(t)
 	caddyhttp.SetVar(r.Context(), caddyhttp.TrustedProxyVarKey, true)
 	if !subrequest.New(r, nil).ViaTrustedProxy() {
 		t.Error("it is not")
 	}
 }
 
-func TestOutsideOfAServerThereIsNoNext(t *testing.T) {
+func TestSubrequestOutsideServerIsError(t *testing.T) {
 	r := httptest.NewRequest(http.MethodGet, "/", nil)
 	if resp, err := subrequest.New(r, nil).Do(r, 100); resp != nil || err == nil {
 		t.Errorf("%+v, %v", resp, err)
 	}
 }
 
-func TestRequestsDoNotMeet(t *testing.T) {
-	r := viewer(t)
+func TestConcurrentSubrequestsAreIsolated(t *testing.T) {
+	r := clientRequest(t)
 	caddyhttp.SetVar(r.Context(), "tenant", "acme")
 	c := subrequest.New(r, caddyhttp.HandlerFunc(func(w http.ResponseWriter, r *http.Request) error {
 		caddyhttp.SetVar(r.Context(), "tenant", r.URL.Path)

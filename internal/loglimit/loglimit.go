@@ -1,4 +1,5 @@
-// Package loglimit keeps what happens often from filling a log.
+// Package loglimit is rate-limited logging: it bounds how often one kind of line
+// is written to a log.
 package loglimit
 
 import (
@@ -6,27 +7,27 @@ import (
 	"time"
 )
 
-// Interval is how long after a line the next one of its kind may be written.
+// Interval is the shortest time between two lines of one kind.
 const Interval = time.Minute
 
-// Limiter is one kind of line in a log. Its zero value is ready to use, and it is
-// safe for concurrent use.
+// Limiter limits one kind of line. Its zero value is ready to use. It is safe
+// for concurrent use.
 type Limiter struct {
-	mu   sync.Mutex
-	at   time.Time
-	left int
+	mu         sync.Mutex
+	last       time.Time
+	suppressed int
 }
 
-// Allow tells whether what happens now has a line written, and how many times it
-// has happened without one since the last.
-func (l *Limiter) Allow(now time.Time) (left int, due bool) {
+// Allow reports whether a line may be written now, and if so, how many were
+// suppressed since the last one.
+func (l *Limiter) Allow(now time.Time) (suppressed int, allowed bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.at.IsZero() && now.Sub(l.at) < Interval {
-		l.left++
+	if !l.last.IsZero() && now.Sub(l.last) < Interval {
+		l.suppressed++
 		return 0, false
 	}
-	left = l.left
-	l.at, l.left = now, 0
-	return left, true
+	suppressed = l.suppressed
+	l.last, l.suppressed = now, 0
+	return suppressed, true
 }

@@ -7,19 +7,19 @@ import (
 	"github.com/caddy-sse/caddy-sse/internal/loglimit"
 )
 
-func TestALineIsWrittenOnceAMinuteAndSaysHowManyWereLeftOut(t *testing.T) {
-	var line loglimit.Limiter
-	begun := time.Now()
+func TestLineIsAllowedOncePerIntervalWithSuppressedCount(t *testing.T) {
+	var limiter loglimit.Limiter
+	start := time.Now()
 	for _, c := range []struct {
-		after time.Duration
-		left  int
-		due   bool
+		after      time.Duration
+		suppressed int
+		allowed    bool
 	}{
 		{0, 0, true}, {time.Second, 0, false}, {59 * time.Second, 0, false},
 		{time.Minute, 2, true}, {90 * time.Second, 0, false}, {time.Hour, 1, true},
 	} {
-		if left, due := line.Allow(begun.Add(c.after)); left != c.left || due != c.due {
-			t.Errorf("after %v: %d, %t, want %d, %t", c.after, left, due, c.left, c.due)
+		if suppressed, allowed := limiter.Allow(start.Add(c.after)); suppressed != c.suppressed || allowed != c.allowed {
+			t.Errorf("after %v: %d, %t, want %d, %t", c.after, suppressed, allowed, c.suppressed, c.allowed)
 		}
 	}
 }

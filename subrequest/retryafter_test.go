@@ -11,7 +11,7 @@ import (
 
 var epoch = time.Date(2026, 11, 21, 4, 0, 0, 0, time.UTC)
 
-func TestAnAnswerAsksToWaitForSecondsOrUntilADate(t *testing.T) {
+func TestRetryAfterReadsSecondsAndDates(t *testing.T) {
 	for value, want := range map[string]time.Duration{
 		"":                              0,
 		"0":                             0,
@@ -32,7 +32,7 @@ func TestAnAnswerAsksToWaitForSecondsOrUntilADate(t *testing.T) {
 		}
 	}
 	if got := subrequest.RetryAfter(nil, epoch, time.Hour); got != 0 {
-		t.Errorf("an answer without headers asks for %v", got)
+		t.Errorf("a response without headers asks for %v", got)
 	}
 }
 
