@@ -254,14 +254,10 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	if d.NextArg() {
 		return d.Errf("sse takes a matcher and a block, not %q: a matcher begins with / or @", d.Val())
 	}
-	return parseBlock(d, "sse", options{
-		"poll":      h.parsePoll,
-		"webhook":   h.parseWebhook,
-		"publish":   h.parsePublish,
+	known := options{
 		"jwt":       jwt(&h.JWT),
 		"name":      word(&h.Name),
 		"hub":       word(&h.Hub),
-		"topic":     words(&h.Topics),
 		"allow":     words(&h.Allow),
 		"cors":      words(&h.CORS),
 		"heartbeat": duration(&h.Heartbeat),
@@ -272,7 +268,13 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		"envelope":       flag(&h.Envelope),
 		"max_streams":    h.parseMaxStreams,
 		"shutdown_event": flag(&h.ShutdownEvent),
-	})
+	}
+	for _, k := range kinds {
+		if k.parse != nil {
+			known[k.option] = func(d *caddyfile.Dispenser) error { return k.parse(h, d) }
+		}
+	}
+	return parseBlock(d, "sse", known)
 }
 
 // Interface guards

@@ -29,5 +29,5 @@ func SetBodyTime(t testing.TB, d time.Duration) {
 
 // BoundPeer is what is done to a stream's connection.
 func BoundPeer(r *http.Request, c net.Conn, timeout time.Duration) (release func()) {
-	return boundPeer(r.WithContext(context.WithValue(r.Context(), connKey{}, c)), timeout)
+	return limitConnection(r.WithContext(context.WithValue(r.Context(), connKey{}, c)), timeout)
 }

@@ -5,6 +5,7 @@ package caddysse
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,11 +13,10 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/caddy/v2/modules/caddyevents"
 	"go.uber.org/zap"
 
 	"github.com/caddy-sse/caddy-sse/store"
-	"github.com/caddy-sse/caddy-sse/upstream/poll"
 )
 
 func init() {
@@ -34,11 +34,20 @@ type App struct {
 	// no configuration.
 	Hubs map[string]*HubConfig `json:"hubs,omitempty"`
 
-	shared map[string]*sharedHub
-	scopes map[string]int
-	// forwarding are the rules that pass webhooks on in the background.
-	forwarding []*Handler
-	log        *zap.Logger
+	shared   map[string]*sharedHub
+	ordinals map[string]int // see ordinal
+	tasks    []task
+	log      *zap.Logger
+}
+
+// task is the work that a rule does in the background while the configuration
+// is in force.
+type task interface {
+	// start is called when all apps have started, so that handlers can be
+	// called.
+	start()
+	// stop returns when the work has ended.
+	stop()
 }
 
 // HubConfig configures one hub. All but the store can be changed by a reload
@@ -86,7 +95,7 @@ func (App) CaddyModule() caddy.ModuleInfo {
 func (a *App) Provision(ctx caddy.Context) error {
 	a.log = ctx.Logger()
 	a.shared = make(map[string]*sharedHub)
-	a.scopes = make(map[string]int)
+	a.ordinals = make(map[string]int)
 	if a.Hubs == nil {
 		a.Hubs = make(map[string]*HubConfig)
 	}
@@ -102,14 +111,32 @@ func (a *App) Provision(ctx caddy.Context) error {
 			return fmt.Errorf("hub %s: %w", name, err)
 		}
 	}
-	return whenStarted(ctx, a.startForwarding)
+	return onStarted(ctx, func() {
+		for _, t := range a.tasks {
+			t.start()
+		}
+	})
 }
 
-func (a *App) startForwarding() {
-	for _, h := range a.forwarding {
-		h.startForwarding()
+// onStarted calls f when the configuration is in force.
+func onStarted(ctx caddy.Context, f func()) error {
+	events, err := ctx.App("events")
+	if err != nil {
+		return err
 	}
+	return events.(*caddyevents.App).On("started", eventHandler(f))
 }
+
+// eventHandler adapts a function to [caddyevents.Handler].
+type eventHandler func()
+
+// Handle implements [caddyevents.Handler].
+func (f eventHandler) Handle(context.Context, caddy.Event) error {
+	f()
+	return nil
+}
+
+func (eventHandler) String() string { return "sse" }
 
 func (a *App) provisionHub(ctx caddy.Context, name string, config *HubConfig) error {
 	if err := config.provision(ctx); err != nil {
@@ -121,7 +148,7 @@ func (a *App) provisionHub(ctx caddy.Context, name string, config *HubConfig) er
 			if err != nil {
 				return nil, err
 			}
-			return measured(name, opened), nil
+			return withMetrics(name, opened), nil
 		})
 		return newSharedHub(log, config.storeConfig, config.history()), nil
 	})
@@ -187,13 +214,13 @@ func (a *App) Start() error {
 // Stop gives the hubs back to the configuration before, if this one is rolled
 // back, or to nobody. The streams have been told by the servers' shutdown.
 func (a *App) Stop() error {
-	var forwarding sync.WaitGroup
-	for _, h := range a.forwarding {
-		forwarding.Go(h.stopForwarding)
+	var stopping sync.WaitGroup
+	for _, t := range a.tasks {
+		stopping.Go(t.stop)
 	}
-	forwarding.Wait()
+	stopping.Wait()
 	for _, shared := range a.shared {
-		shared.release(a)
+		shared.disown(a)
 	}
 	return nil
 }
@@ -207,34 +234,6 @@ func (a *App) Cleanup() error {
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// scope sets the views of a poll rule apart from those of any other: where it
-// listens, what it is called and says, and which one it is of those that are
-// alike. The same rule has the same scope after a reload. (Of rules that are
-// alike in all of that a reload should not change the order: each would go on
-// with the views of another.)
-func (a *App) scope(ctx caddy.Context, name string, config *poll.Config) (string, error) {
-	says, err := json.Marshal(config)
-	if err != nil {
-		return "", err
-	}
-	scope := fmt.Sprintf("%q %q %s", listens(ctx), name, says)
-	return fmt.Sprintf("%s %d", scope, a.ordinal(scope)), nil
-}
-
-// ordinal is which one it is of the rules of the configuration that have a key.
-func (a *App) ordinal(key string) int {
-	a.scopes[key]++
-	return a.scopes[key]
-}
-
-// listens is where the server that a rule belongs to listens.
-func listens(ctx caddy.Context) []string {
-	if server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok {
-		return server.Listen
-	}
-	return nil
 }
 
 // hub returns what a rule needs of the hub of that name.

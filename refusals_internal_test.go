@@ -6,13 +6,12 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/caddy-sse/caddy-sse/internal/loglimit"
 	"github.com/caddy-sse/caddy-sse/upstream/webhook"
 )
 
 func TestRefusalsAreBoundedCountedAndLoggedOnceAMinuteForEachKind(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := &refusalLog{lines: make(map[webhook.Result]*loglimit.Limiter)}
+		l := newRefusalLog()
 		add := func(client string, kind webhook.Result) (since int, log bool) {
 			return l.add(refusalEntry{Client: client, Kind: kind, Last: time.Now()})
 		}

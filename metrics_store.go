@@ -23,22 +23,22 @@ var (
 	}, []string{"hub"})
 )
 
-// measuredStore is a store whose appends are measured, those that fail too.
-type measuredStore struct {
+// storeWithMetrics measures the appends to a store, also those that fail.
+type storeWithMetrics struct {
 	store.Store
 	took, events prometheus.Observer
 }
 
-func measured(hub string, s store.Store) store.Store {
-	return measuredStore{s, appendDuration.WithLabelValues(hub), appendEvents.WithLabelValues(hub)}
+func withMetrics(hub string, s store.Store) store.Store {
+	return storeWithMetrics{s, appendDuration.WithLabelValues(hub), appendEvents.WithLabelValues(hub)}
 }
 
 // Append implements [store.Store].
-func (s measuredStore) Append(entries []*store.Entry, receipts []store.IdempotencyRecord) error {
+func (s storeWithMetrics) Append(entries []*store.Entry, records []store.IdempotencyRecord) error {
 	began := time.Now()
 	defer func() {
 		s.took.Observe(time.Since(began).Seconds())
 		s.events.Observe(float64(len(entries)))
 	}()
-	return s.Store.Append(entries, receipts)
+	return s.Store.Append(entries, records)
 }

@@ -43,12 +43,10 @@ func listTopics(w http.ResponseWriter, r *http.Request) error {
 	}
 	query := r.URL.Query()
 	list := topicList{Topics: []topicEntry{}}
-	hubs.Range(func(key, shared any) bool {
-		name, h := key.(string), shared.(*sharedHub)
+	eachHub(func(name string, s *sharedHub) {
 		if wanted(query, "hub", name) {
-			list.add(name, h.Hub, query.Get("prefix"), query["topic"])
+			list.add(name, s.Hub, query.Get("prefix"), query["topic"])
 		}
-		return true
 	})
 	slices.SortFunc(list.Topics, func(a, b topicEntry) int {
 		return cmp.Or(cmp.Compare(b.Followers, a.Followers), strings.Compare(a.Hub, b.Hub), strings.Compare(a.Topic, b.Topic))
@@ -79,17 +77,16 @@ func (l *topicList) add(name string, h *hub.Hub, prefix string, named []string) 
 
 // withLast looks up the newest event of each topic that is listed.
 func (l *topicList) withLast() *topicList {
-	hubs.Range(func(name, shared any) bool {
+	eachHub(func(name string, s *sharedHub) {
 		for i := range l.Topics {
 			t := &l.Topics[i]
-			if t.Hub != name.(string) {
+			if t.Hub != name {
 				continue
 			}
-			if last := shared.(*sharedHub).Last(t.Topic); last != nil {
+			if last := s.Last(t.Topic); last != nil {
 				t.Last = &lastEvent{last.ID, last.Time.UTC()}
 			}
 		}
-		return true
 	})
 	return l
 }

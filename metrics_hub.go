@@ -1,60 +1,8 @@
 package caddysse
 
-import (
-	"net/http"
-	"slices"
-	"strings"
+import "github.com/prometheus/client_golang/prometheus"
 
-	"github.com/prometheus/client_golang/prometheus"
-
-	"github.com/caddy-sse/caddy-sse/hub"
-)
-
-// What there is to see of the hubs: on the admin API and in metrics.
-
-// hubEntry is a hub in the list.
-type hubEntry struct {
-	Hub string `json:"hub"`
-	hub.Stats
-}
-
-// listHubs answers GET /sse/hubs with the hubs by name.
-func listHubs(w http.ResponseWriter, r *http.Request) error {
-	if err := mustGet(r); err != nil {
-		return err
-	}
-	return answerJSON(w, http.StatusOK, map[string][]hubEntry{"hubs": hubEntries()})
-}
-
-// health answers GET /sse/health: 200 if every hub could store its newest
-// events, or has had none, and 503 with the hubs that could not.
-func health(w http.ResponseWriter, r *http.Request) error {
-	if err := mustGet(r); err != nil {
-		return err
-	}
-	failing := make(map[string]string)
-	for _, h := range hubEntries() {
-		if h.Error != "" {
-			failing[h.Hub] = h.Error
-		}
-	}
-	if len(failing) > 0 {
-		return answerJSON(w, http.StatusServiceUnavailable, map[string]any{"status": "failing", "hubs": failing})
-	}
-	return answerJSON(w, http.StatusOK, map[string]string{"status": "ok"})
-}
-
-func hubEntries() []hubEntry {
-	list := []hubEntry{}
-	hubs.Range(func(name, shared any) bool {
-		list = append(list, hubEntry{name.(string), shared.(*sharedHub).Stats()})
-		return true
-	})
-	slices.SortFunc(list, func(a, b hubEntry) int { return strings.Compare(a.Hub, b.Hub) })
-	return list
-}
-
-// hubCollector looks at the hubs when it is asked.
+// hubCollector reports the state of the hubs.
 type hubCollector struct{}
 
 var (

@@ -9,8 +9,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -18,47 +16,6 @@ import (
 	"github.com/caddy-sse/caddy-sse/hub"
 	"github.com/caddy-sse/caddy-sse/stream"
 )
-
-// openStream is a stream while it is open, for an operator who looks at it. It
-// holds nothing that the stream doesn't hold anyway but two counts and a flag.
-type openStream struct {
-	rule         *Handler
-	request      *http.Request // of which only what no handler changes is looked at
-	cursor       *hub.Cursor
-	client, user string
-	since        int64 // in nanoseconds since 1970
-
-	events, bytes atomic.Int64
-	stopped       atomic.Bool
-
-	mu sync.Mutex
-	w  http.ResponseWriter // the server's own; nil once the stream has ended
-}
-
-// newOpenStream is for a stream that is about to begin.
-func newOpenStream(h *Handler, w http.ResponseWriter, r *http.Request, c *hub.Cursor) *openStream {
-	s := &openStream{rule: h, w: innermost(w), request: r, cursor: c, since: time.Now().UnixNano()}
-	s.client = clientIP(r)
-	s.user, _ = replacer(r).GetString("http.auth.user.id")
-	return s
-}
-
-// Sent implements [stream.Observer].
-func (s *openStream) Sent(events int, bytes int64) {
-	s.events.Add(int64(events))
-	s.bytes.Add(bytes)
-	s.rule.metrics.Sent(events, bytes)
-}
-
-// eachStream calls f for the streams of all hubs.
-func eachStream(f func(*openStream)) {
-	hubs.Range(func(_, shared any) bool {
-		for _, o := range shared.(*sharedHub).open() {
-			f(o)
-		}
-		return true
-	})
-}
 
 // streamEntry is a stream in the list.
 type streamEntry struct {
@@ -82,30 +39,30 @@ type streamEntry struct {
 	Topics int `json:"topics"`
 }
 
-func (s *openStream) entry() streamEntry {
+func (o *openStream) entry() streamEntry {
 	return streamEntry{
-		Hub: s.rule.metrics.rule.hub, Rule: s.rule.metrics.rule.name, Proto: strconv.Itoa(s.request.ProtoMajor),
-		Client: s.client, User: s.user, Host: s.request.Host, Path: s.request.URL.Path,
-		Since: time.Unix(0, s.since).UTC(), Events: s.events.Load(), Bytes: s.bytes.Load(),
-		Lag: s.cursor.Lag(), Topics: hub.CountTopics(s.cursor.Topics()),
+		Hub: o.rule.id.hub, Rule: o.rule.id.name, Proto: strconv.Itoa(o.request.ProtoMajor),
+		Client: o.client, User: o.user, Host: o.request.Host, Path: o.request.URL.Path,
+		Since: time.Unix(0, o.since).UTC(), Events: o.events.Load(), Bytes: o.bytes.Load(),
+		Lag: o.cursor.Lag(), Topics: hub.CountTopics(o.cursor.Topics()),
 	}
 }
 
 // matches tells whether a query means the stream.
-func (s *openStream) matches(query url.Values) bool {
+func (o *openStream) matches(query url.Values) bool {
 	for name, value := range map[string]string{
-		"hub": s.rule.metrics.rule.hub, "rule": s.rule.metrics.rule.name, "proto": strconv.Itoa(s.request.ProtoMajor),
-		"client": s.client, "user": s.user, "host": s.request.Host,
+		"hub": o.rule.id.hub, "rule": o.rule.id.name, "proto": strconv.Itoa(o.request.ProtoMajor),
+		"client": o.client, "user": o.user, "host": o.request.Host,
 	} {
 		if !wanted(query, name, value) {
 			return false
 		}
 	}
-	if topics := query["topic"]; len(topics) > 0 && !slices.ContainsFunc(topics, func(t string) bool { return slices.Contains(s.cursor.Topics(), t) }) {
+	if topics := query["topic"]; len(topics) > 0 && !slices.ContainsFunc(topics, func(t string) bool { return slices.Contains(o.cursor.Topics(), t) }) {
 		return false
 	}
 	paths := query["path"]
-	return len(paths) == 0 || slices.ContainsFunc(paths, func(p string) bool { return strings.HasPrefix(s.request.URL.Path, p) })
+	return len(paths) == 0 || slices.ContainsFunc(paths, func(p string) bool { return strings.HasPrefix(o.request.URL.Path, p) })
 }
 
 // streamFilters are what streams can be chosen by.
@@ -194,5 +151,3 @@ func checkNames(query url.Values) error {
 	}
 	return nil
 }
-
-var _ stream.Observer = (*openStream)(nil)

@@ -13,22 +13,23 @@ func init() {
 	caddy.RegisterModule(MatchHealthy{})
 }
 
-// MatchHealthy matches requests while all is well: events can be stored, and
-// Caddy is not exiting. It is for what a load balancer asks: `respond` with 503
-// where it doesn't match. It tells strangers nothing else.
+// MatchHealthy matches requests while the hubs can store events and Caddy is
+// not exiting. Use it for the health checks of a load balancer: `respond` with
+// 503 where it doesn't match. It reveals nothing else.
 //
-// A hub that could not store an event is unwell for 30 seconds, or until it can
-// store one again: without requests it would never find out.
+// After a hub has failed to store an event, the matcher doesn't match for 30
+// seconds, or until the hub stores an event. A hub that receives no requests
+// because of the failure would otherwise never recover.
 type MatchHealthy struct {
-	// The hubs that count. Default: all of the configuration.
+	// The hubs to check. Default: all hubs of the configuration.
 	Hubs []string `json:"hubs,omitempty"`
 
 	hubs []*sharedHub
 }
 
-// unwell is how long a hub that could not store an event is said to be unwell,
-// if no other comes. It is longer than a load balancer takes to notice.
-const unwell = 30 * time.Second
+// failureTTL is how long a hub counts as failing after it could not store an
+// event, if none follows. It is longer than a load balancer takes to notice.
+const failureTTL = 30 * time.Second
 
 // CaddyModule returns the module's information.
 func (MatchHealthy) CaddyModule() caddy.ModuleInfo {
@@ -63,7 +64,7 @@ func (m *MatchHealthy) MatchWithError(*http.Request) (bool, error) {
 		return false, nil
 	}
 	for _, h := range m.hubs {
-		if at, err := h.Failure(); err != nil && time.Since(at) < unwell {
+		if at, err := h.Failure(); err != nil && time.Since(at) < failureTTL {
 			return false, nil
 		}
 	}

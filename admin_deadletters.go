@@ -6,30 +6,9 @@ import (
 	"slices"
 
 	"github.com/caddyserver/caddy/v2"
-	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/caddy-sse/caddy-sse/upstream/forward"
 )
-
-var (
-	forwards = counter("webhook_forwards_total", "Attempts to pass webhooks on in the background, by what they have come to.", "result")
-	pending  = description("webhooks_pending", "Webhooks that the app has not taken yet.")
-)
-
-// pendingCollector counts when it is asked.
-type pendingCollector struct{}
-
-// Describe implements [prometheus.Collector].
-func (pendingCollector) Describe(ch chan<- *prometheus.Desc) { ch <- pending }
-
-// Collect implements [prometheus.Collector].
-func (pendingCollector) Collect(ch chan<- prometheus.Metric) {
-	sums := make(map[ruleID]int)
-	eachForwarder(func(rule ruleID, f *forward.Forwarder) { sums[rule] += f.Pending() })
-	for rule, n := range sums {
-		ch <- prometheus.MustNewConstMetric(pending, prometheus.GaugeValue, float64(n), rule.hub, rule.name)
-	}
-}
 
 // letterEntry is a dead letter in the list.
 type letterEntry struct {

@@ -1,0 +1,85 @@
+package caddysse
+
+import (
+	"strconv"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/caddy-sse/caddy-sse/stream"
+)
+
+var (
+	streamsOpen = gauge("streams", "Open streams.", "proto")
+
+	streamsOpened = counter("streams_opened_total", "Streams that have begun, by how.", "start")
+	streamsEnded  = counter("streams_ended_total", "Streams that have ended, by why.", "reason")
+
+	eventsSent = counter("events_sent_total", "Events that were sent to clients.")
+	bytesSent  = counter("bytes_sent_total", "Bytes that were sent to clients.")
+
+	ruleLag = description("rule_lag_events", "How many events the slowest stream of the rule is behind.")
+)
+
+// startNames are the labels of the values of [stream.Start], in their order.
+var startNames = []string{"new", "resumed", "reset"}
+
+func startName(s stream.Start) string { return startNames[s] }
+
+// streamMetrics are the metrics of a rule's streams.
+type streamMetrics struct {
+	id            ruleID
+	events, bytes prometheus.Counter
+	ended         map[stream.Reason]prometheus.Counter
+}
+
+func newStreamMetrics(id ruleID) *streamMetrics {
+	for _, start := range startNames {
+		id.counter(streamsOpened, start)
+	}
+	for _, proto := range []string{"1", "2", "3"} {
+		streamsOpen.WithLabelValues(id.hub, id.name, proto)
+	}
+	return &streamMetrics{
+		id:     id,
+		events: id.counter(eventsSent),
+		bytes:  id.counter(bytesSent),
+		ended:  counters(streamsEnded, id, stream.Reasons),
+	}
+}
+
+// opened counts a stream that begins. The caller calls ended when it ends.
+func (m *streamMetrics) opened(protoMajor int, start stream.Start) (ended func(stream.Reason)) {
+	m.id.counter(streamsOpened, startName(start)).Inc()
+	open := streamsOpen.WithLabelValues(m.id.hub, m.id.name, strconv.Itoa(protoMajor))
+	open.Inc()
+	return func(reason stream.Reason) {
+		open.Dec()
+		m.ended[reason].Inc()
+	}
+}
+
+// sent counts what a stream has sent.
+func (m *streamMetrics) sent(events int, bytes int64) {
+	m.events.Add(float64(events))
+	m.bytes.Add(float64(bytes))
+}
+
+// lagCollector computes the lag of each rule's slowest stream.
+type lagCollector struct{}
+
+// Describe implements [prometheus.Collector].
+func (lagCollector) Describe(ch chan<- *prometheus.Desc) { ch <- ruleLag }
+
+// Collect implements [prometheus.Collector].
+func (lagCollector) Collect(ch chan<- prometheus.Metric) {
+	slowest := make(map[ruleID]uint64)
+	eachStreamRule(func(id ruleID) { slowest[id] = 0 })
+	eachStream(func(o *openStream) {
+		slowest[o.rule.id] = max(slowest[o.rule.id], o.cursor.Lag())
+	})
+	for id, lag := range slowest {
+		ch <- prometheus.MustNewConstMetric(ruleLag, prometheus.GaugeValue, float64(lag), id.hub, id.name)
+	}
+}
+
+var _ prometheus.Collector = lagCollector{}

@@ -1,0 +1,65 @@
+package caddysse
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/caddy-sse/caddy-sse/upstream/poll"
+	"github.com/caddy-sse/caddy-sse/upstream/webhook"
+)
+
+// What a rule keeps across configurations is stored under a key that is the
+// same for the same rule after a reload. Each key begins with the addresses on
+// which the rule's server listens and the rule's name. It ends with an ordinal,
+// which tells apart rules that are otherwise alike.
+
+// limitsKey is the key under which the open streams of a rule are counted,
+// whatever else changes about the rule.
+func (a *App) limitsKey(ctx caddy.Context, id ruleID) string {
+	return a.numbered(fmt.Sprintf("%q %q", listenAddresses(ctx), id.name))
+}
+
+// pollScope is the scope of a poll rule's views. A rule with another
+// configuration has other views. (A reload must not change the order of rules
+// that are alike: each would continue with the views of another.)
+func (a *App) pollScope(ctx caddy.Context, id ruleID, config *poll.Config) (string, error) {
+	text, err := json.Marshal(config)
+	if err != nil {
+		return "", err
+	}
+	return a.numbered(fmt.Sprintf("%q %q %s", listenAddresses(ctx), id.name, text)), nil
+}
+
+// webhookScope is the scope of a webhook rule's idempotency keys and forwarded
+// deliveries, also after a restart, whatever else changes about the rule.
+func (a *App) webhookScope(ctx caddy.Context, id ruleID, config *webhook.Webhook) string {
+	scope := fmt.Sprintf("webhook %q %q %q", listenAddresses(ctx), id.name, config.Verify.Sender)
+	return fmt.Sprintf("%s %d", scope, a.ordinal(scope+" "+id.hub))
+}
+
+// forwardKey recognizes a webhook rule's own forwarded requests. It is the
+// rule's scope without the ordinal: the routes decide which of several rules
+// that are alike a request belongs to.
+func forwardKey(id ruleID, config *webhook.Webhook) string {
+	return id.hub + " " + id.name + " " + config.Verify.Sender
+}
+
+func (a *App) numbered(key string) string { return fmt.Sprintf("%s %d", key, a.ordinal(key)) }
+
+// ordinal counts the rules of the configuration that have a key, from 1.
+func (a *App) ordinal(key string) int {
+	a.ordinals[key]++
+	return a.ordinals[key]
+}
+
+// listenAddresses returns where the server of the rule being provisioned
+// listens.
+func listenAddresses(ctx caddy.Context) []string {
+	if server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok {
+		return server.Listen
+	}
+	return nil
+}

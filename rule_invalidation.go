@@ -1,0 +1,93 @@
+package caddysse
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/caddy-sse/caddy-sse/upstream/poll"
+)
+
+// isSafe reports whether a request method is safe (RFC 9110 §9.2.1).
+func isSafe(method string) bool {
+	switch method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace:
+		return true
+	default:
+		return false
+	}
+}
+
+// passUnsafe passes an unsafe request to the next handler. If the response is
+// no error, it polls the documents that the request may have changed: the
+// target, and those that the response's Location and Content-Location name
+// (RFC 9111 §4.4).
+func (r *rule) passUnsafe(w http.ResponseWriter, req *http.Request, next caddyhttp.Handler) error {
+	key := invalidatedBy{r.hub}
+	if req.Context().Value(key) != nil { // an earlier rule invalidates
+		return next.ServeHTTP(w, req)
+	}
+	req = req.WithContext(context.WithValue(req.Context(), key, true))
+	target, prefix, host := *req.URL, strippedPrefix(req), req.Host // before handlers rewrite the request
+	response := watchAnswer(w)
+	var last time.Time
+	invalidate := func() {
+		if response.status >= 200 && response.status < 400 {
+			last = time.Now()
+			r.hub.invalidate(poll.Hostname(host), changedPaths(&target, prefix, host, response.Header()))
+		}
+	}
+	response.noted = invalidate // before the client has the response and may read the document
+	err := next.ServeHTTP(response, req)
+	if time.Since(last) > slowResponse { // the handler may have changed more since
+		invalidate()
+	}
+	return err
+}
+
+// slowResponse is how long after the status a response may end without a
+// second invalidation.
+const slowResponse = 100 * time.Millisecond
+
+// invalidatedBy is the context key of requests that invalidate the views of a
+// hub already.
+type invalidatedBy struct{ hub *sharedHub }
+
+// strippedPrefix returns the prefix that handlers such as handle_path have
+// removed from the request's path.
+func strippedPrefix(r *http.Request) string {
+	original, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request)
+	if !ok {
+		return ""
+	}
+	prefix, ok := strings.CutSuffix(original.URL.Path, r.URL.Path)
+	if !ok {
+		return ""
+	}
+	return prefix
+}
+
+// changedPaths returns the target's path and those that the response names on
+// the same host: a response has no authority over other hosts. A path that the
+// response names may or may not have the prefix that was stripped.
+func changedPaths(target *url.URL, prefix, host string, header http.Header) []string {
+	paths := []string{target.Path}
+	for _, name := range []string{"Location", "Content-Location"} {
+		value := header.Get(name)
+		if value == "" {
+			continue
+		}
+		u, err := target.Parse(value)
+		if err == nil && (u.Host == "" || strings.EqualFold(u.Host, host)) {
+			paths = append(paths, u.Path)
+			if stripped, ok := strings.CutPrefix(u.Path, prefix); ok && prefix != "" {
+				paths = append(paths, stripped)
+			}
+		}
+	}
+	return paths
+}

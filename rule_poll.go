@@ -1,0 +1,159 @@
+package caddysse
+
+import (
+	"errors"
+	"net/http"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/caddy-sse/caddy-sse/internal/refusal"
+	"github.com/caddy-sse/caddy-sse/stream"
+	"github.com/caddy-sse/caddy-sse/subrequest"
+	"github.com/caddy-sse/caddy-sse/upstream/poll"
+)
+
+var pollKind = kind{
+	option: "poll",
+	isSet:  func(h *Handler) bool { return h.Poll != nil },
+	parse:  (*Handler).parsePoll,
+	name:   "poll",
+	new:    newPollRule,
+	takes:  streamOptions,
+	refuses: map[string]string{
+		"topic":     "a poll's topics are its URLs: leave out topic",
+		"jwt":       "a poll asks the backend as the viewer: leave out jwt",
+		"authorize": "a poll asks the backend as the viewer anyway: leave out authorize",
+	},
+	collectors: []prometheus.Collector{pollsTotal, pollDuration, pollSavedBytes, absorbedTotal, viewCollector{}},
+}
+
+// pollRule makes documents of the next handlers live.
+type pollRule struct {
+	*ruleStreams
+	handler *Handler
+	poller  *poll.Poller // nil until it is provisioned
+}
+
+func newPollRule(h *Handler, r *rule) ruleKind {
+	return &pollRule{ruleStreams: newRuleStreams(h, r), handler: h}
+}
+
+func (p *pollRule) provision(ctx caddy.Context) error {
+	config := p.handler.Poll
+	if err := p.ruleStreams.provision(ctx, p.handler, config.Method); err != nil {
+		return err
+	}
+	scope, err := p.app.pollScope(ctx, p.id, config)
+	if err != nil {
+		return err
+	}
+	config.Scope, config.Owners = scope, &p.hub.topicLeases
+	if err := config.Provision(); err != nil {
+		return err
+	}
+	p.poller = poll.New(config, p.hub.Hub, p.log, newPollMetrics(p.id))
+	p.hub.addPoller(p.id.name, p.poller)
+	return nil
+}
+
+// shutdown retires the poller after the streams: it sends its viewers where
+// the group's streams go.
+func (p *pollRule) shutdown() {
+	p.ruleStreams.shutdown()
+	p.poller.Retire()
+}
+
+func (p *pollRule) cleanup() error {
+	if p.poller != nil {
+		p.poller.Retire()
+	}
+	return p.ruleStreams.cleanup()
+}
+
+// serve streams a document to clients that ask for a stream, answers some
+// requests from the last poll, and passes all others to the next handler. A
+// POST that a page of another origin has sent passes, too: the backend decides.
+func (p *pollRule) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	config := p.handler.Poll
+	switch {
+	case p.cors.Preflight(w, r):
+		return nil
+	case r.Method == config.Method && stream.AsksFor(r.Header) && !p.cors.IsForeign(r):
+		return p.serveStream(w, r, next)
+	case !isSafe(r.Method):
+		return p.passUnsafe(w, r, next)
+	case config.Absorb && p.poller.Absorb(w, r, subrequest.New(r, next)):
+		p.logAbsorbed(r)
+		return nil
+	default:
+		return next.ServeHTTP(w, r)
+	}
+}
+
+func (p *pollRule) logAbsorbed(r *http.Request) {
+	logFields(r, func(enc zapcore.ObjectEncoder) {
+		enc.AddString("hub", p.id.hub)
+		enc.AddBool("absorbed", true)
+	})
+}
+
+func (p *pollRule) serveStream(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	p.cors.Headers(w.Header(), r)
+	w.Header().Add("Vary", "Accept")
+	reason := stream.ClientLeft // or no stream has begun
+	release, err := p.acquire(r, next)
+	if err != nil {
+		return p.refuse(w, r, err)
+	}
+	defer func() { release(reason) }()
+	done := limitBodyTime(r)
+	viewing, refused, err := p.poller.Subscribe(r, subrequest.New(r, next))
+	done()
+	if viewing == nil {
+		return p.serveNoStream(w, r, next, refused, err)
+	}
+	defer viewing.Close()
+	if r.Context().Err() != nil { // the client has left
+		return nil
+	}
+	position := stream.LastEventID(r)
+	if viewing.Finished(position) {
+		w.Header().Set("Cache-Control", "no-store") // it is for this position only, and a cache may store a 204
+		w.WriteHeader(http.StatusNoContent)         // ends an EventSource for good
+		return nil
+	}
+	reason = p.run(w, r, viewing.Source(position))
+	return nil
+}
+
+// serveNoStream responds to a client that gets no stream: with the backend's
+// refusal, or because of an error.
+func (p *pollRule) serveNoStream(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, refused *subrequest.Response, err error) error {
+	switch {
+	case r.Context().Err() != nil && !errors.As(err, new(*refusal.Error)):
+		return nil // the client has left; over HTTP/1, a late body looks the same
+	case errors.Is(err, subrequest.ErrEventStream):
+		p.cors.Remove(w.Header()) // the backend adds its own
+		return next.ServeHTTP(w, r)
+	case err != nil:
+		return p.refuse(w, r, err)
+	default:
+		return writeResponse(w, refused)
+	}
+}
+
+// writeResponse responds to the client with what the backend has responded to
+// a subrequest. It returns an error of the backend, so that Caddy's error
+// routes handle it as they handle those of the client's own requests.
+func writeResponse(w http.ResponseWriter, resp *subrequest.Response) error {
+	if resp.Err != nil {
+		return resp.Err
+	}
+	subrequest.CopyHeader(w.Header(), resp.Header)
+	w.WriteHeader(resp.Status)
+	_, _ = w.Write(resp.Body)
+	return nil
+}

@@ -1,0 +1,133 @@
+package caddysse
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/caddy-sse/caddy-sse/access"
+	"github.com/caddy-sse/caddy-sse/stream"
+)
+
+// maxHeartbeat is the idle timeout of QUIC connections in Caddy, which sends
+// no keep-alives.
+const maxHeartbeat = 30 * time.Second
+
+// writeTimeout limits one write to a client, and how long sent data may stay
+// unacknowledged. Tests change it.
+var writeTimeout = 30 * time.Second
+
+// ruleStreams runs the streams of a rule: of all kinds that have any.
+type ruleStreams struct {
+	*rule
+	cors    *access.CORS
+	limits  *streamLimits // nil: none
+	options stream.Options
+	group   *stream.Group
+	metrics *streamMetrics
+}
+
+func newRuleStreams(h *Handler, r *rule) *ruleStreams {
+	return &ruleStreams{
+		rule:  r,
+		group: new(stream.Group),
+		options: stream.Options{
+			Heartbeat: cmp.Or(time.Duration(h.Heartbeat), stream.DefaultHeartbeat),
+			Retry:     cmp.Or(time.Duration(h.Retry), stream.DefaultRetry),
+			MaxAge:    time.Duration(h.MaxAge),
+
+			ShutdownEvent: h.ShutdownEvent,
+			WriteTimeout:  writeTimeout,
+		},
+	}
+}
+
+// provision checks the options and acquires the rule's count of streams. Pages
+// of the configured origins open streams with the given method.
+func (s *ruleStreams) provision(ctx caddy.Context, h *Handler, method string) (err error) {
+	if err := checkStreamOptions(h); err != nil {
+		return err
+	}
+	if s.cors, err = access.NewCORS(h.CORS, method); err != nil {
+		return err
+	}
+	if s.limits, err = acquireLimits(ctx, s.rule, h.MaxStreams); err != nil {
+		return err
+	}
+	s.metrics = newStreamMetrics(s.id)
+	s.hub.addStreamRule(s.id.name)
+	s.provisionServer(ctx)
+	return nil
+}
+
+func checkStreamOptions(h *Handler) error {
+	heartbeat, maxAge := time.Duration(h.Heartbeat), time.Duration(h.MaxAge)
+	switch {
+	case heartbeat < 0 || h.Retry < 0 || maxAge < 0:
+		return errors.New("heartbeat, retry and max_age can't be negative")
+	case heartbeat > 0 && heartbeat < time.Second, maxAge > 0 && maxAge < time.Second:
+		return errors.New("heartbeat and max_age must be at least 1s")
+	case heartbeat >= maxHeartbeat:
+		return fmt.Errorf("heartbeat %v is too long: HTTP/3 connections end when they are idle for %v", heartbeat, maxHeartbeat)
+	}
+	return nil
+}
+
+// provisionServer makes the connections of the rule's server known to its
+// streams, and warns of a timeout that would end them.
+func (s *ruleStreams) provisionServer(ctx caddy.Context) {
+	server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+	if !ok {
+		return
+	}
+	if server.WriteTimeout > 0 {
+		s.log.Warn("the server's write timeout ends every stream at that age: leave it out, or set write_idle instead",
+			zap.Duration("timeout", time.Duration(server.WriteTimeout)))
+	}
+	storeConnections(server)
+}
+
+// shutdown ends the rule's streams, or moves them to the next configuration.
+func (s *ruleStreams) shutdown() { s.hub.shutdown(s.app, s.group) }
+
+func (s *ruleStreams) cleanup() error { return s.limits.release() }
+
+// run serves a stream until it ends, and adds the outcome to the access log.
+func (s *ruleStreams) run(w http.ResponseWriter, r *http.Request, src stream.Source) stream.Reason {
+	open := newOpenStream(s, w, r, src.Cursor)
+	defer s.hub.addStream(open)()
+	defer limitConnection(r, s.options.WriteTimeout)()
+	ended := s.metrics.opened(r.ProtoMajor, src.Start)
+	src.Stop = &open.stopped
+	options := s.options
+	options.Observer = open
+	if _, idle := caddyhttp.IdleTimeoutsFromContext(r.Context()); idle != nil {
+		defer idle.Override(options.WriteTimeout, 0, 0)()
+		options.WriteTimeout = 0
+	}
+	summary := stream.Summary{Reason: stream.WriteFailed} // if the writer panics
+	defer func() { ended(summary.Reason) }()
+	summary = stream.Serve(w, r, src, s.group, &options)
+	s.logEnd(r, src.Start, &summary)
+	return summary.Reason
+}
+
+func (s *ruleStreams) logEnd(r *http.Request, start stream.Start, summary *stream.Summary) {
+	if summary.Reason == stream.StoreFailed {
+		s.log.Error("stream ended", zap.String("reason", string(summary.Reason)), zap.Error(summary.Err))
+	}
+	logFields(r, func(enc zapcore.ObjectEncoder) {
+		enc.AddString("hub", s.id.hub)
+		enc.AddInt("events", summary.Events)
+		enc.AddInt64("bytes", summary.Bytes)
+		enc.AddString("start", startName(start))
+		enc.AddString("reason", string(summary.Reason))
+	})
+}

@@ -1,0 +1,170 @@
+package caddysse
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/caddy-sse/caddy-sse/access"
+	"github.com/caddy-sse/caddy-sse/hub"
+	"github.com/caddy-sse/caddy-sse/internal/refusal"
+	"github.com/caddy-sse/caddy-sse/store"
+	"github.com/caddy-sse/caddy-sse/stream"
+)
+
+var subscribeKind = kind{
+	option:     "topic",
+	isSet:      func(h *Handler) bool { return len(h.Topics) > 0 },
+	parse:      func(h *Handler, d *caddyfile.Dispenser) error { return words(&h.Topics)(d) },
+	name:       "topic",
+	new:        newSubscribeRule,
+	takes:      append([]string{"jwt", "allow", "authorize", "envelope"}, streamOptions...),
+	collectors: []prometheus.Collector{authorizeTotal, recheckTotal, authorizeDuration},
+}
+
+// topicsClaim is the default claim that lists the topics which a token grants.
+const topicsClaim = "topics"
+
+// subscribeRule streams the events of topics.
+type subscribeRule struct {
+	*ruleStreams
+	tokens     *ruleTokens
+	handler    *Handler
+	topics     *access.Topics
+	authorizer *access.Authorizer // nil: the rule has no authorize
+	envelopes  *stream.Envelopes
+}
+
+func newSubscribeRule(h *Handler, r *rule) ruleKind {
+	return &subscribeRule{
+		ruleStreams: newRuleStreams(h, r),
+		tokens:      &ruleTokens{r, h.JWT},
+		handler:     h,
+		envelopes:   new(stream.Envelopes),
+	}
+}
+
+func (s *subscribeRule) provision(ctx caddy.Context) error {
+	if err := s.ruleStreams.provision(ctx, s.handler, http.MethodGet); err != nil {
+		return err
+	}
+	var covered []string // the placeholders that need no allow
+	if s.tokens.jwt != nil {
+		if err := s.tokens.provision(topicsClaim); err != nil {
+			return err
+		}
+		covered = append(covered, access.CoveredByToken)
+	}
+	if config := s.handler.Authorize; config != nil {
+		if err := config.Provision(); err != nil {
+			return err
+		}
+		covered = append(covered, config.Template().Placeholders()...)
+		s.authorizer = access.NewAuthorizer(s.hub.Digest, s.log, newAuthorizeMetrics(s.id))
+	}
+	var err error
+	s.topics, err = access.NewTopics(s.handler.Topics, s.handler.Allow, covered...)
+	return err
+}
+
+func (s *subscribeRule) cleanup() error {
+	s.tokens.cleanup()
+	return s.ruleStreams.cleanup()
+}
+
+func (s *subscribeRule) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	return s.tokens.serve(w, r, func(w http.ResponseWriter, r *http.Request) error {
+		switch {
+		case s.cors.Preflight(w, r):
+			return nil
+		case r.Method != http.MethodGet && r.Method != http.MethodHead:
+			return passOrRefuse(w, r, next, refuseMethod(http.MethodGet, http.MethodHead, http.MethodOptions))
+		case !stream.Accepts(r.Header):
+			return passOrRefuse(w, r, next, refuseAccept)
+		}
+		return s.serveTopics(w, r, next)
+	})
+}
+
+// serveTopics streams the topics that the client chooses, if its token permits
+// them.
+func (s *subscribeRule) serveTopics(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	s.cors.Headers(w.Header(), r)
+	token, refused := s.tokens.check(r)
+	if refused != nil {
+		return s.refuse(w, r, refused)
+	}
+	topics, refused := s.topics.Of(r, replacer(r), token)
+	if refused != nil {
+		return s.refuse(w, r, refused)
+	}
+	return s.serveStream(w, r, next, topics, token)
+}
+
+// serveStream streams the topics if there is a slot and the backend permits
+// them. The token is nil if the rule needs none.
+func (s *subscribeRule) serveStream(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, topics []string, token *access.Token) error {
+	reason := stream.ClientLeft // or no stream has begun
+	if r.Method != http.MethodHead {
+		release, err := s.acquire(r, next)
+		if err != nil {
+			return s.refuse(w, r, err)
+		}
+		defer func() { release(reason) }()
+	}
+	grant, err := s.authorize(w, r, next)
+	if grant == nil {
+		return err
+	}
+	defer grant.End()
+	if r.Method == http.MethodHead {
+		return s.respondToHead(w, r, grant)
+	}
+	reason = s.run(w, r, s.source(r, topics, token, grant))
+	return nil
+}
+
+// source is the stream of the topics, until the token expires or the grant is
+// revoked.
+func (s *subscribeRule) source(r *http.Request, topics []string, token *access.Token, grant *access.Grant) stream.Source {
+	src := stream.Subscribe(s.hub.Hub, topics, stream.LastEventID(r))
+	if token != nil {
+		src.Until = token.Expires
+	}
+	src.Granted, src.Revoked = grant.Granted, grant.Revoked
+	if s.handler.Envelope {
+		src.Frame = s.envelopes.On(topics)
+	}
+	if grant.Failure != nil {
+		src.First = append(src.First, staleEntry(grant.Failure, src.Cursor))
+	}
+	return src
+}
+
+// respondToHead responds with the status and headers of the stream.
+func (s *subscribeRule) respondToHead(w http.ResponseWriter, r *http.Request, grant *access.Grant) error {
+	if grant.Failure != nil {
+		return s.refuse(w, r, &refusal.Error{
+			Status: http.StatusServiceUnavailable, Kind: refusal.BackendCanNotTell, Reason: "the backend can't say now who may watch this",
+			RetryAfter: max(grant.Failure.RetryAfter, 5*time.Second),
+		})
+	}
+	stream.WriteHeader(w)
+	return nil
+}
+
+// staleEntry tells a client that the backend can't decide yet whether it may
+// subscribe. Its id is the client's position until then.
+func staleEntry(f *access.Failure, c *hub.Cursor) *store.Entry {
+	stale := stream.Stale(time.Now(), f.Status)
+	stale.ID = c.Position()
+	frame, err := stale.Encode()
+	if err != nil { // impossible: a position is a valid id, and the data is JSON
+		panic(err)
+	}
+	return &store.Entry{Frame: frame}
+}

@@ -1,0 +1,197 @@
+package caddysse
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"runtime/debug"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+
+	"github.com/caddy-sse/caddy-sse/hub"
+	"github.com/caddy-sse/caddy-sse/upstream/forward"
+	"github.com/caddy-sse/caddy-sse/upstream/webhook"
+)
+
+// exitGracePeriod is how long an exit waits for attempts that are under way.
+const exitGracePeriod = time.Second
+
+// asyncForwarding forwards a rule's deliveries to the app in the background,
+// while the rule's configuration is in force.
+type asyncForwarding struct {
+	*webhookRule
+	server    *caddyhttp.Server
+	forwarder *forward.Forwarder // nil until the configuration is in force
+}
+
+func (h *webhookRule) provisionAsync(ctx caddy.Context) error {
+	server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+	if !ok {
+		return errors.New("forward async works only in an HTTP server's routes")
+	}
+	h.async = &asyncForwarding{webhookRule: h, server: server}
+	h.app.tasks = append(h.app.tasks, h.async)
+	return nil
+}
+
+func (a *asyncForwarding) start() {
+	history := a.app.Hubs[a.id.hub].history()
+	a.forwarder = forward.New(a.hub.Hub, forward.Options{
+		Scope: a.scope, Rule: a.id.name, Send: a.send, Log: a.log, Count: a.metrics.forwarded,
+		For: a.retryPeriod(history.MaxAge), History: history,
+	})
+	go a.forwarder.Run(a.hub.replaceForwarder(a.id.name, a.forwarder))
+}
+
+// retryPeriod is how long attempts may fail until the delivery is given up. It
+// is shorter than the hub's history, which holds the deliveries.
+func (a *asyncForwarding) retryPeriod(maxAge time.Duration) time.Duration {
+	longest, wanted := maxAge/10*9, time.Duration(cmp.Or(a.ForwardFor, webhook.DefaultForwardFor))
+	if a.ForwardFor > 0 && wanted > longest {
+		a.log.Warn("deliveries leave the history before the app may have failed for so long: make the hub's history longer",
+			zap.String("rule", a.id.name), zap.Duration("forward_for", wanted), zap.Duration("max_age", maxAge))
+	}
+	return min(wanted, longest)
+}
+
+// stop leaves the deliveries to the next configuration, or to the next start
+// of the process.
+func (a *asyncForwarding) stop() {
+	f := a.forwarder
+	switch {
+	case f == nil:
+	case !a.hub.isCurrentForwarder(f): // the next one waits for the attempts under way
+		f.Stop(time.Minute, false)
+	default:
+		f.Stop(exitGracePeriod, true)
+		a.hub.removeForwarder(f)
+		if n := f.Pending(); n > 0 && !caddy.Exiting() {
+			a.log.Warn("the rule is gone, and deliveries to the app are left; they are made when it is back, if the history still has them",
+				zap.String("rule", a.id.name), zap.Int("deliveries", n))
+		}
+	}
+}
+
+// forwardedBy is the context's value of a request that a rule forwards.
+type forwardedBy struct {
+	rule    string // its forwardKey
+	reached bool   // the request has reached the rule
+}
+
+type forwardedByKey struct{}
+
+// isForwarded reports whether a request is one that this rule forwards.
+func (h *webhookRule) isForwarded(r *http.Request) bool {
+	by, ok := r.Context().Value(forwardedByKey{}).(*forwardedBy)
+	if !ok || by.rule != forwardKey(h.id, h.Webhook) {
+		return false
+	}
+	by.reached = true
+	return true
+}
+
+// storedRequest returns the message that stores a request until the app has
+// taken it.
+func (h *webhookRule) storedRequest(r *http.Request, body []byte) (hub.Message, error) {
+	original := *r
+	if o, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok {
+		original = o // before handlers have rewritten it
+	}
+	stored := &forward.Request{
+		Method: original.Method, URI: []byte(original.RequestURI), Host: []byte(r.Host), Proto: r.Proto,
+		Remote: original.RemoteAddr, TLS: r.TLS != nil, Body: body,
+	}
+	if local, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr); ok {
+		stored.Local = local.String()
+	}
+	if r.TLS != nil {
+		stored.ServerName = r.TLS.ServerName
+	}
+	stored.SetHeader(r.Header)
+	return forward.Message(h.hub.Hub, h.scope, stored)
+}
+
+// send sends a stored request to the app: through all of the server's handlers,
+// as when it came, and past this rule.
+func (a *asyncForwarding) send(ctx context.Context, stored *forward.Request) (response forward.Response, err error) {
+	by := &forwardedBy{rule: forwardKey(a.id, a.Webhook)}
+	r, err := restoredRequest(context.WithValue(ctx, forwardedByKey{}, by), stored)
+	if err != nil {
+		return forward.Response{}, err
+	}
+	w := &bodylessResponse{header: make(http.Header)}
+	defer func() {
+		switch p := recover(); p {
+		case nil:
+		case http.ErrAbortHandler:
+			err = errors.New("the answer broke off")
+		default:
+			err = fmt.Errorf("handler panicked: %v\n%s", p, debug.Stack())
+		}
+	}()
+	a.server.ServeHTTP(w, r)
+	switch {
+	case !by.reached:
+		return forward.Response{}, fmt.Errorf("the request doesn't get to the rule any more: it was answered with %d", w.status)
+	case w.status == 0:
+		return forward.Response{}, errors.New("nobody has answered: no handler comes after the rule")
+	case ctx.Err() != nil:
+		return forward.Response{}, context.Cause(ctx)
+	}
+	return forward.Response{Status: w.status, Header: w.header}, nil
+}
+
+// restoredRequest returns a stored request as it came.
+func restoredRequest(ctx context.Context, stored *forward.Request) (*http.Request, error) {
+	target, err := url.ParseRequestURI(string(stored.URI))
+	if err != nil {
+		return nil, fmt.Errorf("its target: %w", err)
+	}
+	if local, err := netip.ParseAddrPort(stored.Local); err == nil {
+		ctx = context.WithValue(ctx, http.LocalAddrContextKey, net.TCPAddrFromAddrPort(local))
+	}
+	r := &http.Request{
+		Method: stored.Method, URL: target, RequestURI: string(stored.URI), Host: string(stored.Host), Proto: stored.Proto,
+		RemoteAddr: stored.Remote, Header: stored.HTTPHeader(), Body: io.NopCloser(bytes.NewReader(stored.Body)), ContentLength: int64(len(stored.Body)),
+	}
+	r.ProtoMajor, r.ProtoMinor, _ = http.ParseHTTPVersion(stored.Proto)
+	if stored.TLS {
+		r.TLS = &tls.ConnectionState{Version: tls.VersionTLS13, HandshakeComplete: true, ServerName: stored.ServerName}
+	}
+	return r.WithContext(ctx), nil
+}
+
+// bodylessResponse records a response's status and headers, and discards its
+// body.
+type bodylessResponse struct {
+	header http.Header
+	status int
+}
+
+func (w *bodylessResponse) Header() http.Header { return w.header }
+
+func (w *bodylessResponse) WriteHeader(status int) {
+	if w.status == 0 && status >= 200 {
+		w.status = status
+	}
+}
+
+func (w *bodylessResponse) Write(p []byte) (int, error) {
+	w.WriteHeader(http.StatusOK)
+	return len(p), nil
+}
+
+func (w *bodylessResponse) FlushError() error                { return nil }
+func (w *bodylessResponse) SetReadDeadline(time.Time) error  { return nil }
+func (w *bodylessResponse) SetWriteDeadline(time.Time) error { return nil }
