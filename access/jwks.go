@@ -8,57 +8,63 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
+
+	"github.com/caddy-sse/caddy-sse/internal/inflight"
 )
 
 const (
-	// refreshAfter is how old a key set may be before the next token has it
-	// fetched anew, while it still serves.
+	// refreshAfter is the age at which the next token makes the key set be
+	// fetched again. Tokens don't wait for that.
 	refreshAfter = 10 * time.Minute
-	// keptFor is how old it may become when it can't be fetched.
-	keptFor = 24 * time.Hour
+	// keySetMaxAge is the age up to which a key set serves while it can't be
+	// fetched again.
+	keySetMaxAge = 24 * time.Hour
 	// fetchPause is the least time between two fetches, whatever key ids
-	// strangers make up.
-	fetchPause   = 10 * time.Second
-	fetchTimeout = 10 * time.Second
-	maxKeySet    = 512 << 10
+	// tokens name.
+	fetchPause     = 10 * time.Second
+	fetchTimeout   = 10 * time.Second
+	maxKeySetBytes = 512 << 10
 )
 
-// remoteKeys are those of a JSON Web Key Set (RFC 7517) at a URL. They are
-// fetched when the first token needs them, by nobody before.
-type remoteKeys struct {
-	url    string
-	client *http.Client
-	failed func(error)     // may be nil
-	ctx    context.Context // ends fetches when the rule goes
-	cancel context.CancelFunc
+// keySet is a JSON Web Key Set (RFC 7517) at a URL. The first token that needs
+// it makes it be fetched.
+type keySet struct {
+	url      string
+	client   *http.Client
+	onFailed func(error)     // may be nil
+	ctx      context.Context // ends fetches when the rule ends
+	cancel   context.CancelFunc
+	fetches  inflight.Group[struct{}]
 
-	mu      sync.Mutex
-	keys    []key
-	fetched time.Time     // when keys came
-	tried   time.Time     // when the last fetch began
-	err     error         // what the last fetch came to
-	pending chan struct{} // closed when the fetch that is under way is done
+	mu        sync.Mutex
+	keys      []key
+	version   int       // counts the fetches that succeeded
+	fetched   time.Time // when the last of them ended
+	attempted time.Time // when the last fetch began
+	err       error     // of the last fetch
 }
 
-func newRemoteKeys(source string, failed func(error)) (*remoteKeys, error) {
+func newKeySet(source string, onFailed func(error)) (*keySet, error) {
 	u, err := url.Parse(source)
 	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
-		return nil, errors.New("jwks is no URL: write for example https://login.example.com/.well-known/jwks.json")
+		return nil, errors.New("jwks is not a URL: write for example https://login.example.com/.well-known/jwks.json")
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.DisableKeepAlives = true // the next fetch is minutes away
-	return &remoteKeys{
-		url: u.String(), failed: failed, ctx: ctx, cancel: cancel,
-		client: &http.Client{Transport: transport, Timeout: fetchTimeout, CheckRedirect: checkRedirect},
+	return &keySet{
+		url: u.String(), onFailed: onFailed, ctx: ctx, cancel: cancel,
+		client:  &http.Client{Transport: transport, Timeout: fetchTimeout, CheckRedirect: checkRedirect},
+		fetches: inflight.Group[struct{}]{Detached: true}, // the keys are for later tokens, too
 	}, nil
 }
 
-// checkRedirect keeps keys that are asked for over HTTPS from coming otherwise.
+// checkRedirect refuses redirects away from HTTPS, and long chains of them.
 func checkRedirect(req *http.Request, via []*http.Request) error {
 	switch {
 	case len(via) > 3:
@@ -70,87 +76,88 @@ func checkRedirect(req *http.Request, via []*http.Request) error {
 	}
 }
 
-// errNoKeys is for a set that was never fetched, or is too old.
+// errNoKeys is the error of a set that was never fetched, or is too old.
 var errNoKeys = errors.New("the key set can't be fetched")
 
-// get returns the keys. They are fetched before if there are none, or if none
-// of them has the id; in the background if they are due. It fails with
-// errNoKeys, or if ctx ends.
-func (s *remoteKeys) get(ctx context.Context, id string) ([]key, error) {
-	s.mu.Lock()
-	now := time.Now()
-	usable := s.usableLocked(now)
-	var wait chan struct{}
-	switch {
-	case !usable, !hasKey(s.keys, id):
-		wait = s.fetchLocked(now)
-	case now.Sub(s.fetched) >= refreshAfter:
-		s.fetchLocked(now)
-	}
-	s.mu.Unlock()
-	if wait != nil {
-		select {
-		case <-wait:
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-	}
-	return s.known(id)
-}
-
-// known returns what there is after a fetch. A key that isn't there may be one
-// that could not be fetched, for which the token can't be blamed.
-func (s *remoteKeys) known(id string) ([]key, error) {
+// current returns the keys that can be used now and their version. It starts a
+// fetch in the background if they are due for one.
+func (s *keySet) current() ([]key, int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.usableLocked(time.Now()) && (s.err == nil || hasKey(s.keys, id)) {
-		return s.keys, nil
+	now := time.Now()
+	if !s.usableLocked(now) {
+		return nil, s.version
 	}
-	return nil, errors.Join(errNoKeys, s.err)
+	if now.Sub(s.fetched) >= refreshAfter && !s.pausedLocked(now) {
+		go func() { _, _, _ = s.fetches.Do(s.ctx, "", s.update) }()
+	}
+	return s.keys, s.version
 }
 
-func (s *remoteKeys) usableLocked(now time.Time) bool {
-	return !s.fetched.IsZero() && now.Sub(s.fetched) < keptFor
-}
-
-func hasKey(keys []key, id string) bool {
-	for _, k := range keys {
-		if k.id == id {
-			return true
+// newer reports whether the set has another version than the one given, none of
+// whose keys has verified a token. It fetches the set before, unless the set has
+// the key that the token names. It fails with errNoKeys if the key may be one
+// that could not be fetched, and with ctx's error if that ends first.
+func (s *keySet) newer(ctx context.Context, version int, alg, id string) (bool, error) {
+	s.mu.Lock()
+	known := s.version != version || s.usableLocked(time.Now()) && hasNamed(s.keys, alg, id)
+	s.mu.Unlock()
+	if !known {
+		_, _, _ = s.fetches.Do(ctx, "", s.update) // s.err has it, as well as of an earlier fetch
+		if err := ctx.Err(); err != nil {
+			return false, err
 		}
 	}
-	return false
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.version != version:
+		return true, nil
+	case known, s.err == nil && s.usableLocked(time.Now()):
+		return false, nil
+	default:
+		return false, errors.Join(errNoKeys, s.err)
+	}
 }
 
-// fetchLocked has the set fetched, unless that was just done. It returns what
-// is closed when it is there; nil if there is nothing to wait for.
-func (s *remoteKeys) fetchLocked(now time.Time) chan struct{} {
-	if s.pending != nil {
-		return s.pending
-	}
-	if !s.tried.IsZero() && now.Sub(s.tried) < fetchPause {
-		return nil
-	}
-	s.tried = now
-	done := make(chan struct{})
-	s.pending = done
-	go func() { // whoever has asked may leave; others wait for it as well
-		keys, err := s.fetch()
-		if err != nil && s.failed != nil && s.ctx.Err() == nil {
-			s.failed(withoutURL(err))
-		}
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if s.err = err; err == nil {
-			s.keys, s.fetched = keys, time.Now()
-		}
-		s.pending = nil
-		close(done)
-	}()
-	return done
+func (s *keySet) usableLocked(now time.Time) bool {
+	return !s.fetched.IsZero() && now.Sub(s.fetched) < keySetMaxAge
 }
 
-func (s *remoteKeys) fetch() ([]key, error) {
+func (s *keySet) pausedLocked(now time.Time) bool {
+	return !s.attempted.IsZero() && now.Sub(s.attempted) < fetchPause
+}
+
+// hasNamed reports whether a key has the id that a token names. Keys and tokens
+// without an id may be for each other, but nothing says that they are.
+func hasNamed(keys []key, alg, id string) bool {
+	return id != "" && slices.ContainsFunc(keys, func(k key) bool { return k.id == id && k.fits(alg) })
+}
+
+// update fetches the set, unless that was tried a moment ago.
+func (s *keySet) update(context.Context) (none struct{}, err error) {
+	s.mu.Lock()
+	now := time.Now()
+	if s.pausedLocked(now) {
+		s.mu.Unlock()
+		return none, nil
+	}
+	s.attempted = now
+	s.mu.Unlock()
+	keys, err := s.fetch()
+	if err != nil && s.onFailed != nil && s.ctx.Err() == nil {
+		s.onFailed(withoutURL(err))
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err = err; err == nil {
+		s.keys, s.fetched = keys, time.Now()
+		s.version++
+	}
+	return none, nil
+}
+
+func (s *keySet) fetch() ([]key, error) {
 	req, err := http.NewRequestWithContext(s.ctx, http.MethodGet, s.url, nil)
 	if err != nil {
 		return nil, err
@@ -162,26 +169,27 @@ func (s *remoteKeys) fetch() ([]key, error) {
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("it was answered with status %d", resp.StatusCode)
+		return nil, fmt.Errorf("the response has status %d", resp.StatusCode)
 	}
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxKeySet+1))
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxKeySetBytes+1))
 	switch {
 	case err != nil:
 		return nil, err
-	case len(body) > maxKeySet:
-		return nil, fmt.Errorf("it is larger than %d bytes", maxKeySet)
+	case len(body) > maxKeySetBytes:
+		return nil, fmt.Errorf("the response is larger than %d bytes", maxKeySetBytes)
 	}
 	return parseKeySet(body)
 }
 
-// parseKeySet leaves out what isn't for checking signatures, or isn't known
-// (RFC 7517 §5). A symmetric key has no place in a set that can be fetched.
+// parseKeySet returns a set's public keys for signatures. It skips other keys and
+// kinds that it doesn't know (RFC 7517 §5), and symmetric ones: a secret that can
+// be fetched is none.
 func parseKeySet(body []byte) (keys []key, err error) {
 	var set struct {
 		Keys []json.RawMessage `json:"keys"`
 	}
 	if err := json.Unmarshal(body, &set); err != nil {
-		return nil, errors.New("it is no JSON Web Key Set")
+		return nil, errors.New("the response is not a JSON Web Key Set")
 	}
 	for _, raw := range set.Keys {
 		var k jose.JSONWebKey
@@ -191,7 +199,7 @@ func parseKeySet(body []byte) (keys []key, err error) {
 		keys = append(keys, key{id: k.KeyID, alg: k.Algorithm, verify: k.Key})
 	}
 	if len(keys) == 0 {
-		return nil, errors.New("it holds no public key that tokens could be checked with")
+		return nil, errors.New("the key set has no public key for signatures")
 	}
 	return keys, nil
 }

@@ -2,6 +2,7 @@ package access_test
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -228,6 +229,100 @@ func TestKeysThatCannotBeFetchedAreNoFaultOfTheToken(t *testing.T) {
 		time.Sleep(2 * time.Hour)
 		_, refused = check(j, one.token())
 		wantStatus(t, "longer than a day", refused, http.StatusServiceUnavailable)
+	})
+}
+
+// An outage is no reason to refuse a token that the keys from before verify,
+// whether the token names its key or not (RFC 7515 §4.1.4: kid is optional).
+func TestOutageRefusesNoTokenThatKeptKeysVerify(t *testing.T) {
+	for name, c := range map[string]struct{ key, token string }{
+		"key and token are named":        {"1", "1"},
+		"token is not named":             {"1", ""},
+		"key is not named":               {"", "1"},
+		"neither key nor token is named": {"", ""},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			key := newSigner(c.key)
+			token := signer{c.token, key.key}.token()
+			i := &issuer{keys: []any{key.public()}}
+			j := i.jwt(t)
+			_, refused := check(j, token)
+			wantStatus(t, name, refused, 0)
+			i.set(func() { i.fail = errors.New("connection refused") })
+			time.Sleep(time.Hour)
+			for range 3 {
+				_, refused = check(j, token)
+				wantStatus(t, name+", in an outage", refused, 0)
+				time.Sleep(time.Minute)
+			}
+			other := newSigner(c.token).token()
+			_, refused = check(j, other)
+			if c.key == "1" && c.token == "1" {
+				wantStatus(t, name+", another key of that name", refused, http.StatusUnauthorized)
+			} else {
+				wantStatus(t, name+", perhaps a key that is not known yet", refused, http.StatusServiceUnavailable)
+			}
+		})
+	}
+}
+
+// A token without a name may be signed with a key that is new in the set.
+func TestUnnamedTokenOfRotatedKeyIsAcceptedAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		one, two := newSigner(""), newSigner("")
+		i := &issuer{keys: []any{one.public()}}
+		j := i.jwt(t)
+		_, refused := check(j, one.token())
+		wantStatus(t, "the first key", refused, 0)
+		time.Sleep(time.Minute)
+		i.set(func() { i.keys = []any{two.public()} })
+		_, refused = check(j, two.token())
+		wantStatus(t, "the next key", refused, 0)
+		_, refused = check(j, one.token())
+		wantStatus(t, "the key before", refused, http.StatusUnauthorized)
+		if i.count() != 2 {
+			t.Errorf("%d fetches", i.count())
+		}
+	})
+}
+
+func TestLocalKeysNeedNoKeySet(t *testing.T) {
+	file := publicPEM(t, ecKey().Public())
+	synctest.Test(t, func(t *testing.T) {
+		i := &issuer{fail: errors.New("connection refused"), delay: time.Second}
+		j := provision(t, &access.JWT{Keys: []string{jwtSecret}, PEM: []string{file}, JWKS: "https://login.example/keys", Failed: i.failed})
+		j.FetchBy(i)
+		for _, id := range []string{"", "local"} {
+			_, refused := check(j, signer{id, ecKey()}.token())
+			wantStatus(t, "a token of the PEM file's key, named "+id, refused, 0)
+		}
+		_, refused := check(j, hs256(claims()))
+		wantStatus(t, "a token of the secret", refused, 0)
+		_, refused = check(j, sign(jwt.SigningMethodES256, ecKey(), claims("exp", time.Now().Add(-time.Hour).Unix())))
+		wantStatus(t, "an expired token of the PEM file's key", refused, http.StatusUnauthorized)
+		if i.count() != 0 {
+			t.Errorf("%d fetches for tokens of local keys", i.count())
+		}
+		_, refused = check(j, newSigner("1").token())
+		wantStatus(t, "a token of another key", refused, http.StatusServiceUnavailable)
+	})
+}
+
+// Only so many signatures are computed for a token: the key that it names is
+// among them, however many others there are.
+func TestManyLocalKeysCrowdOutNoNamedKey(t *testing.T) {
+	var local []crypto.PublicKey
+	for range 20 {
+		local = append(local, newSigner("").key.Public())
+	}
+	file := publicPEM(t, local...)
+	synctest.Test(t, func(t *testing.T) {
+		one := newSigner("1")
+		i := &issuer{keys: []any{one.public()}}
+		j := provision(t, &access.JWT{PEM: []string{file}, JWKS: "https://login.example/keys"})
+		j.FetchBy(i)
+		_, refused := check(j, one.token())
+		wantStatus(t, "a named key of the set", refused, 0)
 	})
 }
 

@@ -66,7 +66,7 @@ type JWT struct {
 	Failed func(error) `json:"-"`
 
 	local  []key
-	remote *remoteKeys
+	remote *keySet
 	parser *jwt.Parser
 }
 
@@ -128,7 +128,7 @@ func (j *JWT) provisionKeys(repl *caddy.Replacer) error {
 		return nil
 	}
 	var err error
-	j.remote, err = newRemoteKeys(repl.ReplaceAll(j.JWKS, ""), j.Failed)
+	j.remote, err = newKeySet(repl.ReplaceAll(j.JWKS, ""), j.Failed)
 	return err
 }
 
@@ -168,8 +168,7 @@ func (j *JWT) Check(ctx context.Context, c Credential) (*Token, *refusal.Error) 
 	case len(c.token) > maxToken:
 		return nil, unauthorized(refusal.WrongToken, "the token is too long", nil)
 	}
-	claims := make(jwt.MapClaims)
-	_, err := j.parser.ParseWithClaims(c.token, claims, func(t *jwt.Token) (any, error) { return j.candidates(ctx, t) })
+	claims, err := j.verify(ctx, c.token)
 	if err != nil {
 		return nil, refuseToken(err)
 	}
@@ -192,34 +191,72 @@ func (j *JWT) where() string {
 const maxCandidates = 16
 
 var (
-	errCrit  = errors.New("the header has crit, of which nothing is known here")
-	errNoKey = errors.New("no key is for this token")
+	errCrit  = errors.New("the header has crit, and no extension is supported")
+	errNoKey = errors.New("no key is for the token")
 )
 
-// candidates are the keys that a token may be signed with.
-func (j *JWT) candidates(ctx context.Context, t *jwt.Token) (any, error) {
-	if _, ok := t.Header["crit"]; ok { // RFC 7515 §4.1.11
-		return nil, errCrit
+// verify returns the claims of a token. It waits for the key set only if neither
+// the local keys nor the set's keys from before verify the signature.
+func (j *JWT) verify(ctx context.Context, token string) (jwt.MapClaims, error) {
+	claims, keys, err := j.parse(token)
+	if j.remote == nil || !keys.mayBeRemote || !errors.Is(err, jwt.ErrTokenSignatureInvalid) && !errors.Is(err, errNoKey) {
+		return claims, err
 	}
-	id, _ := t.Header["kid"].(string)
-	keys := j.local
-	if j.remote != nil && !strings.HasPrefix(t.Method.Alg(), "HS") {
-		remote, err := j.remote.get(ctx, id)
-		if err != nil {
-			return nil, err
+	newer, fetchErr := j.remote.newer(ctx, keys.version, keys.alg, keys.id)
+	switch {
+	case fetchErr != nil:
+		return nil, fetchErr
+	case newer:
+		claims, _, err = j.parse(token)
+	}
+	return claims, err
+}
+
+// keyLookup says which keys a token was checked with.
+type keyLookup struct {
+	alg, id     string // of the token
+	version     int    // of the key set
+	mayBeRemote bool
+}
+
+// parse checks a token with the keys that are there.
+func (j *JWT) parse(token string) (claims jwt.MapClaims, keys keyLookup, err error) {
+	claims = make(jwt.MapClaims)
+	_, err = j.parser.ParseWithClaims(token, claims, func(t *jwt.Token) (any, error) {
+		if _, ok := t.Header["crit"]; ok { // RFC 7515 §4.1.11
+			return nil, errCrit
 		}
-		keys = append(slices.Clip(keys), remote...)
+		keys.alg = t.Method.Alg()
+		keys.id, _ = t.Header["kid"].(string)
+		return j.candidates(&keys)
+	})
+	return claims, keys, err
+}
+
+// candidates returns the keys that may verify a token, those that it names first.
+func (j *JWT) candidates(lookup *keyLookup) (any, error) {
+	all := j.local
+	if j.remote != nil && !strings.HasPrefix(lookup.alg, "HS") {
+		var remote []key
+		remote, lookup.version = j.remote.current()
+		lookup.mayBeRemote = true
+		all = append(slices.Clip(all), remote...)
 	}
-	var set jwt.VerificationKeySet
-	for _, k := range keys {
-		if k.fits(t.Method.Alg()) && (id == "" || k.id == "" || k.id == id) && len(set.Keys) < maxCandidates {
-			set.Keys = append(set.Keys, k.verify)
+	var named, unnamed []jwt.VerificationKey
+	for _, k := range all {
+		switch {
+		case !k.fits(lookup.alg):
+		case lookup.id != "" && k.id == lookup.id:
+			named = append(named, k.verify)
+		case lookup.id == "" || k.id == "":
+			unnamed = append(unnamed, k.verify)
 		}
 	}
-	if len(set.Keys) == 0 {
+	set := append(named, unnamed...)
+	if len(set) == 0 {
 		return nil, errNoKey
 	}
-	return set, nil
+	return jwt.VerificationKeySet{Keys: set[:min(len(set), maxCandidates)]}, nil
 }
 
 // reasons are what a client is told of what the library has found, the first

@@ -332,7 +332,7 @@ func TestAJWTThatCannotWorkIsRefusedWithWhatToWriteInstead(t *testing.T) {
 		"no PEM block":              {PEM: []string{fileOf(t, []byte("text"))}},
 		"1024 bits":                 {PEM: []string{fileOf(t, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: short}))}},
 		"want PUBLIC KEY":           {PEM: []string{fileOf(t, pem.EncodeToMemory(&pem.Block{Type: "X509 CRL"}))}},
-		"jwks is no URL":            {JWKS: "login.example.com/jwks"},
+		"jwks is not a URL":         {JWKS: "login.example.com/jwks"},
 		"issuer {env.NOT_SET_HERE}": {Keys: []string{jwtSecret}, Issuer: "{env.NOT_SET_HERE}"},
 	} {
 		err := j.Provision(caddy.NewReplacer(), "topics")
