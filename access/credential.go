@@ -76,28 +76,51 @@ func takeQuery(r *http.Request, name string) (value string, found bool) {
 	return value, found
 }
 
-// unauthorized is a 401, with the challenge that RFC 6750 §3 has for a token
-// that was looked at. The reason must hold no quotes.
+// challenge returns a WWW-Authenticate header that asks for a bearer token, with
+// one parameter at least and an error code if the request had a token (RFC 6750
+// §3). The description must have no quotes, backslashes or letters beyond ASCII.
+func challenge(code, description string) string {
+	c := bearer + ` realm="sse"`
+	if code != "" {
+		c += `, error="` + code + `"`
+	}
+	if description != "" {
+		c += `, error_description="` + description + `"`
+	}
+	return c
+}
+
+// unauthorized returns the refusal of a token that isn't valid. The reason is
+// also the challenge's description.
 func unauthorized(kind, reason string, err error) *refusal.Error {
 	return &refusal.Error{
 		Status: http.StatusUnauthorized, Kind: kind, Reason: reason, Err: err,
-		Challenge: bearer + ` error="invalid_token", error_description="` + reason + `"`,
+		Challenge: challenge("invalid_token", reason),
 	}
 }
 
-// NoToken is the refusal of a request that has no token: with no error in its
-// challenge, as RFC 6750 §3.1 wants it.
+// NoToken returns the refusal of a request without a token; where says how to
+// send one.
 func NoToken(where string) *refusal.Error {
-	return &refusal.Error{Status: http.StatusUnauthorized, Kind: refusal.NoToken, Reason: "a token is needed: send " + where, Challenge: bearer}
+	return &refusal.Error{
+		Status: http.StatusUnauthorized, Kind: refusal.NoToken, Reason: "a token is needed: send " + where,
+		Challenge: challenge("", ""),
+	}
 }
 
-// WrongToken is the refusal of a token that is none of those that are known.
+// WrongToken returns the refusal of a token that isn't one of the known ones.
 func WrongToken() *refusal.Error { return unauthorized(refusal.WrongToken, "the token is wrong", nil) }
 
-// Insufficient is a 403 for a token that is right and does not go so far.
+// twoTokens returns the refusal of a request with several Authorization headers.
+func twoTokens() *refusal.Error {
+	const reason = "the request has more than one Authorization header"
+	return &refusal.Error{Status: http.StatusBadRequest, Reason: reason, Challenge: challenge("invalid_request", reason)}
+}
+
+// Insufficient returns the refusal of a valid token that doesn't cover a topic.
 func Insufficient(format string, args ...any) *refusal.Error {
 	refused := refusal.Newf(http.StatusForbidden, format, args...)
 	refused.Kind = refusal.TopicNotAllowed
-	refused.Challenge = bearer + ` error="insufficient_scope"`
+	refused.Challenge = challenge("insufficient_scope", "")
 	return refused
 }

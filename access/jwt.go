@@ -162,7 +162,7 @@ func (t *Token) Covers(topic string) bool {
 func (j *JWT) Check(ctx context.Context, c Credential) (*Token, *refusal.Error) {
 	switch {
 	case c.twice:
-		return nil, refusal.Newf(http.StatusBadRequest, "the request has more than one Authorization header")
+		return nil, twoTokens()
 	case c.token == "":
 		return nil, NoToken(j.where())
 	case len(c.token) > maxToken:

@@ -202,7 +202,7 @@ func TestATokenThatIsNotRightIsRefusedWithTheClassOfItsFault(t *testing.T) {
 			continue
 		}
 		if refused == nil || refused.Status != http.StatusUnauthorized || refused.Reason != c.reason ||
-			refused.Challenge != `Bearer error="invalid_token", error_description="`+c.reason+`"` {
+			refused.Challenge != `Bearer realm="sse", error="invalid_token", error_description="`+c.reason+`"` {
 			t.Errorf("%s: %+v, %+v; want %q", name, token, refused, c.reason)
 		}
 	}
@@ -213,7 +213,7 @@ var json0 *int
 
 func TestWithoutATokenTheClientIsToldHowToSendOne(t *testing.T) {
 	_, refused := check(provision(t, &access.JWT{Cookie: "session"}), "")
-	if refused == nil || refused.Status != http.StatusUnauthorized || refused.Challenge != "Bearer" || !strings.Contains(refused.Reason, "cookie session") {
+	if refused == nil || refused.Status != http.StatusUnauthorized || refused.Challenge != `Bearer realm="sse"` || !strings.Contains(refused.Reason, "cookie session") {
 		t.Errorf("%+v", refused)
 	}
 }

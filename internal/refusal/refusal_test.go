@@ -80,8 +80,8 @@ func TestTheCauseIsForTheLogOnly(t *testing.T) {
 }
 
 func TestARefusalMayChallenge(t *testing.T) {
-	e := &refusal.Error{Status: http.StatusUnauthorized, Reason: "a token is missing", Challenge: "Bearer"}
-	if got := write(e, "").Header().Get("WWW-Authenticate"); got != "Bearer" {
+	e := &refusal.Error{Status: http.StatusUnauthorized, Reason: "a token is missing", Challenge: `Bearer realm="sse"`}
+	if got := write(e, "").Header().Get("WWW-Authenticate"); got != `Bearer realm="sse"` {
 		t.Errorf("%q", got)
 	}
 	if got := write(refusal.Newf(http.StatusForbidden, "no"), "").Header(); got["Www-Authenticate"] != nil {
