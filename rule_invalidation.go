@@ -33,18 +33,17 @@ func (r *rule) passUnsafe(w http.ResponseWriter, req *http.Request, next caddyht
 	}
 	req = req.WithContext(context.WithValue(req.Context(), key, true))
 	target, prefix, host := *req.URL, strippedPrefix(req), req.Host // before handlers rewrite the request
-	response := watchAnswer(w)
 	var last time.Time
-	invalidate := func() {
-		if response.status >= 200 && response.status < 400 {
+	invalidate := func(status int, header http.Header) {
+		if status >= 200 && status < 400 {
 			last = time.Now()
-			r.hub.invalidate(poll.Hostname(host), changedPaths(&target, prefix, host, response.Header()))
+			r.hub.invalidate(poll.Hostname(host), changedPaths(&target, prefix, host, header))
 		}
 	}
-	response.noted = invalidate // before the client has the response and may read the document
+	response := recordResponse(w, invalidate) // before the client has the response and may read the document
 	err := next.ServeHTTP(response, req)
 	if time.Since(last) > slowResponse { // the handler may have changed more since
-		invalidate()
+		invalidate(response.status(), response.Header())
 	}
 	return err
 }

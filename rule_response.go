@@ -1,7 +1,8 @@
 package caddysse
 
 import (
-	"io"
+	"bufio"
+	"net"
 	"net/http"
 	"strings"
 
@@ -19,11 +20,11 @@ func passOrRefuse(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler
 		refuseTokenInURL(w, r)
 		return nil
 	}
-	response := watchAnswer(w)
+	response := recordResponse(w, nil)
 	if err := next.ServeHTTP(response, r); err != nil {
 		return err
 	}
-	if response.status == 0 {
+	if response.status() == 0 {
 		refuse(w, r)
 	}
 	return nil
@@ -46,40 +47,60 @@ func refuseAccept(w http.ResponseWriter, r *http.Request) {
 	refusal.Newf(http.StatusNotAcceptable, "here is a stream of events: ask for %s", stream.MediaType).Write(w, r)
 }
 
-// answerWatcher notes the status that a request is answered with; zero: none.
-type answerWatcher struct {
-	*caddyhttp.ResponseWriterWrapper
-	status int
-	noted  func() // called with the status, before the client has it
+// responseRecorder is Caddy's recorder, which passes the response on, for
+// handlers that flush before they write a status: the server sends a 200 then,
+// while Caddy's recorder alone would drop the flush.
+type responseRecorder struct {
+	*caddyhttp.ResponseWriterWrapper // around Caddy's recorder
+	recorder                         caddyhttp.ResponseRecorder
+	hijacked                         bool
 }
 
-func watchAnswer(w http.ResponseWriter) *answerWatcher {
-	return &answerWatcher{ResponseWriterWrapper: &caddyhttp.ResponseWriterWrapper{ResponseWriter: w}}
-}
-
-func (w *answerWatcher) WriteHeader(status int) {
-	w.note(status)
-	w.ResponseWriterWrapper.WriteHeader(status)
-}
-
-func (w *answerWatcher) Write(p []byte) (int, error) {
-	w.note(http.StatusOK)
-	return w.ResponseWriterWrapper.Write(p)
-}
-
-// ReadFrom keeps the way by which files are sent without copying.
-func (w *answerWatcher) ReadFrom(r io.Reader) (int64, error) {
-	w.note(http.StatusOK)
-	return w.ResponseWriterWrapper.ReadFrom(r)
-}
-
-// note takes the first final status: 1xx come before it, but for the one that
-// ends HTTP on the connection.
-func (w *answerWatcher) note(status int) {
-	if w.status == 0 && (status >= 200 || status == http.StatusSwitchingProtocols) {
-		w.status = status
-		if w.noted != nil {
-			w.noted()
+// recordResponse returns a recorder that calls onStatus, if it isn't nil, with
+// each status before it is sent, 1xx included.
+func recordResponse(w http.ResponseWriter, onStatus func(status int, header http.Header)) *responseRecorder {
+	recorder := caddyhttp.NewResponseRecorder(w, nil, func(status int, header http.Header) (buffer bool) {
+		if onStatus != nil {
+			onStatus(status, header)
 		}
+		return false
+	})
+	return &responseRecorder{
+		ResponseWriterWrapper: &caddyhttp.ResponseWriterWrapper{ResponseWriter: recorder},
+		recorder:              recorder,
 	}
+}
+
+// status returns the final status, or zero if the handler has written none. The
+// status of a hijacked connection counts as 101, whatever the handler sends.
+func (w *responseRecorder) status() int {
+	switch status := w.recorder.Status(); {
+	case isFinal(status):
+		return status
+	case w.hijacked:
+		return http.StatusSwitchingProtocols
+	default:
+		return 0
+	}
+}
+
+// FlushError writes the status 200, as the server does, if there is none.
+func (w *responseRecorder) FlushError() error {
+	if w.status() == 0 {
+		w.WriteHeader(http.StatusOK)
+	}
+	return http.NewResponseController(w.recorder).Flush()
+}
+
+// Hijack implements [http.Hijacker].
+func (w *responseRecorder) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, buffer, err := http.NewResponseController(w.recorder).Hijack()
+	w.hijacked = w.hijacked || err == nil
+	return conn, buffer, err
+}
+
+// isFinal reports whether a status ends the HTTP response: 1xx are interim,
+// apart from 101, which ends HTTP on the connection.
+func isFinal(status int) bool {
+	return status >= 200 || status == http.StatusSwitchingProtocols
 }

@@ -90,15 +90,15 @@ func (t *ruleTokens) check(r *http.Request) (*access.Token, *refusal.Error) {
 // request; see passOrRefuse.
 func (t *ruleTokens) serveUnlogged(w http.ResponseWriter, r *http.Request, serve caddyhttp.HandlerFunc) error {
 	caddyhttp.SetVar(r.Context(), caddyhttp.LogSkipVar, true)
-	began, response := time.Now(), watchAnswer(w)
+	began, response := time.Now(), recordResponse(w, nil)
 	defer func() {
 		t.log.Info("handled request, without the token in its query",
 			zap.Object("request", caddyhttp.LoggableHTTPRequest{Request: r}),
-			zap.Int("status", response.status), zap.Duration("duration", time.Since(began)))
+			zap.Int("status", response.status()), zap.Duration("duration", time.Since(began)))
 	}()
 	if err := serve(response, r); err != nil {
 		t.log.Error("request failed", zap.Error(err))
-		if response.status == 0 {
+		if response.status() == 0 {
 			refusal.Newf(http.StatusInternalServerError, "the request failed").Write(response, r)
 		}
 	}

@@ -1,10 +1,12 @@
 package caddysse
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"io"
 	"maps"
+	"net"
 	"net/http"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -90,16 +92,22 @@ type forwardedResponse struct {
 }
 
 func (w *forwardedResponse) WriteHeader(status int) {
-	isFinal := status >= 200 || status == http.StatusSwitchingProtocols
-	if isFinal && w.status == 0 {
-		w.status = status
-		if w.refused = w.decide(status); w.refused != nil {
-			clear(w.Header())
-			maps.Copy(w.Header(), w.before)
-		}
-	}
+	w.setStatus(status)
 	if w.refused == nil {
 		w.ResponseWriterWrapper.WriteHeader(status)
+	}
+}
+
+// setStatus lets decide choose what becomes of the response, at the first final
+// status.
+func (w *forwardedResponse) setStatus(status int) {
+	if !isFinal(status) || w.status != 0 {
+		return
+	}
+	w.status = status
+	if w.refused = w.decide(status); w.refused != nil {
+		clear(w.Header())
+		maps.Copy(w.Header(), w.before)
 	}
 }
 
@@ -134,4 +142,14 @@ func (w *forwardedResponse) FlushError() error {
 		return nil
 	}
 	return http.NewResponseController(w.ResponseWriterWrapper.ResponseWriter).Flush()
+}
+
+// Hijack implements [http.Hijacker]. The status of a hijacked connection counts
+// as 101, whatever the app sends.
+func (w *forwardedResponse) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, buffer, err := http.NewResponseController(w.ResponseWriterWrapper.ResponseWriter).Hijack()
+	if err == nil {
+		w.setStatus(http.StatusSwitchingProtocols)
+	}
+	return conn, buffer, err
 }

@@ -192,6 +192,16 @@ func (w *bodylessResponse) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func (w *bodylessResponse) FlushError() error                { return nil }
+// ReadFrom writes the default status even if there is nothing to read.
+func (w *bodylessResponse) ReadFrom(r io.Reader) (int64, error) {
+	w.WriteHeader(http.StatusOK)
+	return io.Copy(io.Discard, r)
+}
+
+func (w *bodylessResponse) FlushError() error {
+	w.WriteHeader(http.StatusOK)
+	return nil
+}
+
 func (w *bodylessResponse) SetReadDeadline(time.Time) error  { return nil }
 func (w *bodylessResponse) SetWriteDeadline(time.Time) error { return nil }
