@@ -43,7 +43,7 @@ func (h *Handler) parseAuthorize(d *caddyfile.Dispenser) error {
 	if err := word(&h.Authorize.URI)(d); err != nil {
 		return err
 	}
-	if _, err := access.NewURI(h.Authorize.URI); err != nil {
+	if _, err := access.NewURITemplate(h.Authorize.URI); err != nil {
 		return d.Errf("authorize %v", err)
 	}
 	return parseBlock(d, "authorize", options{"recheck": duration(&h.Authorize.Recheck)})

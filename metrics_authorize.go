@@ -29,8 +29,8 @@ func newAuthorizeMetrics(id ruleID) *authorizeMetrics {
 	}
 }
 
-// Asked implements [access.Observer].
-func (m *authorizeMetrics) Asked(o access.Outcome, took time.Duration) {
+// Checked implements [access.Observer].
+func (m *authorizeMetrics) Checked(o access.Outcome, took time.Duration) {
 	m.outcomes[o].Inc()
 	if o != access.Coalesced {
 		m.duration.Observe(took.Seconds())

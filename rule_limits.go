@@ -36,7 +36,7 @@ func acquireLimits(ctx caddy.Context, r *rule, limits *access.Limits) (*streamLi
 	if limits == nil {
 		return nil, nil
 	}
-	if err := limits.Check(); err != nil {
+	if err := limits.Validate(); err != nil {
 		return nil, err
 	}
 	key := r.app.limitsKey(ctx, r.id)
@@ -80,5 +80,5 @@ func (s *ruleStreams) acquire(r *http.Request, next caddyhttp.Handler) (release 
 // clientReconnects reports whether the module has ended the stream and told
 // the client to reconnect.
 func clientReconnects(reason stream.Reason) bool {
-	return reason == stream.Moved || reason == stream.TooOld || reason == stream.FellBehind
+	return reason == stream.Moved || reason == stream.MaxAgeReached || reason == stream.FellBehind
 }

@@ -81,7 +81,7 @@ func (p *pollRule) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.
 	switch {
 	case p.cors.Preflight(w, r):
 		return nil
-	case r.Method == config.Method && stream.AsksFor(r.Header) && !p.cors.IsForeign(r):
+	case r.Method == config.Method && stream.Prefers(r.Header) && !p.cors.IsUntrustedOrigin(r):
 		return p.serveStream(w, r, next)
 	case !isSafe(r.Method):
 		return p.passUnsafe(w, r, next)
@@ -101,7 +101,7 @@ func (p *pollRule) logAbsorbed(r *http.Request) {
 }
 
 func (p *pollRule) serveStream(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	p.cors.Headers(w.Header(), r)
+	p.cors.SetHeaders(w.Header(), r)
 	w.Header().Add("Vary", "Accept")
 	reason := stream.ClientLeft // or no stream has begun
 	release, err := p.acquire(r, next)
@@ -136,7 +136,7 @@ func (p *pollRule) serveNoStream(w http.ResponseWriter, r *http.Request, next ca
 	case r.Context().Err() != nil && !errors.As(err, new(*refusal.Error)):
 		return nil // the client has left; over HTTP/1, a late body looks the same
 	case errors.Is(err, subrequest.ErrEventStream):
-		p.cors.Remove(w.Header()) // the backend adds its own
+		p.cors.RemoveHeaders(w.Header()) // the backend adds its own
 		return next.ServeHTTP(w, r)
 	case err != nil:
 		return p.refuse(w, r, err)

@@ -93,12 +93,12 @@ func (s *subscribeRule) serve(w http.ResponseWriter, r *http.Request, next caddy
 // serveTopics streams the topics that the client chooses, if its token permits
 // them.
 func (s *subscribeRule) serveTopics(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	s.cors.Headers(w.Header(), r)
+	s.cors.SetHeaders(w.Header(), r)
 	token, refused := s.tokens.check(r)
 	if refused != nil {
 		return s.refuse(w, r, refused)
 	}
-	topics, refused := s.topics.Of(r, replacer(r), token)
+	topics, refused := s.topics.Requested(r, replacer(r), token)
 	if refused != nil {
 		return s.refuse(w, r, refused)
 	}
@@ -133,14 +133,14 @@ func (s *subscribeRule) serveStream(w http.ResponseWriter, r *http.Request, next
 func (s *subscribeRule) source(r *http.Request, topics []string, token *access.Token, grant *access.Grant) stream.Source {
 	src := stream.Subscribe(s.hub.Hub, topics, stream.LastEventID(r))
 	if token != nil {
-		src.Until = token.Expires
+		src.Expires = token.Expires
 	}
 	src.Granted, src.Revoked = grant.Granted, grant.Revoked
 	if s.handler.Envelope {
-		src.Frame = s.envelopes.On(topics)
+		src.Frame = s.envelopes.ForTopics(topics)
 	}
 	if grant.Failure != nil {
-		src.First = append(src.First, staleEntry(grant.Failure, src.Cursor))
+		src.Initial = append(src.Initial, staleEntry(grant.Failure, src.Cursor))
 	}
 	return src
 }

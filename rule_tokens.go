@@ -29,7 +29,7 @@ func (t *ruleTokens) provision(claim string) error {
 
 // logFailures logs failures to fetch a key set, every ten seconds at most.
 func (t *ruleTokens) logFailures() {
-	t.jwt.Failed = func(err error) { t.log.Error("keys for tokens can't be fetched", zap.Error(err)) }
+	t.jwt.OnFetchError = func(err error) { t.log.Error("keys for tokens can't be fetched", zap.Error(err)) }
 }
 
 func (t *ruleTokens) cleanup() {

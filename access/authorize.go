@@ -22,7 +22,7 @@ type Authorize struct {
 	// means: it is asked when a stream opens, and then no more.
 	Recheck caddy.Duration `json:"recheck,omitempty"`
 
-	uri *URI
+	template *URITemplate
 }
 
 // Provision compiles the URI.
@@ -30,11 +30,11 @@ func (c *Authorize) Provision() (err error) {
 	if r := time.Duration(c.Recheck); r < 0 || r > 0 && r < time.Second {
 		return fmt.Errorf("authorize: recheck %v is too often for the backend: write 1s or more", r)
 	}
-	if c.uri, err = NewURI(c.URI); err != nil {
+	if c.template, err = NewURITemplate(c.URI); err != nil {
 		return fmt.Errorf("authorize %w", err)
 	}
 	return nil
 }
 
 // Template is what the URIs are made of. Provision must have been called.
-func (c *Authorize) Template() *URI { return c.uri }
+func (c *Authorize) Template() *URITemplate { return c.template }

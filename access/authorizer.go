@@ -14,21 +14,21 @@ import (
 )
 
 const (
-	// askTimeout is how long the backend may take for an answer.
-	askTimeout = 10 * time.Second
-	// openWait is how long a request waits for its answers, and their turn,
+	// checkTimeout is how long the backend may take for an answer.
+	checkTimeout = 10 * time.Second
+	// openTimeout is how long a request waits for its answers, and their turn,
 	// until its stream is opened without them.
-	openWait = askTimeout + time.Second
-	// shareFor is how long an answer holds for others who ask the same.
-	shareFor = time.Second
-	// maxInFlight is how many questions of a rule are under way at a time.
-	maxInFlight = 100
-	// maxShared is how many answers are kept for others.
-	maxShared = 1000
+	openTimeout = checkTimeout + time.Second
+	// decisionTTL is how long an answer holds for others who ask the same.
+	decisionTTL = time.Second
+	// maxChecksInFlight is how many questions of a rule are under way at a time.
+	maxChecksInFlight = 100
+	// maxKeptDecisions is how many answers are kept for others.
+	maxKeptDecisions = 1000
 	// maxRetryAfter is how long the backend may have a viewer wait.
 	maxRetryAfter = 2 * time.Minute
-	// maxRefusal is how many bytes of a refusal are passed on.
-	maxRefusal = 16 << 10
+	// maxRefusalBytes is how many bytes of a refusal are passed on.
+	maxRefusalBytes = 16 << 10
 )
 
 // Authorizer asks the backend who may watch. It is safe for concurrent use.
@@ -41,32 +41,32 @@ type Authorizer struct {
 	observer Observer
 	slots    chan struct{} // taken by questions in flight
 
-	calls inflight.Group[answer] // by a digest: no credential is in clear
-	line  loglimit.Limiter       // of failures
+	calls inflight.Group[decision] // by a digest: no credential is in clear
+	line  loglimit.Limiter         // of failures
 }
 
 // NewAuthorizer returns an authorizer, which tells the observer what it asks;
 // nil: nobody. The digest must be one that nobody outside can compute.
 func NewAuthorizer(digest func(parts ...string) string, log *zap.Logger, o Observer) *Authorizer {
 	if o == nil {
-		o = nobodyObserves{}
+		o = noopObserver{}
 	}
 	return &Authorizer{
-		digest: digest, log: log, observer: o, slots: make(chan struct{}, maxInFlight),
-		calls: inflight.Group[answer]{TTL: shareFor, MaxKept: maxShared},
+		digest: digest, log: log, observer: o, slots: make(chan struct{}, maxChecksInFlight),
+		calls: inflight.Group[decision]{TTL: decisionTTL, MaxKept: maxKeptDecisions},
 	}
 }
 
-// answer is what the backend has said: yes, if it is neither a refusal nor a
+// request is what the backend has said: yes, if it is neither a refusal nor a
 // failure.
-type answer struct {
+type decision struct {
 	refused *subrequest.Response
-	failed  *Failure
+	failure *Failure
 	err     error // the rule can't work
 }
 
-// noAnswer is for who has not waited for one.
-var noAnswer = answer{failed: &Failure{Status: http.StatusGatewayTimeout}}
+// undecided is for who has not waited for one.
+var undecided = decision{failure: &Failure{Status: http.StatusGatewayTimeout}}
 
 // Failure is that the backend can't tell now.
 type Failure struct {
@@ -77,66 +77,66 @@ type Failure struct {
 	RetryAfter time.Duration
 }
 
-// ask waits for the answer to one question.
-func (a *Authorizer) ask(ctx context.Context, v *Principal, uri string) answer {
-	key := a.digest(append([]string{uri}, v.parts...)...)
-	said, shared, err := a.calls.Do(ctx, key, func(ctx context.Context) (answer, error) {
+// addURIs waits for the answer to one question.
+func (a *Authorizer) check(ctx context.Context, v *Principal, uri string) decision {
+	key := a.digest(append([]string{uri}, v.identity...)...)
+	said, shared, err := a.calls.Do(ctx, key, func(ctx context.Context) (decision, error) {
 		began := time.Now()
-		said := a.answer(ctx, v, uri)
+		said := a.request(ctx, v, uri)
 		if ctx.Err() == nil {
-			a.observer.Asked(said.outcome(), time.Since(began))
+			a.observer.Checked(said.outcome(), time.Since(began))
 		}
 		return said, nil
 	})
 	if shared {
-		a.observer.Asked(Coalesced, 0)
+		a.observer.Checked(Coalesced, 0)
 	}
 	if err != nil {
-		return noAnswer
+		return undecided
 	}
 	return said
 }
 
-// answer asks the backend when it is the question's turn.
-func (a *Authorizer) answer(ctx context.Context, v *Principal, uri string) answer {
+// decision asks the backend when it is the question's turn.
+func (a *Authorizer) request(ctx context.Context, v *Principal, uri string) decision {
 	select {
 	case a.slots <- struct{}{}:
 		defer func() { <-a.slots }()
 	case <-ctx.Done():
-		return noAnswer
+		return undecided
 	}
-	asking, cancel := context.WithTimeout(ctx, askTimeout)
+	asking, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
 	req, err := v.request(asking, uri)
 	if err != nil {
-		return answer{err: err}
+		return decision{err: err}
 	}
-	resp, err := v.caller.Do(req, maxRefusal)
+	resp, err := v.requester.Do(req, maxRefusalBytes)
 	switch {
 	case errors.Is(err, subrequest.ErrTooLarge), errors.Is(err, subrequest.ErrEventStream): // which only what is let in can be
-		return answer{}
+		return decision{}
 	case errors.Is(err, subrequest.ErrNoResponse):
-		return answer{err: err}
+		return decision{err: err}
 	case ctx.Err() != nil: // nobody waits
-		return noAnswer
+		return undecided
 	case err != nil && asking.Err() != nil:
-		return a.failed(v, http.StatusGatewayTimeout, nil, err)
+		return a.failure(v, http.StatusGatewayTimeout, nil, err)
 	case err != nil:
-		return a.failed(v, http.StatusBadGateway, nil, err)
+		return a.failure(v, http.StatusBadGateway, nil, err)
 	case resp.Status >= 200 && resp.Status < 300:
-		return answer{}
+		return decision{}
 	case subrequest.IsFailure(resp.Status):
-		return a.failed(v, resp.Status, resp.Header, resp.Err)
+		return a.failure(v, resp.Status, resp.Header, resp.Err)
 	default:
-		return answer{refused: resp}
+		return decision{refused: resp}
 	}
 }
 
-// failed tells the log at most once a minute.
-func (a *Authorizer) failed(v *Principal, status int, header http.Header, err error) answer {
+// failure tells the log at most once a minute.
+func (a *Authorizer) failure(v *Principal, status int, header http.Header, err error) decision {
 	if left, due := a.line.Allow(time.Now()); due {
 		a.log.Warn("backend can't say who may watch: new streams wait, open ones go on",
 			zap.String("host", v.host), zap.Int("status", status), zap.Error(err), zap.Int("not_logged_since", left))
 	}
-	return answer{failed: &Failure{Status: status, RetryAfter: subrequest.RetryAfter(header, time.Now(), maxRetryAfter)}}
+	return decision{failure: &Failure{Status: status, RetryAfter: subrequest.RetryAfter(header, time.Now(), maxRetryAfter)}}
 }

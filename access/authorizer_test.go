@@ -495,7 +495,7 @@ func TestAPermitThatIsEndedAsksNoMore(t *testing.T) {
 	}
 }
 
-// questions are what the backend is asked about a request for a query.
+// uris are what the backend is asked about a request for a query.
 func questions(t *testing.T, topic []string, template, query string, set ...string) ([]string, int) {
 	t.Helper()
 	u := uri(t, template)

@@ -29,7 +29,7 @@ func TestACertificateVouchesOnlyIfItWasVerified(t *testing.T) {
 		repl := caddy.NewReplacer()
 		repl.Set("http.request.tls.client.subject", "CN=ann")
 		status := http.StatusOK
-		if _, refused := rule.Of(r, repl, nil); refused != nil {
+		if _, refused := rule.Requested(r, repl, nil); refused != nil {
 			status = refused.Status
 		}
 		if status != c.status {

@@ -12,10 +12,10 @@ import (
 // CORS lets pages of other origins read a rule's streams (the Fetch standard's
 // "CORS protocol"). Its zero value lets none.
 type CORS struct {
-	any     bool
-	origins []string
-	method  string
-	sites   http.CrossOriginProtection
+	any        bool
+	origins    []string
+	method     string
+	protection http.CrossOriginProtection
 }
 
 // NewCORS checks origins, such as https://app.example.com. "*" is any origin,
@@ -32,7 +32,7 @@ func NewCORS(origins []string, method string) (*CORS, error) {
 			return nil, fmt.Errorf("cors %q is no origin: write scheme, host and, if it isn't the scheme's own, port, such as https://app.example.com", o)
 		}
 		c.origins = append(c.origins, strings.ToLower(o))
-		if err := c.sites.AddTrustedOrigin(strings.ToLower(o)); err != nil {
+		if err := c.protection.AddTrustedOrigin(strings.ToLower(o)); err != nil {
 			return nil, fmt.Errorf("cors: %w", err)
 		}
 	}
@@ -57,8 +57,8 @@ func isOrigin(o string) bool {
 // clients send beside the ones that need no permission.
 const allowedHeaders = "Last-Event-ID, Cache-Control, Authorization"
 
-// Headers adds what lets the page that made the request read the response.
-func (c *CORS) Headers(h http.Header, r *http.Request) {
+// SetHeaders adds what lets the page that made the request read the response.
+func (c *CORS) SetHeaders(h http.Header, r *http.Request) {
 	switch origin := r.Header.Get("Origin"); {
 	case c.any:
 		h.Set("Access-Control-Allow-Origin", "*")
@@ -72,18 +72,18 @@ func (c *CORS) Headers(h http.Header, r *http.Request) {
 	}
 }
 
-// IsForeign tells whether a browser has sent the request, by a method that may
+// IsUntrustedOrigin tells whether a browser has sent the request, by a method that may
 // change something, on behalf of a page that may not open streams with its
 // user's credentials. Without any, a page may do so that may read them.
-func (c *CORS) IsForeign(r *http.Request) bool {
+func (c *CORS) IsUntrustedOrigin(r *http.Request) bool {
 	if c.any && len(r.Header["Cookie"]) == 0 {
 		return false
 	}
-	return c.sites.Check(r) != nil
+	return c.protection.Check(r) != nil
 }
 
-// Remove takes away what Headers has added, for a response that brings its own.
-func (c *CORS) Remove(h http.Header) {
+// RemoveHeaders takes away what Headers has added, for a response that brings its own.
+func (c *CORS) RemoveHeaders(h http.Header) {
 	h.Del("Access-Control-Allow-Origin")
 	h.Del("Access-Control-Allow-Credentials")
 }
@@ -99,7 +99,7 @@ func (c *CORS) Preflight(w http.ResponseWriter, r *http.Request) bool {
 		return false
 	}
 	h := w.Header()
-	c.Headers(h, r)
+	c.SetHeaders(h, r)
 	h.Set("Access-Control-Allow-Methods", c.method)
 	headers := allowedHeaders
 	if c.method != http.MethodGet {

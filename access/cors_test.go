@@ -69,7 +69,7 @@ func TestOnlyTheVeryOriginsMayRead(t *testing.T) {
 		"http://localhost:300":                       false,
 	} {
 		h := make(http.Header)
-		c.Headers(h, from(http.MethodGet, origin))
+		c.SetHeaders(h, from(http.MethodGet, origin))
 		want := http.Header{"Vary": {"Origin"}}
 		if allowed {
 			want.Set("Access-Control-Allow-Origin", origin)
@@ -94,7 +94,7 @@ func TestAnyOriginIsWithoutCredentials(t *testing.T) {
 	c := cors(t, "*")
 	for _, origin := range []string{"", "null", "https://evil.test"} {
 		h := make(http.Header)
-		c.Headers(h, from(http.MethodGet, origin))
+		c.SetHeaders(h, from(http.MethodGet, origin))
 		if !sameHeaders(h, http.Header{"Access-Control-Allow-Origin": {"*"}}) {
 			t.Errorf("%q: %v", origin, h)
 		}
@@ -104,7 +104,7 @@ func TestAnyOriginIsWithoutCredentials(t *testing.T) {
 func TestWithoutOriginsThereIsNoCORS(t *testing.T) {
 	for _, c := range []*access.CORS{cors(t), new(access.CORS)} {
 		h := make(http.Header)
-		c.Headers(h, from(http.MethodGet, "https://app.example.com"))
+		c.SetHeaders(h, from(http.MethodGet, "https://app.example.com"))
 		if len(h) > 0 {
 			t.Errorf("%v", h)
 		}
@@ -116,7 +116,7 @@ func TestWithoutOriginsThereIsNoCORS(t *testing.T) {
 
 func TestAnEarlierVaryStays(t *testing.T) {
 	h := http.Header{"Vary": {"Accept"}}
-	cors(t, "https://app.example.com").Headers(h, from(http.MethodGet, ""))
+	cors(t, "https://app.example.com").SetHeaders(h, from(http.MethodGet, ""))
 	if !slices.Equal(h["Vary"], []string{"Accept", "Origin"}) {
 		t.Errorf("%q", h["Vary"])
 	}
@@ -201,7 +201,7 @@ func TestAPostOfAnotherSitesPageIsForeign(t *testing.T) {
 				r.Header.Set(name, value)
 			}
 		}
-		if got := cors(t, c.origins...).IsForeign(r); got != c.foreign {
+		if got := cors(t, c.origins...).IsUntrustedOrigin(r); got != c.foreign {
 			t.Errorf("%+v: %v", c, got)
 		}
 	}

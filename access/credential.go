@@ -12,9 +12,9 @@ import (
 type Credential struct {
 	token string
 	// cookie: a browser has sent it by itself, for whatever page.
-	cookie bool
+	fromCookie bool
 	// twice: the request can't be told whose it is.
-	twice bool
+	multiple bool
 }
 
 // bearer is the scheme of RFC 6750, by which a token stands in a header.
@@ -39,13 +39,13 @@ func (j *JWT) Take(r *http.Request) (c Credential, hidden bool) {
 	if j.Query != "" {
 		query, hidden = takeQuery(r, j.Query)
 	}
-	c.twice = len(r.Header.Values("Authorization")) > 1
+	c.multiple = len(r.Header.Values("Authorization")) > 1
 	if c.token = Bearer(r); c.token == "" {
 		c.token = query
 	}
 	if c.token == "" && j.Cookie != "" {
 		if cookie, err := r.Cookie(j.Cookie); err == nil {
-			c.token, c.cookie = cookie.Value, cookie.Value != ""
+			c.token, c.fromCookie = cookie.Value, cookie.Value != ""
 		}
 	}
 	return c, hidden
@@ -117,8 +117,8 @@ func twoTokens() *refusal.Error {
 	return &refusal.Error{Status: http.StatusBadRequest, Reason: reason, Challenge: challenge("invalid_request", reason)}
 }
 
-// Insufficient returns the refusal of a valid token that doesn't cover a topic.
-func Insufficient(format string, args ...any) *refusal.Error {
+// InsufficientScope returns the refusal of a valid token that doesn't cover a topic.
+func InsufficientScope(format string, args ...any) *refusal.Error {
 	refused := refusal.Newf(http.StatusForbidden, format, args...)
 	refused.Kind = refusal.TopicNotAllowed
 	refused.Challenge = challenge("insufficient_scope", "")

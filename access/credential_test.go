@@ -36,7 +36,7 @@ func TestBearerChallengeHasParameters(t *testing.T) {
 		"no JWT":               {checked("Bearer x"), 401, `Bearer realm="sse", error="invalid_token", error_description="the token is no JWT"`},
 		"expired":              {checked("Bearer " + hs256(claims("exp", time.Now().Add(-time.Hour).Unix()))), 401, `Bearer realm="sse", error="invalid_token", error_description="the token has expired"`},
 		"two headers":          {checked("Bearer x", "Bearer y"), 400, `Bearer realm="sse", error="invalid_request", error_description="the request has more than one Authorization header"`},
-		"topic is not covered": {access.Insufficient("no"), 403, `Bearer realm="sse", error="insufficient_scope"`},
+		"topic is not covered": {access.InsufficientScope("no"), 403, `Bearer realm="sse", error="insufficient_scope"`},
 	} {
 		w := httptest.NewRecorder()
 		c.refused.Write(w, request())

@@ -2,16 +2,16 @@ package access
 
 // What tests of the package's behaviour need to know.
 const (
-	AskTimeout  = askTimeout
-	OpenWait    = openWait
-	MaxInFlight = maxInFlight
-	MaxShared   = maxShared
+	AskTimeout  = checkTimeout
+	OpenWait    = openTimeout
+	MaxInFlight = maxChecksInFlight
+	MaxShared   = maxKeptDecisions
 	MaxWaiting  = maxWaiting
-	GraceTime   = graceTime
+	GraceTime   = maxSlotWait
 )
 
 // Expand puts values in the places of their placeholders.
-func (u *URI) Expand(values map[string]string) (string, error) {
+func (u *URITemplate) Expand(values map[string]string) (string, error) {
 	return u.expand(func(name string) (string, error) { return values[name], nil })
 }
 
@@ -22,5 +22,5 @@ func (a *Authorizer) Held() int { return a.calls.Len() }
 func (s *StreamLimiter) Known() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.clients) + len(s.users) + len(s.kept)
+	return len(s.clients) + len(s.users) + len(s.reserved)
 }

@@ -34,12 +34,12 @@ const (
 // keySet is a JSON Web Key Set (RFC 7517) at a URL. The first token that needs
 // it makes it be fetched.
 type keySet struct {
-	url      string
-	client   *http.Client
-	onFailed func(error)     // may be nil
-	ctx      context.Context // ends fetches when the rule ends
-	cancel   context.CancelFunc
-	fetches  inflight.Group[struct{}]
+	url     string
+	client  *http.Client
+	onError func(error)     // may be nil
+	ctx     context.Context // ends fetches when the rule ends
+	cancel  context.CancelFunc
+	fetches inflight.Group[struct{}]
 
 	mu        sync.Mutex
 	keys      []key
@@ -58,7 +58,7 @@ func newKeySet(source string, onFailed func(error)) (*keySet, error) {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.DisableKeepAlives = true // the next fetch is minutes away
 	return &keySet{
-		url: u.String(), onFailed: onFailed, ctx: ctx, cancel: cancel,
+		url: u.String(), onError: onFailed, ctx: ctx, cancel: cancel,
 		client:  &http.Client{Transport: transport, Timeout: fetchTimeout, CheckRedirect: checkRedirect},
 		fetches: inflight.Group[struct{}]{Detached: true}, // the keys are for later tokens, too
 	}, nil
@@ -145,8 +145,8 @@ func (s *keySet) update(context.Context) (none struct{}, err error) {
 	s.attempted = now
 	s.mu.Unlock()
 	keys, err := s.fetch()
-	if err != nil && s.onFailed != nil && s.ctx.Err() == nil {
-		s.onFailed(withoutURL(err))
+	if err != nil && s.onError != nil && s.ctx.Err() == nil {
+		s.onError(withoutURL(err))
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -193,7 +193,7 @@ func parseKeySet(body []byte) (keys []key, err error) {
 	}
 	for _, raw := range set.Keys {
 		var k jose.JSONWebKey
-		if k.UnmarshalJSON(raw) != nil || k.Use != "" && k.Use != "sig" || !k.IsPublic() || checkPublic(k.Key) != nil {
+		if k.UnmarshalJSON(raw) != nil || k.Use != "" && k.Use != "sig" || !k.IsPublic() || checkPublicKey(k.Key) != nil {
 			continue
 		}
 		keys = append(keys, key{id: k.KeyID, alg: k.Algorithm, verify: k.Key})

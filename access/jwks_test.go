@@ -70,7 +70,7 @@ func (i *issuer) count() int {
 
 func (i *issuer) jwt(t *testing.T) *access.JWT {
 	t.Helper()
-	j := provision(t, &access.JWT{JWKS: "https://login.example/keys?secret=s3cret", Failed: i.failed})
+	j := provision(t, &access.JWT{JWKS: "https://login.example/keys?secret=s3cret", OnFetchError: i.failed})
 	j.FetchBy(i)
 	return j
 }
@@ -290,7 +290,7 @@ func TestLocalKeysNeedNoKeySet(t *testing.T) {
 	file := publicPEM(t, ecKey().Public())
 	synctest.Test(t, func(t *testing.T) {
 		i := &issuer{fail: errors.New("connection refused"), delay: time.Second}
-		j := provision(t, &access.JWT{Keys: []string{jwtSecret}, PEM: []string{file}, JWKS: "https://login.example/keys", Failed: i.failed})
+		j := provision(t, &access.JWT{Keys: []string{jwtSecret}, PEM: []string{file}, JWKS: "https://login.example/keys", OnFetchError: i.failed})
 		j.FetchBy(i)
 		for _, id := range []string{"", "local"} {
 			_, refused := check(j, signer{id, ecKey()}.token())

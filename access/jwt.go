@@ -60,10 +60,10 @@ type JWT struct {
 	// One of these must be in the claim `aud`. Default: it isn't looked at.
 	Audience []string `json:"audience,omitempty"`
 
-	// Failed is told why the key set could not be fetched, each time that it
+	// OnFetchError is told why the key set could not be fetched, each time that it
 	// was tried. Nil: nobody is. It must be set before Provision, and may be
 	// called at any time by any goroutine.
-	Failed func(error) `json:"-"`
+	OnFetchError func(error) `json:"-"`
 
 	local  []key
 	remote *keySet
@@ -74,8 +74,8 @@ type JWT struct {
 // it is also when a stream ends.
 const Leeway = 30 * time.Second
 
-// maxToken is how many bytes a token may have.
-const maxToken = 16 << 10
+// maxTokenBytes is how many bytes a token may have.
+const maxTokenBytes = 16 << 10
 
 // Provision checks the configuration and reads its keys. It makes no request.
 // Cleanup must be called when the rule goes, also after an error.
@@ -90,7 +90,7 @@ func (j *JWT) Provision(repl *caddy.Replacer, claim string) error {
 		return fmt.Errorf("jwt: %w", err)
 	}
 	options := []jwt.ParserOption{
-		jwt.WithValidMethods(algorithms), jwt.WithExpirationRequired(), jwt.WithIssuedAt(), jwt.WithLeeway(Leeway), jwt.WithStrictDecoding(),
+		jwt.WithValidMethods(supportedAlgorithms), jwt.WithExpirationRequired(), jwt.WithIssuedAt(), jwt.WithLeeway(Leeway), jwt.WithStrictDecoding(),
 	}
 	if issuer := repl.ReplaceAll(j.Issuer, ""); issuer != "" {
 		options = append(options, jwt.WithIssuer(issuer))
@@ -111,8 +111,8 @@ func (j *JWT) provisionKeys(repl *caddy.Replacer) error {
 		if err != nil {
 			return fmt.Errorf("key %d: %w; is the variable set?", i+1, err)
 		}
-		if len(secret) < minSecret {
-			return fmt.Errorf("key %d has %d bytes, and needs %d: make one with `openssl rand -base64 32`", i+1, len(secret), minSecret)
+		if len(secret) < minSecretBytes {
+			return fmt.Errorf("key %d has %d bytes, and needs %d: make one with `openssl rand -base64 32`", i+1, len(secret), minSecretBytes)
 		}
 		j.local = append(j.local, key{verify: []byte(secret)})
 	}
@@ -128,7 +128,7 @@ func (j *JWT) provisionKeys(repl *caddy.Replacer) error {
 		return nil
 	}
 	var err error
-	j.remote, err = newKeySet(repl.ReplaceAll(j.JWKS, ""), j.Failed)
+	j.remote, err = newKeySet(repl.ReplaceAll(j.JWKS, ""), j.OnFetchError)
 	return err
 }
 
@@ -145,38 +145,38 @@ type Token struct {
 	Subject string
 	// Expires is the claim `exp`.
 	Expires time.Time
-	// Named tells whether the token has the claim that lists topics.
-	Named bool
+	// HasClaim tells whether the token has the claim that lists topics.
+	HasClaim bool
 
 	patterns []string
 }
 
 // Covers tells whether the token's claim names a topic.
 func (t *Token) Covers(topic string) bool {
-	return slices.ContainsFunc(t.patterns, func(pattern string) bool { return match(pattern, topic) })
+	return slices.ContainsFunc(t.patterns, func(pattern string) bool { return matchTopic(pattern, topic) })
 }
 
-// Check verifies a token. It is refused with 401 and a reason that tells
+// Validate verifies a token. It is refused with 401 and a reason that tells
 // nothing of a signature but that it is wrong, or with 503 if the keys could not
 // be fetched.
 func (j *JWT) Check(ctx context.Context, c Credential) (*Token, *refusal.Error) {
 	switch {
-	case c.twice:
+	case c.multiple:
 		return nil, twoTokens()
 	case c.token == "":
-		return nil, NoToken(j.where())
-	case len(c.token) > maxToken:
+		return nil, NoToken(j.tokenLocations())
+	case len(c.token) > maxTokenBytes:
 		return nil, unauthorized(refusal.WrongToken, "the token is too long", nil)
 	}
 	claims, err := j.verify(ctx, c.token)
 	if err != nil {
-		return nil, refuseToken(err)
+		return nil, refusalOf(err)
 	}
 	return j.token(claims)
 }
 
-// where says how a token is sent.
-func (j *JWT) where() string {
+// tokenLocations says how a token is sent.
+func (j *JWT) tokenLocations() string {
 	where := "the header Authorization: Bearer …"
 	if j.Cookie != "" {
 		where += ", or the cookie " + j.Cookie
@@ -259,9 +259,9 @@ func (j *JWT) candidates(lookup *keyLookup) (any, error) {
 	return jwt.VerificationKeySet{Keys: set[:min(len(set), maxCandidates)]}, nil
 }
 
-// reasons are what a client is told of what the library has found, the first
+// tokenErrors are what a client is told of what the library has found, the first
 // that fits. All but the first are about tokens whose signature is right.
-var reasons = []struct {
+var tokenErrors = []struct {
 	err          error
 	kind, reason string
 }{
@@ -275,14 +275,14 @@ var reasons = []struct {
 	{jwt.ErrTokenInvalidClaims, refusal.InvalidClaims, "the token's claims are malformed"},
 }
 
-func refuseToken(err error) *refusal.Error {
+func refusalOf(err error) *refusal.Error {
 	if errors.Is(err, errNoKeys) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return &refusal.Error{
 			Status: http.StatusServiceUnavailable, Kind: refusal.NoKeys, Reason: "the token can't be checked now; come again later",
 			RetryAfter: fetchPause, Err: withoutURL(err),
 		}
 	}
-	for _, r := range reasons {
+	for _, r := range tokenErrors {
 		if errors.Is(err, r.err) {
 			return unauthorized(r.kind, r.reason, nil)
 		}
@@ -313,15 +313,15 @@ func (j *JWT) token(claims jwt.MapClaims) (*Token, *refusal.Error) {
 	if !ok {
 		return t, nil
 	}
-	t.Named = true
-	if t.patterns, ok = patternsOf(value); !ok {
+	t.HasClaim = true
+	if t.patterns, ok = parsePatterns(value); !ok {
 		return nil, unauthorized(refusal.InvalidClaims, "the token's claim of topics is no list of text", nil)
 	}
 	return t, nil
 }
 
-// patternsOf reads one pattern, or a list of them.
-func patternsOf(value any) ([]string, bool) {
+// parsePatterns reads one pattern, or a list of them.
+func parsePatterns(value any) ([]string, bool) {
 	switch v := value.(type) {
 	case string:
 		return []string{v}, true
@@ -339,12 +339,12 @@ func patternsOf(value any) ([]string, bool) {
 	}
 }
 
-// CheckSite refuses a request that another site's page has made with a cookie
+// CheckOrigin refuses a request that another site's page has made with a cookie
 // that it can't see: a page may send a form anywhere, and a browser adds the
 // cookies. Requests that only read need no check, since such a page can't read
 // the answer.
-func (c Credential) CheckSite(r *http.Request) *refusal.Error {
-	if !c.cookie {
+func (c Credential) CheckOrigin(r *http.Request) *refusal.Error {
+	if !c.fromCookie {
 		return nil
 	}
 	if err := http.NewCrossOriginProtection().Check(r); err != nil {

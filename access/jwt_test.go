@@ -132,7 +132,7 @@ func TestATokenOfEachKindIsTaken(t *testing.T) {
 		{jwt.SigningMethodEdDSA, edwards()},
 	} {
 		token, refused := check(j, sign(c.method, c.key, claims()))
-		if refused != nil || token.Subject != "ann" || token.Named || time.Until(token.Expires) > time.Hour {
+		if refused != nil || token.Subject != "ann" || token.HasClaim || time.Until(token.Expires) > time.Hour {
 			t.Errorf("%s: %+v, %v", c.method.Alg(), token, refused)
 		}
 	}
@@ -273,7 +273,7 @@ func TestAnotherSitesPageCannotUseTheCookie(t *testing.T) {
 			r.Header.Set(c.header[i], c.header[i+1])
 		}
 		credential, _ := j.Take(r)
-		if refused := credential.CheckSite(r); (refused != nil) != (c.status != 0) {
+		if refused := credential.CheckOrigin(r); (refused != nil) != (c.status != 0) {
 			t.Errorf("%s: %v", name, refused)
 		}
 	}
@@ -313,7 +313,7 @@ func TestTheClaimBoundsWhatIsWatched(t *testing.T) {
 		r := httptest.NewRequest(http.MethodGet, "/?"+c.query, nil)
 		repl := caddy.NewReplacer()
 		repl.Set("http.auth.user.id", token.Subject)
-		topics, refused := rule.Of(r, repl, token)
+		topics, refused := rule.Requested(r, repl, token)
 		if (refused != nil) != (c.status != 0) || refused != nil && refused.Status != c.status {
 			t.Errorf("%s: %q, %v", name, topics, refused)
 		}

@@ -19,8 +19,8 @@ type key struct {
 	verify any
 }
 
-// algorithms are those that are taken, RFC 7518 and RFC 8037. "none" isn't one.
-var algorithms = []string{
+// supportedAlgorithms are those that are taken, RFC 7518 and RFC 8037. "none" isn't one.
+var supportedAlgorithms = []string{
 	"HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA",
 }
 
@@ -37,7 +37,7 @@ func (k key) fits(alg string) bool {
 	case *rsa.PublicKey:
 		return strings.HasPrefix(alg, "RS") || strings.HasPrefix(alg, "PS")
 	case *ecdsa.PublicKey:
-		return alg == curves[v.Curve.Params().Name]
+		return alg == curveAlgorithms[v.Curve.Params().Name]
 	case ed25519.PublicKey:
 		return alg == "EdDSA"
 	default:
@@ -45,25 +45,25 @@ func (k key) fits(alg string) bool {
 	}
 }
 
-// curves are the algorithms by the curve that each is for (RFC 7518 §3.4).
-var curves = map[string]string{"P-256": "ES256", "P-384": "ES384", "P-521": "ES512"}
+// curveAlgorithms are the algorithms by the curve that each is for (RFC 7518 §3.4).
+var curveAlgorithms = map[string]string{"P-256": "ES256", "P-384": "ES384", "P-521": "ES512"}
 
-// minSecret is how many bytes a secret for HS256 must have (RFC 7518 §3.2).
-const minSecret = 32
+// minSecretBytes is how many bytes a secret for HS256 must have (RFC 7518 §3.2).
+const minSecretBytes = 32
 
-// minRSA is how many bits an RSA key must have (RFC 7518 §3.3).
-const minRSA = 2048
+// minRSABits is how many bits an RSA key must have (RFC 7518 §3.3).
+const minRSABits = 2048
 
-// checkPublic tells whether a public key can check tokens.
-func checkPublic(public any) error {
+// checkPublicKey tells whether a public key can check tokens.
+func checkPublicKey(public any) error {
 	switch v := public.(type) {
 	case *rsa.PublicKey:
-		if v.N.BitLen() < minRSA {
-			return fmt.Errorf("an RSA key of %d bits is too short: it needs %d", v.N.BitLen(), minRSA)
+		if v.N.BitLen() < minRSABits {
+			return fmt.Errorf("an RSA key of %d bits is too short: it needs %d", v.N.BitLen(), minRSABits)
 		}
 		return nil
 	case *ecdsa.PublicKey:
-		if curves[v.Curve.Params().Name] == "" {
+		if curveAlgorithms[v.Curve.Params().Name] == "" {
 			return fmt.Errorf("the curve %s is for no algorithm: want P-256, P-384 or P-521", v.Curve.Params().Name)
 		}
 		return nil
@@ -86,9 +86,9 @@ func readPEM(file string) (keys []key, err error) {
 		if block, rest = pem.Decode(rest); block == nil {
 			break
 		}
-		public, err := parsePublic(block)
+		public, err := parsePublicKey(block)
 		if err == nil {
-			err = checkPublic(public)
+			err = checkPublicKey(public)
 		}
 		if err != nil {
 			return nil, err
@@ -101,7 +101,7 @@ func readPEM(file string) (keys []key, err error) {
 	return keys, nil
 }
 
-func parsePublic(block *pem.Block) (any, error) {
+func parsePublicKey(block *pem.Block) (any, error) {
 	switch block.Type {
 	case "PUBLIC KEY":
 		return x509.ParsePKIXPublicKey(block.Bytes)

@@ -31,8 +31,8 @@ type Limits struct {
 	PerUser int `json:"per_user,omitempty"`
 }
 
-// Check finds bounds that make no sense.
-func (l *Limits) Check() error {
+// Validate finds bounds that make no sense.
+func (l *Limits) Validate() error {
 	switch {
 	case l.Rule < 0 || l.PerClient < 0 || l.PerUser < 0:
 		return errors.New("max_streams can't be negative")
@@ -46,22 +46,22 @@ func (l *Limits) Check() error {
 // zero value is ready to use, and it is safe for concurrent use. It holds
 // nothing about who has no stream and is not expected back.
 type StreamLimiter struct {
-	mu      sync.Mutex
-	all     int
-	clients map[string]int
-	users   map[string]int
-	kept    map[viewer][]*time.Timer // what gives places back that are kept
-	waiting int                      // requests that find no place
-	left    chan struct{}            // closed when a place is given back; nil while none waits
+	mu       sync.Mutex
+	total    int
+	clients  map[string]int
+	users    map[string]int
+	reserved map[slotOwner][]*time.Timer // what gives places back that are kept
+	waiting  int                         // requests that find no place
+	released chan struct{}               // closed when a place is given back; nil while none waits
 }
 
-// viewer is whose a stream is.
-type viewer struct{ client, user string }
+// principal is whose a stream is.
+type slotOwner struct{ client, user string }
 
 const (
-	// graceTime is how long a request waits for a place: that of a page which
+	// maxSlotWait is how long a request waits for a place: that of a page which
 	// is reloaded may come before the end of the one before is noticed.
-	graceTime = 500 * time.Millisecond
+	maxSlotWait = 500 * time.Millisecond
 	// maxWaiting is how many requests of a rule wait for places at a time.
 	maxWaiting = 100
 )
@@ -69,14 +69,14 @@ const (
 // AcquireWait is Enter, and waits a moment for a place to become free.
 func (s *StreamLimiter) AcquireWait(ctx context.Context, l *Limits, client, user string) (*Slot, *refusal.Error) {
 	place, refused := s.Acquire(l, client, user)
-	if refused == nil || !s.queue(1) {
+	if refused == nil || !s.addWaiters(1) {
 		return place, refused
 	}
-	defer s.queue(-1)
-	over := time.NewTimer(graceTime)
+	defer s.addWaiters(-1)
+	over := time.NewTimer(maxSlotWait)
 	defer over.Stop()
 	for {
-		left := s.leaving() // before the look, or it could miss one
+		left := s.nextRelease() // before the look, or it could miss one
 		if place, refused = s.Acquire(l, client, user); refused == nil {
 			return place, nil
 		}
@@ -90,8 +90,8 @@ func (s *StreamLimiter) AcquireWait(ctx context.Context, l *Limits, client, user
 	}
 }
 
-// queue counts who waits, and tells whether there is room.
-func (s *StreamLimiter) queue(n int) bool {
+// addWaiters counts who waits, and tells whether there is room.
+func (s *StreamLimiter) addWaiters(n int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.waiting+n > maxWaiting {
@@ -101,14 +101,14 @@ func (s *StreamLimiter) queue(n int) bool {
 	return true
 }
 
-// leaving is closed when the next place is given back.
-func (s *StreamLimiter) leaving() <-chan struct{} {
+// nextRelease is closed when the next place is given back.
+func (s *StreamLimiter) nextRelease() <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.left == nil {
-		s.left = make(chan struct{})
+	if s.released == nil {
+		s.released = make(chan struct{})
 	}
-	return s.left
+	return s.released
 }
 
 // Acquire takes a place for a stream, or says why there is none. The place must
@@ -119,56 +119,56 @@ func (s *StreamLimiter) leaving() <-chan struct{} {
 func (s *StreamLimiter) Acquire(l *Limits, client, user string) (*Slot, *refusal.Error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	who := viewer{client, user}
-	if kept := s.kept[who]; len(kept) > 0 {
+	who := slotOwner{client, user}
+	if kept := s.reserved[who]; len(kept) > 0 {
 		kept[0].Stop()
-		s.unkeepLocked(who, kept[0])
-		return &Slot{streams: s, who: who}, nil
+		s.unreserveLocked(who, kept[0])
+		return &Slot{limiter: s, owner: who}, nil
 	}
 	switch {
-	case isFull(l.PerClient, s.clients[client]):
-		return nil, full(http.StatusTooManyRequests, refusal.MaxStreamsClient, "there are as many streams from this address as there may be: close one")
-	case user != "" && isFull(l.PerUser, s.users[user]):
-		return nil, full(http.StatusTooManyRequests, refusal.MaxStreamsUser, "this user has as many streams as they may have: close one")
-	case isFull(l.Rule, s.all):
-		return nil, full(http.StatusServiceUnavailable, refusal.MaxStreams, "there are as many streams here as there may be")
+	case isReached(l.PerClient, s.clients[client]):
+		return nil, limitReached(http.StatusTooManyRequests, refusal.MaxStreamsClient, "there are as many streams from this address as there may be: close one")
+	case user != "" && isReached(l.PerUser, s.users[user]):
+		return nil, limitReached(http.StatusTooManyRequests, refusal.MaxStreamsUser, "this user has as many streams as they may have: close one")
+	case isReached(l.Rule, s.total):
+		return nil, limitReached(http.StatusServiceUnavailable, refusal.MaxStreams, "there are as many streams here as there may be")
 	}
 	s.countLocked(who)
-	return &Slot{streams: s, who: who}, nil
+	return &Slot{limiter: s, owner: who}, nil
 }
 
-func isFull(limit, n int) bool { return limit > 0 && n >= limit }
+func isReached(limit, n int) bool { return limit > 0 && n >= limit }
 
-// full is a refusal of who may be let in when another has left.
-func full(status int, kind, reason string) *refusal.Error {
+// limitReached is a refusal of who may be let in when another has left.
+func limitReached(status int, kind, reason string) *refusal.Error {
 	return &refusal.Error{Status: status, Kind: kind, Reason: reason, RetryAfter: 10 * time.Second}
 }
 
-func (s *StreamLimiter) countLocked(who viewer) {
+func (s *StreamLimiter) countLocked(who slotOwner) {
 	if s.clients == nil {
-		s.clients, s.users, s.kept = make(map[string]int), make(map[string]int), make(map[viewer][]*time.Timer)
+		s.clients, s.users, s.reserved = make(map[string]int), make(map[string]int), make(map[slotOwner][]*time.Timer)
 	}
-	s.all++
+	s.total++
 	s.clients[who.client]++
 	if who.user != "" {
 		s.users[who.user]++
 	}
 }
 
-func (s *StreamLimiter) discountLocked(who viewer) {
-	if s.left != nil {
-		close(s.left)
-		s.left = nil
+func (s *StreamLimiter) uncountLocked(who slotOwner) {
+	if s.released != nil {
+		close(s.released)
+		s.released = nil
 	}
-	s.all--
-	drop(s.clients, who.client)
+	s.total--
+	decrement(s.clients, who.client)
 	if who.user != "" {
-		drop(s.users, who.user)
+		decrement(s.users, who.user)
 	}
 }
 
-// drop takes one off a count, and forgets a count of none.
-func drop[K comparable](counts map[K]int, of K) {
+// decrement takes one off a count, and forgets a count of none.
+func decrement[K comparable](counts map[K]int, of K) {
 	if counts[of]--; counts[of] <= 0 {
 		delete(counts, of)
 	}
@@ -176,42 +176,42 @@ func drop[K comparable](counts map[K]int, of K) {
 
 // Slot is what an open stream takes.
 type Slot struct {
-	streams *StreamLimiter
-	who     viewer
+	limiter *StreamLimiter
+	owner   slotOwner
 }
 
 // Release gives the place back.
 func (p *Slot) Release() {
-	p.streams.mu.Lock()
-	defer p.streams.mu.Unlock()
-	p.streams.discountLocked(p.who)
+	p.limiter.mu.Lock()
+	defer p.limiter.mu.Unlock()
+	p.limiter.uncountLocked(p.owner)
 }
 
 // Reserve gives the place back in a while, unless its viewer is back before: who
 // was asked to reconnect must not find it taken by another.
 func (p *Slot) Reserve(while time.Duration) {
-	s := p.streams
+	s := p.limiter
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var timer *time.Timer
 	timer = time.AfterFunc(while, func() {
 		s.mu.Lock() // by which time timer is set
 		defer s.mu.Unlock()
-		if s.unkeepLocked(p.who, timer) {
-			s.discountLocked(p.who)
+		if s.unreserveLocked(p.owner, timer) {
+			s.uncountLocked(p.owner)
 		}
 	})
-	s.kept[p.who] = append(s.kept[p.who], timer)
+	s.reserved[p.owner] = append(s.reserved[p.owner], timer)
 }
 
-// unkeepLocked tells whether the place was still kept.
-func (s *StreamLimiter) unkeepLocked(who viewer, timer *time.Timer) bool {
-	i := slices.Index(s.kept[who], timer)
+// unreserveLocked tells whether the place was still kept.
+func (s *StreamLimiter) unreserveLocked(who slotOwner, timer *time.Timer) bool {
+	i := slices.Index(s.reserved[who], timer)
 	if i < 0 {
 		return false
 	}
-	if s.kept[who] = slices.Delete(s.kept[who], i, i+1); len(s.kept[who]) == 0 {
-		delete(s.kept, who)
+	if s.reserved[who] = slices.Delete(s.reserved[who], i, i+1); len(s.reserved[who]) == 0 {
+		delete(s.reserved, who)
 	}
 	return true
 }

@@ -23,8 +23,8 @@ func enter(t *testing.T, s *access.StreamLimiter, l *access.Limits, client, user
 	return place
 }
 
-// full is for a place that must not be free.
-func full(t *testing.T, s *access.StreamLimiter, l *access.Limits, client, user string, status int) {
+// limitReached is for a place that must not be free.
+func limitReached(t *testing.T, s *access.StreamLimiter, l *access.Limits, client, user string, status int) {
 	t.Helper()
 	_, refused := s.Acquire(l, client, user)
 	if refused == nil || refused.Status != status || refused.RetryAfter <= 0 {
@@ -47,13 +47,13 @@ func TestOneStreamTooManyIsRefusedUntilAnotherHasLeft(t *testing.T) {
 		s := new(access.StreamLimiter)
 		first := enter(t, s, &c.limits, "192.0.2.1", "ann")
 		enter(t, s, &c.limits, "192.0.2.1", "ann")
-		full(t, s, &c.limits, c.client, c.user, c.status)
+		limitReached(t, s, &c.limits, c.client, c.user, c.status)
 		if c.otherClient != "" {
 			enter(t, s, &c.limits, c.otherClient, c.otherUser)
 		}
 		first.Release()
 		enter(t, s, &c.limits, c.client, c.user)
-		full(t, s, &c.limits, c.client, c.user, c.status)
+		limitReached(t, s, &c.limits, c.client, c.user, c.status)
 	}
 }
 
@@ -69,11 +69,11 @@ func TestAKeptPlaceIsItsViewersAlone(t *testing.T) {
 		s, limits := new(access.StreamLimiter), &access.Limits{Rule: 1}
 		enter(t, s, limits, "192.0.2.1", "ann").Reserve(5 * time.Second)
 		time.Sleep(4 * time.Second)
-		full(t, s, limits, "192.0.2.2", "ann", http.StatusServiceUnavailable)
-		full(t, s, limits, "192.0.2.1", "zoe", http.StatusServiceUnavailable)
+		limitReached(t, s, limits, "192.0.2.2", "ann", http.StatusServiceUnavailable)
+		limitReached(t, s, limits, "192.0.2.1", "zoe", http.StatusServiceUnavailable)
 		place := enter(t, s, limits, "192.0.2.1", "ann")
 		time.Sleep(time.Minute) // the place is no longer kept, but taken
-		full(t, s, limits, "192.0.2.2", "zoe", http.StatusServiceUnavailable)
+		limitReached(t, s, limits, "192.0.2.2", "zoe", http.StatusServiceUnavailable)
 		place.Reserve(5 * time.Second)
 		time.Sleep(5*time.Second + 1)
 		synctest.Wait()
@@ -89,7 +89,7 @@ func TestAPlaceIsKeptForItsWholeTime(t *testing.T) {
 		time.Sleep(4 * time.Second)
 		enter(t, s, limits, "192.0.2.1", "").Reserve(5 * time.Second)
 		time.Sleep(4 * time.Second) // the first time would be over
-		full(t, s, limits, "192.0.2.2", "", http.StatusServiceUnavailable)
+		limitReached(t, s, limits, "192.0.2.2", "", http.StatusServiceUnavailable)
 		time.Sleep(2 * time.Second)
 		enter(t, s, limits, "192.0.2.2", "")
 	})
@@ -106,7 +106,7 @@ func TestANarrowerLimitLocksNobodyOutWhoIsExpectedBack(t *testing.T) {
 		}
 		for i, place := range places {
 			place.Reserve(5 * time.Second)
-			full(t, s, narrow, "198.51.100.1", "", http.StatusServiceUnavailable)
+			limitReached(t, s, narrow, "198.51.100.1", "", http.StatusServiceUnavailable)
 			places[i] = enter(t, s, narrow, fmt.Sprintf("192.0.2.%d", i%10), "")
 		}
 		for _, place := range places {

@@ -18,24 +18,24 @@ var Outcomes = []Outcome{Allowed, Refused, Failed, Coalesced}
 
 // Observer is told what is asked. It must be safe for concurrent use, and quick.
 type Observer interface {
-	// Asked is called when a question has an answer. It took so long, its turn
+	// Checked is called when a question has an answer. It took so long, its turn
 	// included; one that is shared took no time of its own. A question
 	// whose answer nobody waits for any more is not told of.
-	Asked(o Outcome, took time.Duration)
+	Checked(o Outcome, took time.Duration)
 	// Rechecked is called when a stream that is open is asked about again.
 	Rechecked()
 }
 
-type nobodyObserves struct{}
+type noopObserver struct{}
 
-func (nobodyObserves) Asked(Outcome, time.Duration) {}
-func (nobodyObserves) Rechecked()                   {}
+func (noopObserver) Checked(Outcome, time.Duration) {}
+func (noopObserver) Rechecked()                     {}
 
-func (a *answer) outcome() Outcome {
+func (a *decision) outcome() Outcome {
 	switch {
 	case a.refused != nil:
 		return Refused
-	case a.failed != nil, a.err != nil:
+	case a.failure != nil, a.err != nil:
 		return Failed
 	default:
 		return Allowed

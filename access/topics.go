@@ -29,10 +29,10 @@ type Topics struct {
 
 type topicTemplate struct {
 	*template.Template
-	chosen  bool   // by the client, in part or whole
-	vouch   bool   // by a client certificate, if that has been verified
-	covered bool   // by what the backend is asked
-	query   string // a query placeholder, which may stand for several values
+	fromClient      bool   // by the client, in part or whole
+	fromCertificate bool   // by a client certificate, if that has been verified
+	covered         bool   // by what the backend is asked
+	query           string // a query placeholder, which may stand for several values
 }
 
 // queryPlaceholder is the prefix of placeholders for query parameters.
@@ -59,7 +59,7 @@ func NewTopics(templates, allow []string, covered ...string) (*Topics, error) {
 			return nil, err
 		}
 		switch {
-		case !compiled.chosen || compiled.covered || len(allow) > 0 || slices.Contains(covered, CoveredByToken):
+		case !compiled.fromClient || compiled.covered || len(allow) > 0 || slices.Contains(covered, CoveredByToken):
 		case len(covered) > 0:
 			return nil, fmt.Errorf("topic %s is chosen by the client, and not all of its placeholders are in the uri of authorize: put them there, too, or say which topics it may choose, for example `allow %s`", src, suggestion(compiled.Template))
 		default:
@@ -77,10 +77,10 @@ func compileTopic(src string, covered []string) (topicTemplate, error) {
 	}
 	t := topicTemplate{Template: compiled, covered: len(covered) > 0}
 	for _, name := range compiled.Placeholders() {
-		needed := chosenByClient(name) || strings.HasPrefix(name, certificate)
+		needed := isFromClient(name) || strings.HasPrefix(name, certificatePlaceholder)
 		t.covered = t.covered && (!needed || slices.Contains(covered, name))
-		t.chosen = t.chosen || chosenByClient(name)
-		t.vouch = t.vouch || strings.HasPrefix(name, certificate)
+		t.fromClient = t.fromClient || isFromClient(name)
+		t.fromCertificate = t.fromCertificate || strings.HasPrefix(name, certificatePlaceholder)
 		if t.query == "" && strings.HasPrefix(name, queryPlaceholder) {
 			t.query = name
 		}
@@ -88,20 +88,20 @@ func compileTopic(src string, covered []string) (topicTemplate, error) {
 	return t, nil
 }
 
-// certificate is the prefix of placeholders for the client's certificate.
-const certificate = "http.request.tls.client."
+// certificatePlaceholder is the prefix of placeholders for the client's certificate.
+const certificatePlaceholder = "http.request.tls.client."
 
-// isChosen tells whether the client has a part in what the template comes to. A
+// isFromClient tells whether the client has a part in what the template comes to. A
 // certificate that nobody has verified says what the client wants it to say.
-func (t topicTemplate) isChosen(r *http.Request) bool {
-	return t.chosen || t.vouch && (r.TLS == nil || len(r.TLS.VerifiedChains) == 0)
+func (t topicTemplate) isFromClient(r *http.Request) bool {
+	return t.fromClient || t.fromCertificate && (r.TLS == nil || len(r.TLS.VerifiedChains) == 0)
 }
 
-// chosenByClient tells placeholders whose value a client can choose freely from
+// isFromClient tells placeholders whose value a client can choose freely from
 // those that the server vouches for: an authenticated user, a client certificate
 // (see isChosen), the address, a variable that the configuration sets.
-func chosenByClient(name string) bool {
-	for _, vouched := range []string{certificate, "http.request.remote"} {
+func isFromClient(name string) bool {
+	for _, vouched := range []string{certificatePlaceholder, "http.request.remote"} {
 		if strings.HasPrefix(name, vouched) {
 			return false
 		}
@@ -120,11 +120,11 @@ func suggestion(t *template.Template) string {
 	return pattern
 }
 
-// Of returns the topics that a request asks for, each once, or why it can't
+// Requested returns the topics that a request asks for, each once, or why it can't
 // have them. A template of which a placeholder comes to nothing is left out;
 // one whose query parameter is given several times makes as many topics. The
 // token bounds them all if its claim names topics; nil: there is none.
-func (t *Topics) Of(r *http.Request, repl *caddy.Replacer, token *Token) ([]string, *refusal.Error) {
+func (t *Topics) Requested(r *http.Request, repl *caddy.Replacer, token *Token) ([]string, *refusal.Error) {
 	repl = repl.WithoutFile()
 	topics := make(map[string]struct{})
 	for _, tmpl := range t.templates {
@@ -138,7 +138,7 @@ func (t *Topics) Of(r *http.Request, repl *caddy.Replacer, token *Token) ([]stri
 			if err := hub.CheckTopic(topic); err != nil {
 				return nil, refusal.Newf(http.StatusBadRequest, "%v", err)
 			}
-			if refused := t.check(topic, tmpl.isChosen(r), tmpl.covered, token); refused != nil {
+			if refused := t.checkTopic(topic, tmpl.isFromClient(r), tmpl.covered, token); refused != nil {
 				return nil, refused
 			}
 			topics[topic] = struct{}{}
@@ -150,20 +150,20 @@ func (t *Topics) Of(r *http.Request, repl *caddy.Replacer, token *Token) ([]stri
 	return slices.Sorted(maps.Keys(topics)), nil
 }
 
-// errMissing ends the expansion of a template that comes to nothing.
-var errMissing = errors.New("placeholder comes to nothing")
+// errNoValue ends the expansion of a template that comes to nothing.
+var errNoValue = errors.New("placeholder comes to nothing")
 
 // expand yields the topics with the values that made them.
-func (t topicTemplate) expand(r *http.Request, repl *caddy.Replacer) iter.Seq2[string, valueOf] {
-	return func(yield func(string, valueOf) bool) {
-		for _, choice := range choices(r, t.query) {
+func (t topicTemplate) expand(r *http.Request, repl *caddy.Replacer) iter.Seq2[string, valueFunc] {
+	return func(yield func(string, valueFunc) bool) {
+		for _, choice := range queryValues(r, t.query) {
 			value := func(name string) (string, error) {
 				value := choice
 				if name != t.query {
 					value, _ = repl.GetString(name)
 				}
 				if value == "" {
-					return "", errMissing
+					return "", errNoValue
 				}
 				return value, nil
 			}
@@ -174,11 +174,11 @@ func (t topicTemplate) expand(r *http.Request, repl *caddy.Replacer) iter.Seq2[s
 	}
 }
 
-// valueOf is what the placeholder of that name comes to, or errMissing.
-type valueOf func(name string) (string, error)
+// valueFunc is what the placeholder of that name comes to, or errMissing.
+type valueFunc func(name string) (string, error)
 
-// choices are the values of the parameter that a query placeholder is for.
-func choices(r *http.Request, query string) []string {
+// queryValues are the values of the parameter that a query placeholder is for.
+func queryValues(r *http.Request, query string) []string {
 	if query == "" {
 		return []string{""}
 	}
@@ -189,15 +189,15 @@ func choices(r *http.Request, query string) []string {
 // topics.
 const CoveredByToken = "token"
 
-// check tells why a topic can't be watched. What the client has chosen must be
+// checkTopic tells why a topic can't be watched. What the client has chosen must be
 // allowed by a pattern of the rule, where it has any, or be covered: by what the
 // backend is asked, or by the token's claim.
-func (t *Topics) check(topic string, chosen, covered bool, token *Token) *refusal.Error {
-	named := token != nil && token.Named
+func (t *Topics) checkTopic(topic string, chosen, covered bool, token *Token) *refusal.Error {
+	named := token != nil && token.HasClaim
 	if named && !token.Covers(topic) {
-		return Insufficient("the token doesn't let its owner watch the topic %q", topic)
+		return InsufficientScope("the token doesn't let its owner watch the topic %q", topic)
 	}
-	if chosen && !t.allows(topic, covered || named) {
+	if chosen && !t.isAllowed(topic, covered || named) {
 		refused := refusal.Newf(http.StatusForbidden, "the topic %q can't be watched here", topic)
 		refused.Kind = refusal.TopicNotAllowed
 		return refused
@@ -205,14 +205,14 @@ func (t *Topics) check(topic string, chosen, covered bool, token *Token) *refusa
 	return nil
 }
 
-// allows tells whether a topic that the client has chosen is within bounds.
-func (t *Topics) allows(topic string, covered bool) bool {
-	return covered && len(t.allow) == 0 || slices.ContainsFunc(t.allow, func(pattern string) bool { return match(pattern, topic) })
+// isAllowed tells whether a topic that the client has chosen is within bounds.
+func (t *Topics) isAllowed(topic string, covered bool) bool {
+	return covered && len(t.allow) == 0 || slices.ContainsFunc(t.allow, func(pattern string) bool { return matchTopic(pattern, topic) })
 }
 
-// match tells whether a topic is one of the pattern's. Between slashes it
+// matchTopic tells whether a topic is one of the pattern's. Between slashes it
 // matches as [path.Match] does; ** at the end stands for one name or more.
-func match(pattern, topic string) bool {
+func matchTopic(pattern, topic string) bool {
 	patterns, names := strings.Split(pattern, "/"), strings.Split(topic, "/")
 	for i, p := range patterns {
 		if p == "**" && i == len(patterns)-1 {

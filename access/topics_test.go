@@ -41,7 +41,7 @@ func of(rule *access.Topics, query string, set ...string) ([]string, int) {
 	for pair := range slices.Chunk(set, 2) {
 		repl.Set(pair[0], pair[1])
 	}
-	got, refused := rule.Of(r, repl, nil)
+	got, refused := rule.Requested(r, repl, nil)
 	if refused != nil {
 		return nil, refused.Status
 	}

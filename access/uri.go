@@ -15,23 +15,23 @@ import (
 	"github.com/caddy-sse/caddy-sse/internal/template"
 )
 
-// maxValue is how many bytes a placeholder of a URI may come to.
-const maxValue = 1024
+// maxValueBytes is how many bytes a placeholder of a URI may come to.
+const maxValueBytes = 1024
 
-// URI is a path and a query with placeholders. What a placeholder comes to is
+// URITemplate is a path and a query with placeholders. What a placeholder comes to is
 // one segment of the path, or a part of one, or of a parameter's value, and
 // nothing else: whatever a client sends, the URI that is asked for has the
 // segments and the parameters that the template has.
-type URI struct {
+type URITemplate struct {
 	source string
 	path   *template.Template
 	query  *template.Template // nil if there is no ?
 }
 
-// NewURI compiles a template, such as /api/orders/{http.request.uri.query.order}.
-func NewURI(src string) (*URI, error) {
+// NewURITemplate compiles a template, such as /api/orders/{http.request.uri.query.order}.
+func NewURITemplate(src string) (*URITemplate, error) {
 	rawPath, rawQuery, hasQuery := cutQuery(src)
-	u := &URI{source: src}
+	u := &URITemplate{source: src}
 	var err error
 	if u.path, err = template.Compile(rawPath); err != nil {
 		return nil, err
@@ -62,8 +62,8 @@ func cutQuery(src string) (rawPath, rawQuery string, found bool) {
 	return src, "", false
 }
 
-// check finds templates that don't stand for what they seem to.
-func (u *URI) check() error {
+// checkTopic finds templates that don't stand for what they seem to.
+func (u *URITemplate) check() error {
 	for _, name := range u.path.Placeholders() {
 		if slices.Contains([]string{"http.request.uri", "http.request.uri.path", "http.request.uri.path.dir", "http.request.uri.query"}, name) {
 			return fmt.Errorf("`%s`: {%s} is more than a segment of a path: write for example {path.1}, which is the second one of the request's", u.source, name)
@@ -76,7 +76,7 @@ func (u *URI) check() error {
 	}
 	parsed, err := url.ParseRequestURI(expanded)
 	switch {
-	case err != nil || !strings.HasPrefix(expanded, "/") || strings.ContainsFunc(expanded, notInURIs):
+	case err != nil || !strings.HasPrefix(expanded, "/") || strings.ContainsFunc(expanded, mustBeEscaped):
 		return fmt.Errorf("`%s` is no path: write one of this site, such as /api/orders/{query.order}", u.source)
 	case strings.TrimSuffix(parsed.Path, "/") != strings.TrimSuffix(path.Clean(parsed.Path), "/"):
 		return fmt.Errorf("`%s`: write the path without dots and double slashes", u.source)
@@ -93,11 +93,11 @@ func (u *URI) check() error {
 	return nil
 }
 
-// notInURIs tells what a template has to escape.
-func notInURIs(r rune) bool { return r <= ' ' || r == 0x7f || r == '#' || r == '\\' }
+// mustBeEscaped tells what a template has to escape.
+func mustBeEscaped(r rune) bool { return r <= ' ' || r == 0x7f || r == '#' || r == '\\' }
 
 // Placeholders are the names of the placeholders, without braces, in order.
-func (u *URI) Placeholders() []string {
+func (u *URITemplate) Placeholders() []string {
 	names := u.path.Placeholders()
 	if u.query != nil {
 		names = append(names, u.query.Placeholders()...)
@@ -107,7 +107,7 @@ func (u *URI) Placeholders() []string {
 
 // expand puts values in the places of their placeholders. Its error is for the
 // client.
-func (u *URI) expand(value func(name string) (string, error)) (string, error) {
+func (u *URITemplate) expand(value func(name string) (string, error)) (string, error) {
 	expanded, err := u.path.Expand(func(name string) (string, error) {
 		v, err := value(name)
 		if err == nil {
@@ -127,37 +127,37 @@ func (u *URI) expand(value func(name string) (string, error)) (string, error) {
 	query, err := u.query.Expand(func(name string) (string, error) {
 		v, err := value(name)
 		if err == nil {
-			err = checkValue(name, v)
+			err = checkParameter(name, v)
 		}
 		return url.QueryEscape(v), err
 	})
 	return expanded + "?" + query, err
 }
 
-// checkValue refuses what no backend needs and some misread.
-func checkValue(name, v string) error {
+// checkParameter refuses what no backend needs and some misread.
+func checkParameter(name, v string) error {
 	isControl := func(r rune) bool { return r < ' ' || r == 0x7f }
 	switch {
 	case v == "":
 		return fmt.Errorf("%s is missing", describe(name))
-	case len(v) > maxValue:
-		return fmt.Errorf("%s is longer than %d bytes", describe(name), maxValue)
+	case len(v) > maxValueBytes:
+		return fmt.Errorf("%s is longer than %d bytes", describe(name), maxValueBytes)
 	case !utf8.ValidString(v) || strings.ContainsFunc(v, isControl):
 		return fmt.Errorf("%s holds what is no text", describe(name))
 	}
 	return nil
 }
 
-// escaped is what a path that is decoded twice would be steered by.
-var escaped = regexp.MustCompile(`(?i)%(2e|2f|5c|25|3f|23|3b|[01][0-9a-f]|7f)`)
+// encodedDelimiter is what a path that is decoded twice would be steered by.
+var encodedDelimiter = regexp.MustCompile(`(?i)%(2e|2f|5c|25|3f|23|3b|[01][0-9a-f]|7f)`)
 
 // checkSegment refuses what would be another path to a backend that decodes
 // before it looks for slashes, or twice, or takes backslashes for slashes.
 func checkSegment(name, v string) error {
-	if err := checkValue(name, v); err != nil {
+	if err := checkParameter(name, v); err != nil {
 		return err
 	}
-	if strings.ContainsAny(v, `/\`) || escaped.MatchString(v) {
+	if strings.ContainsAny(v, `/\`) || encodedDelimiter.MatchString(v) {
 		return fmt.Errorf("%s holds a slash, or something like it", describe(name))
 	}
 	return nil

@@ -13,9 +13,9 @@ import (
 	"github.com/caddy-sse/caddy-sse/access"
 )
 
-func uri(t testing.TB, src string) *access.URI {
+func uri(t testing.TB, src string) *access.URITemplate {
 	t.Helper()
-	u, err := access.NewURI(src)
+	u, err := access.NewURITemplate(src)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,12 +74,12 @@ func TestATemplateThatIsNoPathIsRefused(t *testing.T) {
 		"", "api", "{a}", "https://elsewhere.example/x", "//elsewhere.example/x", "/a/../b", "/a/./b", "/a//b", `/a\b`, "/a#b", "/a b", "/%zz", "/a?{b}=1", "/a?x{b}=1", "/a?x=1;y=2",
 		"/a/{", "/a/{}", "/{file./etc/passwd}", "/a{http.request.uri.path}", "/a/\r\n", "?a=b",
 	} {
-		if _, err := access.NewURI(template); err == nil || strings.Contains(err.Error(), "‡") {
+		if _, err := access.NewURITemplate(template); err == nil || strings.Contains(err.Error(), "‡") {
 			t.Errorf("%q: %v", template, err)
 		}
 	}
 	for _, template := range []string{"/", "/a/", "/a/{b}/", "/{a}", "/a.b/{c}.json?d={e}&f=g", "/%C3%A9", "/a?b"} {
-		if _, err := access.NewURI(template); err != nil {
+		if _, err := access.NewURITemplate(template); err != nil {
 			t.Errorf("%q: %v", template, err)
 		}
 	}

@@ -10,46 +10,46 @@ import (
 	"github.com/caddy-sse/caddy-sse/store"
 )
 
-// maxBatch bounds what one write carries: a stream that is far behind catches
+// maxBatchBytes bounds what one write carries: a stream that is far behind catches
 // up in several, and holds no more than this at a time.
-const maxBatch = 256 << 10
+const maxBatchBytes = 256 << 10
 
 // conn is a stream while it is open. Only the handler's goroutine may write.
 type conn struct {
 	w       http.ResponseWriter
 	control *http.ResponseController
 	src     Source
-	o       *Options
+	options *Options
 	summary Summary
 
-	out     []byte         // what the next write carries, when it isn't one frame
-	entries []*store.Entry // what the cursor gave
-	resumes bool           // the client has a position
-	moved   bool           // the client has somewhere to go, whatever the group says
+	out         []byte         // what the next write carries, when it isn't one frame
+	entries     []*store.Entry // what the cursor gave
+	hasPosition bool           // the client has a position
+	moved       bool           // the client has somewhere to go, whatever the group says
 
 	unobserved int // events in the next write
 }
 
-func (s *conn) sendFirst() error {
+func (s *conn) sendInitial() error {
 	if isClosed(s.src.Revoked) || s.isStopped() { // before it was put together, perhaps
-		s.src.First = nil
+		s.src.Initial = nil
 	}
-	for _, e := range s.src.First {
+	for _, e := range s.src.Initial {
 		s.out = append(s.out, e.Frame...)
 	}
-	s.sent(s.src.First)
+	s.countEvents(s.src.Initial)
 	return s.flush()
 }
 
 // run sends what comes until the stream ends.
 func (s *conn) run(r *http.Request, group *Group) (Reason, error) {
-	heartbeat := time.NewTimer(s.o.Heartbeat)
+	heartbeat := time.NewTimer(s.options.Heartbeat)
 	defer heartbeat.Stop()
-	end := newDeadline(s.o.MaxAge/2 + share(s.o.MaxAge/2))
+	end := newDeadline(s.options.MaxAge/2 + jitter(s.options.MaxAge/2))
 	defer end.stop()
 	changed, ended := group.watch()
 	if ended {
-		end.within(group.share())
+		end.within(group.jitter())
 	}
 	expiry := s.expiry()
 	defer expiry.stop()
@@ -58,29 +58,29 @@ func (s *conn) run(r *http.Request, group *Group) (Reason, error) {
 		ready = nil
 	}
 	if s.isStopped() { // after the look at the group, or it could be missed
-		return s.cut(Stopped)
+		return s.terminate(Stopped)
 	}
 	for {
 		select {
 		case <-granted:
-			granted, ready = nil, always
+			granted, ready = nil, alwaysReady
 		case <-ready:
-			if reason, err := s.batch(); reason != "" {
+			if reason, err := s.sendBatch(); reason != "" {
 				return reason, err
 			}
 			if ready = s.src.Cursor.Ready(); !s.src.Cursor.Drained() {
-				ready = always
+				ready = alwaysReady
 			}
-			heartbeat.Reset(s.o.Heartbeat)
+			heartbeat.Reset(s.options.Heartbeat)
 		case <-heartbeat.C:
 			if err := s.send(event.Heartbeat); err != nil {
 				return WriteFailed, err
 			}
-			heartbeat.Reset(s.o.Heartbeat)
+			heartbeat.Reset(s.options.Heartbeat)
 		case <-s.src.Revoked:
 			return Revoked, nil
 		case <-expiry.C:
-			return s.cut(Expired)
+			return s.terminate(Expired)
 		case <-s.src.Done:
 			if reason, err := s.drain(); reason != "" {
 				return reason, err
@@ -88,63 +88,63 @@ func (s *conn) run(r *http.Request, group *Group) (Reason, error) {
 			return SourceEnded, nil
 		case <-changed:
 			if changed, ended = group.watch(); ended {
-				end.within(group.share())
+				end.within(group.jitter())
 			}
 			if s.isStopped() {
-				return s.cut(Stopped)
+				return s.terminate(Stopped)
 			}
 		case <-s.src.Moved:
 			s.src.Moved, s.moved = nil, true
-			end.within(s.farewell(group))
+			end.within(s.moveDelay(group))
 		case <-end.C:
-			return s.leave(group)
+			return s.endForReconnect(group)
 		case <-r.Context().Done():
 			return ClientLeft, nil
 		}
 	}
 }
 
-// always is ready: there is more to send. A stream that is far behind looks up
+// alwaysReady is ready: there is more to send. A stream that is far behind looks up
 // after each batch, or one that never catches up would never end.
-var always = func() <-chan struct{} {
+var alwaysReady = func() <-chan struct{} {
 	c := make(chan struct{})
 	close(c)
 	return c
 }()
 
-// farewell is the moment at which a stream ends that another configuration has
+// moveDelay is the moment at which a stream ends that another configuration has
 // more to send to. Who has a document can wait for a turn, so that not all come
 // back at once.
-func (s *conn) farewell(group *Group) time.Duration {
-	if s.src.NoPosition && !s.resumes {
+func (s *conn) moveDelay(group *Group) time.Duration {
+	if s.src.NoPosition && !s.hasPosition {
 		return 0
 	}
 	const most = 2 * time.Second
-	if ended, drain := group.end(); ended {
-		return share(min(drain, most))
+	if ended, drain := group.drainTime(); ended {
+		return jitter(min(drain, most))
 	}
-	return share(most)
+	return jitter(most)
 }
 
-// leave ends a stream whose client shall come back: with one batch more, when
+// endForReconnect ends a stream whose client shall come back: with one batch more, when
 // to come, and from where.
-func (s *conn) leave(group *Group) (Reason, error) {
-	if reason, err := s.batch(); reason != "" {
+func (s *conn) endForReconnect(group *Group) (Reason, error) {
+	if reason, err := s.sendBatch(); reason != "" {
 		return reason, err
 	}
-	reason, retry := TooOld, s.o.Retry
-	ended, successor, exiting := group.fate()
+	reason, retry := MaxAgeReached, s.options.Retry
+	ended, successor, exiting := group.state()
 	switch {
 	case successor, s.moved && !exiting:
 		reason, retry = Moved, min(retry, movedRetry)
 	case ended:
 		reason = ShutDown
 	}
-	s.out = append(s.out, event.Retry(spread(retry))...)
-	if exiting && s.o.ShutdownEvent {
+	s.out = append(s.out, event.Retry(jitterAround(retry))...)
+	if exiting && s.options.ShutdownEvent {
 		s.out = append(s.out, shutdownFrame...)
 	}
-	if !s.resumes && !s.src.NoPosition {
+	if !s.hasPosition && !s.src.NoPosition {
 		// A client that has received nothing yet would miss what is
 		// published until it is back.
 		s.out = append(s.out, event.Position(s.src.Cursor.Position())...)
@@ -158,22 +158,22 @@ func (s *conn) leave(group *Group) (Reason, error) {
 // expiry is the moment at which the client's right ends.
 func (s *conn) expiry() *deadline {
 	d := new(deadline)
-	if !s.src.Until.IsZero() {
-		d.set(time.Until(s.src.Until))
+	if !s.src.Expires.IsZero() {
+		d.set(time.Until(s.src.Expires))
 	}
 	return d
 }
 
 func (s *conn) isExpired() bool {
-	return !s.src.Until.IsZero() && !time.Now().Before(s.src.Until)
+	return !s.src.Expires.IsZero() && !time.Now().Before(s.src.Expires)
 }
 
 func (s *conn) isStopped() bool { return s.src.Stop != nil && s.src.Stop.Load() }
 
-// cut ends a stream without what there may still be to send. Its client may
+// terminate ends a stream without what there may still be to send. Its client may
 // come back with another right, and then gets it.
-func (s *conn) cut(reason Reason) (Reason, error) {
-	if s.resumes || s.src.NoPosition {
+func (s *conn) terminate(reason Reason) (Reason, error) {
+	if s.hasPosition || s.src.NoPosition {
 		return reason, nil
 	}
 	s.out = append(s.out, event.Position(s.src.Cursor.Position())...)
@@ -190,26 +190,26 @@ const movedRetry = 500 * time.Millisecond
 // drain sends everything up to the log's head.
 func (s *conn) drain() (Reason, error) {
 	for {
-		if reason, err := s.batch(); reason != "" || s.src.Cursor.Drained() {
+		if reason, err := s.sendBatch(); reason != "" || s.src.Cursor.Drained() {
 			return reason, err
 		}
 	}
 }
 
-// batch sends what there is, up to maxBatch, in one write and one flush: load
+// sendBatch sends what there is, up to maxBatch, in one write and one flush: load
 // makes batches larger, not a backlog.
-func (s *conn) batch() (Reason, error) {
+func (s *conn) sendBatch() (Reason, error) {
 	switch {
 	case s.isExpired():
-		return s.cut(Expired)
+		return s.terminate(Expired)
 	case s.isStopped():
-		return s.cut(Stopped)
+		return s.terminate(Stopped)
 	}
 	if s.src.Granted != nil && !isClosed(s.src.Granted) {
 		return "", nil
 	}
 	var err error
-	s.entries, err = s.src.Cursor.Next(maxBatch, s.entries[:0])
+	s.entries, err = s.src.Cursor.Next(maxBatchBytes, s.entries[:0])
 	switch {
 	case isClosed(s.src.Revoked): // before what it gave was published, perhaps
 		return Revoked, nil
@@ -235,8 +235,8 @@ func isClosed(c <-chan struct{}) bool {
 }
 
 func (s *conn) sendEntries() error {
-	defer s.forget()
-	s.sent(s.entries)
+	defer s.releaseEntries()
+	s.countEvents(s.entries)
 	if len(s.entries) == 1 {
 		return s.send(s.frame(s.entries[0]))
 	}
@@ -253,20 +253,20 @@ func (s *conn) frame(e *store.Entry) event.Frame {
 	return s.src.Frame(e)
 }
 
-// forget lets go of the entries, since the log decides how long they live, and
+// releaseEntries lets go of the entries, since the log decides how long they live, and
 // of a list that has become large.
-func (s *conn) forget() {
+func (s *conn) releaseEntries() {
 	clear(s.entries)
 	if cap(s.entries) > 64 {
 		s.entries = nil
 	}
 }
 
-func (s *conn) sent(entries []*store.Entry) {
+func (s *conn) countEvents(entries []*store.Entry) {
 	s.summary.Events += len(entries)
 	s.unobserved += len(entries)
 	if len(entries) > 0 {
-		s.resumes = true
+		s.hasPosition = true
 	}
 }
 
@@ -282,17 +282,17 @@ func (s *conn) flush() error {
 }
 
 func (s *conn) send(b []byte) error {
-	if s.o.WriteTimeout > 0 {
+	if s.options.WriteTimeout > 0 {
 		// Cleared afterwards: on HTTP/2 a deadline is a timer that resets
 		// even a stream that is idle. An error means that this writer has
 		// no deadlines, as some wrappers don't.
-		_ = s.control.SetWriteDeadline(time.Now().Add(s.o.WriteTimeout))
+		_ = s.control.SetWriteDeadline(time.Now().Add(s.options.WriteTimeout))
 		defer func() { _ = s.control.SetWriteDeadline(time.Time{}) }()
 	}
 	n, err := s.w.Write(b)
 	s.summary.Bytes += int64(n)
-	if s.o.Observer != nil {
-		s.o.Observer.Sent(s.unobserved, int64(n))
+	if s.options.Observer != nil {
+		s.options.Observer.Sent(s.unobserved, int64(n))
 	}
 	s.unobserved = 0
 	if err != nil {

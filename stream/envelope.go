@@ -19,10 +19,10 @@ const (
 // topic once for all streams that come for it soon. Its zero value is ready to
 // use, and it is safe for concurrent use.
 type Envelopes struct {
-	mu    sync.RWMutex
-	made  map[envelopeKey]event.Frame
-	order []envelopeKey // the oldest first
-	bytes int
+	mu     sync.RWMutex
+	frames map[envelopeKey]event.Frame
+	order  []envelopeKey // the oldest first
+	bytes  int
 }
 
 type envelopeKey struct {
@@ -30,10 +30,10 @@ type envelopeKey struct {
 	topic string
 }
 
-// On returns how events look to a stream of these topics. The topic of an event
+// ForTopics returns how events look to a stream of these topics. The topic of an event
 // that is on several of them is the first in the order of their bytes, which is
 // that of an entry's topics.
-func (v *Envelopes) On(topics []string) func(*store.Entry) event.Frame {
+func (v *Envelopes) ForTopics(topics []string) func(*store.Entry) event.Frame {
 	return func(e *store.Entry) event.Frame {
 		for _, topic := range e.Topics {
 			if slices.Contains(topics, topic) {
@@ -47,7 +47,7 @@ func (v *Envelopes) On(topics []string) func(*store.Entry) event.Frame {
 func (v *Envelopes) frame(e *store.Entry, topic string) event.Frame {
 	key := envelopeKey{e.Seq, topic}
 	v.mu.RLock()
-	frame, ok := v.made[key]
+	frame, ok := v.frames[key]
 	v.mu.RUnlock()
 	if ok {
 		return frame
@@ -55,23 +55,23 @@ func (v *Envelopes) frame(e *store.Entry, topic string) event.Frame {
 	frame = e.Frame.Enveloped(topic)
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if _, ok := v.made[key]; !ok {
-		v.keepLocked(key, frame)
+	if _, ok := v.frames[key]; !ok {
+		v.storeLocked(key, frame)
 	}
 	return frame
 }
 
-func (v *Envelopes) keepLocked(key envelopeKey, frame event.Frame) {
-	if v.made == nil {
-		v.made = make(map[envelopeKey]event.Frame)
+func (v *Envelopes) storeLocked(key envelopeKey, frame event.Frame) {
+	if v.frames == nil {
+		v.frames = make(map[envelopeKey]event.Frame)
 	}
-	v.made[key] = frame
+	v.frames[key] = frame
 	v.order = append(v.order, key)
 	v.bytes += len(frame)
 	for len(v.order) > maxEnvelopes || v.bytes > maxEnvelopeBytes {
 		oldest := v.order[0]
 		v.order = v.order[1:]
-		v.bytes -= len(v.made[oldest])
-		delete(v.made, oldest)
+		v.bytes -= len(v.frames[oldest])
+		delete(v.frames, oldest)
 	}
 }

@@ -17,7 +17,7 @@ func TestEventsComeInEnvelopesOfTheTopicsThatAreWatched(t *testing.T) {
 		h, envelopes := newHub(t, store.History{}), new(stream.Envelopes)
 		topics := []string{"a", "b"}
 		src := stream.Subscribe(h, topics, "lost")
-		src.Frame = envelopes.On(topics)
+		src.Frame = envelopes.ForTopics(topics)
 		s := serve(src, get("/"), nil, options, newClient())
 		synctest.Wait()
 		e, _, err := h.Publish([]string{"b"}, event.Event{ID: "given", Name: "paid", Data: []byte(`{"n":1}`)})
@@ -42,20 +42,20 @@ func TestEventsComeInEnvelopesOfTheTopicsThatAreWatched(t *testing.T) {
 func TestAnEventIsPutIntoAnEnvelopeOnceForAllStreams(t *testing.T) {
 	envelopes := new(stream.Envelopes)
 	e := &store.Entry{Seq: 7, Topics: []string{"a", "b"}, Frame: event.Frame("id: 7\ndata: x\n\n")}
-	first := envelopes.On([]string{"a"})(e)
+	first := envelopes.ForTopics([]string{"a"})(e)
 	var streams sync.WaitGroup
 	for range 100 {
 		streams.Go(func() {
-			if got := envelopes.On([]string{"z", "a"})(e); &got[0] != &first[0] {
+			if got := envelopes.ForTopics([]string{"z", "a"})(e); &got[0] != &first[0] {
 				t.Error("it was made anew")
 			}
-			if got := string(envelopes.On([]string{"b"})(e)); got != "id: 7\ndata: {\"topic\":\"b\",\"data\":\"x\"}\n\n" {
+			if got := string(envelopes.ForTopics([]string{"b"})(e)); got != "id: 7\ndata: {\"topic\":\"b\",\"data\":\"x\"}\n\n" {
 				t.Errorf("got %q", got)
 			}
 		})
 	}
 	streams.Wait()
-	on := envelopes.On([]string{"a"})
+	on := envelopes.ForTopics([]string{"a"})
 	if n := testing.AllocsPerRun(100, func() { on(e) }); n != 0 {
 		t.Errorf("%v allocations per stream", n)
 	}
@@ -64,7 +64,7 @@ func TestAnEventIsPutIntoAnEnvelopeOnceForAllStreams(t *testing.T) {
 func TestEnvelopesKeepNoMoreThanTheirBounds(t *testing.T) {
 	for _, c := range []struct{ events, size, atMost int }{{5000, 1, 1000}, {40, 1 << 20, 16}} {
 		envelopes := new(stream.Envelopes)
-		on := envelopes.On([]string{"a"})
+		on := envelopes.ForTopics([]string{"a"})
 		var entries []*store.Entry
 		for i := range c.events {
 			e := &store.Entry{Seq: uint64(i), Topics: []string{"a"}, Frame: event.Frame(fmt.Sprintf("data: %s\n\n", large(c.size)))}

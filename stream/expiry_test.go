@@ -12,7 +12,7 @@ import (
 
 // until is a source of the topic "a" that may be watched for so long.
 func until(src stream.Source, d time.Duration) stream.Source {
-	src.Until = time.Now().Add(d)
+	src.Expires = time.Now().Add(d)
 	return src
 }
 

@@ -4,5 +4,5 @@ package stream
 func (v *Envelopes) Kept() int {
 	v.mu.RLock()
 	defer v.mu.RUnlock()
-	return len(v.made)
+	return len(v.frames)
 }

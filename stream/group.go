@@ -29,7 +29,7 @@ func (g *Group) End(drain time.Duration) {
 		return
 	}
 	g.ended, g.drain = true, drain
-	g.lookLocked()
+	g.notifyLocked()
 }
 
 // Exit makes each of the group's streams end at once, whatever [Group.End] has
@@ -41,17 +41,17 @@ func (g *Group) Exit() {
 		return
 	}
 	g.ended, g.exiting, g.drain = true, true, 0
-	g.lookLocked()
+	g.notifyLocked()
 }
 
 // Notify makes the streams of which [Source.Stop] is set end at once.
 func (g *Group) Notify() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.lookLocked()
+	g.notifyLocked()
 }
 
-func (g *Group) lookLocked() {
+func (g *Group) notifyLocked() {
 	if g.changed != nil {
 		close(g.changed)
 		g.changed = nil
@@ -69,31 +69,31 @@ func (g *Group) watch() (changed <-chan struct{}, ended bool) {
 	return g.changed, g.ended
 }
 
-// share is the moment within the drain time at which one stream ends.
-func (g *Group) share() time.Duration {
+// jitter is the moment within the drain time at which one stream ends.
+func (g *Group) jitter() time.Duration {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return share(g.drain)
+	return jitter(g.drain)
 }
 
-// share is a random part of d; zero if d is not positive.
-func share(d time.Duration) time.Duration {
+// jitter is a random part of d; zero if d is not positive.
+func jitter(d time.Duration) time.Duration {
 	if d <= 0 {
 		return 0
 	}
 	return rand.N(d)
 }
 
-// end tells whether the group has been ended, and within what time.
-func (g *Group) end() (ended bool, drain time.Duration) {
+// drainTime tells whether the group has been ended, and within what time.
+func (g *Group) drainTime() (ended bool, drain time.Duration) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.ended, g.drain
 }
 
-// fate tells whether the group has been ended, whether its clients have somewhere
+// state tells whether the group has been ended, whether its clients have somewhere
 // to go at once, and whether the server goes away.
-func (g *Group) fate() (ended, successor, exiting bool) {
+func (g *Group) state() (ended, successor, exiting bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.ended, g.drain > 0, g.exiting

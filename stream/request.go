@@ -11,9 +11,9 @@ import (
 // MediaType is what a stream is served as.
 const MediaType = "text/event-stream"
 
-// queryIDs are the query parameters that stand for the Last-Event-ID header,
+// positionParameters are the query parameters that stand for the Last-Event-ID header,
 // for clients that can't set one.
-var queryIDs = []string{"last_event_id", "lastEventId"}
+var positionParameters = []string{"last_event_id", "lastEventId"}
 
 // LastEventID returns the position that the client has, empty if it has none.
 // The header wins: a browser that reconnects repeats the URL, whose position is
@@ -23,7 +23,7 @@ func LastEventID(r *http.Request) string {
 		return id
 	}
 	query := r.URL.Query()
-	for _, name := range queryIDs {
+	for _, name := range positionParameters {
 		if id := query.Get(name); id != "" {
 			return id
 		}
@@ -40,18 +40,18 @@ func WithoutPosition(rawQuery string) string {
 	kept := make([]string, 0, 4)
 	for pair := range strings.SplitSeq(rawQuery, "&") {
 		name, _, _ := strings.Cut(pair, "=")
-		if !isQueryID(name) {
+		if !isPositionParameter(name) {
 			kept = append(kept, pair)
 		}
 	}
 	return strings.Join(kept, "&")
 }
 
-func isQueryID(name string) bool {
+func isPositionParameter(name string) bool {
 	if plain, err := url.QueryUnescape(name); err == nil {
 		name = plain
 	}
-	for _, id := range queryIDs {
+	for _, id := range positionParameters {
 		if name == id {
 			return true
 		}
@@ -67,19 +67,19 @@ func Accepts(h http.Header) bool {
 		return true
 	}
 	best, specific := 0.0, -1
-	for t, q := range accepted(values) {
-		if s := matches(t, MediaType); s > specific || s == specific && q > best {
+	for t, q := range mediaRanges(values) {
+		if s := specificity(t, MediaType); s > specific || s == specific && q > best {
 			best, specific = q, s
 		}
 	}
 	return specific >= 0 && best > 0
 }
 
-// AsksFor tells whether the client names a stream as what it wants, and names
+// Prefers tells whether the client names a stream as what it wants, and names
 // nothing that it would rather have.
-func AsksFor(h http.Header) bool {
+func Prefers(h http.Header) bool {
 	asked, other := 0.0, 0.0
-	for t, q := range accepted(h.Values("Accept")) {
+	for t, q := range mediaRanges(h.Values("Accept")) {
 		switch {
 		case t == MediaType:
 			asked = max(asked, q)
@@ -90,15 +90,15 @@ func AsksFor(h http.Header) bool {
 	return asked > 0 && asked >= other
 }
 
-// maxAccept is how many bytes of a request's Accept headers are looked at.
+// maxAcceptBytes is how many bytes of a request's Accept headers are looked at.
 // Browsers send less than 200; over HTTP/2 a few hundred bytes unfold to as many
 // as the server takes, again with each request.
-const maxAccept = 2 << 10
+const maxAcceptBytes = 2 << 10
 
-// ranges yields the members of Accept headers, as far as they are looked at.
-func ranges(values []string) func(yield func(string) bool) {
+// acceptMembers yields the members of Accept headers, as far as they are looked at.
+func acceptMembers(values []string) func(yield func(string) bool) {
 	return func(yield func(string) bool) {
-		room := maxAccept
+		room := maxAcceptBytes
 		for _, value := range values {
 			for part := range strings.SplitSeq(value, ",") {
 				if room -= len(part) + 1; room < 0 || !yield(part) {
@@ -109,11 +109,11 @@ func ranges(values []string) func(yield func(string) bool) {
 	}
 }
 
-// accepted yields the media ranges of Accept headers with their weights. What
+// mediaRanges yields the media ranges of Accept headers with their weights. What
 // can't be parsed is left out.
-func accepted(values []string) func(yield func(string, float64) bool) {
+func mediaRanges(values []string) func(yield func(string, float64) bool) {
 	return func(yield func(string, float64) bool) {
-		for part := range ranges(values) {
+		for part := range acceptMembers(values) {
 			t, params, err := mime.ParseMediaType(part)
 			if err != nil {
 				continue
@@ -131,10 +131,10 @@ func accepted(values []string) func(yield func(string, float64) bool) {
 	}
 }
 
-// Prefers tells whether there is nothing that the client would rather have than
+// PrefersType tells whether there is nothing that the client would rather have than
 // a media type. It must take it by its full name if named is set; else a
 // wildcard will do, or that it doesn't say what it takes.
-func Prefers(h http.Header, mediaType string, named bool) bool {
+func PrefersType(h http.Header, mediaType string, named bool) bool {
 	mediaType, _, err := mime.ParseMediaType(mediaType)
 	if err != nil {
 		return false
@@ -144,18 +144,18 @@ func Prefers(h http.Header, mediaType string, named bool) bool {
 		return !named
 	}
 	best, own, specific := 0.0, 0.0, -1
-	for t, q := range accepted(values) {
+	for t, q := range mediaRanges(values) {
 		best = max(best, q)
-		if s := matches(t, mediaType); s > specific {
+		if s := specificity(t, mediaType); s > specific {
 			own, specific = q, s
 		}
 	}
 	return own > 0 && own >= best && (specific == 2 || !named)
 }
 
-// matches tells how closely a media range matches a type: 2 by its name, 1 by
+// specificity tells how closely a media range matches a type: 2 by its name, 1 by
 // its kind, 0 as anything does, -1 not at all.
-func matches(mediaRange, mediaType string) int {
+func specificity(mediaRange, mediaType string) int {
 	kind, _, _ := strings.Cut(mediaType, "/")
 	switch mediaRange {
 	case mediaType:
@@ -173,7 +173,7 @@ func matches(mediaRange, mediaType string) int {
 // takes beside it. Empty if there is nothing.
 func OtherTypes(h http.Header) string {
 	var kept []string
-	for part := range ranges(h.Values("Accept")) {
+	for part := range acceptMembers(h.Values("Accept")) {
 		part = strings.TrimSpace(part)
 		if t, _, err := mime.ParseMediaType(part); err == nil && t != MediaType {
 			kept = append(kept, part)

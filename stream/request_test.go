@@ -98,7 +98,7 @@ func TestWhoAcceptsAndWhoAsksForAStream(t *testing.T) {
 		if got := stream.Accepts(accept(c.accept...)); got != c.accepts {
 			t.Errorf("%q accepts a stream: %v", c.accept, got)
 		}
-		if got := stream.AsksFor(accept(c.accept...)); got != c.asks {
+		if got := stream.Prefers(accept(c.accept...)); got != c.asks {
 			t.Errorf("%q asks for a stream: %v", c.accept, got)
 		}
 	}
@@ -154,11 +154,11 @@ func FuzzAccept(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, value string) {
 		h := accept(value)
-		if stream.AsksFor(h) && !stream.Accepts(h) {
+		if stream.Prefers(h) && !stream.Accepts(h) {
 			t.Errorf("%q asks for what it doesn't accept", value)
 		}
 		others := stream.OtherTypes(h)
-		if stream.AsksFor(accept(others)) || strings.ContainsAny(others, "\r\n") && !strings.ContainsAny(value, "\r\n") {
+		if stream.Prefers(accept(others)) || strings.ContainsAny(others, "\r\n") && !strings.ContainsAny(value, "\r\n") {
 			t.Errorf("%q: beside the stream there is %q", value, others)
 		}
 	})
@@ -193,16 +193,16 @@ func TestATypeIsPreferredIfNothingElseIsWantedMore(t *testing.T) {
 		{"text/event-stream, application/json", true, true},
 	} {
 		for named, want := range map[bool]bool{false: c.any, true: c.byItsName} {
-			if got := stream.Prefers(accept(c.accept), contentType, named); got != want {
+			if got := stream.PrefersType(accept(c.accept), contentType, named); got != want {
 				t.Errorf("%q, by its name %v: %v", c.accept, named, got)
 			}
 		}
 	}
-	if !stream.Prefers(http.Header{}, contentType, false) || stream.Prefers(http.Header{}, contentType, true) {
+	if !stream.PrefersType(http.Header{}, contentType, false) || stream.PrefersType(http.Header{}, contentType, true) {
 		t.Error("who doesn't say what they take takes anything, but names nothing")
 	}
 	for _, contentType := range []string{"", ";", "json,"} {
-		if stream.Prefers(accept("*/*"), contentType, false) {
+		if stream.PrefersType(accept("*/*"), contentType, false) {
 			t.Errorf("%q is no type to prefer", contentType)
 		}
 	}
@@ -215,7 +215,7 @@ func FuzzPrefers(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, value, mediaType string) {
 		h := accept(value)
-		named, free := stream.Prefers(h, mediaType, true), stream.Prefers(h, mediaType, false)
+		named, free := stream.PrefersType(h, mediaType, true), stream.PrefersType(h, mediaType, false)
 		if named && !free {
 			t.Errorf("%q takes %q by its name, but not at all", value, mediaType)
 		}
@@ -234,14 +234,14 @@ func TestOnlyTheBeginningOfAnAcceptHeaderIsLookedAt(t *testing.T) {
 		"many headers": append(slices.Repeat([]string{"a/b"}, 1000), "text/event-stream"),
 	} {
 		h := http.Header{"Accept": values}
-		if stream.AsksFor(h) || stream.Accepts(h) || stream.Prefers(h, "text/event-stream", true) {
+		if stream.Prefers(h) || stream.Accepts(h) || stream.PrefersType(h, "text/event-stream", true) {
 			t.Errorf("%s: the end counts", name)
 		}
 		if others := stream.OtherTypes(h); len(others) > 3<<10 {
 			t.Errorf("%s: %d bytes are passed on", name, len(others))
 		}
 	}
-	if h := (http.Header{"Accept": {"text/event-stream, " + much}}); !stream.AsksFor(h) {
+	if h := (http.Header{"Accept": {"text/event-stream, " + much}}); !stream.Prefers(h) {
 		t.Error("the beginning doesn't count")
 	}
 }

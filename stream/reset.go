@@ -21,10 +21,10 @@ func Reset(c *hub.Cursor) *store.Entry {
 	return &store.Entry{Frame: resetFrame.WithID(c.Position())}
 }
 
-// ResetAlone is a reset without a position, for a client that is to get more
+// ResetWithoutPosition is a reset without a position, for a client that is to get more
 // than a cursor gives. If it loses the connection before it has that, then its
 // position must still be the one that it came with.
-func ResetAlone() *store.Entry { return &store.Entry{Frame: resetFrame} }
+func ResetWithoutPosition() *store.Entry { return &store.Entry{Frame: resetFrame} }
 
 // Subscribe is a source of what is published on topics, from the position that
 // the client has on; from now on if it has none.
@@ -35,7 +35,7 @@ func Subscribe(h *hub.Hub, topics []string, lastEventID string) Source {
 	src := Source{Cursor: h.Subscribe(topics)}
 	if lastEventID != "" {
 		src.Start = Lost
-		src.First = []*store.Entry{Reset(src.Cursor)}
+		src.Initial = []*store.Entry{Reset(src.Cursor)}
 	}
 	return src
 }

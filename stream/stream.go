@@ -55,8 +55,8 @@ type Observer interface {
 type Source struct {
 	// Cursor gives the events. The stream closes it.
 	Cursor *hub.Cursor
-	// First is written before what the cursor gives.
-	First []*store.Entry
+	// Initial is written before what the cursor gives.
+	Initial []*store.Entry
 	// Frame, if not nil, is how what the cursor gives is sent. Default: as it
 	// is in the log.
 	Frame func(*store.Entry) event.Frame
@@ -77,9 +77,9 @@ type Source struct {
 	// Revoked, if not nil, is closed when the client may see no more: the
 	// stream ends at once.
 	Revoked <-chan struct{}
-	// Until is when the client's right to see more ends: the stream ends at
+	// Expires is when the client's right to see more ends: the stream ends at
 	// that moment, and nothing is sent from then on. Zero: it has no end.
-	Until time.Time
+	Expires time.Time
 	// Stop, if not nil, is set when the stream is to end, and nothing to be
 	// sent from then on. [Group.Notify] must be called afterwards.
 	Stop *atomic.Bool
@@ -102,21 +102,21 @@ type Reason string
 
 // The reasons.
 const (
-	ClientLeft  Reason = "client left"
-	SourceEnded Reason = "source ended"
-	Revoked     Reason = "access revoked"
-	Expired     Reason = "token expired"
-	FellBehind  Reason = "fell out of the history"
-	TooOld      Reason = "max age"
-	Moved       Reason = "configuration changed"
-	ShutDown    Reason = "shutting down"
-	Stopped     Reason = "ended by the operator"
-	WriteFailed Reason = "write failed"
-	StoreFailed Reason = "store failed"
+	ClientLeft    Reason = "client left"
+	SourceEnded   Reason = "source ended"
+	Revoked       Reason = "access revoked"
+	Expired       Reason = "token expired"
+	FellBehind    Reason = "fell out of the history"
+	MaxAgeReached Reason = "max age"
+	Moved         Reason = "configuration changed"
+	ShutDown      Reason = "shutting down"
+	Stopped       Reason = "ended by the operator"
+	WriteFailed   Reason = "write failed"
+	StoreFailed   Reason = "store failed"
 )
 
 // Reasons are all of them.
-var Reasons = []Reason{ClientLeft, SourceEnded, Revoked, Expired, FellBehind, TooOld, Moved, ShutDown, Stopped, WriteFailed, StoreFailed}
+var Reasons = []Reason{ClientLeft, SourceEnded, Revoked, Expired, FellBehind, MaxAgeReached, Moved, ShutDown, Stopped, WriteFailed, StoreFailed}
 
 // Summary is what became of a stream.
 type Summary struct {
@@ -148,21 +148,21 @@ func Serve(w http.ResponseWriter, r *http.Request, src Source, group *Group, o *
 	discardBody(w, r)
 	group = cmp.Or(group, new(Group))
 	s := &conn{
-		w:       w,
-		control: http.NewResponseController(w),
-		src:     src,
-		o:       o,
-		resumes: LastEventID(r) != "",
+		w:           w,
+		control:     http.NewResponseController(w),
+		src:         src,
+		options:     o,
+		hasPosition: LastEventID(r) != "",
 	}
-	if ended, _, _ := group.fate(); ended && r.ProtoMajor == 2 {
+	if ended, _, _ := group.state(); ended && r.ProtoMajor == 2 {
 		// A connection whose handshake has ended after the configuration's end is
 		// never told to close, and its client would come back on it for ever. On
 		// HTTP/2 this isn't sent: the server lets the client open no more streams.
 		w.Header().Set("Connection", "close")
 	}
 	WriteHeader(w)
-	s.out = append(append(s.out, event.Heartbeat...), event.Retry(spread(o.Retry))...)
-	s.summary.Err = s.sendFirst()
+	s.out = append(append(s.out, event.Heartbeat...), event.Retry(jitterAround(o.Retry))...)
+	s.summary.Err = s.sendInitial()
 	if s.summary.Err != nil {
 		s.summary.Reason = WriteFailed
 		return s.summary
@@ -186,8 +186,8 @@ func discardBody(w http.ResponseWriter, r *http.Request) {
 	_ = control.SetReadDeadline(time.Time{})
 }
 
-// spread returns a time within half of d more or less.
-func spread(d time.Duration) time.Duration {
+// jitterAround returns a time within half of d more or less.
+func jitterAround(d time.Duration) time.Duration {
 	if d <= 0 {
 		return 0
 	}

@@ -62,7 +62,7 @@ func TestWhatComesFirstComesWithTheFirstBytes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub(t, store.History{})
 		first := publish(t, h, "first", "other")
-		src := stream.Source{Cursor: h.Subscribe([]string{"a"}), First: []*store.Entry{first}}
+		src := stream.Source{Cursor: h.Subscribe([]string{"a"}), Initial: []*store.Entry{first}}
 		publish(t, h, "second", "a")
 		s := serve(src, get("/"), nil, options, newClient())
 		synctest.Wait()
@@ -204,7 +204,7 @@ func TestAStreamEndsInTheSecondHalfOfItsMaximumAge(t *testing.T) {
 		ages := map[time.Duration]bool{}
 		for range 20 {
 			s := open(h, nil, o)
-			s.wantEnd(t, stream.TooOld)
+			s.wantEnd(t, stream.MaxAgeReached)
 			if !between(s.at, 30*time.Minute, time.Hour) {
 				t.Errorf("it ended after %v", s.at)
 			}
@@ -680,7 +680,7 @@ func TestWhoMaySeeNoMoreBeforeTheStreamBeginsGetsNothing(t *testing.T) {
 		revoked := make(chan struct{})
 		close(revoked)
 		first := publish(t, h, "1", "a")
-		s := serve(stream.Source{Cursor: h.Subscribe([]string{"a"}), First: []*store.Entry{first}, Revoked: revoked}, get("/"), nil, options, newClient())
+		s := serve(stream.Source{Cursor: h.Subscribe([]string{"a"}), Initial: []*store.Entry{first}, Revoked: revoked}, get("/"), nil, options, newClient())
 		s.wantEnd(t, stream.Revoked)
 		if got := s.events(t); len(got) > 0 {
 			t.Errorf("%q", got)

@@ -185,7 +185,7 @@ func (c *Config) acceptable(request http.Header, k *kept) bool {
 			return false
 		}
 	}
-	return stream.Prefers(request, k.header.Get("Content-Type"), decides)
+	return stream.PrefersType(request, k.header.Get("Content-Type"), decides)
 }
 
 // isAnothersPage tells whether a browser says that it asks for a page that may

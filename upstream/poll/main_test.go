@@ -258,7 +258,7 @@ func (v *viewer) run(e *env, r *http.Request, c poll.Requester, lastEventID stri
 	src := viewing.Source(lastEventID)
 	defer src.Cursor.Close()
 	if !isClosed(src.Revoked) {
-		v.took(e, src.First...)
+		v.took(e, src.Initial...)
 	}
 	for over := false; !over; {
 		select {

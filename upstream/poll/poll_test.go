@@ -857,9 +857,9 @@ func TestWhoComesDuringAPublicationMissesNothing(t *testing.T) {
 	for last := ""; last != "2"; { // until all is done
 		later := viewing.Source("")
 		later.Cursor.Close()
-		last = dataOf(later.First)
+		last = dataOf(later.Initial)
 	}
-	entries, err := src.Cursor.Next(1000, src.First)
+	entries, err := src.Cursor.Next(1000, src.Initial)
 	if got := dataOf(entries); got != "2" || err != nil {
 		t.Errorf("it has %q, %v", got, err)
 	}

@@ -85,7 +85,7 @@ func (v *Subscription) Source(lastEventID string) stream.Source {
 	src.NoPosition = len(snapshot) == 0
 	for i, e := range snapshot {
 		if e.ID == lastEventID { // this is all that came after it
-			src.First, known = snapshot[i+1:], true
+			src.Initial, known = snapshot[i+1:], true
 			snapshot, src.Start = nil, stream.Resumed
 			src.Cursor.Skip(e.Seq)
 			break
@@ -93,11 +93,11 @@ func (v *Subscription) Source(lastEventID string) stream.Source {
 	}
 	if lastEventID != "" && !known {
 		src.Start = stream.Lost
-		src.First = append(src.First, stream.ResetAlone())
+		src.Initial = append(src.Initial, stream.ResetWithoutPosition())
 	}
-	src.First = append(src.First, snapshot...)
-	if n := len(src.First); n > 0 {
-		src.Cursor.Skip(src.First[n-1].Seq)
+	src.Initial = append(src.Initial, snapshot...)
+	if n := len(src.Initial); n > 0 {
+		src.Cursor.Skip(src.Initial[n-1].Seq)
 	}
 	return src
 }

@@ -116,7 +116,7 @@ func (c *walker) connect() {
 	defer src.Cursor.Close()
 	c.watch(true)
 	defer c.watch(false)
-	if isClosed(src.Revoked) || !c.take(src.First) {
+	if isClosed(src.Revoked) || !c.take(src.Initial) {
 		return
 	}
 	for over := false; !over; {

@@ -157,7 +157,7 @@ func (p *Publish) authorize(r *http.Request, c access.Credential) (*access.Token
 	}
 	token, refused := p.JWT.Check(r.Context(), c)
 	if refused == nil {
-		refused = c.CheckSite(r)
+		refused = c.CheckOrigin(r)
 	}
 	return token, refused
 }
@@ -185,7 +185,7 @@ func permit(r *http.Request, messages []hub.Message, token *access.Token) *refus
 		}
 		for _, topic := range m.Topics {
 			if !token.Covers(topic) {
-				return access.Insufficient("the token doesn't let its owner publish on the topic %q", topic)
+				return access.InsufficientScope("the token doesn't let its owner publish on the topic %q", topic)
 			}
 		}
 	}

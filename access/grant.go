@@ -11,8 +11,8 @@ import (
 
 // Pauses of a viewer who waits for a backend that fails.
 const (
-	firstPause = time.Second
-	maxPause   = 15 * time.Second
+	initialBackoff = time.Second
+	maxBackoff     = 15 * time.Second
 )
 
 // Grant is what lets a stream be, for as long as the backend says so.
@@ -26,17 +26,17 @@ type Grant struct {
 	Revoked <-chan struct{}
 
 	authorizer *Authorizer
-	viewer     *Principal
-	questions  []string
+	principal  *Principal
+	uris       []string
 	recheck    time.Duration
 	granted    chan struct{}
 	revoked    chan struct{}
 	ctx        context.Context
 	end        context.CancelFunc
 
-	mu    sync.Mutex
-	timer *time.Timer   // nil when nothing is left to ask
-	pause time.Duration // the next one, while the viewer waits
+	mu      sync.Mutex
+	timer   *time.Timer   // nil when nothing is left to ask
+	backoff time.Duration // the next one, while the viewer waits
 }
 
 // AlwaysGranted is a permit that needs no question.
@@ -50,54 +50,54 @@ func AlwaysGranted() *Grant { return &Grant{end: func() {}} }
 // A backend that fails refuses nobody: it is asked until it answers. What it
 // has granted before holds.
 func (a *Authorizer) Authorize(ctx context.Context, v *Principal, questions []string, recheck time.Duration) (*Grant, *subrequest.Response, error) {
-	first, cancel := context.WithTimeout(ctx, openWait)
+	first, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
-	said := a.askAll(first, v, questions)
+	said := a.checkAll(first, v, questions)
 	if said.err != nil || said.refused != nil {
 		return nil, said.refused, said.err
 	}
 	p := &Grant{
-		Failure:    said.failed,
+		Failure:    said.failure,
 		authorizer: a,
-		viewer:     v,
-		questions:  questions,
+		principal:  v,
+		uris:       questions,
 		recheck:    recheck,
 		revoked:    make(chan struct{}),
-		pause:      firstPause,
+		backoff:    initialBackoff,
 	}
 	p.Revoked = p.revoked
 	p.ctx, p.end = context.WithCancel(context.Background())
-	if said.failed != nil {
+	if said.failure != nil {
 		p.granted = make(chan struct{})
 		p.Granted = p.granted
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.scheduleLocked(said.failed)
+	p.scheduleLocked(said.failure)
 	return p, nil, nil
 }
 
-// askAll asks all the questions at once. The first refusal counts, then what
+// checkAll asks all the questions at once. The first refusal counts, then what
 // makes the rule impossible, then a failure.
-func (a *Authorizer) askAll(ctx context.Context, v *Principal, questions []string) answer {
+func (a *Authorizer) checkAll(ctx context.Context, v *Principal, questions []string) decision {
 	if len(questions) == 1 {
-		return a.ask(ctx, v, questions[0])
+		return a.check(ctx, v, questions[0])
 	}
-	answers := make([]answer, len(questions))
+	answers := make([]decision, len(questions))
 	var asking sync.WaitGroup
 	for i, uri := range questions {
-		asking.Go(func() { answers[i] = a.ask(ctx, v, uri) })
+		asking.Go(func() { answers[i] = a.check(ctx, v, uri) })
 	}
 	asking.Wait()
-	var all answer
+	var all decision
 	for _, one := range answers {
 		switch {
 		case one.refused != nil:
 			return one
 		case all.err == nil && one.err != nil:
 			all.err = one.err
-		case all.failed == nil:
-			all.failed = one.failed
+		case all.failure == nil:
+			all.failure = one.failure
 		}
 	}
 	return all
@@ -106,29 +106,29 @@ func (a *Authorizer) askAll(ctx context.Context, v *Principal, questions []strin
 // scheduleLocked sets the time of the next question, if there is to be one. It
 // is spread, so that viewers who came together don't ask together.
 func (p *Grant) scheduleLocked(failed *Failure) {
-	wait := p.recheck/2 + spread(p.recheck/2)
+	wait := p.recheck/2 + jitter(p.recheck/2)
 	switch {
 	case p.granted != nil: // waiting
-		wait = max(p.pause/2+spread(p.pause), failed.RetryAfter)
-		p.pause = min(2*p.pause, maxPause)
+		wait = max(p.backoff/2+jitter(p.backoff), failed.RetryAfter)
+		p.backoff = min(2*p.backoff, maxBackoff)
 	case p.recheck <= 0:
 		return
 	}
-	p.timer = time.AfterFunc(wait, p.again)
+	p.timer = time.AfterFunc(wait, p.recheckNow)
 }
 
-func spread(d time.Duration) time.Duration {
+func jitter(d time.Duration) time.Duration {
 	if d <= 0 {
 		return 0
 	}
 	return rand.N(d)
 }
 
-// again asks once more. It runs on a goroutine of its own, which is there only
+// recheckNow asks once more. It runs on a goroutine of its own, which is there only
 // while it asks: a permit that waits costs a timer.
-func (p *Grant) again() {
+func (p *Grant) recheckNow() {
 	p.authorizer.observer.Rechecked()
-	said := p.authorizer.askAll(p.ctx, p.viewer, p.questions)
+	said := p.authorizer.checkAll(p.ctx, p.principal, p.uris)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
@@ -138,11 +138,11 @@ func (p *Grant) again() {
 		close(p.revoked)
 		return
 	case said.err != nil: // as good as a failure: it was let in before
-	case said.failed == nil && p.granted != nil:
+	case said.failure == nil && p.granted != nil:
 		close(p.granted)
 		p.granted = nil
 	}
-	p.scheduleLocked(said.failed)
+	p.scheduleLocked(said.failure)
 }
 
 // End gives the permit back.

@@ -24,25 +24,25 @@ type Requester interface {
 
 // Principal is as whom the backend is asked.
 type Principal struct {
-	caller Requester
-	host   string
-	header http.Header
-	remote string
-	tls    *tls.ConnectionState
-	parts  []string // all that tells one viewer's question from another's
+	requester Requester
+	host      string
+	header    http.Header
+	remote    string
+	tls       *tls.ConnectionState
+	identity  []string // all that tells one viewer's question from another's
 }
 
-// ofTheBody are headers about a body, which a question has none of, and what is
+// bodyHeaders are headers about a body, which a question has none of, and what is
 // taken in answer to it, which is nothing that matters.
-var ofTheBody = []string{"Accept", "Content-Type", "Content-Encoding", "Content-Language"}
+var bodyHeaders = []string{"Accept", "Content-Type", "Content-Encoding", "Content-Language"}
 
 // NewPrincipal keeps of a viewer's request what the backend is to be asked with.
 // The request may be over by then.
 func NewPrincipal(r *http.Request, caller Requester) *Principal {
-	v := &Principal{caller: caller, host: r.Host, header: make(http.Header), remote: r.RemoteAddr, tls: r.TLS}
+	v := &Principal{requester: caller, host: r.Host, header: make(http.Header), remote: r.RemoteAddr, tls: r.TLS}
 	hop := subrequest.ConnectionOptions(r.Header)
 	for name, values := range r.Header {
-		if !subrequest.IsRequestSpecific(name) && !hop[name] && !slices.Contains(ofTheBody, name) {
+		if !subrequest.IsRequestSpecific(name) && !hop[name] && !slices.Contains(bodyHeaders, name) {
 			v.header[name] = slices.Clone(values)
 		}
 	}
@@ -50,14 +50,14 @@ func NewPrincipal(r *http.Request, caller Requester) *Principal {
 	if err != nil {
 		address = r.RemoteAddr
 	}
-	v.parts = []string{r.Host, address, subrequest.CertificateDigest(r.TLS), strconv.FormatBool(r.TLS != nil), caller.User(), caller.OriginalPath(), strconv.FormatBool(caller.ViaTrustedProxy())}
+	v.identity = []string{r.Host, address, subrequest.CertificateDigest(r.TLS), strconv.FormatBool(r.TLS != nil), caller.User(), caller.OriginalPath(), strconv.FormatBool(caller.ViaTrustedProxy())}
 	vars := caller.Vars()
-	v.parts = append(v.parts, strconv.Itoa(len(vars)))
+	v.identity = append(v.identity, strconv.Itoa(len(vars)))
 	for _, name := range slices.Sorted(maps.Keys(vars)) {
-		v.parts = append(v.parts, name, vars[name])
+		v.identity = append(v.identity, name, vars[name])
 	}
 	for _, name := range slices.Sorted(maps.Keys(v.header)) {
-		v.parts = append(append(v.parts, name, strconv.Itoa(len(v.header[name]))), v.header[name]...)
+		v.identity = append(append(v.identity, name, strconv.Itoa(len(v.header[name]))), v.header[name]...)
 	}
 	v.header.Set("Accept", subrequest.DefaultAccept)
 	return v

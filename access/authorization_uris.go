@@ -23,12 +23,12 @@ const MaxSubrequests = 20
 //
 // Where a topic has no part of it, a query parameter that is given several
 // times is asked about as often.
-func (t *Topics) AuthorizationURIs(r *http.Request, repl *caddy.Replacer, u *URI) ([]string, *refusal.Error) {
+func (t *Topics) AuthorizationURIs(r *http.Request, repl *caddy.Replacer, u *URITemplate) ([]string, *refusal.Error) {
 	repl = repl.WithoutFile()
 	questions := make(map[string]struct{})
 	for _, tmpl := range t.templates {
 		for _, value := range tmpl.expand(r, repl) {
-			if err := tmpl.ask(r, u, value, questions); err != nil {
+			if err := tmpl.addURIs(r, u, value, questions); err != nil {
 				return nil, badRequest(err)
 			}
 		}
@@ -36,14 +36,14 @@ func (t *Topics) AuthorizationURIs(r *http.Request, repl *caddy.Replacer, u *URI
 	return slices.Sorted(maps.Keys(questions)), nil
 }
 
-var errTooMany = fmt.Errorf("the request asks for more than may be asked about for one stream, which is %d: open several", MaxSubrequests)
+var errTooManyURIs = fmt.Errorf("the request asks for more than may be asked about for one stream, which is %d: open several", MaxSubrequests)
 
-// ask adds the questions about one topic.
-func (t topicTemplate) ask(r *http.Request, u *URI, value valueOf, questions map[string]struct{}) error {
-	repeats := t.repeats(u)
-	values := choices(r, repeats)
+// addURIs adds the questions about one topic.
+func (t topicTemplate) addURIs(r *http.Request, u *URITemplate, value valueFunc, questions map[string]struct{}) error {
+	repeats := t.repeatedParameter(u)
+	values := queryValues(r, repeats)
 	if len(values) == 0 {
-		return checkValue(repeats, "")
+		return checkParameter(repeats, "")
 	}
 	for _, choice := range values {
 		uri, err := u.expand(func(name string) (string, error) {
@@ -51,7 +51,7 @@ func (t topicTemplate) ask(r *http.Request, u *URI, value valueOf, questions map
 				return choice, nil
 			}
 			v, err := value(name)
-			if errors.Is(err, errMissing) {
+			if errors.Is(err, errNoValue) {
 				return "", nil // which is refused by its name
 			}
 			return v, err
@@ -60,15 +60,15 @@ func (t topicTemplate) ask(r *http.Request, u *URI, value valueOf, questions map
 			return err
 		}
 		if questions[uri] = struct{}{}; len(questions) > MaxSubrequests {
-			return errTooMany
+			return errTooManyURIs
 		}
 	}
 	return nil
 }
 
-// repeats is the first of the URI's query placeholders whose value the topic
+// repeatedParameter is the first of the URI's query placeholders whose value the topic
 // has not got: each value of the parameter makes a question.
-func (t topicTemplate) repeats(u *URI) string {
+func (t topicTemplate) repeatedParameter(u *URITemplate) string {
 	for _, name := range u.Placeholders() {
 		if strings.HasPrefix(name, queryPlaceholder) && !slices.Contains(t.Placeholders(), name) {
 			return name
