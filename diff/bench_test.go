@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// orders is a list of about that many bytes, in which one field has a value.
+// orders returns a list of about size bytes, in which one price has the value.
 func orders(size int, value string) []byte {
 	var list []string
 	for length := 0; length < size; {
@@ -40,15 +40,15 @@ func BenchmarkParse(b *testing.B) {
 }
 
 func BenchmarkEvents(b *testing.B) {
-	ways := [][2]string{{"full", ""}, {"patch", ""}, {"merge", ""}, {"items", "id"}, {"jq", `{event: "price", data: [.new[3].price, .old[3].price]}`}}
+	modes := [][2]string{{"full", ""}, {"patch", ""}, {"merge", ""}, {"items", "id"}, {"jq", `{event: "price", data: [.new[3].price, .old[3].price]}`}}
 	for name, size := range sizes {
 		from, to := parse(b, string(orders(size, "1"))), parse(b, string(orders(size, "2")))
-		for _, way := range ways {
-			if way[0] == "merge" { // which can't say what has changed in a list
+		for _, named := range modes {
+			if named[0] == "merge" { // a merge patch can't change an item of a list
 				from, to = byID(b, from), byID(b, to)
 			}
-			benchmarkEvents(b, name, mode(b, way[0], way[1]), from, to)
-			if way[0] == "merge" {
+			benchmarkEvents(b, name, mode(b, named[0], named[1]), from, to)
+			if named[0] == "merge" {
 				from, to = parse(b, string(orders(size, "1"))), parse(b, string(orders(size, "2")))
 			}
 		}
@@ -56,7 +56,7 @@ func BenchmarkEvents(b *testing.B) {
 }
 
 func benchmarkEvents(b *testing.B, name string, m *Mode, from, to *Document) {
-	b.Run(m.word+"/"+name, func(b *testing.B) {
+	b.Run(m.name+"/"+name, func(b *testing.B) {
 		b.ReportAllocs()
 		sent := 0
 		for b.Loop() {
@@ -74,7 +74,7 @@ func benchmarkEvents(b *testing.B, name string, m *Mode, from, to *Document) {
 	})
 }
 
-// byID is a list of items as an object.
+// byID turns a list of items into an object.
 func byID(b *testing.B, list *Document) *Document {
 	out := []byte("{")
 	for i, item := range newTree(list.Bytes()).root().items() {

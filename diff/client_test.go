@@ -16,12 +16,12 @@ import (
 	"github.com/caddy-sse/caddy-sse/event"
 )
 
-// client holds a copy of the backend's document, and does with events what the
+// client holds a copy of the backend's document and applies events to it as the
 // standards say.
 type client struct {
 	doc   []byte
-	items map[string]json.RawMessage // by key; what a client of items keeps
-	key   []string                   // of items
+	items map[string]json.RawMessage // by key, in the mode items
+	key   []string                   // path of the member that identifies an item
 }
 
 func (c *client) receive(events []event.Event) error {
@@ -73,7 +73,7 @@ func (c *client) applyItem(e event.Event) error {
 	return nil
 }
 
-// itemsOf is a list as a set by key.
+// itemsOf returns a list's items by key.
 func itemsOf(doc []byte, key []string) map[string]json.RawMessage {
 	items := make(map[string]json.RawMessage)
 	var list []json.RawMessage
@@ -92,7 +92,7 @@ func itemsOf(doc []byte, key []string) map[string]json.RawMessage {
 	return items
 }
 
-// applyPatch is RFC 6902, but for the operations that we don't use.
+// applyPatch implements RFC 6902, but for the operations that [Mode] doesn't use.
 func applyPatch(doc, patch []byte) ([]byte, error) {
 	var ops []struct {
 		Op, Path string
@@ -152,7 +152,7 @@ func applyInArray(at []any, token string, rest []string, op string, value []byte
 	return at, err
 }
 
-// applyMerge is the pseudocode of RFC 7396, section 2.
+// applyMerge is the pseudocode of RFC 7396 §2.
 func applyMerge(target, patch any) any {
 	members, ok := patch.(map[string]any)
 	if !ok {
@@ -189,8 +189,8 @@ func encode(v any) []byte {
 	return text
 }
 
-// canonical is a second opinion on what is equal: a text for each value, made
-// from what encoding/json reads.
+// canonical returns a text that is the same for equal values, by a second
+// implementation on top of encoding/json.
 func canonical(doc []byte) string { return string(appendCanonical(nil, decode(doc))) }
 
 func appendCanonical(dst []byte, v any) []byte {
@@ -215,7 +215,7 @@ func appendCanonical(dst []byte, v any) []byte {
 	}
 }
 
-// applyWithLibrary is somebody else's reading of the standards.
+// applyWithLibrary applies an event with another implementation of the standards.
 func applyWithLibrary(doc []byte, e event.Event) ([]byte, error) {
 	switch e.Name {
 	case "patch":
@@ -249,8 +249,9 @@ func mode(t testing.TB, word, arg string) *Mode {
 	return m
 }
 
-// said is the events between two documents, one per line, as name and data.
-func said(t testing.TB, m *Mode, old, now string) string {
+// eventLines returns the events between two documents, one per line, as name and
+// data.
+func eventLines(t testing.TB, m *Mode, old, now string) string {
 	t.Helper()
 	events, err := m.Events(t.Context(), parse(t, old), parse(t, now))
 	if err != nil {

@@ -8,7 +8,7 @@ import (
 )
 
 func TestDocumentsAreComparedAsJSON(t *testing.T) {
-	seen := make(map[sum]string)
+	seen := make(map[digest]string)
 	for _, group := range [][]string{
 		{`{"a":1,"b":[2]}`, "{ \"b\" : [ 2 ],\r\n\t\"a\" : 1 }", `{"a":1.0,"b":[0.2e1]}`},
 		{`[1,2]`}, {`[2,1]`}, {`[[1],2]`}, {`[1,[2]]`}, {`[]`}, {`{}`}, {`[{}]`}, {`[[]]`}, {`[null]`}, {`null`}, {`false`}, {`""`},
@@ -32,10 +32,10 @@ func TestDocumentsAreComparedAsJSON(t *testing.T) {
 			}
 		}
 		d := parse(t, group[0])
-		if other, ok := seen[d.sum]; ok {
+		if other, ok := seen[d.digest]; ok {
 			t.Errorf("%s is %s", group[0], other)
 		}
-		seen[d.sum] = group[0]
+		seen[d.digest] = group[0]
 	}
 }
 
@@ -90,7 +90,6 @@ func TestInvalidJSONIsRefused(t *testing.T) {
 
 func deep(n int) string { return strings.Repeat("[", n) + strings.Repeat("]", n) }
 
-// What a hostile backend may send is read in time, and doesn't blow up.
 func TestHostileDocumentsAreComparedInTime(t *testing.T) {
 	const many, few = 20_000, 100
 	long := strings.Repeat("x", 10*many)
@@ -124,7 +123,7 @@ func nested(opening, inner, closing string) string {
 	return strings.Repeat(opening, depth) + inner + strings.Repeat(closing, depth)
 }
 
-// numbered repeats a text with a number in place of each %, commas between.
+// numbered repeats a text, separated by commas, with its number in place of each %.
 func numbered(n int, text string) string {
 	parts := make([]string, n)
 	for i := range parts {

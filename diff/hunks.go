@@ -2,58 +2,58 @@ package diff
 
 import "slices"
 
-// gap is a place where two lists differ: old[oldStart:oldEnd] has become
-// new[newStart:newEnd].
-type gap struct{ oldStart, oldEnd, newStart, newEnd int }
+// hunk is a range in which two lists differ: from[fromStart:fromEnd] has become
+// to[toStart:toEnd].
+type hunk struct{ fromStart, fromEnd, toStart, toEnd int }
 
-// maxEdits bounds how many items, taken out and put in, are looked for in
-// finding what two lists have in common: time grows with it and the lengths,
-// memory with its square, to 1 MiB. Lists that differ more are one gap.
+// maxEdits limits how many insertions and deletions the search for common items
+// considers. Its time grows with this number and the lists' lengths, its memory
+// with the number's square, to 1 MiB. Lists that differ more are one hunk.
 const maxEdits = 512
 
-// gaps returns where two lists differ, in order.
-func gaps(old, now []value) []gap {
-	start := 0
-	for start < min(len(old), len(now)) && old[start].sum() == now[start].sum() {
-		start++
+// diffLists returns the hunks between two lists, in order.
+func diffLists(from, to []value) []hunk {
+	prefix := 0
+	for prefix < min(len(from), len(to)) && from[prefix].digest() == to[prefix].digest() {
+		prefix++
 	}
-	end := 0
-	for end < min(len(old), len(now))-start && old[len(old)-1-end].sum() == now[len(now)-1-end].sum() {
-		end++
+	suffix := 0
+	for suffix < min(len(from), len(to))-prefix && from[len(from)-1-suffix].digest() == to[len(to)-1-suffix].digest() {
+		suffix++
 	}
-	a, b := old[start:len(old)-end], now[start:len(now)-end]
-	found, ok := shortest(a, b)
+	a, b := from[prefix:len(from)-suffix], to[prefix:len(to)-suffix]
+	hunks, ok := shortestEdits(a, b)
 	if !ok {
-		found = []gap{{0, len(a), 0, len(b)}}
+		hunks = []hunk{{0, len(a), 0, len(b)}}
 	}
-	for i := range found {
-		found[i] = found[i].shifted(start)
+	for i := range hunks {
+		hunks[i] = hunks[i].shift(prefix)
 	}
-	return found
+	return hunks
 }
 
-func (g gap) shifted(by int) gap {
-	return gap{g.oldStart + by, g.oldEnd + by, g.newStart + by, g.newEnd + by}
+func (h hunk) shift(by int) hunk {
+	return hunk{h.fromStart + by, h.fromEnd + by, h.toStart + by, h.toEnd + by}
 }
 
-// shortest finds the fewest items to take out and put in, by the greedy
+// shortestEdits finds the fewest insertions and deletions by the greedy
 // algorithm of E. Myers, "An O(ND) Difference Algorithm and Its Variations"
-// (Algorithmica 1, 1986). It returns false if they are more than [maxEdits].
+// (Algorithmica 1, 1986). It returns false if there are more than [maxEdits].
 //
-// In its words: after d edits, reach[k+d] is how far one can get in a on the
-// diagonal k, that is with k more items of a behind one than of b.
-func shortest(a, b []value) ([]gap, bool) {
+// In the paper's terms: after d edits, reach[k+d] is the furthest x on diagonal
+// k = x - y, where x items of a and y items of b are consumed.
+func shortestEdits(a, b []value) ([]hunk, bool) {
 	var steps [][]int32 // reach after each number of edits
 	for d := 0; d <= min(maxEdits, len(a)+len(b)); d++ {
 		reach := make([]int32, 2*d+1)
 		for k := -d; k <= d; k += 2 {
-			x := furthest(steps, d, k)
-			for x < len(a) && x-k >= 0 && x-k < len(b) && a[x].sum() == b[x-k].sum() {
+			x := afterEdit(steps, d, k)
+			for x < len(a) && x-k >= 0 && x-k < len(b) && a[x].digest() == b[x-k].digest() {
 				x++
 			}
 			reach[k+d] = int32(x)
 			if x >= len(a) && x-k >= len(b) {
-				return trace(append(steps, reach), len(a), len(b)), true
+				return backtrack(append(steps, reach), len(a), len(b)), true
 			}
 		}
 		steps = append(steps, reach)
@@ -61,49 +61,52 @@ func shortest(a, b []value) ([]gap, bool) {
 	return nil, false
 }
 
-// furthest is where edit d begins to follow diagonal k: from the diagonal above
-// by putting an item in, or from the one below by taking one out.
-func furthest(steps [][]int32, d, k int) int {
+// afterEdit returns the x that edit d reaches on diagonal k, before it follows
+// equal items: by an insertion from the diagonal above or a deletion from the
+// one below, whichever gets further.
+func afterEdit(steps [][]int32, d, k int) int {
 	if d == 0 {
 		return 0
 	}
 	before := steps[d-1]
-	if putIn(before, d, k) {
+	if isInsertion(before, d, k) {
 		return int(before[k+1+d-1])
 	}
 	return int(before[k-1+d-1]) + 1
 }
 
-func putIn(before []int32, d, k int) bool {
+func isInsertion(before []int32, d, k int) bool {
 	return k == -d || (k != d && before[k-1+d-1] < before[k+1+d-1])
 }
 
-// trace walks back from the end, and joins edits that touch into gaps.
-func trace(steps [][]int32, x, y int) []gap {
-	var found []gap
+// backtrack walks the steps from the end (x, y) to the beginning, and joins
+// adjacent edits into hunks.
+func backtrack(steps [][]int32, x, y int) []hunk {
+	var hunks []hunk
 	for d := len(steps) - 1; d > 0; d-- {
 		k := x - y
-		edit := gap{oldEnd: furthest(steps, d, k)}
-		edit.newEnd = edit.oldEnd - k
-		if putIn(steps[d-1], d, k) {
-			x, y = edit.oldEnd, edit.newEnd-1
+		edit := hunk{fromEnd: afterEdit(steps, d, k)}
+		edit.toEnd = edit.fromEnd - k
+		if isInsertion(steps[d-1], d, k) {
+			x, y = edit.fromEnd, edit.toEnd-1
 		} else {
-			x, y = edit.oldEnd-1, edit.newEnd
+			x, y = edit.fromEnd-1, edit.toEnd
 		}
-		edit.oldStart, edit.newStart = x, y
-		found = joined(found, edit)
+		edit.fromStart, edit.toStart = x, y
+		hunks = appendEarlier(hunks, edit)
 	}
-	slices.Reverse(found)
-	return found
+	slices.Reverse(hunks)
+	return hunks
 }
 
-// joined adds a gap that comes before those that are there.
-func joined(found []gap, g gap) []gap {
-	if len(found) > 0 {
-		if last := &found[len(found)-1]; last.oldStart == g.oldEnd && last.newStart == g.newEnd {
-			last.oldStart, last.newStart = g.oldStart, g.newStart
-			return found
+// appendEarlier appends an edit that precedes all hunks, or extends the last
+// hunk if the two are adjacent.
+func appendEarlier(hunks []hunk, edit hunk) []hunk {
+	if len(hunks) > 0 {
+		if last := &hunks[len(hunks)-1]; last.fromStart == edit.fromEnd && last.toStart == edit.toEnd {
+			last.fromStart, last.toStart = edit.fromStart, edit.toStart
+			return hunks
 		}
 	}
-	return append(found, g)
+	return append(hunks, edit)
 }

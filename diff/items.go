@@ -10,60 +10,60 @@ import (
 	"github.com/caddy-sse/caddy-sse/event"
 )
 
-// MaxItemEvents is how many items may change at once. Where more do, the whole
-// document is sent: their events would push all others out of the history.
+// MaxItemEvents is the maximum number of items that may change at once. If more
+// do, a snapshot is sent: their events would push all others out of the history.
 const MaxItemEvents = 1000
 
-// newItemsDiff says a change as that of a list's items, which a member tells
-// apart. Their order is not part of what is said.
-func newItemsDiff(key string) (differ, error) {
+// newItemsDiffer returns a differ that describes the changes of a list's items.
+// The member named by key identifies an item. The items' order doesn't matter.
+func newItemsDiffer(key string) (differ, error) {
 	if key == "" {
-		return nil, errors.New(`"items" needs the member that tells items apart, say: items id`)
+		return nil, errors.New(`"items" needs the member that identifies an item, say: items id`)
 	}
-	var path []sum
+	var path []digest
 	for name := range strings.SplitSeq(key, ".") {
 		if name == "" {
 			return nil, fmt.Errorf("items %q: a member's name is empty; write a name, or names with dots between them, say: items meta.id", key)
 		}
-		path = append(path, sumOfString(quote(name)))
+		path = append(path, stringDigest(quote(name)))
 	}
 	return func(_ context.Context, from, to *Document) ([]event.Event, error) {
-		old, okOld := newListing(newTree(from.text).root(), path)
-		now, okNew := newListing(newTree(to.text).root(), path)
-		if !okOld || !okNew {
-			return nil, errWhole
+		fromList, okFrom := newKeyedList(newTree(from.text).root(), path)
+		toList, okTo := newKeyedList(newTree(to.text).root(), path)
+		if !okFrom || !okTo {
+			return nil, errSnapshot
 		}
-		return itemEvents(old, now)
+		return itemEvents(fromList, toList)
 	}, nil
 }
 
-// listing is a list of items by their keys.
-type listing struct {
+// keyedList is a list of items with unique keys.
+type keyedList struct {
 	items []item
-	byKey map[sum]value
+	byKey map[digest]value
 }
 
 type item struct{ key, value value }
 
-// newListing returns false if v isn't a list of objects that each have a key of
-// their own: a string or a number at the path.
-func newListing(v value, path []sum) (listing, bool) {
+// newKeyedList returns false unless v is a list of objects that each have a
+// unique string or number at the path.
+func newKeyedList(v value, path []digest) (keyedList, bool) {
 	if v.kind() != '[' {
-		return listing{}, false
+		return keyedList{}, false
 	}
-	l := listing{byKey: make(map[sum]value)}
-	for it := range v.inside() {
+	l := keyedList{byKey: make(map[digest]value)}
+	for it := range v.children() {
 		key, ok := keyOf(it, path)
 		if !ok {
-			return listing{}, false
+			return keyedList{}, false
 		}
 		l.items = append(l.items, item{key, it})
-		l.byKey[key.sum()] = it
+		l.byKey[key.digest()] = it
 	}
 	return l, len(l.byKey) == len(l.items)
 }
 
-func keyOf(v value, path []sum) (key value, ok bool) {
+func keyOf(v value, path []digest) (key value, ok bool) {
 	for _, name := range path {
 		if v, ok = v.member(name); !ok {
 			return value{}, false
@@ -72,39 +72,39 @@ func keyOf(v value, path []sum) (key value, ok bool) {
 	return v, !slices.Contains([]byte("{[ntf"), v.kind())
 }
 
-// itemEvents are in the order removed, changed, added, so that a client never
-// holds more than it must.
-func itemEvents(old, now listing) ([]event.Event, error) {
+// itemEvents returns removals, then changes, then additions: a client never
+// holds more items than it must.
+func itemEvents(from, to keyedList) ([]event.Event, error) {
 	var removed, changed, added []event.Event
-	for _, it := range old.items {
-		if _, kept := now.byKey[it.key.sum()]; !kept {
+	for _, it := range from.items {
+		if _, ok := to.byKey[it.key.digest()]; !ok {
 			removed = append(removed, itemEvent("removed", it.key, value{}, it.value))
 		}
 	}
-	for _, it := range now.items {
-		was, known := old.byKey[it.key.sum()]
+	for _, it := range to.items {
+		old, ok := from.byKey[it.key.digest()]
 		switch {
-		case !known:
+		case !ok:
 			added = append(added, itemEvent("added", it.key, it.value, value{}))
-		case was.sum() != it.value.sum():
-			changed = append(changed, itemEvent("changed", it.key, it.value, was))
+		case old.digest() != it.value.digest():
+			changed = append(changed, itemEvent("changed", it.key, it.value, old))
 		}
 	}
 	events := slices.Concat(removed, changed, added)
 	if len(events) > MaxItemEvents {
-		return nil, errWhole
+		return nil, errSnapshot
 	}
 	return events, nil
 }
 
-// itemEvent has no item, or no old one, where the value is the zero one.
-func itemEvent(name string, key, now, was value) event.Event {
+// itemEvent leaves out item or old if it is the zero value.
+func itemEvent(name string, key, item, old value) event.Event {
 	data := append([]byte(`{"key":`), key.raw()...)
-	if now.tree != nil {
-		data = append(append(data, `,"item":`...), now.raw()...)
+	if item.tree != nil {
+		data = append(append(data, `,"item":`...), item.raw()...)
 	}
-	if was.tree != nil {
-		data = append(append(data, `,"old":`...), was.raw()...)
+	if old.tree != nil {
+		data = append(append(data, `,"old":`...), old.raw()...)
 	}
 	return event.Event{Name: name, Data: append(data, '}')}
 }

@@ -6,66 +6,70 @@ import (
 	"github.com/caddy-sse/caddy-sse/event"
 )
 
-// mergeDiff says a change as a JSON merge patch (RFC 7396). There null means
-// that a member is gone, so a member that becomes null, alone or somewhere in an
-// object, can't be said.
-func mergeDiff(_ context.Context, from, to *Document) ([]event.Event, error) {
-	old, now := newTree(from.text), newTree(to.text)
-	if old.root().kind() != '{' || now.root().kind() != '{' || old.ambiguous || now.ambiguous {
-		return nil, errWhole
+// mergeDiffer describes a change as a JSON merge patch (RFC 7396). There, null
+// removes a member, so the patch can't set a member to null or to an object with
+// a null in it.
+func mergeDiffer(_ context.Context, from, to *Document) ([]event.Event, error) {
+	old, updated := newTree(from.text), newTree(to.text)
+	if old.root().kind() != '{' || updated.root().kind() != '{' || old.ambiguous || updated.ambiguous {
+		return nil, errSnapshot
 	}
-	m := merger{limit: len(to.text)}
-	if !m.object(old.root().object(), now.root().object()) || len(m.patch) >= m.limit {
-		return nil, errWhole
+	m := mergeWriter{limit: len(to.text)}
+	if !m.writeObject(old.root().object(), updated.root().object()) || len(m.patch) >= m.limit {
+		return nil, errSnapshot
 	}
 	return []event.Event{{Name: "merge", Data: m.patch}}, nil
 }
 
-// merger writes a merge patch.
-type merger struct {
+// mergeWriter writes a merge patch that is shorter than limit.
+type mergeWriter struct {
 	patch []byte
-	limit int // where it stops to be worth it
+	limit int
 }
 
-// object returns false if the change can't be said, or not within the limit.
-func (m *merger) object(old, now object) bool {
+// writeObject returns false if a merge patch can't describe the change, or would
+// reach the limit.
+func (m *mergeWriter) writeObject(from, to object) bool {
 	m.patch = append(m.patch, '{')
-	for _, was := range old.members {
-		if _, kept := now.byName[was.name.sum()]; !kept {
-			m.patch = append(append(m.name(was.name), "null"...), ',')
+	for _, old := range from.members {
+		if _, ok := to.byName[old.name.digest()]; !ok {
+			m.writeName(old.name)
+			m.patch = append(m.patch, "null,"...)
 		}
 	}
-	for _, is := range now.members {
-		was, known := old.byName[is.name.sum()]
-		if known && was.sum() == is.value.sum() {
+	for _, updated := range to.members {
+		old, exists := from.byName[updated.name.digest()]
+		if exists && old.digest() == updated.value.digest() {
 			continue
 		}
-		m.patch = m.name(is.name)
-		if !m.value(was, known, is.value) {
+		m.writeName(updated.name)
+		if !m.writeValue(old, exists, updated.value) {
 			return false
 		}
 		m.patch = append(m.patch, ',')
 	}
-	m.patch[len(m.patch)-1] = '}' // in the place of the last comma: objects that differ have one
+	m.patch[len(m.patch)-1] = '}' // replaces the last comma: unequal objects have one
 	return len(m.patch) < m.limit
 }
 
-func (m *merger) name(name value) []byte { return append(append(m.patch, name.raw()...), ':') }
+func (m *mergeWriter) writeName(name value) {
+	m.patch = append(append(m.patch, name.raw()...), ':')
+}
 
-func (m *merger) value(was value, known bool, is value) bool {
-	if known && was.kind() == '{' && is.kind() == '{' {
-		return m.object(was.object(), is.object())
+func (m *mergeWriter) writeValue(old value, exists bool, updated value) bool {
+	if exists && old.kind() == '{' && updated.kind() == '{' {
+		return m.writeObject(old.object(), updated.object())
 	}
-	if hasNull(is) {
+	if hasNull(updated) {
 		return false
 	}
-	m.patch = append(m.patch, is.raw()...)
+	m.patch = append(m.patch, updated.raw()...)
 	return len(m.patch) < m.limit
 }
 
-// hasNull tells whether a value is null or an object that has one in it. Those
-// in arrays are safe: an array is taken as it is, says the RFC, though
-// github.com/evanphx/json-patch v5.9.11 takes them out of objects in arrays.
+// hasNull reports whether a value is null or an object with a null in it. Nulls
+// in arrays are safe: RFC 7396 takes an array as it is. (For objects in arrays,
+// github.com/evanphx/json-patch v5.9.11 doesn't.)
 func hasNull(v value) bool {
 	for i := v.at; i < v.node().next; {
 		switch n := v.tree.nodes[i]; v.tree.text[n.start] {

@@ -8,78 +8,79 @@ import (
 	"github.com/caddy-sse/caddy-sse/event"
 )
 
-// Mode is a way to say what has changed. It is safe for concurrent use.
+// Mode is a way to describe a change. It is safe for concurrent use.
 type Mode struct {
-	word string
-	arg  string
-	diff differ
+	name     string
+	argument string
+	differ   differ
 }
 
-// differ makes the events that bring a client from one document to another
-// which is not equal to it. It returns [errWhole] if it can't, or not well.
+// differ returns the events that bring a client from one document to another,
+// unequal one. It returns [errSnapshot] if a snapshot describes the change better.
 type differ func(ctx context.Context, from, to *Document) ([]event.Event, error)
 
-// errWhole tells that only the whole document says what has changed.
-var errWhole = errors.New("the change can't be said in this way")
+// errSnapshot is returned by a differ that can't describe the change, or not in
+// less than a snapshot.
+var errSnapshot = errors.New("the change needs a snapshot")
 
-// usage is what an administrator may write.
 const usage = "full, patch, merge, items <key> or jq <program>"
 
-// NewMode returns the mode that a word and what follows it stand for:
+// NewMode returns the mode of a name and its argument:
 //
 //	full          the whole document
 //	patch         a JSON Patch (RFC 6902), event "patch"
 //	merge         a JSON merge patch (RFC 7396), event "merge"
 //	items <key>   items of a list, events "removed", "changed" and "added";
-//	              key is the member that tells them apart, say id or meta.id
-//	jq <program>  what a program makes of {"old": …, "new": …}
+//	              key is the member that identifies an item, say id or meta.id
+//	jq <program>  the program's outputs for {"old": …, "new": …}
 //
 // Its errors say what to write instead.
-func NewMode(word, arg string) (*Mode, error) {
-	diff, err := newDiffer(word, arg)
+func NewMode(name, argument string) (*Mode, error) {
+	differ, err := newDiffer(name, argument)
 	if err != nil {
 		return nil, fmt.Errorf("send: %w", err)
 	}
-	return &Mode{word, arg, diff}, nil
+	return &Mode{name, argument, differ}, nil
 }
 
-func newDiffer(word, arg string) (differ, error) {
-	switch word {
+func newDiffer(name, argument string) (differ, error) {
+	switch name {
 	case "full", "patch", "merge":
-		if arg != "" {
-			return nil, fmt.Errorf("%q takes nothing after it, but there is %q", word, arg)
+		if argument != "" {
+			return nil, fmt.Errorf("%q takes nothing after it, but there is %q", name, argument)
 		}
-		return map[string]differ{"full": wholeDiff, "patch": patchDiff, "merge": mergeDiff}[word], nil
+		return map[string]differ{"full": fullDiffer, "patch": patchDiffer, "merge": mergeDiffer}[name], nil
 	case "items":
-		return newItemsDiff(arg)
+		return newItemsDiffer(argument)
 	case "jq":
-		return newJQDiff(arg)
+		return newJQDiffer(argument)
 	default:
-		return nil, fmt.Errorf("unknown way %q; use %s", word, usage)
+		return nil, fmt.Errorf("unknown way %q; use %s", name, usage)
 	}
 }
 
-// String is the mode as it is written.
+// String returns the mode as it is configured.
 func (m *Mode) String() string {
-	if m.arg == "" {
-		return m.word
+	if m.argument == "" {
+		return m.name
 	}
-	return m.word + " " + m.arg
+	return m.name + " " + m.argument
 }
 
-// Incremental tells whether an event makes sense only to a client that has the
-// document from before it. If not, a client that has missed events needs the
-// last one only.
-func (m *Mode) Incremental() bool { return m.word != "full" }
+// Incremental reports whether an event makes sense only to a client that holds
+// the document before it. Otherwise, a client that missed events needs only the
+// last one.
+func (m *Mode) Incremental() bool { return m.name != "full" }
 
-// Events returns what brings a client that has the old document to the new one,
-// in the order in which it must be sent: nothing if they are equal, and the
-// whole document if old is nil or the mode can't say the change or wouldn't be
-// shorter. The events have no ids, and share memory with the documents.
+// Events returns the events that bring a client from one document to another, in
+// the order in which they must be sent. It returns none if the documents are
+// equal, and a snapshot if from is nil, or if the mode can't describe the change
+// or not in less bytes. The events have no ids. They share memory with the
+// documents.
 //
-// It fails only for jq, and then nothing should be sent: the error of a program
-// that failed wraps [jq.ErrFailed], that of one which gave what is no event
-// [ErrOutput], and that of a context which ended its cause.
+// Only the mode jq fails, and then nothing should be sent. A program that fails
+// gives an error that wraps [jq.ErrFailed], an output that is no event one that
+// wraps [ErrOutput], and a context that ends its cause.
 func (m *Mode) Events(ctx context.Context, from, to *Document) ([]event.Event, error) {
 	if from == nil {
 		return []event.Event{to.Snapshot()}, nil
@@ -87,13 +88,13 @@ func (m *Mode) Events(ctx context.Context, from, to *Document) ([]event.Event, e
 	if from.Equal(to) {
 		return nil, nil
 	}
-	events, err := m.diff(ctx, from, to)
-	if errors.Is(err, errWhole) {
+	events, err := m.differ(ctx, from, to)
+	if errors.Is(err, errSnapshot) {
 		return []event.Event{to.Snapshot()}, nil
 	}
 	return events, err
 }
 
-func wholeDiff(context.Context, *Document, *Document) ([]event.Event, error) {
-	return nil, errWhole
+func fullDiffer(context.Context, *Document, *Document) ([]event.Event, error) {
+	return nil, errSnapshot
 }

@@ -51,8 +51,8 @@ func modes(t testing.TB) []*Mode {
 
 func TestEqualDocumentsGiveNoEvents(t *testing.T) {
 	for _, m := range modes(t) {
-		if got := said(t, m, `[{"id":1,"a":1.0}]`, ` [{"a":10e-1, "id":1}]`); got != "" {
-			t.Errorf("%s says %s", m, got)
+		if got := eventLines(t, m, `[{"id":1,"a":1.0}]`, ` [{"a":10e-1, "id":1}]`); got != "" {
+			t.Errorf("%s gives %s", m, got)
 		}
 	}
 }
@@ -67,12 +67,12 @@ func TestClientWithoutDocumentGetsSnapshot(t *testing.T) {
 }
 
 func TestFullModeSendsDocumentUnchanged(t *testing.T) {
-	if got := said(t, mode(t, "full", ""), `1`, ` { "z" : 1.50, "a" : 9007199254740993 } `); got != `{"z":1.50,"a":9007199254740993}` {
+	if got := eventLines(t, mode(t, "full", ""), `1`, ` { "z" : 1.50, "a" : 9007199254740993 } `); got != `{"z":1.50,"a":9007199254740993}` {
 		t.Error(got)
 	}
 }
 
-// padding makes documents so long that a patch is shorter.
+// padding makes a document longer than its patch.
 var padding = `"padding":"` + strings.Repeat("x", 500) + `"`
 
 func TestPatchDescribesChange(t *testing.T) {
@@ -98,8 +98,8 @@ func TestPatchDescribesChange(t *testing.T) {
 		{`[1,2,3,4,5,6]`, `[]`, `{"op":"replace","path":"/v","value":[]}`},
 	} {
 		old, now := `{"v":`+tc.old+`,`+padding+`}`, `{"v":`+tc.now+`,`+padding+`}`
-		if got := said(t, mode(t, "patch", ""), old, now); got != `patch [`+tc.want+`]` {
-			t.Errorf("from %s to %s it says %s, want %s", tc.old, tc.now, got, tc.want)
+		if got := eventLines(t, mode(t, "patch", ""), old, now); got != `patch [`+tc.want+`]` {
+			t.Errorf("from %s to %s got %s, want %s", tc.old, tc.now, got, tc.want)
 		}
 	}
 }
@@ -127,8 +127,8 @@ func TestMergeDescribesChange(t *testing.T) {
 		{`0`, `0.1000000000000000055`, `{"v":0.1000000000000000055}`},
 	} {
 		old, now := `{"v":`+tc.old+`,`+padding+`}`, `{"v":`+tc.now+`,`+padding+`}`
-		if got := said(t, mode(t, "merge", ""), old, now); got != `merge `+tc.want {
-			t.Errorf("from %s to %s it says %s, want %s", tc.old, tc.now, got, tc.want)
+		if got := eventLines(t, mode(t, "merge", ""), old, now); got != `merge `+tc.want {
+			t.Errorf("from %s to %s got %s, want %s", tc.old, tc.now, got, tc.want)
 		}
 	}
 }
@@ -159,15 +159,15 @@ func TestInexpressibleChangeSendsSnapshot(t *testing.T) {
 		{"items", `[]`, `[` + numbered(MaxItemEvents+1, `{"id":%}`) + `]`},
 	} {
 		arg := map[string]string{"items": "id"}[tc.word]
-		if got := said(t, mode(t, tc.word, arg), tc.old, tc.now); got != string(parse(t, tc.now).Bytes()) {
-			t.Errorf("%s from %.50s to %.50s says %.100s", tc.word, tc.old, tc.now, got)
+		if got := eventLines(t, mode(t, tc.word, arg), tc.old, tc.now); got != string(parse(t, tc.now).Bytes()) {
+			t.Errorf("%s from %.50s to %.50s gives %.100s", tc.word, tc.old, tc.now, got)
 		}
 	}
 }
 
 func TestItemsDescribeRemovedChangedAndAdded(t *testing.T) {
 	m := mode(t, "items", "id")
-	got := said(t, m,
+	got := eventLines(t, m,
 		`[{"id":1,"n":1},{"id":9007199254740992,"n":2},{"id":"1","n":3},{"id":4,"n":1.0}]`,
 		`[{"id":9007199254740993,"n":5},{"n":1, "id":4.0},{"id":"1","n":4},{"id":"\u0035"},{"id":1, "n":2.50}]`)
 	want := `removed {"key":9007199254740992,"old":{"id":9007199254740992,"n":2}}
@@ -178,16 +178,16 @@ added {"key":"\u0035","item":{"id":"\u0035"}}`
 	if got != want {
 		t.Errorf("%s\nwant\n%s", got, want)
 	}
-	if got := said(t, m, `[{"id":1},{"id":2}]`, `[{"id":2},{"id":1}]`); got != "" {
+	if got := eventLines(t, m, `[{"id":1},{"id":2}]`, `[{"id":2},{"id":1}]`); got != "" {
 		t.Errorf("another order is a change: %s", got)
 	}
-	if got := said(t, m, `[]`, `[`+numbered(MaxItemEvents, `{"id":%}`)+`]`); strings.Count(got, "\n")+1 != MaxItemEvents {
+	if got := eventLines(t, m, `[]`, `[`+numbered(MaxItemEvents, `{"id":%}`)+`]`); strings.Count(got, "\n")+1 != MaxItemEvents {
 		t.Errorf("%.100s", got)
 	}
 }
 
 func TestItemKeyMayBeNested(t *testing.T) {
-	got := said(t, mode(t, "items", "meta.id"), `[{"meta":{"id":"a"}}]`, `[{"meta":{"id":"b"},"meta":{"id":"c","id":"a"},"x":1}]`)
+	got := eventLines(t, mode(t, "items", "meta.id"), `[{"meta":{"id":"a"}}]`, `[{"meta":{"id":"b"},"meta":{"id":"c","id":"a"},"x":1}]`)
 	if want := `changed {"key":"a","item":{"meta":{"id":"b"},"meta":{"id":"c","id":"a"},"x":1},"old":{"meta":{"id":"a"}}}`; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
@@ -204,8 +204,8 @@ func TestJQProgramMakesEvents(t *testing.T) {
 		{`.old, .new | {event: "n\(.)", data: [.]}`, `1`, `2`, "n1 [1]\nn2 [2]"},
 		{`{data: .new}`, `1`, deep(MaxDepth), deep(MaxDepth)},
 	} {
-		if got := said(t, mode(t, "jq", tc.program), tc.old, tc.now); got != tc.want {
-			t.Errorf("%s says %.100s, want %.100s", tc.program, got, tc.want)
+		if got := eventLines(t, mode(t, "jq", tc.program), tc.old, tc.now); got != tc.want {
+			t.Errorf("%s gives %.100s, want %.100s", tc.program, got, tc.want)
 		}
 	}
 }

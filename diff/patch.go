@@ -9,103 +9,103 @@ import (
 	"github.com/caddy-sse/caddy-sse/event"
 )
 
-// patchDiff says a change as a JSON Patch (RFC 6902), in which it uses add,
-// remove and replace only.
+// patchDiffer describes a change as a JSON Patch (RFC 6902) of the operations
+// add, remove and replace.
 //
-// It is our own since the library at hand, github.com/wI2L/jsondiff v0.7.1,
-// leaves a choice between lists compared place by place, where one new item at
-// the front rewrites all of the list, and its LCS option, which takes time and
-// memory by the product of the lengths: a second and 130 MiB for a list of 4000
-// items in 98 KiB. Its Factorize option takes all json.Numbers for equal, and
-// says {"b":2} as a copy of 3.
-func patchDiff(_ context.Context, from, to *Document) ([]event.Event, error) {
-	old, now := newTree(from.text), newTree(to.text)
-	if old.ambiguous || now.ambiguous {
-		return nil, errWhole
+// github.com/wI2L/jsondiff v0.7.1 doesn't serve: it either compares lists index
+// by index, where one new item at the front rewrites the whole list, or with its
+// LCS option takes time and memory by the product of the lengths: a second and
+// 130 MiB for a list of 4000 items in 98 KiB. Its Factorize option takes all
+// json.Numbers for equal, and describes {"b":2} as a copy of 3.
+func patchDiffer(_ context.Context, from, to *Document) ([]event.Event, error) {
+	old, updated := newTree(from.text), newTree(to.text)
+	if old.ambiguous || updated.ambiguous {
+		return nil, errSnapshot
 	}
-	p := patcher{patch: []byte("[")}
-	p.edit(old.root(), now.root())
+	p := patchWriter{patch: []byte("[")}
+	p.writeChange(old.root(), updated.root())
 	data := append(p.patch, ']')
 	if len(data) >= len(to.text) {
-		return nil, errWhole
+		return nil, errSnapshot
 	}
 	return []event.Event{{Name: "patch", Data: data}}, nil
 }
 
-// patcher writes a patch.
-type patcher struct {
+// patchWriter writes a patch.
+type patchWriter struct {
 	patch []byte
-	path  []byte // where the operation applies: a JSON pointer as JSON, without quotes
+	path  []byte // of the current value: a JSON Pointer as JSON, without quotes
 }
 
-// edit writes what makes old new, in small steps or in a single one, whichever
-// is shorter. Steps end as soon as they have become longer, which also bounds
-// what is written of two documents that have nothing in common.
-func (p *patcher) edit(old, now value) {
-	if old.sum() == now.sum() {
+// writeChange writes the operations that turn from into to, or a single replace
+// if that is shorter. Operations end as soon as they are longer, which also
+// bounds the patch of two documents that have nothing in common.
+func (p *patchWriter) writeChange(from, to value) {
+	if from.digest() == to.digest() {
 		return
 	}
 	start := len(p.patch)
-	limit := start + len(`,{"op":"replace","path":"","value":}`) + len(p.path) + len(now.raw())
-	if p.steps(old, now, limit) && len(p.patch) <= limit {
+	limit := start + len(`,{"op":"replace","path":"","value":}`) + len(p.path) + len(to.raw())
+	if p.writeSteps(from, to, limit) && len(p.patch) <= limit {
 		return
 	}
 	p.patch = p.patch[:start]
-	p.op("replace", now.raw())
+	p.writeOperation("replace", to.raw())
 }
 
-// steps returns false if it can't do it, or not within the limit.
-func (p *patcher) steps(old, now value, limit int) bool {
+// writeSteps returns false if the values aren't containers of one kind, or the
+// patch would exceed the limit.
+func (p *patchWriter) writeSteps(from, to value, limit int) bool {
 	switch {
-	case old.kind() == '{' && now.kind() == '{':
-		return p.members(old.object(), now.object(), limit)
-	case old.kind() == '[' && now.kind() == '[':
-		return p.items(old.items(), now.items(), limit)
+	case from.kind() == '{' && to.kind() == '{':
+		return p.writeMembers(from.object(), to.object(), limit)
+	case from.kind() == '[' && to.kind() == '[':
+		return p.writeItems(from.items(), to.items(), limit)
 	default:
 		return false
 	}
 }
 
-// members never goes down through a member whose name is empty, but puts it
-// anew: "//a" is a valid path that not every client can follow, among them
-// github.com/evanphx/json-patch v5.9.11. To add a member that is there replaces
-// it (RFC 6902, section 4.1).
-func (p *patcher) members(old, now object, limit int) bool {
-	for _, m := range old.members {
-		if _, kept := now.byName[m.name.sum()]; !kept && !p.at(nameToken(m.name), limit, p.remove) {
+// writeMembers adds a member of an empty name again instead of changing its
+// contents: "//a" is a valid path that some clients can't follow, among them
+// github.com/evanphx/json-patch v5.9.11. An add replaces an existing member (RFC
+// 6902 §4.1).
+func (p *patchWriter) writeMembers(from, to object, limit int) bool {
+	for _, m := range from.members {
+		if _, ok := to.byName[m.name.digest()]; !ok && !p.descend(nameToken(m.name), limit, p.writeRemove) {
 			return false
 		}
 	}
-	for _, m := range now.members {
-		was, known := old.byName[m.name.sum()]
-		if known && was.sum() == m.value.sum() {
+	for _, m := range to.members {
+		old, exists := from.byName[m.name.digest()]
+		if exists && old.digest() == m.value.digest() {
 			continue
 		}
 		token := nameToken(m.name)
-		if !p.at(token, limit, func() { p.put(was, known && token != "", m.value) }) {
+		if !p.descend(token, limit, func() { p.writeValue(old, exists && token != "", m.value) }) {
 			return false
 		}
 	}
 	return true
 }
 
-// items writes how a list has changed. When it comes to a gap, all before it is
-// as in the new list already, so that the index there is the new list's.
-func (p *patcher) items(old, now []value, limit int) bool {
-	for _, g := range gaps(old, now) {
-		from, to := old[g.oldStart:g.oldEnd], now[g.newStart:g.newEnd]
-		for i, v := range to {
-			known := i < len(from)
-			var was value
-			if known {
-				was = from[i]
+// writeItems writes the changes of a list hunk by hunk. All items before the
+// current hunk are those of the new list already, so its index is the new list's.
+func (p *patchWriter) writeItems(from, to []value, limit int) bool {
+	for _, h := range diffLists(from, to) {
+		removed, added := from[h.fromStart:h.fromEnd], to[h.toStart:h.toEnd]
+		for i, v := range added {
+			var old value
+			exists := i < len(removed)
+			if exists {
+				old = removed[i]
 			}
-			if !p.at(indexToken(g.newStart+i), limit, func() { p.put(was, known, v) }) {
+			if !p.descend(indexToken(h.toStart+i), limit, func() { p.writeValue(old, exists, v) }) {
 				return false
 			}
 		}
-		for range len(from) - len(to) {
-			if !p.at(indexToken(g.newEnd), limit, p.remove) {
+		for range len(removed) - len(added) {
+			if !p.descend(indexToken(h.toEnd), limit, p.writeRemove) {
 				return false
 			}
 		}
@@ -113,8 +113,9 @@ func (p *patcher) items(old, now []value, limit int) bool {
 	return true
 }
 
-// at writes operations one level further down.
-func (p *patcher) at(token string, limit int, write func()) (within bool) {
+// descend calls write one level further down, and reports whether the patch is
+// within the limit.
+func (p *patchWriter) descend(token string, limit int, write func()) bool {
 	length := len(p.path)
 	p.path = append(append(p.path, '/'), token...)
 	write()
@@ -122,23 +123,22 @@ func (p *patcher) at(token string, limit int, write func()) (within bool) {
 	return len(p.patch) <= limit
 }
 
-// put writes an operation that puts v at the path, or those which make v of what
-// is known to be there.
-func (p *patcher) put(was value, known bool, v value) {
-	if known {
-		p.edit(was, v)
+// writeValue adds v at the path, or turns the old value there into v.
+func (p *patchWriter) writeValue(old value, exists bool, v value) {
+	if exists {
+		p.writeChange(old, v)
 		return
 	}
-	p.op("add", v.raw())
+	p.writeOperation("add", v.raw())
 }
 
-func (p *patcher) remove() { p.op("remove", nil) }
+func (p *patchWriter) writeRemove() { p.writeOperation("remove", nil) }
 
-func (p *patcher) op(name string, value []byte) {
+func (p *patchWriter) writeOperation(op string, value []byte) {
 	if len(p.patch) > 1 {
 		p.patch = append(p.patch, ',')
 	}
-	p.patch = append(append(p.patch, `{"op":"`...), name...)
+	p.patch = append(append(p.patch, `{"op":"`...), op...)
 	p.patch = append(append(p.patch, `","path":"`...), p.path...)
 	p.patch = append(p.patch, '"')
 	if value != nil {
@@ -149,11 +149,11 @@ func (p *patcher) op(name string, value []byte) {
 
 func indexToken(i int) string { return strconv.Itoa(i) }
 
-// pointerEscapes are those of RFC 6901, section 4.
+// pointerEscapes are those of a JSON Pointer (RFC 6901 §4).
 var pointerEscapes = strings.NewReplacer("~", "~0", "/", "~1")
 
-// nameToken is a member's name in a path. An escape in the name as it came may
-// hide a character that the path must escape ("\u002f", "\/").
+// nameToken returns a member's name as a token of a path. It decodes JSON
+// escapes first: they may hide a slash or a tilde ("\u002f", "\/").
 func nameToken(name value) string {
 	raw := name.raw()
 	if bytes.IndexByte(raw, '\\') >= 0 {

@@ -24,7 +24,7 @@ var scalars = rapid.OneOf(
 	rapid.Map(rapid.StringN(0, 60, -1), func(s string) any { return s }),
 )
 
-// drawValue makes any JSON value, as encoding/json reads it.
+// drawValue draws any JSON value, as encoding/json decodes it.
 func drawValue(t *rapid.T, depth int) any {
 	kind := rapid.IntRange(0, 5).Draw(t, "kind")
 	switch {
@@ -45,7 +45,7 @@ func drawValue(t *rapid.T, depth int) any {
 	}
 }
 
-// drawList makes what items is for, and now and then what it can't say.
+// drawList draws a list of items, and sometimes one without valid keys.
 func drawList(t *rapid.T) any {
 	list := []any{}
 	for i := range rapid.IntRange(0, 8).Draw(t, "items") {
@@ -58,7 +58,7 @@ func drawList(t *rapid.T) any {
 	return list
 }
 
-// drawChange changes a value in one place, or leaves it.
+// drawChange changes a value in at most one place.
 func drawChange(t *rapid.T, v any) any {
 	if rapid.IntRange(0, 7).Draw(t, "anew") == 0 {
 		return drawValue(t, 2)
@@ -98,8 +98,8 @@ func drawChangeOfArray(t *rapid.T, v []any) any {
 	return v
 }
 
-// write writes a value in one of many ways: with white space, with members in
-// any order and some of them twice, with escapes and zeros.
+// write writes a value in one of its JSON notations: with white space, members in
+// any order or duplicate, escapes and trailing zeros.
 func write(t *rapid.T, dst []byte, v any) []byte {
 	style := rapid.IntRange(0, 9).Draw(t, "style")
 	if style == 0 {
@@ -175,7 +175,7 @@ func TestClientCopyAlwaysEqualsBackendDocument(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		m := rapid.SampledFrom(all).Draw(t, "mode")
 		var doc any
-		if m.word == "items" || rapid.Bool().Draw(t, "list") {
+		if m.name == "items" || rapid.Bool().Draw(t, "list") {
 			doc = drawList(t)
 		} else {
 			doc = drawValue(t, 4)
@@ -192,7 +192,7 @@ func TestClientCopyAlwaysEqualsBackendDocument(t *testing.T) {
 	})
 }
 
-// step brings a client to the next document.
+// step brings a client to the next document and checks the client's copy.
 func step(t interface{ Fatalf(string, ...any) }, m *Mode, c *client, old *Document, text []byte) *Document {
 	now, err := Parse(text)
 	if err != nil {
@@ -230,14 +230,14 @@ func step(t interface{ Fatalf(string, ...any) }, m *Mode, c *client, old *Docume
 	return now
 }
 
-// areEqual is a second opinion.
+// areEqual compares by a second implementation.
 func areEqual(a, b *Document) bool {
 	return canonical(a.Bytes()) == canonical(b.Bytes()) && newTree(a.Bytes()).ambiguous == newTree(b.Bytes()).ambiguous
 }
 
-// differs compares what the client has with the backend's document.
+// differs compares the client's copy with the backend's document.
 func (c *client) differs(m *Mode, text []byte) error {
-	if m.word != "items" {
+	if m.name != "items" {
 		if canonical(c.doc) != canonical(text) {
 			return fmt.Errorf("the client has %s", c.doc)
 		}
@@ -270,8 +270,7 @@ func FuzzEvents(f *testing.F) {
 				t.Fatalf("%q: %v", *doc, err)
 			}
 		}
-		// Go has no text for half a surrogate pair, so a client in Go
-		// can't keep such strings apart.
+		// A client in Go can't represent half a surrogate pair.
 		if errOld != nil || errNow != nil || hasSurrogate(old.Bytes()) || hasSurrogate(now.Bytes()) {
 			if errOld == nil && errNow == nil {
 				for _, m := range all {

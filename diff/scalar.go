@@ -7,18 +7,18 @@ import (
 	"strings"
 )
 
-// maxExponentDigits bounds the exponents that are calculated with. Numbers with
-// longer ones are equal only if they are written alike.
+// maxExponentDigits limits the exponents that are normalized. Numbers with longer
+// exponents are equal only if their texts are.
 const maxExponentDigits = 17
 
-func sumOfNumber(text []byte) sum {
+func numberDigest(text []byte) digest {
 	if isPlain(text) {
-		return sumOf(text)
+		return digestOf(text)
 	}
-	return sumOf(canonicalNumber(text))
+	return digestOf(canonicalNumber(text))
 }
 
-// isPlain tells whether an integer is its own canonical form.
+// isPlain reports whether a number is an integer in its canonical form.
 func isPlain(text []byte) bool {
 	if text[len(text)-1] == '0' {
 		return len(text) == 1
@@ -31,10 +31,9 @@ func isPlain(text []byte) bool {
 	return true
 }
 
-// canonicalNumber writes a number as its digits, without zeros at either end,
-// and the power of ten that they are multiplied by: -12.50 is -125e-1. Zero has
-// no sign. The result is never longer than the number by more than a few bytes:
-// 1e1000000000 is not written out.
+// canonicalNumber returns a number as its digits, without zeros at either end,
+// and a power of ten: -12.50 is -125e-1. Zero has no sign. The result is at most
+// a few bytes longer than the number: 1e1000000000 is not written out.
 func canonicalNumber(text []byte) []byte {
 	rest, negative := bytes.CutPrefix(text, []byte("-"))
 	mantissa, exponentText := splitExponent(rest)
@@ -87,23 +86,23 @@ func parseExponent(text []byte) (n int64, ok bool) {
 	return n, err == nil
 }
 
-// sumOfString takes a string with its quotes. They keep it apart from a number
-// of the same text.
-func sumOfString(raw []byte) sum {
+// stringDigest digests a string with its quotes, which distinguish it from a
+// number of the same text.
+func stringDigest(raw []byte) digest {
 	if bytes.IndexByte(raw, '\\') < 0 {
-		return sumOf(raw)
+		return digestOf(raw)
 	}
 	s, ok := unescape(raw)
 	if !ok {
-		return sumOf(raw).with(sum{'\\'}) // "\ud800" is not "\\ud800"
+		return digestOf(raw).combine(digest{'\\'}) // "\ud800" is not "\\ud800"
 	}
-	return sumOf([]byte(`"` + s + `"`))
+	return digestOf([]byte(`"` + s + `"`))
 }
 
-// unescape returns the text of a string. It returns false for what is no text:
-// JSON can write half of a surrogate pair ("\ud800"), which UTF-8 can't, and
-// which encoding/json reads as U+FFFD while JavaScript keeps it. Such strings
-// are equal only if they are written alike.
+// unescape returns the text of a string. It returns false if the string has half
+// of a surrogate pair ("\ud800"), which UTF-8 can't represent: encoding/json
+// reads it as U+FFFD, JavaScript keeps it. Such strings are equal only if their
+// escaped texts are.
 func unescape(raw []byte) (s string, ok bool) {
 	if err := json.Unmarshal(raw, &s); err != nil {
 		return "", false
@@ -111,12 +110,12 @@ func unescape(raw []byte) (s string, ok bool) {
 	return s, !strings.ContainsRune(s, '\uFFFD') || !hasSurrogate(raw)
 }
 
-// hasSurrogate may say yes to a string that has none, say "\\ud800".
+// hasSurrogate may return true for a string that has none, say "\\ud800".
 func hasSurrogate(raw []byte) bool {
 	return bytes.Contains(raw, []byte(`\ud`)) || bytes.Contains(raw, []byte(`\uD`))
 }
 
-// isText tells whether a string with its quotes is Unicode text.
+// isText reports whether a string with its quotes is Unicode text.
 func isText(raw []byte) bool {
 	if bytes.IndexByte(raw, '\\') < 0 || !hasSurrogate(raw) {
 		return true
@@ -125,7 +124,7 @@ func isText(raw []byte) bool {
 	return ok
 }
 
-// quote writes a string as JSON in which U+2028 and U+2029 are escaped.
+// quote returns a string as JSON in which U+2028 and U+2029 are escaped.
 func quote(s string) []byte {
 	var buf bytes.Buffer
 	enc := json.NewEncoder(&buf)

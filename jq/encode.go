@@ -13,12 +13,12 @@ import (
 	"github.com/itchyny/gojq"
 )
 
-// errTooLarge ends an encoding that outgrows its bound.
+// errTooLarge is returned for an output that exceeds its limit.
 var errTooLarge = errors.New("output is too large")
 
-// encoder writes a value as JSON. gojq has an encoder too, but no bound: what
-// `[., .]` makes in forty rounds fits in a kilobyte and is a terabyte written
-// out.
+// encoder encodes a value as JSON up to a limit. gojq's encoder has none: the
+// value that `[., .]` makes in forty rounds shares its memory, a kilobyte, but is
+// a terabyte of JSON.
 type encoder struct {
 	buf     bytes.Buffer
 	strings *json.Encoder // writes to buf
@@ -60,9 +60,9 @@ func (e *encoder) encode(value any) error {
 	return nil
 }
 
-// encodeString leaves the escaping to encoding/json, which always escapes
-// U+2028 and U+2029: they end a line for some readers of event streams, and in
-// JavaScript before ECMAScript 2019.
+// encodeString uses encoding/json, which always escapes U+2028 and U+2029: they
+// end a line for some readers of event streams, and in JavaScript before
+// ECMAScript 2019.
 func (e *encoder) encodeString(s string) error {
 	if len(s) > e.max {
 		return errTooLarge
@@ -70,12 +70,12 @@ func (e *encoder) encodeString(s string) error {
 	if err := e.strings.Encode(s); err != nil {
 		return err
 	}
-	e.buf.Truncate(e.buf.Len() - 1) // the line break that Encode adds
+	e.buf.Truncate(e.buf.Len() - 1) // the newline that Encode adds
 	return nil
 }
 
-// encodeFloat writes NaN and the infinities as jq does: null, and the largest
-// number that there is.
+// encodeFloat encodes NaN as null and the infinities as the largest finite
+// numbers, as jq does.
 func (e *encoder) encodeFloat(v any) error {
 	text, err := gojq.Marshal(v)
 	e.buf.Write(text)

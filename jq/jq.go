@@ -1,11 +1,11 @@
-// Package jq runs jq programs over JSON documents that others have written.
+// Package jq runs jq programs on untrusted JSON documents.
 //
-// Numbers that a program only passes on come out digit for digit as they went
-// in, be it a 64-bit id or a price with thirty decimals. Arithmetic is exact on
-// integers; arithmetic and comparison of other numbers is that of float64.
+// A number that a program passes on unchanged keeps every digit, be it a 64-bit
+// id or a price with thirty decimals. Arithmetic on integers is exact;
+// arithmetic and comparison of other numbers use float64.
 //
-// A run is bounded in time and output, and a program sees its document and
-// nothing else: no environment, no files, no modules, no further input.
+// Each run has a time limit and output limits. A program sees only its document:
+// no environment, files, modules or further input.
 package jq
 
 import (
@@ -21,23 +21,22 @@ var (
 	// ErrNotJSON is wrapped by the error of a run whose document is not one
 	// JSON text in UTF-8 (RFC 8259).
 	ErrNotJSON = errors.New("not JSON")
-	// ErrFailed is wrapped by the error of a run that the program ended: it
-	// met a value that it can't use, raised an error or hit a bound.
+	// ErrFailed is wrapped by the error of a run whose program met a value
+	// that it can't use, raised an error, or exceeded a limit.
 	ErrFailed = errors.New("jq program failed")
 	// ErrLimit is wrapped, together with [ErrFailed], by the error of a run
-	// that took too long or gave too much.
-	ErrLimit = errors.New("bound reached")
+	// that exceeded a limit.
+	ErrLimit = errors.New("limit exceeded")
 )
 
 const (
-	// MaxTime is how long a run may take: 1 second.
+	// MaxTime limits the time of a run: 1 second.
 	MaxTime = time.Second
-	// MaxOutputs is how many values a run may give: 10,000.
+	// MaxOutputs limits the number of a run's outputs: 10,000.
 	MaxOutputs = 10_000
-	// MaxBytes is how long a run's outputs may be together: 16 MiB.
+	// MaxBytes limits the total size of a run's outputs: 16 MiB.
 	MaxBytes = 16 << 20
-	// maxDepth is how deep an output may be nested: as deep as encoding/json
-	// reads, so that what is written can be read.
+	// maxDepth limits the nesting of an output to what encoding/json reads.
 	maxDepth = 10_000
 )
 
@@ -45,10 +44,10 @@ const (
 type Program struct {
 	src    string
 	code   *gojq.Code
-	bounds bounds
+	limits limits
 }
 
-type bounds struct {
+type limits struct {
 	time    time.Duration
 	outputs int
 	bytes   int
@@ -59,9 +58,9 @@ type bounds struct {
 func Compile(src string) (*Program, error) {
 	code, err := compile(src)
 	if err != nil {
-		return nil, fmt.Errorf("jq program `%s`: %w%s", src, err, hint(src))
+		return nil, fmt.Errorf("jq program `%s`: %w%s", src, err, placeholderHint(src))
 	}
-	return &Program{src, code, bounds{MaxTime, MaxOutputs, MaxBytes}}, nil
+	return &Program{src, code, limits{MaxTime, MaxOutputs, MaxBytes}}, nil
 }
 
 func compile(src string) (*gojq.Code, error) {
@@ -76,15 +75,15 @@ func compile(src string) (*gojq.Code, error) {
 	return gojq.Compile(query)
 }
 
-// hint explains what befell a program whose author never wrote what it now
-// says: the Caddyfile adapter expands shorthands in every token, and {path} is
-// jq for {path: .path} as well as Caddy for {http.request.uri.path}.
-func hint(src string) string {
+// placeholderHint explains an error in a program that the Caddyfile adapter has
+// changed: it expands shorthands in every token, and {path}, which is jq for
+// {path: .path}, is Caddy's shorthand for {http.request.uri.path}.
+func placeholderHint(src string) string {
 	if !strings.Contains(src, "{http.") {
 		return ""
 	}
 	return "; Caddy took a {…} in it for a placeholder: write `{path: .path}` instead of `{path}`"
 }
 
-// String is the program's source.
+// String returns the program's source.
 func (p *Program) String() string { return p.src }

@@ -21,7 +21,7 @@ func compile(t testing.TB, src string) *jq.Program {
 	return program
 }
 
-// run gives the outputs, one per line.
+// run returns the outputs, one per line.
 func run(t testing.TB, src, doc string) string {
 	t.Helper()
 	outputs, err := compile(t, src).Run(t.Context(), []byte(doc))
@@ -276,7 +276,7 @@ func BenchmarkRun(b *testing.B) {
 	}
 }
 
-// Errors end up in logs.
+// Errors are logged.
 func TestErrorQuotesNoValuesOfDocument(t *testing.T) {
 	for program, want := range map[string]string{
 		".name.first":                   "expected an object but got: string",

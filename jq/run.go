@@ -13,24 +13,24 @@ import (
 	"github.com/itchyny/gojq"
 )
 
-// Run gives the program's outputs for a document, each as compact JSON with
-// sorted keys, in which U+2028 and U+2029 are escaped and <, > and & are not.
-// No output is not an error: the program chose to say nothing.
+// Run returns the program's outputs for a document, each as compact JSON with
+// sorted keys, in which U+2028 and U+2029 are escaped and <, > and & are not. A
+// program without output is no error.
 //
 // A document that isn't JSON gives an error that wraps [ErrNotJSON], a program
-// that fails one that wraps [ErrFailed], and a context that ends its cause. The
-// bound on time is looked at between the program's steps: a single step, say
-// the repetition of a string, is not interrupted, and what a program holds in
-// memory until it is stopped is not bounded. Programs are the administrator's.
+// that fails one that wraps [ErrFailed], and a context that ends its cause. Run
+// checks the time limit between the program's steps: it doesn't interrupt a
+// single step, say the repetition of a string, nor limit the memory that a
+// program uses meanwhile. Programs are the administrator's.
 func (p *Program) Run(ctx context.Context, doc []byte) ([][]byte, error) {
 	input, err := decode(doc)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNotJSON, err)
 	}
-	timed, cancel := context.WithTimeoutCause(ctx, p.bounds.time, p.tooLong())
+	timed, cancel := context.WithTimeoutCause(ctx, p.limits.time, p.errTimeout())
 	defer cancel()
 	iter := p.code.RunWithContext(timed, input)
-	out := outputs{bounds: p.bounds}
+	out := outputs{limits: p.limits}
 	for {
 		value, ok := iter.Next()
 		if !ok {
@@ -48,8 +48,7 @@ func (p *Program) Run(ctx context.Context, doc []byte) ([][]byte, error) {
 	}
 }
 
-// decode keeps numbers as they are written. It takes one document: what
-// follows it, if it isn't white space, is an error.
+// decode decodes a single document. It keeps the text of numbers.
 func decode(doc []byte) (any, error) {
 	if !utf8.Valid(doc) {
 		return nil, errors.New("it is not valid UTF-8")
@@ -71,56 +70,55 @@ func decode(doc []byte) (any, error) {
 	return value, nil
 }
 
-// isHalt tells whether the program ended itself with `halt`, which is no
-// failure; `halt_error` is.
+// isHalt reports whether the program ended with `halt`, which is no failure.
 func isHalt(err error) bool {
 	var halt *gojq.HaltError
 	return errors.As(err, &halt) && halt.Value() == nil && halt.ExitCode() == 0
 }
 
-// failure tells whose fault err is. gojq returns the bare error of a context
-// that ended; its cause says whether it was the caller's or the bound on time.
+// failure returns the error of a run. For a context that has ended, gojq returns
+// its bare error; the cause distinguishes the caller's context from the time limit.
 func (p *Program) failure(ctx context.Context, err error) error {
 	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		return context.Cause(ctx)
 	}
-	return fmt.Errorf("%w: %s", ErrFailed, withoutValues(err))
+	return fmt.Errorf("%w: %s", ErrFailed, redact(err))
 }
 
-// withoutValues says what went wrong, for logs, which must not hold what the
-// document holds: gojq quotes the values that an operation has failed on. What
-// a program says itself, with error, is its author's word.
-func withoutValues(err error) string {
-	var own gojq.ValueError
-	if errors.As(err, &own) {
+// redact removes the document's values from an error, since errors are logged:
+// gojq quotes the operands of an operation that has failed. It keeps the message
+// of an error that the program raised itself.
+func redact(err error) string {
+	var raised gojq.ValueError
+	if errors.As(err, &raised) {
 		return err.Error()
 	}
-	return quoted.ReplaceAllString(err.Error(), "$1…")
+	return quotedValues.ReplaceAllString(err.Error(), "$1…")
 }
 
-// quoted are the values in an error, from the first one to the end of the last:
-// in parentheses behind their types, or strings alone.
-var quoted = regexp.MustCompile(`(?s)(\b(?:boolean|number|string|array|object) )\(.*\)|".*"`)
+// quotedValues matches the values in an error, from the first one to the end of
+// the last: in parentheses after their types, or strings alone.
+var quotedValues = regexp.MustCompile(`(?s)(\b(?:boolean|number|string|array|object) )\(.*\)|".*"`)
 
-func (p *Program) tooLong() error {
-	return fmt.Errorf("%w: %w: it ran for more than %v", ErrFailed, ErrLimit, p.bounds.time)
+func (p *Program) errTimeout() error {
+	return fmt.Errorf("%w: %w: it ran for more than %v", ErrFailed, ErrLimit, p.limits.time)
 }
 
-// outputs collects what a run gives, within its bounds.
+// outputs collects the outputs of a run, within its limits.
 type outputs struct {
-	bounds bounds
+	limits limits
 	values [][]byte
 	size   int
 }
 
 func (o *outputs) add(value any) error {
-	if len(o.values) == o.bounds.outputs {
-		return fmt.Errorf("%w: it gave more than %d values", ErrLimit, o.bounds.outputs)
+	if len(o.values) == o.limits.outputs {
+		return fmt.Errorf("%w: it gave more than %d values", ErrLimit, o.limits.outputs)
 	}
-	enc := newEncoder(o.bounds.bytes - o.size)
+	enc := newEncoder(o.limits.bytes - o.size)
 	err := enc.encode(value)
-	if o.size += enc.buf.Len(); o.size > o.bounds.bytes || errors.Is(err, errTooLarge) {
-		return fmt.Errorf("%w: it gave more than %d bytes", ErrLimit, o.bounds.bytes)
+	if o.size += enc.buf.Len(); o.size > o.limits.bytes || errors.Is(err, errTooLarge) {
+		return fmt.Errorf("%w: it gave more than %d bytes", ErrLimit, o.limits.bytes)
 	}
 	if err != nil {
 		return err

@@ -8,15 +8,15 @@ import (
 	"time"
 )
 
-// bounded gives a program bounds that are reached at once, and time enough to
-// reach them on a busy machine.
-func bounded(t *testing.T, src string) *Program {
+// limited compiles a program with output limits that are small, and time enough to
+// exceed them on a busy machine.
+func limited(t *testing.T, src string) *Program {
 	t.Helper()
 	program, err := Compile(src)
 	if err != nil {
 		t.Fatal(err)
 	}
-	program.bounds = bounds{time: time.Minute, outputs: 10, bytes: 1000}
+	program.limits = limits{time: time.Minute, outputs: 10, bytes: 1000}
 	return program
 }
 
@@ -31,8 +31,8 @@ func TestEndlessProgramIsStopped(t *testing.T) {
 		"last(repeat(1))",
 		"until(false; .)",
 	} {
-		program := bounded(t, src)
-		program.bounds.time = 20 * time.Millisecond
+		program := limited(t, src)
+		program.limits.time = 20 * time.Millisecond
 		_, err := program.Run(t.Context(), []byte("0"))
 		if !errors.Is(err, ErrFailed) || !errors.Is(err, ErrLimit) || !strings.Contains(err.Error(), "it ran for more than 20ms") {
 			t.Errorf("%s: %v", src, err)
@@ -41,11 +41,11 @@ func TestEndlessProgramIsStopped(t *testing.T) {
 }
 
 func TestNumberOfOutputsIsLimited(t *testing.T) {
-	if out, err := bounded(t, "range(10)").Run(t.Context(), []byte("0")); len(out) != 10 || err != nil {
+	if out, err := limited(t, "range(10)").Run(t.Context(), []byte("0")); len(out) != 10 || err != nil {
 		t.Error(len(out), err)
 	}
 	for _, src := range []string{"range(11)", "repeat(1)"} {
-		_, err := bounded(t, src).Run(t.Context(), []byte("0"))
+		_, err := limited(t, src).Run(t.Context(), []byte("0"))
 		if !errors.Is(err, ErrFailed) || !errors.Is(err, ErrLimit) || !strings.Contains(err.Error(), "more than 10 values") {
 			t.Errorf("%s: %v", src, err)
 		}
@@ -54,7 +54,7 @@ func TestNumberOfOutputsIsLimited(t *testing.T) {
 
 func TestTotalSizeOfOutputsIsLimited(t *testing.T) {
 	for _, src := range []string{`"x" * 998`, `("x" * 498) | ., .`, `[range(498) | 1] + [10]`} {
-		out, err := bounded(t, src).Run(t.Context(), []byte("0"))
+		out, err := limited(t, src).Run(t.Context(), []byte("0"))
 		if n := len(bytes.Join(out, nil)); n != 1000 || err != nil {
 			t.Errorf("%s: %d bytes, %v", src, n, err)
 		}
@@ -70,7 +70,7 @@ func TestTotalSizeOfOutputsIsLimited(t *testing.T) {
 		`reduce range(60) as $i (1; [., .])`, // 2^60 numbers that share their memory
 		`reduce range(60) as $i (1; {a: ., b: .})`,
 	} {
-		_, err := bounded(t, src).Run(t.Context(), []byte("0"))
+		_, err := limited(t, src).Run(t.Context(), []byte("0"))
 		if !errors.Is(err, ErrFailed) || !errors.Is(err, ErrLimit) || !strings.Contains(err.Error(), "more than 1000 bytes") {
 			t.Errorf("%s: %v", src, err)
 		}

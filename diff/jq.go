@@ -10,13 +10,12 @@ import (
 	"github.com/caddy-sse/caddy-sse/jq"
 )
 
-// ErrOutput is wrapped by the error of a change whose jq program gave something
-// that is no event.
+// ErrOutput is wrapped by the error of a jq program's output that is no event.
 var ErrOutput = errors.New("jq program gave what is no event")
 
-// newJQDiff leaves it to a program what is said of a change. Each of its outputs
-// is an event: {event: "stock-change", data: …}.
-func newJQDiff(src string) (differ, error) {
+// newJQDiffer returns a differ that runs a program on {old, new}. Each output is
+// an event: {event: "stock-change", data: …}.
+func newJQDiffer(src string) (differ, error) {
 	if src == "" {
 		return nil, errors.New("\"jq\" needs a program that makes events of {old, new}, say: jq `{event: \"total\", data: .new.total}`")
 	}
@@ -25,7 +24,7 @@ func newJQDiff(src string) (differ, error) {
 		return nil, err
 	}
 	return func(ctx context.Context, from, to *Document) ([]event.Event, error) {
-		outputs, err := program.Run(ctx, bothOf(from, to))
+		outputs, err := program.Run(ctx, oldAndNew(from, to))
 		if err != nil {
 			return nil, fmt.Errorf("send jq: %w", err)
 		}
@@ -33,7 +32,7 @@ func newJQDiff(src string) (differ, error) {
 	}, nil
 }
 
-func bothOf(from, to *Document) []byte {
+func oldAndNew(from, to *Document) []byte {
 	const members = len(`{"old":,"new":}`)
 	doc := make([]byte, 0, members+len(from.text)+len(to.text))
 	doc = append(append(doc, `{"old":`...), from.text...)
@@ -46,7 +45,7 @@ func outputEvents(outputs [][]byte) ([]event.Event, error) {
 	for i, output := range outputs {
 		e, err := outputEvent(output)
 		if err != nil {
-			return nil, fmt.Errorf("send jq: %w: output %d is %s: %w", ErrOutput, i+1, shortened(output), err)
+			return nil, fmt.Errorf("send jq: %w: output %d is %s: %w", ErrOutput, i+1, truncate(output), err)
 		}
 		events = append(events, e)
 	}
@@ -71,7 +70,7 @@ func outputEvent(output []byte) (event.Event, error) {
 	return event.Event{Name: name, Data: data}, err
 }
 
-// eventName is empty for a plain message.
+// eventName returns an empty name for an unnamed event.
 func eventName(text json.RawMessage) (string, error) {
 	if text == nil {
 		return "", nil
@@ -82,7 +81,7 @@ func eventName(text json.RawMessage) (string, error) {
 	}
 	s, ok := name.(string)
 	if !ok {
-		return "", fmt.Errorf("its event is %s; want a string", shortened(text))
+		return "", fmt.Errorf("its event is %s; want a string", truncate(text))
 	}
 	if s == "" {
 		return "", nil
@@ -90,11 +89,11 @@ func eventName(text json.RawMessage) (string, error) {
 	return s, event.CheckName(s)
 }
 
-// shortened is for messages.
-func shortened(text []byte) string {
-	const enough = 100
-	if len(text) <= enough {
+// truncate shortens a text for an error message.
+func truncate(text []byte) string {
+	const limit = 100
+	if len(text) <= limit {
 		return string(text)
 	}
-	return fmt.Sprintf("%.*s…", enough, text)
+	return fmt.Sprintf("%.*s…", limit, text)
 }
