@@ -66,8 +66,8 @@ func (h *webhookRule) serve(w http.ResponseWriter, r *http.Request, next caddyht
 	switch {
 	case err != nil:
 		return h.refuse(w, r, err)
-	case delivery.Answer != nil:
-		return h.answerHandshake(w, delivery.Answer)
+	case delivery.HandshakeResponse != nil:
+		return h.answerHandshake(w, delivery.HandshakeResponse)
 	case h.Forward == webhook.ForwardSync:
 		return h.forwardSync(w, r, next, delivery)
 	}

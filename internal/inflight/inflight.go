@@ -4,6 +4,7 @@ package inflight
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 )
@@ -19,6 +20,9 @@ type Group[V any] struct {
 	// TTL is how long the group keeps a result for later callers, errors
 	// included. Zero: a result is only for the callers that wait for it.
 	TTL time.Duration
+	// MaxCalls limits the calls that are in flight or kept: a caller that would
+	// start another one gets [ErrFull]. Zero: no limit.
+	MaxCalls int
 	// MaxKept is how many results the group keeps at a time. When it is full,
 	// further results are not kept.
 	MaxKept int
@@ -27,6 +31,9 @@ type Group[V any] struct {
 	calls map[string]*call[V] // in flight, or kept
 	kept  int
 }
+
+// ErrFull is the error of [Group.Do] when the group has [Group.MaxCalls] calls.
+var ErrFull = errors.New("too many calls in flight")
 
 // call is one run of a function. Its result may be read when done is closed.
 type call[V any] struct {
@@ -47,6 +54,9 @@ type call[V any] struct {
 // depend on ctx, since the call may outlive its first caller.
 func (g *Group[V]) Do(ctx context.Context, key string, fn func(context.Context) (V, error)) (value V, shared bool, err error) {
 	c, shared := g.join(key, fn)
+	if c == nil {
+		return value, false, ErrFull
+	}
 	defer g.leave(key, c)
 	select {
 	case <-c.done:
@@ -63,11 +73,15 @@ func (g *Group[V]) Len() int {
 	return len(g.calls)
 }
 
-// join returns the key's call, which it starts if there is none.
+// join returns the key's call, which it starts if there is none. It returns nil
+// if the group is full.
 func (g *Group[V]) join(key string, fn func(context.Context) (V, error)) (c *call[V], shared bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if c, shared = g.calls[key]; !shared {
+		if g.MaxCalls > 0 && len(g.calls) >= g.MaxCalls {
+			return nil, false
+		}
 		var ctx context.Context
 		c = &call[V]{done: make(chan struct{})}
 		ctx, c.cancel = context.WithCancel(context.Background())

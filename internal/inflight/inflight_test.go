@@ -179,6 +179,28 @@ func TestResultIsKeptForTTL(t *testing.T) {
 	})
 }
 
+func TestFullGroupStartsNoFurtherCall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := inflight.Group[int64]{Detached: true, MaxCalls: 2}
+		var runs atomic.Int64
+		gone, leave := context.WithCancel(t.Context())
+		leave()
+		for i := range 2 {
+			_, _, _ = g.Do(gone, fmt.Sprint(i), slow(&runs))
+		}
+		if _, _, err := g.Do(t.Context(), "2", slow(&runs)); !errors.Is(err, inflight.ErrFull) {
+			t.Errorf("a third call: %v", err)
+		}
+		if _, shared, err := g.Do(t.Context(), "1", slow(&runs)); !shared || err != nil {
+			t.Errorf("a caller of the second call: shared %v, %v", shared, err)
+		}
+		if _, _, err := g.Do(t.Context(), "2", slow(&runs)); err != nil {
+			t.Errorf("a call after the others: %v", err)
+		}
+		time.Sleep(time.Hour)
+	})
+}
+
 func TestFullGroupKeepsNoFurtherResult(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := inflight.Group[int64]{TTL: time.Minute, MaxKept: 3}

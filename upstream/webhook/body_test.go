@@ -260,11 +260,11 @@ func TestACloudEventsDataIsJSONOrTextOrBytes(t *testing.T) {
 	refuse(t, wh, post("/t", "", append(head, "ce-id", "2")...), 400, "header ce-id comes more than once")
 	refuse(t, wh, post("/t", "", head[:8]...), 400, "no header ce-id")
 	for body, words := range map[string]string{
-		`{}`: `no "id"`, `[]`: "no CloudEvent", `null`: "no CloudEvent", `x`: "no CloudEvent", `{"id":1}`: `no "id"`,
+		`{}`: `no "id"`, `[]`: "not a CloudEvent", `null`: "not a CloudEvent", `x`: "not a CloudEvent", `{"id":1}`: `no "id"`,
 	} {
 		refuse(t, wh, post("/t", body, "Authorization", "Bearer k", "Content-Type", "application/cloudevents+json"), 400, words)
 	}
-	for body, words := range map[string]string{`{}`: "no list", `null`: "no list", `[1]`: "no list", `[{}]`: `no "id"`} {
+	for body, words := range map[string]string{`{}`: "not a list", `null`: "not a list", `[1]`: "not a list", `[{}]`: `no "id"`} {
 		refuse(t, wh, post("/t", body, "Authorization", "Bearer k", "Content-Type", "application/cloudevents-batch+json"), 400, words)
 	}
 	if got := events(t, wh, post("/t", "[]", "Authorization", "Bearer k", "Content-Type", "application/cloudevents-batch+json")); got != "" {
@@ -367,6 +367,6 @@ func TestTwoEventsOfOneRequestWithOneIDAreBothPublished(t *testing.T) {
 
 func TestTheProgramsOfOneRequestHaveOneBudget(t *testing.T) {
 	wh := open(t, webhook.Webhook{Split: "range(5000)", When: "last(range(200000)) > 0"})
-	defer webhook.SetMaxRunning(20 * time.Millisecond)() // each part takes less, all together take seconds
+	defer webhook.SetMaxProgramTime(20 * time.Millisecond)() // each part takes less, all together take seconds
 	refuse(t, wh, post("/t", "1"), 422, "the programs of one request ran for more than")
 }

@@ -9,168 +9,150 @@ import (
 	"net/url"
 	"sync"
 	"time"
+
+	"github.com/caddy-sse/caddy-sse/internal/inflight"
 )
 
 const (
-	// maxCertificates is how many are kept of each kind: those that have
-	// verified a signature, and those that haven't. SNS has one for each region.
+	// maxCertificates limits the cached certificates of each kind: those that
+	// have verified a signature, and those that haven't. SNS has one certificate
+	// for each region.
 	maxCertificates = 16
-	// maxFetches is how many are asked for at a time.
+	// maxFetches limits the concurrent fetches.
 	maxFetches = 4
-	// maxWaiting is how many requests may wait for one, and how many fetches
-	// may be due: the URL is a stranger's word until the signature is right.
+	// maxWaiting limits the requests that wait for certificates, and the fetches
+	// that run or wait: any client chooses the URL until the signature is
+	// verified.
 	maxWaiting = 64
-	// maxFailures is how many URLs are known to have failed.
+	// maxFailures limits the cached failures.
 	maxFailures = 256
-	// fetchPause is how long a URL that has failed isn't asked again.
-	fetchPause = time.Second
+	// failureTTL is how long the module doesn't fetch a URL again that has
+	// failed.
+	failureTTL = time.Second
 )
 
-var errBusy = errors.New("too many certificates are waited for")
+var errBusy = errors.New("too many requests wait for certificates")
 
-// certificates fetches and keeps those that messages name. It is safe for
-// concurrent use.
+// certificates fetches and caches the certificates that messages name. It is
+// safe for concurrent use.
 type certificates struct {
-	get   func(ctx context.Context, u *url.URL) ([]byte, error)
-	slots chan struct{} // who has one may fetch
+	get     func(ctx context.Context, u *url.URL) ([]byte, error)
+	slots   chan struct{} // of fetches that run
+	waiting chan struct{} // a slot for each request that waits
+	fetches inflight.Group[*x509.Certificate]
 
 	mu       sync.Mutex
-	proven   map[string]*x509.Certificate // they have verified a signature
+	proven   map[string]*x509.Certificate // have verified a signature
 	unproven map[string]*x509.Certificate
-	fetches  map[string]*fetch    // under way
-	failures map[string]time.Time // when a URL has failed
-	waiting  int
-}
-
-// fetch is one that others may wait for.
-type fetch struct {
-	done        chan struct{} // closed when what follows is set
-	certificate *x509.Certificate
-	err         error
+	failures map[string]time.Time // when the fetch of a URL has failed
 }
 
 func newCertificates(get func(ctx context.Context, u *url.URL) ([]byte, error)) *certificates {
 	return &certificates{
-		get: get, slots: make(chan struct{}, maxFetches),
-		proven: make(map[string]*x509.Certificate), unproven: make(map[string]*x509.Certificate),
-		fetches: make(map[string]*fetch), failures: make(map[string]time.Time),
+		get: get, slots: make(chan struct{}, maxFetches), waiting: make(chan struct{}, maxWaiting),
+		// A client that disconnects must not spoil the fetch for others.
+		fetches: inflight.Group[*x509.Certificate]{Detached: true, MaxCalls: maxWaiting},
+		proven:  make(map[string]*x509.Certificate), unproven: make(map[string]*x509.Certificate),
+		failures: make(map[string]time.Time),
 	}
 }
 
-// certificate is the one at a URL, and good now. The context bounds only how
-// long the caller waits: who hangs up spoils no fetch.
+// certificate returns the certificate at a URL if it is valid now. The context
+// limits only how long the caller waits.
 func (c *certificates) certificate(ctx context.Context, source *url.URL) (*x509.Certificate, error) {
-	certificate, fetch, err := c.begin(source)
+	certificate, err := c.cached(source.String())
+	if certificate == nil && err == nil {
+		certificate, err = c.fetch(ctx, source)
+	}
 	if err != nil {
 		return nil, err
 	}
-	if fetch != nil {
-		if certificate, err = c.wait(ctx, fetch); err != nil {
-			return nil, err
-		}
-	}
 	if now := time.Now(); now.Before(certificate.NotBefore) || now.After(certificate.NotAfter) {
-		return nil, fmt.Errorf("the certificate is good from %v to %v", certificate.NotBefore, certificate.NotAfter)
+		return nil, fmt.Errorf("the certificate is valid from %v to %v", certificate.NotBefore, certificate.NotAfter)
 	}
 	return certificate, nil
 }
 
-// begin gives the certificate if it is known, or else a place among those that
-// wait for its fetch, which is then under way.
-func (c *certificates) begin(source *url.URL) (*x509.Certificate, *fetch, error) {
-	key := source.String()
+// cached returns a cached certificate or a cached failure, if there is one.
+func (c *certificates) cached(key string) (*x509.Certificate, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if certificate := c.known(key); certificate != nil {
-		return certificate, nil, nil
-	}
-	if failed, ok := c.failures[key]; ok && time.Since(failed) < fetchPause {
-		return nil, nil, errors.New("the certificate could not be fetched a moment ago")
-	}
-	f := c.fetches[key]
-	if c.waiting >= maxWaiting || f == nil && len(c.fetches) >= maxWaiting {
-		return nil, nil, errBusy
-	}
-	c.waiting++
-	if f == nil {
-		f = &fetch{done: make(chan struct{})}
-		c.fetches[key] = f
-		go c.fetch(f, source)
-	}
-	return nil, f, nil
-}
-
-// known needs the lock.
-func (c *certificates) known(key string) *x509.Certificate {
 	if certificate := c.proven[key]; certificate != nil {
-		return certificate
+		return certificate, nil
 	}
-	return c.unproven[key]
+	if certificate := c.unproven[key]; certificate != nil {
+		return certificate, nil
+	}
+	if failed, ok := c.failures[key]; ok && time.Since(failed) < failureTTL {
+		return nil, errors.New("fetching the certificate has just failed")
+	}
+	return nil, nil
 }
 
-func (c *certificates) wait(ctx context.Context, f *fetch) (*x509.Certificate, error) {
-	defer func() {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		c.waiting--
-	}()
+// fetch fetches a certificate, or waits for a fetch of it that is in flight.
+func (c *certificates) fetch(ctx context.Context, source *url.URL) (*x509.Certificate, error) {
 	select {
-	case <-f.done:
-		return f.certificate, f.err
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	case c.waiting <- struct{}{}:
+		defer func() { <-c.waiting }()
+	default:
+		return nil, errBusy
 	}
+	key := source.String()
+	certificate, _, err := c.fetches.Do(ctx, key, func(ctx context.Context) (*x509.Certificate, error) {
+		if certificate, err := c.cached(key); certificate != nil || err != nil { // another fetch has just ended
+			return certificate, err
+		}
+		certificate, err := c.download(ctx, source)
+		c.cache(key, certificate, err)
+		return certificate, err
+	})
+	return certificate, err
 }
 
-// fetch ends in time whatever becomes of the requests that wait for it.
-func (c *certificates) fetch(f *fetch, source *url.URL) {
-	ctx, cancel := context.WithTimeout(context.Background(), fetchTimeout)
+// download waits for a slot. It ends within fetchTimeout.
+func (c *certificates) download(ctx context.Context, source *url.URL) (*x509.Certificate, error) {
+	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
 	defer cancel()
 	select {
 	case c.slots <- struct{}{}:
-		f.certificate, f.err = c.download(ctx, source)
-		<-c.slots
+		defer func() { <-c.slots }()
 	case <-ctx.Done():
-		f.err = errBusy
+		return nil, errBusy
 	}
-	c.end(f, source.String())
-}
-
-func (c *certificates) download(ctx context.Context, source *url.URL) (*x509.Certificate, error) {
-	content, err := c.get(ctx, source)
+	body, err := c.get(ctx, source)
 	if err != nil {
 		return nil, err
 	}
-	block, _ := pem.Decode(content)
+	block, _ := pem.Decode(body)
 	if block == nil || block.Type != "CERTIFICATE" {
-		return nil, fmt.Errorf("what %s has there is no certificate in PEM", source.Host)
+		return nil, fmt.Errorf("the response of %s is not a certificate in PEM", source.Host)
 	}
 	return x509.ParseCertificate(block.Bytes)
 }
 
-func (c *certificates) end(f *fetch, key string) {
+// cache stores the result of a fetch. A client that floods it with URLs
+// displaces only unproven certificates.
+func (c *certificates) cache(key string, certificate *x509.Certificate, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	delete(c.fetches, key)
 	delete(c.failures, key)
 	switch {
-	case f.err == nil:
-		if len(c.unproven) >= maxCertificates { // who waits for one has it already
+	case err == nil:
+		if len(c.unproven) >= maxCertificates { // the callers that wait have theirs already
 			clear(c.unproven)
 		}
-		c.unproven[key] = f.certificate
-	case !errors.Is(f.err, errBusy):
+		c.unproven[key] = certificate
+	case !errors.Is(err, errBusy):
 		if len(c.failures) >= maxFailures {
 			clear(c.failures)
 		}
 		c.failures[key] = time.Now()
 	}
-	close(f.done)
 }
 
-// verified is told that a certificate has verified a signature. From then on it
-// gives way only to another one that has.
-func (c *certificates) verified(source *url.URL, certificate *x509.Certificate) {
+// setProven records that a certificate has verified a signature. From then on
+// only another proven certificate can displace it.
+func (c *certificates) setProven(source *url.URL, certificate *x509.Certificate) {
 	key := source.String()
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -178,14 +160,13 @@ func (c *certificates) verified(source *url.URL, certificate *x509.Certificate) 
 		return
 	}
 	if len(c.proven) >= maxCertificates {
-		c.dropOldest()
+		c.dropOldestLocked()
 	}
 	c.proven[key] = certificate
 	delete(c.unproven, key)
 }
 
-// dropOldest needs the lock.
-func (c *certificates) dropOldest() {
+func (c *certificates) dropOldestLocked() {
 	var oldest string
 	for key, certificate := range c.proven {
 		if oldest == "" || certificate.NotAfter.Before(c.proven[oldest].NotAfter) {

@@ -10,22 +10,21 @@ import (
 )
 
 const (
-	// maxFields is how many fields a form may have of which nested names are
-	// looked at.
+	// maxFields limits the fields of a form whose nested names are parsed.
 	maxFields = 10_000
-	// maxFieldDepth is how deep their names may be nested.
+	// maxFieldDepth limits the nesting of their names.
 	maxFieldDepth = 32
 )
 
-// formToJSON makes a JSON object of a form, in the way that PHP, Rails and
-// their like name fields: a[b] is a field of a, a[] one more item of a. A name
-// that comes twice counts the last time. Its errors are for the sender.
+// formToJSON makes a JSON object of a form. It nests names as PHP and Rails do:
+// a[b] is a field of a, and a[] is one more item of a. Of a name that comes
+// twice the last value counts. Its errors are for the sender.
 func formToJSON(body string) ([]byte, error) {
 	root := make(map[string]any)
 	fields := 0
 	for body != "" {
 		var pair string
-		pair, body, _ = strings.Cut(body, "&") // in order, which url.ParseQuery forgets
+		pair, body, _ = strings.Cut(body, "&") // in order: url.ParseQuery loses it
 		if pair == "" {
 			continue
 		}
@@ -63,8 +62,8 @@ func setField(root map[string]any, pair string) error {
 	return nil
 }
 
-// splitName splits a[b][] into a, b and an empty name. What isn't nested well
-// is a name as it is.
+// splitName splits a[b][] into a, b and an empty name. It doesn't split a name
+// whose brackets don't match.
 func splitName(name string) []string {
 	first, rest, ok := strings.Cut(name, "[")
 	if !ok || first == "" || !strings.HasSuffix(rest, "]") {
@@ -81,7 +80,7 @@ func splitName(name string) []string {
 
 var errMixed = errors.New("text, fields and items are mixed")
 
-// put returns what stands in the place of old when the value is set below it.
+// put sets a value at a path below old and returns what replaces old.
 func put(old any, path []string, value string) (any, error) {
 	switch {
 	case len(path) == 0:
@@ -108,7 +107,7 @@ func put(old any, path []string, value string) (any, error) {
 	return fields, err
 }
 
-// putItem adds an item; of a[][b]=1&a[][c]=2 it makes one item with two fields.
+// putItem adds an item. It makes one item with two fields of a[][b]=1&a[][c]=2.
 func putItem(items []any, path []string, value string) (any, error) {
 	if len(items) > 0 && len(path) > 0 && path[0] != "" {
 		last, ok := items[len(items)-1].(map[string]any)

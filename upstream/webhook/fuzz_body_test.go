@@ -135,11 +135,11 @@ func FuzzHeaders(f *testing.F) {
 					continue
 				}
 				delivery, err := deliver(rule, r)
-				if err == nil && delivery.Answer == nil {
+				if err == nil && delivery.HandshakeResponse == nil {
 					t.Fatalf("%s took %q", name, signature)
 				}
 				if err == nil {
-					checkAnswer(t, name, delivery.Answer, nil)
+					checkAnswer(t, name, delivery.HandshakeResponse, nil)
 				} else {
 					checkAnswer(t, name, nil, err)
 				}

@@ -52,7 +52,7 @@ func shake(wh *webhook.Webhook, r *http.Request) (*webhook.HandshakeResponse, er
 	if err != nil {
 		return nil, err
 	}
-	return delivery.Answer, nil
+	return delivery.HandshakeResponse, nil
 }
 
 func want(t testing.TB, w *httptest.ResponseRecorder, status int, contentType, body string) {
@@ -162,9 +162,9 @@ func TestWebSubsIntentIsVerifiedForKnownTopics(t *testing.T) {
 		return get("/t?" + url.Values{"hub.mode": {mode}, "hub.topic": {topic}, "hub.challenge": {"c"}, "hub.lease_seconds": {"60"}}.Encode())
 	}
 	want(t, answer(t, wh, query("subscribe", feed)), 200, plain, "c")
-	want(t, answer(t, wh, query("unsubscribe", feed)), 404, plain, "nobody here has asked for an end of this\n") // anyone could ask
-	want(t, answer(t, wh, query("subscribe", feed+"2")), 404, plain, "nobody here has asked for this topic\n")
-	want(t, answer(t, wh, query("other", feed)), 404, plain, "nobody here has asked for this topic\n")
+	want(t, answer(t, wh, query("unsubscribe", feed)), 404, plain, "the rule keeps its subscription to this topic\n") // anyone could ask
+	want(t, answer(t, wh, query("subscribe", feed+"2")), 404, plain, "the rule has no subscription to this topic\n")
+	want(t, answer(t, wh, query("other", feed)), 404, plain, "the rule has no subscription to this topic\n")
 	want(t, answer(t, wh, query("denied", feed)), 200, "", "")
 }
 
@@ -196,7 +196,7 @@ func TestXsChallengeSignsNothingThatCouldBeADelivery(t *testing.T) {
 		return post("/t", body, "X-Twitter-Webhooks-Signature", "sha256="+b64MAC("k", body))
 	}
 	accept(t, wh, signed(" {\"for_user_id\":\"1\"}"))
-	refuse(t, wh, signed("abc-_.=1"), 400, "the body is no JSON object")
+	refuse(t, wh, signed("abc-_.=1"), 400, "the body is not a JSON object")
 }
 
 func TestCloudEventsOriginIsGranted(t *testing.T) {
@@ -259,7 +259,7 @@ func TestAHandshakeIsAnsweredOnlyByTheSendersKindThatHasIt(t *testing.T) {
 	}
 	for _, body := range []string{`{"type":"url_verification","challenge":"c"}`, `{"type":1}`, `{"event":"endpoint.url_validation","payload":{"plainToken":"x"}}`} {
 		delivery, err := deliver(open(t, webhook.Webhook{}), post("/t", body))
-		if err != nil || delivery.Answer != nil || len(delivery.Messages) != 1 {
+		if err != nil || delivery.HandshakeResponse != nil || len(delivery.Messages) != 1 {
 			t.Errorf("%+v, %v", delivery, err)
 		}
 	}

@@ -16,40 +16,40 @@ import (
 
 // key checks signatures. It is safe for concurrent use.
 type key interface {
-	// signed tells whether one of the signatures is one of the message, which
-	// comes in parts. It takes as long for a wrong signature as for a right one.
+	// signed reports whether one of the signatures is the message's, which comes
+	// in parts. It takes as long for a wrong signature as for a right one.
 	signed(message, signatures [][]byte) bool
 }
 
-// newKey makes a key of a decoded secret. Its errors don't repeat it.
+// newKey returns the key of a decoded secret. Its errors don't repeat the secret.
 func newKey(algorithm string, secret []byte) (key, error) {
 	switch algorithm {
 	case "ecdsa":
 		public, err := x509.ParsePKIXPublicKey(secret)
 		if err != nil {
-			return nil, errors.New("it is no public key")
+			return nil, errors.New("it is not a public key")
 		}
 		if key, ok := public.(*ecdsa.PublicKey); ok {
 			return (*ecdsaKey)(key), nil
 		}
-		return nil, errors.New("it is no public key for ECDSA")
+		return nil, errors.New("it is not a public key for ECDSA")
 	case "ed25519":
 		if len(secret) != ed25519.PublicKeySize {
-			return nil, fmt.Errorf("it has %d bytes, and not the %d of an Ed25519 public key", len(secret), ed25519.PublicKeySize)
+			return nil, fmt.Errorf("it has %d bytes, not the %d of an Ed25519 public key", len(secret), ed25519.PublicKeySize)
 		}
 		return ed25519Key(secret), nil
 	}
-	return &hmacKey{algorithms[algorithm], secret}, nil
+	return &hmacKey{hashes[algorithm], secret}, nil
 }
 
-var algorithms = map[string]func() hash.Hash{
+var hashes = map[string]func() hash.Hash{
 	"sha1":   sha1.New,
 	"sha256": sha256.New,
 	"sha384": sha512.New384,
 	"sha512": sha512.New,
 }
 
-// hmacKey is a secret that is shared with the sender (RFC 2104).
+// hmacKey is a secret that the sender shares (RFC 2104).
 type hmacKey struct {
 	newHash func() hash.Hash
 	secret  []byte
@@ -74,7 +74,7 @@ func (k *hmacKey) sign(message ...[]byte) []byte {
 	return mac.Sum(nil)
 }
 
-// ecdsaKey checks signatures in ASN.1 over a SHA-256.
+// ecdsaKey checks ASN.1 signatures over a SHA-256.
 type ecdsaKey ecdsa.PublicKey
 
 func (k *ecdsaKey) signed(message, signatures [][]byte) bool {

@@ -9,143 +9,143 @@ import (
 	"github.com/caddy-sse/caddy-sse/internal/refusal"
 )
 
-// Handshake answers a request that asks, by another method than POST, whether
-// the sender may deliver here. It returns nil, and no error, if the request is
-// none of these. Every error is a [refusal.Error].
+// Handshake answers a request by another method than POST that asks whether the
+// sender may deliver here. It returns nil and no error if the request is no such
+// handshake, or if the app answers handshakes. Every error is a [refusal.Error].
 func (wh *Webhook) Handshake(r *http.Request, repl *caddy.Replacer) (*HandshakeResponse, error) {
-	if wh.Forward == ForwardSync { // the app answers, as ever
+	if wh.Forward == ForwardSync {
 		return nil, nil
 	}
-	answer, refused := wh.asked(&received{Request: r, repl: repl})
+	response, refused := wh.answerUnsignedHandshake(newRequest(r, repl))
 	if refused != nil { // a nil *refusal.Error must not become an error
 		return nil, refused
 	}
-	return answer, nil
+	return response, nil
 }
 
-func (wh *Webhook) asked(d *received) (*HandshakeResponse, *refusal.Error) {
-	if wh.sender.asks == nil {
-		return nil, nil
-	}
-	return ofHandshake(wh.sender.asks(wh.sender, d, nil))
-}
-
-// Receive makes the events that a request stands for. It returns a delivery
-// without messages and views, and no error, if the rule wants nothing of it:
-// the request is acknowledged and dropped. Every error is a [refusal.Error].
+// Receive verifies a request and maps it to events. It returns a delivery
+// without messages and refresh targets, and no error, if the rule drops the
+// request. Every error is a [refusal.Error].
 //
-// If the rule passes requests on, what is verified and can't be published is no
-// error, but a delivery whose Refused says why.
+// If the rule forwards requests, a verified request that can't be published
+// isn't an error: the delivery's Refused is set.
 //
-// The body is read to its end and put back as it came, so that another handler
-// can read it. repl must be the request's own; it isn't changed.
+// Receive reads the body to its end and puts it back as it came, so that another
+// handler can read it. repl must be the request's own; Receive doesn't change
+// it.
 func (wh *Webhook) Receive(w http.ResponseWriter, r *http.Request, repl *caddy.Replacer) (*Delivery, error) {
-	d := &received{Request: r, repl: repl}
-	delivery, refused := wh.receive(w, d)
+	delivery, refused := wh.receive(w, newRequest(r, repl))
 	if refused != nil { // a nil *refusal.Error must not become an error
 		return nil, refused
 	}
 	return delivery, nil
 }
 
-func (wh *Webhook) receive(w http.ResponseWriter, d *received) (*Delivery, *refusal.Error) {
-	if answer, refused := wh.asked(d); answer != nil || refused != nil {
-		return &Delivery{Answer: answer}, refused
+func (wh *Webhook) receive(w http.ResponseWriter, r *request) (*Delivery, *refusal.Error) {
+	if response, refused := wh.answerUnsignedHandshake(r); response != nil || refused != nil {
+		return &Delivery{HandshakeResponse: response}, refused
 	}
-	proven, refused := wh.verified(w, d)
+	if refused := wh.verify(w, r); refused != nil {
+		return nil, refused
+	}
+	if refused := r.decode(wh.maxBody()); refused != nil {
+		return nil, refused
+	}
+	if refused := r.content.checkDuplicateKeys(); refused != nil {
+		return wh.forwardOnly(r, refused)
+	}
+	if wh.verifier.objectOnly && !r.content.isObject() {
+		return nil, refusal.Newf(http.StatusBadRequest, "the body is not a JSON object")
+	}
+	if delivery, refused := wh.receiveHandshake(r); delivery != nil || refused != nil {
+		return delivery, refused
+	}
+	r.content = r.content.redacted(wh.verifier.redact)
+	delivery, refused := wh.mapper.deliveryOf(r)
 	if refused != nil {
-		return nil, refused
+		return wh.forwardOnly(r, refused)
 	}
-	body := d.body
-	if d.body, refused = decoded(d.Request, body, wh.maxBody()); refused != nil {
-		return nil, refused
-	}
-	if refused := checkNames(d.body, d.Header.Get("Content-Type")); refused != nil {
-		return wh.unpublished(d, refused, body)
-	}
-	if wh.sender.object && !isObject(d.body) {
-		return nil, refusal.Newf(http.StatusBadRequest, "the body is no JSON object")
-	}
-	if wh.Forward == ForwardSync && wh.greets(d, proven) {
-		return &Delivery{Body: body, IsHandshake: true}, nil
-	}
-	if wh.Forward != ForwardSync && wh.sender.greets != nil {
-		if answer, refused := ofHandshake(wh.sender.greets(wh.sender, d, proven)); answer != nil || refused != nil {
-			return &Delivery{Answer: answer}, refused
+	delivery.Body = r.raw
+	return delivery, nil
+}
+
+// verify reads the body and checks who has sent the request. A checker that
+// needs only the headers runs before the module reads the body.
+func (wh *Webhook) verify(w http.ResponseWriter, r *request) *refusal.Error {
+	_, headersOnly := wh.verifier.checker.(headerChecker)
+	if headersOnly {
+		if refused := wh.check(w, r); refused != nil {
+			return refused
 		}
 	}
-	d.body = withoutSecrets(d.body, d.Header.Get("Content-Type"), wh.sender.secrets)
-	delivery, refused := wh.mapped(d, proven)
-	if refused != nil {
-		return wh.unpublished(d, refused, body)
+	if refused := r.read(w, wh.maxBody()); refused != nil || headersOnly {
+		return refused
 	}
-	delivery.Body = body
-	return delivery, nil
+	return wh.check(w, r)
 }
 
-// unpublished is a delivery that is passed on although it can't be published,
-// if the rule passes any on. What has no proof of being sent once, and what is
-// given up, isn't.
-func (wh *Webhook) unpublished(d *received, refused *refusal.Error, body []byte) (*Delivery, *refusal.Error) {
+func (wh *Webhook) check(w http.ResponseWriter, r *request) *refusal.Error {
+	refused := wh.verifier.check(r)
+	if refused != nil && wh.verifier.method == byPassword && refused.Status == http.StatusUnauthorized {
+		w.Header().Set("WWW-Authenticate", `Basic realm="webhook"`) // Twilio, for one, waits for it
+	}
+	return refused
+}
+
+// forwardOnly returns a delivery that the app gets although the module can't
+// publish it, if the rule forwards requests. It refuses early data, which an
+// attacker can send again, and requests that have timed out.
+func (wh *Webhook) forwardOnly(r *request, refused *refusal.Error) (*Delivery, *refusal.Error) {
 	switch {
-	case wh.Forward == "", bodies.IsEarly(d.Request), refused.Status == http.StatusTooEarly,
+	case wh.Forward == "", bodies.IsEarly(r.Request), refused.Status == http.StatusTooEarly,
 		refused.Status == http.StatusRequestTimeout, refused.Status == http.StatusServiceUnavailable:
 		return nil, refused
 	}
-	return &Delivery{Body: body, Status: wh.sender.status, NoBody: wh.sender.noBody, Refused: refused}, nil
+	return &Delivery{Body: r.raw, Status: wh.verifier.status, NoBody: wh.verifier.noBody, Refused: refused}, nil
 }
 
-// verified reads the body and checks who has sent it. What needs no body is
-// checked first.
-func (wh *Webhook) verified(w http.ResponseWriter, d *received) (by *proven, refused *refusal.Error) {
-	if _, early := wh.sender.checker.(headerChecker); early {
-		if by, refused = wh.check(w, d); refused != nil {
-			return nil, refused
+// answerUnsignedHandshake answers a handshake that the sender doesn't sign. It
+// returns nil and no refusal if the request is no such handshake.
+func (wh *Webhook) answerUnsignedHandshake(r *request) (*HandshakeResponse, *refusal.Error) {
+	return wh.answer(wh.verifier.unsignedHandshake, r)
+}
+
+// receiveHandshake answers a signed handshake, or leaves it to the app. It
+// returns nil and no refusal if the request is no handshake.
+func (wh *Webhook) receiveHandshake(r *request) (*Delivery, *refusal.Error) {
+	if wh.Forward == ForwardSync {
+		if wh.isHandshake(r) {
+			return &Delivery{Body: r.raw, IsHandshake: true}, nil
 		}
+		return nil, nil
 	}
-	if d.body, refused = bodies.Read(w, d.Request, wh.maxBody()); refused != nil || by != nil {
-		return by, refused
+	response, refused := wh.answer(wh.verifier.signedHandshake, r)
+	if response == nil {
+		return nil, refused
 	}
-	return wh.check(w, d)
+	return &Delivery{HandshakeResponse: response}, nil
 }
 
-func (wh *Webhook) check(w http.ResponseWriter, d *received) (*proven, *refusal.Error) {
-	by, refused := wh.sender.check(d)
-	if refused != nil && wh.sender.proof == byPassword && refused.Status == http.StatusUnauthorized {
-		w.Header().Set("WWW-Authenticate", `Basic realm="webhook"`) // Twilio, for one, waits for it
-	}
-	return by, refused
-}
-
-// greets tells whether a signed request is a handshake, without doing what it
-// asks for.
-func (wh *Webhook) greets(d *received, by *proven) bool {
-	switch {
-	case wh.sender.greets == nil:
-		return false
-	case wh.sender.sns != nil: // whose answer is a request of our own
-		message, err := uniqueTexts(d.body)
+// isHandshake reports whether a signed request is a handshake, without doing
+// what it asks for.
+func (wh *Webhook) isHandshake(r *request) bool {
+	if wh.verifier.sns != nil { // whose answer is a request to Amazon SNS
+		message, err := uniqueTexts(r.content.body)
 		return err == nil && message["Type"] != "Notification"
 	}
-	answer, refused := wh.sender.greets(wh.sender, d, by)
-	return answer != nil || refused != nil
+	response, refused := wh.answer(wh.verifier.signedHandshake, r)
+	return response != nil || refused != nil
 }
 
-// mapped maps a proven request whose body is decoded.
-func (wh *Webhook) mapped(d *received, by *proven) (*Delivery, *refusal.Error) {
-	contentType, batch := d.Header.Get("Content-Type"), false
-	if wh.sender.cloudEvents {
-		event, isBatch, refused := cloudEvent(d.Request, d.body)
-		if refused != nil {
-			return nil, refused
-		}
-		if batch = isBatch; event != nil {
-			d.body, contentType = event, cloudEventType
-		}
+func (wh *Webhook) answer(h handshake, r *request) (*HandshakeResponse, *refusal.Error) {
+	if h == nil {
+		return nil, nil
 	}
-	p := newPayload(d.Request, d.repl, d.body, contentType)
-	p.by = by
-	return wh.deliver(p, batch)
+	response, refused := h(wh.verifier, r)
+	if refused != nil && refused.Kind == "" {
+		refused.Kind = string(BadHandshake)
+	}
+	return response, refused
 }
 
 func (wh *Webhook) maxBody() int64 {

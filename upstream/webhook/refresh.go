@@ -11,99 +11,99 @@ import (
 	"github.com/caddy-sse/caddy-sse/internal/refusal"
 )
 
-// RefreshTarget names documents that are to be polled.
+// RefreshTarget names the documents to poll.
 type RefreshTarget struct {
-	// Host is the URL's host, with its port if it has one; empty: that of the
-	// request that was received.
+	// Host is the host of the URL, with its port if it has one. It is empty for
+	// the host of the received request.
 	Host string
-	// Path is the URL's path, decoded.
+	// Path is the decoded path of the URL.
 	Path string
 }
 
-// view is a template of one.
-type view struct {
+// refreshTemplate is the template of a RefreshTarget.
+type refreshTemplate struct {
 	host string
-	path *mapped
+	path *fieldTemplate
 }
 
-func compileViews(sources []string) (views []*view, err error) {
+func compileRefresh(sources []string) (templates []*refreshTemplate, err error) {
 	for _, src := range sources {
-		v := new(view)
+		t := new(refreshTemplate)
 		path := src
 		if _, rest, ok := strings.Cut(src, "://"); ok {
 			end := strings.IndexByte(rest, '/')
 			if end < 0 {
 				end = len(rest)
 			}
-			v.host, path = rest[:end], rest[end:]
+			t.host, path = rest[:end], rest[end:]
 			u, err := url.Parse(src[:len(src)-len(path)])
-			if err != nil || u.Host != v.host || v.host == "" || u.Scheme != "http" && u.Scheme != "https" {
+			if err != nil || u.Host != t.host || t.host == "" || u.Scheme != "http" && u.Scheme != "https" {
 				return nil, fmt.Errorf("refresh `%s`: its host must be a name without placeholders: write for example `https://shop.example.com/orders/{json.id}`", src)
 			}
 		}
 		if !strings.HasPrefix(path, "/") || strings.ContainsAny(path, "?#%") {
 			return nil, fmt.Errorf("refresh `%s`: want a decoded path without a query: write for example `/v1/orders/{json.id}`", src)
 		}
-		if v.path, err = compileTemplate("refresh", path); err != nil {
+		if t.path, err = compileTemplate("refresh", path); err != nil {
 			return nil, err
 		}
-		views = append(views, v)
+		templates = append(templates, t)
 	}
-	return views, nil
+	return templates, nil
 }
 
-// views are what is polled for a payload.
-func (wh *Webhook) views(p *payload) (views []RefreshTarget, refused *refusal.Error) {
-	for _, v := range wh.refresh {
-		path, err := v.path.expand(func(name string) (string, *lookupError) {
+func (m *mapper) refreshTargets(p *part) (targets []RefreshTarget, refused *refusal.Error) {
+	for _, t := range m.refresh {
+		path, err := t.path.expand(func(name string) (string, *lookupError) {
 			text, err := p.value(name)
 			if err == nil && !isSegment(text) {
-				err = &lookupError{status: http.StatusUnprocessableEntity, what: fmt.Sprintf("what {%s} stands for is not one segment of a path", name)}
+				err = &lookupError{status: http.StatusUnprocessableEntity, reason: fmt.Sprintf("the value of {%s} is not one segment of a path", name)}
 			}
 			return text, err
 		})
 		if err != nil {
-			return nil, err.refuse(v.path.field)
+			return nil, err.refuse(t.path.field)
 		}
-		if hasDots(path) {
+		if hasDotSegment(path) {
 			return nil, unprocessable("the path to refresh has a segment of dots")
 		}
-		views = append(views, RefreshTarget{v.host, path})
+		targets = append(targets, RefreshTarget{t.host, path})
 	}
-	return views, nil
+	return targets, nil
 }
 
-// maxViews is how many views one request may have polled.
-const maxViews = 1000
+// maxRefreshTargets limits the refresh targets of one request.
+const maxRefreshTargets = 1000
 
-// addViews adds what is to be polled for a payload, and isn't there yet.
-func (wh *Webhook) addViews(d *Delivery, p *payload) *refusal.Error {
-	views, refused := wh.views(p)
-	for _, view := range views {
+// addRefresh adds the part's refresh targets that the delivery doesn't have yet.
+func (m *mapper) addRefresh(d *Delivery, p *part) *refusal.Error {
+	targets, refused := m.refreshTargets(p)
+	for _, target := range targets {
 		switch {
-		case d.seen[view]:
+		case d.refreshed[target]:
 			continue
-		case len(d.Refresh) == maxViews:
-			return unprocessable("it has more than %d views to refresh", maxViews)
-		case d.seen == nil:
-			d.seen = make(map[RefreshTarget]bool)
+		case len(d.Refresh) == maxRefreshTargets:
+			return unprocessable("it has more than %d views to refresh", maxRefreshTargets)
+		case d.refreshed == nil:
+			d.refreshed = make(map[RefreshTarget]bool)
 		}
-		d.seen[view] = true
-		d.Refresh = append(d.Refresh, view)
+		d.refreshed[target] = true
+		d.Refresh = append(d.Refresh, target)
 	}
 	return refused
 }
 
-// isSegment tells whether a text can be no more than one segment of a path
-// (RFC 3986 §3.3), or a part of one. Views are known by their decoded paths, in
-// which an escaped slash is one like any other: it can't be escaped away.
+// isSegment reports whether a text fits in one segment of a path (RFC 3986
+// §3.3). The path index uses decoded paths, in which an escaped slash is a slash
+// like any other: escaping wouldn't help.
 func isSegment(text string) bool {
 	return len(text) <= 1024 && utf8.ValidString(text) &&
 		!strings.ContainsFunc(text, func(r rune) bool { return r == '/' || r == '\\' || unicode.IsControl(r) })
 }
 
-// hasDots tells whether a path has a segment that means another one.
-func hasDots(path string) bool {
+// hasDotSegment reports whether a path has a segment "." or ".." (RFC 3986
+// §3.3).
+func hasDotSegment(path string) bool {
 	for segment := range strings.SplitSeq(path, "/") {
 		if segment == "." || segment == ".." {
 			return true

@@ -43,7 +43,7 @@ func TestWhatIsDroppedRefreshesNothing(t *testing.T) {
 func TestNoSenderLeadsARefreshElsewhere(t *testing.T) {
 	wh := open(t, webhook.Webhook{Refresh: []string{"/v1/orders/{json.id}"}})
 	for _, id := range []string{"a/b", "/", "../admin", "a%2fb/c", `a\\b`, `a\nb`, `\u0000`, strings.Repeat("x", 1025)} {
-		refuse(t, wh, post("/hooks", `{"id":"`+id+`"}`), 422, "what {json.id} stands for is not one segment of a path, which the refresh needs")
+		refuse(t, wh, post("/hooks", `{"id":"`+id+`"}`), 422, "the value of {json.id} is not one segment of a path, which the refresh needs")
 	}
 	for _, id := range []string{".", ".."} {
 		refuse(t, wh, post("/hooks", `{"id":"`+id+`"}`), 422, "segment of dots")

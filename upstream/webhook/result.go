@@ -8,52 +8,56 @@ import (
 	"github.com/caddy-sse/caddy-sse/internal/refusal"
 )
 
-// Result is what has become of a request, for who counts them.
+// Result is the result of a request, for metrics and logs.
 type Result string
 
-// What becomes of requests.
+// The results of requests.
 const (
-	// Accepted: published now, or the views that it concerns are polled.
+	// Accepted means that the module has published the events, or polls the
+	// views.
 	Accepted Result = "accepted"
-	// Duplicate: it has come before, and was answered like the first time.
+	// Duplicate means that the delivery has come before. The response is the
+	// same as the first time.
 	Duplicate Result = "duplicate"
-	// Dropped: acknowledged, and by the rule's own word there is no event.
+	// Dropped means that the rule wants no event of the request.
 	Dropped Result = "dropped"
-	// Handshake: it was one, and was answered.
+	// Handshake means that the module or the app has answered a handshake.
 	Handshake Result = "handshake"
 
-	// BadSignature: it doesn't prove who sends it, whatever the proof is.
+	// BadSignature means that verification has failed, by any method.
 	BadSignature Result = "bad_signature"
-	// StaleTimestamp: the signature is right, and its time too far from now.
+	// StaleTimestamp means that the signature is right and its time is too far
+	// from now.
 	StaleTimestamp Result = "stale_timestamp"
-	// TooLarge: the body is larger than allowed.
+	// TooLarge means that the body is larger than allowed.
 	TooLarge Result = "too_large"
-	// Malformed: the body isn't what it should be.
+	// Malformed means that the body is malformed.
 	Malformed Result = "malformed"
-	// Unmapped: it has not what the rule needs of it.
+	// Unmapped means that the request lacks what the rule needs.
 	Unmapped Result = "unmapped"
-	// BadHandshake: what asks whether to send here doesn't show what it should.
+	// BadHandshake means that a handshake lacks what the rule requires.
 	BadHandshake Result = "bad_handshake"
-	// Early: it came as early data of TLS, and has no id.
+	// Early means that the request is TLS early data without an ID.
 	Early Result = "early"
-	// BrokenOff: it did not come to its end, or not in time.
+	// BrokenOff means that the body didn't come whole, or not in time.
 	BrokenOff Result = bodies.BrokenOff
-	// Unavailable: what is needed to answer it can't be had at present.
+	// Unavailable means that the module can't process the request at present.
 	Unavailable Result = "unavailable"
-	// NotStored: the store could not take it.
+	// NotStored means that the store has failed.
 	NotStored Result = "not_stored"
-	// AppRefused: it was passed on, and the app's answer was no success.
+	// AppRefused means that the app has responded to the forwarded request with
+	// another status than 2xx.
 	AppRefused Result = "app_refused"
 )
 
-// Results are all that there are.
+// Results are all results.
 var Results = []Result{
 	Accepted, Duplicate, Dropped, Handshake,
 	BadSignature, StaleTimestamp, TooLarge, Malformed, Unmapped, BadHandshake, Early, BrokenOff,
 	Unavailable, NotStored, AppRefused,
 }
 
-// ResultOf is what a refusal counts as.
+// ResultOf returns the result of a refused request.
 func ResultOf(err error) Result {
 	var refused *refusal.Error
 	switch {
@@ -77,12 +81,4 @@ func ResultOf(err error) Result {
 		return Malformed
 	}
 	return Unavailable
-}
-
-// ofHandshake marks the refusal of one.
-func ofHandshake(answer *HandshakeResponse, refused *refusal.Error) (*HandshakeResponse, *refusal.Error) {
-	if refused != nil && refused.Kind == "" {
-		refused.Kind = string(BadHandshake)
-	}
-	return answer, refused
 }

@@ -11,100 +11,97 @@ import (
 	"strings"
 )
 
-// sender is how one kind of sender proves who it is, what it says about a
-// delivery, and what it wants to hear.
+// sender describes one kind of sender: how the module verifies its requests,
+// what its requests say about a delivery, and what it expects as a response.
 type sender struct {
-	// proof is how it proves it; if nothing stands here, by a signature.
-	proof proof
-	// options are those of verify's block that a rule may set, beside the
-	// tolerance, which goes with every timestamp. What stands in the row is
-	// their default.
+	// method is how the module verifies it. The zero value is a signature.
+	method method
+	// options are the options of verify's block that the sender takes, with
+	// defaults in this row. Every sender with a timestamp also takes tolerance.
 	options []string
 
-	header     string // holds the signature or the token
-	algorithm  string
-	encoding   string
-	prefix     string   // stands before the signature in its header
-	methods    []string // or the algorithm does, and an equals sign; the header's choice
-	separator  string   // the header may hold several signatures, with this between them
-	signed     string   // template of what is signed
-	timestamp  string   // the header that says when it was signed, in unix seconds
-	timePrefix string   // or what stands before that in the signature's own header
-	url        string   // template of the URL that is signed
-	other      string   // the sender whose headers may come in the place of these
+	header      string   // holds the signature or the token
+	algorithm   string   // of the signature
+	encoding    string   // of the signature
+	prefix      string   // precedes the signature in its header
+	algorithms  []string // the header chooses one: its name and "=" are the prefix
+	separator   string   // separates several signatures in the header
+	signed      string   // the template of the signed message
+	timestamp   string   // the header with the time of the signature in unix seconds
+	timePrefix  string   // or what precedes the time in the header of the signature
+	url         string   // the template of the signed URL
+	alternative string   // the sender whose header names are accepted, too
 
-	// key decodes a secret.
-	key func(secret string) ([]byte, error)
+	// decodeKey decodes a secret. Nil takes it as it is.
+	decodeKey func(secret string) ([]byte, error)
 
-	topic string // templates of a second topic beside the request's path,
-	event string // of what an event is called
-	id    string // and identified by, unless the rule says it
-	split string // the jq program that takes a body apart
+	topic string // the template of a second default topic
+	event string // the default template of the event's name
+	id    string // the default template of the delivery's ID
+	split string // the default jq program that splits a body
 
-	// cloudEvents: what the request's headers say of it as a CloudEvent is
-	// believed. Of who signs the body it isn't: anyone on the way could add
-	// headers that lead a delivery to another topic.
+	// cloudEvents means that the module reads CloudEvents' headers and media
+	// types. Senders that sign the body must not set it: anyone on the way could
+	// add headers that lead a delivery to another topic.
 	cloudEvents bool
-	// object: only a body that is a JSON object can be its own.
-	object bool
-	// secrets are members of the body, however deep, that give a right to who
-	// knows them. Nothing that is published is made of them.
-	secrets []string
-	// status is what it takes for success; zero: any 2xx.
+	// objectOnly refuses bodies that aren't JSON objects.
+	objectOnly bool
+	// redact are names of members, at any depth, that are credentials. The
+	// module removes them before it makes events.
+	redact []string
+	// status is the only HTTP status that it takes for success. Zero means that
+	// it accepts any 2xx.
 	status int
-	// noBody: it makes something of what an answer says.
+	// noBody means that the response must have no body.
 	noBody bool
 
-	asks   handshake // answered without a signature, since the sender has none
-	greets handshake // answered after the signature is right
+	unsignedHandshake handshake // answered before verification
+	signedHandshake   handshake // answered after verification
 }
 
-// proof is a way to prove who sends.
-type proof int
+// method is a way to verify a sender.
+type method int
 
 const (
-	bySignature   proof = iota
-	byNothing           // anyone may send
-	byToken             // a header holds the secret itself
-	byPassword          // HTTP Basic
-	byClientState       // each notification in the body holds the secret
-	bySNS               // a signature in the body, with a certificate
+	bySignature   method = iota
+	byNothing            // no verification
+	byToken              // a header holds the secret itself
+	byPassword           // HTTP Basic
+	byClientState        // each notification in the body holds the secret
+	bySNS                // a signature in the body, with a certificate
 )
 
-// eachOfList takes a JSON array apart, and lets all else be one event.
+// eachOfList splits a JSON array. Any other value is one event.
 const eachOfList = `if type == "array" then .[] else . end`
 
-// senders are the kinds that `verify` knows. A new one is a new row.
+// senders are the kinds of senders that `verify` knows. To add one, add a row.
 var senders = map[string]sender{
-	"none": {proof: byNothing, cloudEvents: true},
+	"none": {method: byNothing, cloudEvents: true},
 	"hmac": {
 		options:   []string{"header", "algorithm", "encoding", "prefix", "signed", "timestamp"},
 		algorithm: "sha256",
 		encoding:  "hex",
 		signed:    "{body}",
-		key:       plainKey,
 	},
-	"token": {proof: byToken, options: []string{"header", "prefix"}, key: plainKey, cloudEvents: true},
-	"basic": {proof: byPassword, options: []string{"user"}, cloudEvents: true},
-	// docs.github.com, "Validating webhook deliveries". Neither the event's
-	// name nor the delivery's id is signed, and nothing says when it was.
+	"token": {method: byToken, options: []string{"header", "prefix"}, cloudEvents: true},
+	"basic": {method: byPassword, options: []string{"user"}, cloudEvents: true},
+	// docs.github.com, "Validating webhook deliveries". The signature covers
+	// neither the event's name nor the delivery's ID, and there is no time.
 	"github": {
 		header:    "X-Hub-Signature-256",
 		algorithm: "sha256",
 		encoding:  "hex",
 		prefix:    "sha256=",
 		signed:    "{body}",
-		key:       plainKey,
 		topic:     "github/{json.repository.full_name}",
 		event:     "{http.request.header.X-GitHub-Event}",
 		id:        "{http.request.header.X-GitHub-Delivery}",
 	},
-	// docs.gitlab.com, "Webhooks": the secret token comes as it is, and the
-	// idempotency key stays the same when a delivery is tried again.
+	// docs.gitlab.com, "Webhooks": a header holds the secret token itself. A
+	// retried delivery has the same idempotency key.
 	"gitlab": {
-		proof:  byToken,
+		method: byToken,
 		header: "X-Gitlab-Token",
-		key:    plainKey,
 		topic:  "gitlab/{json.project.path_with_namespace}",
 		event:  "{json.object_kind}",
 		id:     "{http.request.header.Idempotency-Key}",
@@ -115,7 +112,6 @@ var senders = map[string]sender{
 		algorithm: "sha256",
 		encoding:  "hex",
 		signed:    "{body}",
-		key:       plainKey,
 		topic:     "gitea/{json.repository.full_name}",
 		event:     "{http.request.header.X-Gitea-Event}",
 		id:        "{http.request.header.X-Gitea-Delivery}",
@@ -127,13 +123,12 @@ var senders = map[string]sender{
 		encoding:  "hex",
 		prefix:    "sha256=",
 		signed:    "{body}",
-		key:       plainKey,
 		topic:     "bitbucket/{json.repository.full_name}",
 		event:     "{http.request.header.X-Event-Key}",
 		id:        "{http.request.header.X-Request-UUID}",
 	},
 	// docs.stripe.com, "Verify webhook signatures manually". The header also
-	// has v0 signatures, which are of test events and never count.
+	// has v0 signatures, which are for test events: the module ignores them.
 	"stripe": {
 		header:     "Stripe-Signature",
 		algorithm:  "sha256",
@@ -142,40 +137,37 @@ var senders = map[string]sender{
 		separator:  ",",
 		timePrefix: "t=",
 		signed:     "{timestamp}.{body}",
-		key:        plainKey,
 		event:      "{json.type}",
 		id:         "{json.id}",
 	},
 	// docs.slack.dev, "Verifying requests from Slack".
 	"slack": {
-		header:    "X-Slack-Signature",
-		algorithm: "sha256",
-		encoding:  "hex",
-		prefix:    "v0=",
-		timestamp: "X-Slack-Request-Timestamp",
-		signed:    "v0:{timestamp}:{body}",
-		key:       plainKey,
-		event:     "{json.event.type}",
-		id:        "{json.event_id}",
-		status:    http.StatusOK,
-		noBody:    true,
-		secrets:   []string{"token", "bot_access_token", "response_url", "response_urls"},
-		greets:    slackVerification,
+		header:          "X-Slack-Signature",
+		algorithm:       "sha256",
+		encoding:        "hex",
+		prefix:          "v0=",
+		timestamp:       "X-Slack-Request-Timestamp",
+		signed:          "v0:{timestamp}:{body}",
+		event:           "{json.event.type}",
+		id:              "{json.event_id}",
+		status:          http.StatusOK,
+		noBody:          true,
+		redact:          []string{"token", "bot_access_token", "response_url", "response_urls"},
+		signedHandshake: slackVerification,
 	},
 	// shopify.dev, "Verify webhook deliveries" and "Ignore duplicates". The
-	// headers are not signed. What a merchant does may be an event on several
-	// of its topics, under one id.
+	// signature doesn't cover the headers. One action of a merchant may be an
+	// event on several of Shopify's topics, with one ID.
 	"shopify": {
 		header:    "X-Shopify-Hmac-Sha256",
 		algorithm: "sha256",
 		encoding:  "base64",
 		signed:    "{body}",
-		key:       plainKey,
 		event:     "{http.request.header.X-Shopify-Topic}",
 		id:        "{http.request.header.X-Shopify-Topic} {http.request.header.X-Shopify-Event-Id}",
 	},
-	// twilio.com/docs, "Webhooks security". It expects an answer in TwiML or
-	// none at all.
+	// twilio.com/docs, "Webhooks security". It expects a response in TwiML or
+	// no body at all.
 	"twilio": {
 		options:   []string{"url"},
 		header:    "X-Twilio-Signature",
@@ -183,7 +175,6 @@ var senders = map[string]sender{
 		encoding:  "base64",
 		signed:    "{url}{params}",
 		url:       "{http.request.scheme}://{http.request.hostport}{http.request.orig_uri}",
-		key:       plainKey,
 		id:        "{http.request.header.I-Twilio-Idempotency-Token}",
 		status:    http.StatusNoContent,
 	},
@@ -194,7 +185,7 @@ var senders = map[string]sender{
 		encoding:  "base64",
 		timestamp: "X-Twilio-Email-Event-Webhook-Timestamp",
 		signed:    "{timestamp}{body}",
-		key:       base64Key,
+		decodeKey: base64Key,
 		event:     "{json.event}",
 		id:        "{json.sg_event_id}",
 		split:     eachOfList,
@@ -208,141 +199,132 @@ var senders = map[string]sender{
 		separator:  ";",
 		timePrefix: "ts=",
 		signed:     "{timestamp}:{body}",
-		key:        plainKey,
 		event:      "{json.event_type}",
 		id:         "{json.event_id}",
 		status:     http.StatusOK,
 	},
-	// docs.discord.com, "Webhook Events" and "Interactions". It tries now and
-	// then whether wrong signatures are refused with 401.
+	// docs.discord.com, "Webhook Events" and "Interactions". From time to
+	// time it tests whether a wrong signature gets a 401.
 	"discord": {
-		header:    "X-Signature-Ed25519",
-		algorithm: "ed25519",
-		encoding:  "hex",
-		timestamp: "X-Signature-Timestamp",
-		signed:    "{timestamp}{body}",
-		key:       hexKey,
-		event:     "{json.event.type}",
-		status:    http.StatusNoContent,
-		greets:    discordPing,
+		header:          "X-Signature-Ed25519",
+		algorithm:       "ed25519",
+		encoding:        "hex",
+		timestamp:       "X-Signature-Timestamp",
+		signed:          "{timestamp}{body}",
+		decodeKey:       hexKey,
+		event:           "{json.event.type}",
+		status:          http.StatusNoContent,
+		signedHandshake: discordPing,
 	},
 	// developers.facebook.com, "Webhooks: Getting started".
 	"meta": {
-		options:   []string{"challenge"},
-		header:    "X-Hub-Signature-256",
-		algorithm: "sha256",
-		encoding:  "hex",
-		prefix:    "sha256=",
-		signed:    "{body}",
-		key:       plainKey,
-		event:     "{json.object}",
-		status:    http.StatusOK,
-		asks:      metaChallenge,
+		options:           []string{"challenge"},
+		header:            "X-Hub-Signature-256",
+		algorithm:         "sha256",
+		encoding:          "hex",
+		prefix:            "sha256=",
+		signed:            "{body}",
+		event:             "{json.object}",
+		status:            http.StatusOK,
+		unsignedHandshake: metaChallenge,
 	},
-	// W3C WebSub, "Authenticated Content Distribution". The signature says by
-	// which method it is made; YouTube's hub still uses SHA-1, which as an HMAC
-	// nobody can forge.
+	// W3C WebSub, "Authenticated Content Distribution". The signature names
+	// its algorithm. YouTube's hub still uses SHA-1, which is safe in an HMAC.
 	"websub": {
-		options:   []string{"challenge"},
-		header:    "X-Hub-Signature",
-		algorithm: "sha256",
-		encoding:  "hex",
-		methods:   []string{"sha256", "sha1", "sha384", "sha512"},
-		signed:    "{body}",
-		key:       plainKey,
-		asks:      websubChallenge,
+		options:           []string{"challenge"},
+		header:            "X-Hub-Signature",
+		algorithm:         "sha256",
+		encoding:          "hex",
+		algorithms:        []string{"sha256", "sha1", "sha384", "sha512"},
+		signed:            "{body}",
+		unsignedHandshake: websubChallenge,
 	},
-	// The Standard Webhooks specification 1.0.0, "Signature scheme". Of its
-	// schemes this is the symmetric one, v1.
+	// The Standard Webhooks specification 1.0.0, "Signature scheme". This
+	// is the symmetric scheme, v1.
 	"standard-webhooks": standardWebhooks("Webhook", "svix"),
 	// docs.svix.com, "Verifying webhooks manually": the same under the older
 	// names of the headers.
 	"svix": standardWebhooks("Svix", "standard-webhooks"),
-	// The CloudEvents "HTTP 1.1 Web Hooks" specification, which leaves the
-	// proof to a bearer token (RFC 6750).
+	// The CloudEvents "HTTP 1.1 Web Hooks" specification, which verifies
+	// senders by a bearer token (RFC 6750).
 	"cloudevents": {
-		proof:       byToken,
-		options:     []string{"challenge"},
-		header:      "Authorization",
-		prefix:      "Bearer ",
-		key:         plainKey,
-		event:       "{json.type}",
-		id:          "{json.source} {json.id}",
-		cloudEvents: true,
-		asks:        cloudEventsOrigin,
+		method:            byToken,
+		options:           []string{"challenge"},
+		header:            "Authorization",
+		prefix:            "Bearer ",
+		event:             "{json.type}",
+		id:                "{json.source} {json.id}",
+		cloudEvents:       true,
+		unsignedHandshake: cloudEventsOrigin,
 	},
 	// docs.aws.amazon.com/sns, "Verifying the signatures of Amazon SNS
-	// messages". In the place of secrets are the topics' names (ARN): anyone
-	// can have SNS sign for a topic of their own.
+	// messages". The secrets are the names (ARN) of the topics: anyone can
+	// have SNS sign for a topic of their own.
 	"sns": {
-		proof:   bySNS,
-		options: []string{"hosts", "tolerance"},
-		key:     plainKey,
-		id:      "{json.MessageId}",
-		secrets: []string{"UnsubscribeURL", "SubscribeURL", "Token", "Signature", "SigningCertURL"},
-		greets:  snsConfirmation,
+		method:          bySNS,
+		options:         []string{"hosts", "tolerance"},
+		id:              "{json.MessageId}",
+		redact:          []string{"UnsubscribeURL", "SubscribeURL", "Token", "Signature", "SigningCertURL"},
+		signedHandshake: snsConfirmation,
 	},
 	// developers.zoom.us, "Using webhooks".
 	"zoom": {
-		header:    "X-Zm-Signature",
-		algorithm: "sha256",
-		encoding:  "hex",
-		prefix:    "v0=",
-		timestamp: "X-Zm-Request-Timestamp",
-		signed:    "v0:{timestamp}:{body}",
-		key:       plainKey,
-		event:     "{json.event}",
-		status:    http.StatusOK,
-		greets:    zoomValidation,
+		header:          "X-Zm-Signature",
+		algorithm:       "sha256",
+		encoding:        "hex",
+		prefix:          "v0=",
+		timestamp:       "X-Zm-Request-Timestamp",
+		signed:          "v0:{timestamp}:{body}",
+		event:           "{json.event}",
+		status:          http.StatusOK,
+		signedHandshake: zoomValidation,
 	},
 	// learn.microsoft.com/graph, "Receive change notifications through
 	// webhooks".
 	"microsoft-graph": {
-		proof:   byClientState,
-		key:     plainKey,
-		event:   "{json.changeType}",
-		split:   ".value[]",
-		secrets: []string{"clientState"},
-		asks:    graphValidation,
+		method:            byClientState,
+		event:             "{json.changeType}",
+		split:             ".value[]",
+		redact:            []string{"clientState"},
+		unsignedHandshake: graphValidation,
 	},
-	// docs.x.com, "Securing webhooks". Its handshake signs what anyone asks
-	// it to, with the key that signs bodies, so that a body which could have
-	// been asked for proves nothing: see [xCRC].
+	// docs.x.com, "Securing webhooks". Its handshake signs any token that a
+	// client sends, with the key that signs bodies. A body that could be such a
+	// token proves nothing: see [xCRC].
 	"x": {
-		header:    "X-Twitter-Webhooks-Signature",
-		algorithm: "sha256",
-		encoding:  "base64",
-		prefix:    "sha256=",
-		signed:    "{body}",
-		key:       plainKey,
-		object:    true,
-		status:    http.StatusOK,
-		asks:      xCRC,
+		header:            "X-Twitter-Webhooks-Signature",
+		algorithm:         "sha256",
+		encoding:          "base64",
+		prefix:            "sha256=",
+		signed:            "{body}",
+		objectOnly:        true,
+		status:            http.StatusOK,
+		unsignedHandshake: xCRC,
 	},
 }
 
-func standardWebhooks(family, other string) sender {
+func standardWebhooks(family, alternative string) sender {
 	return sender{
-		header:    family + "-Signature",
-		algorithm: "sha256",
-		encoding:  "base64",
-		prefix:    "v1,",
-		separator: " ",
-		signed:    "{header." + family + "-Id}.{timestamp}.{body}",
-		timestamp: family + "-Timestamp",
-		other:     other,
-		key:       standardKey,
-		event:     "{json.type}",
-		id:        "{http.request.header." + family + "-Id}",
+		header:      family + "-Signature",
+		algorithm:   "sha256",
+		encoding:    "base64",
+		prefix:      "v1,",
+		separator:   " ",
+		signed:      "{header." + family + "-Id}.{timestamp}.{body}",
+		timestamp:   family + "-Timestamp",
+		alternative: alternative,
+		decodeKey:   standardKey,
+		event:       "{json.type}",
+		id:          "{http.request.header." + family + "-Id}",
 	}
 }
 
-// knownSenders lists the kinds for an error.
+// knownSenders lists the senders for an error.
 func knownSenders() string {
 	return strings.Join(slices.Sorted(maps.Keys(senders)), ", ")
 }
 
-// plainKey takes a secret's bytes as the key.
+// plainKey returns the bytes of the secret.
 func plainKey(secret string) ([]byte, error) { return []byte(secret), nil }
 
 // standardKey decodes a secret of Standard Webhooks: whsec_ and the key in
@@ -362,22 +344,22 @@ func standardKey(secret string) ([]byte, error) {
 func hexKey(secret string) ([]byte, error) {
 	key, err := hex.DecodeString(secret)
 	if err != nil {
-		return nil, errors.New("it is no public key in hex")
+		return nil, errors.New("it is not a public key in hex")
 	}
 	return key, nil
 }
 
 // base64Key decodes a public key as SendGrid shows it: Base64 of its DER, with
-// or without the lines of PEM around it.
+// or without the header and the footer of PEM.
 func base64Key(secret string) ([]byte, error) {
 	secret = strings.TrimPrefix(strings.TrimSpace(secret), "-----BEGIN PUBLIC KEY-----")
 	secret = strings.TrimSuffix(secret, "-----END PUBLIC KEY-----")
 	der, err := base64.StdEncoding.DecodeString(strings.Join(strings.Fields(secret), ""))
 	if err != nil {
-		return nil, errors.New("it is no public key in Base64")
+		return nil, errors.New("it is not a public key in Base64")
 	}
 	if _, err := x509.ParsePKIXPublicKey(der); err != nil && len(der) > 0 {
-		return nil, errors.New("it is no public key")
+		return nil, errors.New("it is not a public key")
 	}
 	return der, nil
 }

@@ -371,10 +371,10 @@ func TestAKeyOfTheWrongKindIsAnError(t *testing.T) {
 	verified(t, webhook.Verify{Sender: "sendgrid", Secrets: []string{der(&p384.PublicKey)}})
 	verified(t, webhook.Verify{Sender: "sendgrid", Secrets: []string{"-----BEGIN PUBLIC KEY-----\n" + sendGridKey[:64] + "\n" + sendGridKey[64:] + "\n-----END PUBLIC KEY-----\n"}})
 	for _, tc := range []struct{ sender, secret, words string }{
-		{"sendgrid", "hunter2", "no public key"},
-		{"sendgrid", der(other), "no public key for ECDSA"},
-		{"sendgrid", "aHVudGVyMg==", "no public key"},
-		{"discord", "hunter2", "no public key in hex"},
+		{"sendgrid", "hunter2", "not a public key"},
+		{"sendgrid", der(other), "not a public key for ECDSA"},
+		{"sendgrid", "aHVudGVyMg==", "not a public key"},
+		{"discord", "hunter2", "not a public key in hex"},
 		{"discord", "abcd", "not the 32 of an Ed25519 public key"},
 	} {
 		err := mistake(t, webhook.Webhook{Verify: &webhook.Verify{Sender: tc.sender, Secrets: []string{tc.secret}}})
@@ -457,12 +457,12 @@ func TestAMistakeInASendersOptionsSaysWhatToWrite(t *testing.T) {
 	}{
 		{webhook.Verify{Sender: "token"}, "write `verify token X-Token {env.WEBHOOK_TOKEN}`"},
 		{webhook.Verify{Sender: "token", Header: "X-Token"}, "write `verify token X-Token {env.WEBHOOK_TOKEN}`"},
-		{webhook.Verify{Sender: "token", Header: "X Token", Secrets: []string{"k"}}, "is no header's name"},
+		{webhook.Verify{Sender: "token", Header: "X Token", Secrets: []string{"k"}}, "is not the name of a header"},
 		{webhook.Verify{Sender: "basic"}, "write `verify basic <user> <hash>`"},
 		{webhook.Verify{Sender: "basic", User: "ann"}, "write `verify basic <user> <hash>`"},
 		{webhook.Verify{Sender: "basic", Secrets: []string{"x"}}, "write `verify basic <user> <hash>`"},
-		{webhook.Verify{Sender: "basic", User: "ann", Secrets: []string{"hunter2"}}, "as `caddy hash-password` makes it"},
-		{webhook.Verify{Sender: "basic", User: "ann", Secrets: []string{"$argon2id$hunter2"}}, "as `caddy hash-password` makes it"},
+		{webhook.Verify{Sender: "basic", User: "ann", Secrets: []string{"hunter2"}}, "make one with `caddy hash-password`"},
+		{webhook.Verify{Sender: "basic", User: "ann", Secrets: []string{"$argon2id$hunter2"}}, "make one with `caddy hash-password`"},
 		{webhook.Verify{Sender: "github", Secrets: []string{"k"}, URL: "x"}, "it takes no url; only `verify twilio` does"},
 		{webhook.Verify{Sender: "github", Secrets: []string{"k"}, User: "x"}, "it takes no user; only `verify basic` does"},
 		{webhook.Verify{Sender: "github", Secrets: []string{"k"}, Hosts: []string{"x"}}, "it takes no hosts; only `verify sns` does"},
@@ -471,8 +471,8 @@ func TestAMistakeInASendersOptionsSaysWhatToWrite(t *testing.T) {
 		{webhook.Verify{Sender: "meta", Secrets: []string{"k"}, Challenge: []string{""}}, "challenge 1 is empty"},
 		{webhook.Verify{Sender: "hmac", Header: "X", Secrets: []string{"k"}, Algorithm: "ecdsa"}, `unknown algorithm "ecdsa"`},
 		{webhook.Verify{Sender: "sns"}, "write `verify sns arn:aws:sns:us-east-1:123456789012:orders`"},
-		{webhook.Verify{Sender: "sns", Secrets: []string{"orders"}}, "is no topic's name"},
-		{webhook.Verify{Sender: "sns", Secrets: []string{"arn:x"}, Hosts: []string{"https://x/y"}}, "is no host"},
+		{webhook.Verify{Sender: "sns", Secrets: []string{"orders"}}, "is not the name of a topic"},
+		{webhook.Verify{Sender: "sns", Secrets: []string{"arn:x"}, Hosts: []string{"https://x/y"}}, "is not a host"},
 	} {
 		err := mistake(t, webhook.Webhook{Verify: &tc.verify})
 		if err == nil || !strings.Contains(err.Error(), tc.words) || strings.Contains(err.Error(), "hunter2") {

@@ -13,46 +13,12 @@ import (
 	"strings"
 	"time"
 
-	"github.com/caddyserver/caddy/v2"
-
 	"github.com/caddy-sse/caddy-sse/internal/refusal"
 	"github.com/caddy-sse/caddy-sse/internal/template"
 )
 
-// received is a request as it came: nothing in it is proven yet.
-type received struct {
-	*http.Request
-	repl *caddy.Replacer
-	body []byte
-}
-
-// checker refuses a request that doesn't come from the sender.
-type checker interface {
-	check(d *received) (*proven, *refusal.Error)
-}
-
-// headerChecker is one that needs no body: it is asked before that is read, so
-// that what isn't the sender's is kept by nobody.
-type headerChecker interface {
-	checker
-	headersOnly()
-}
-
-// proven is what a checker has found out.
-type proven struct {
-	// key is the one that the request was signed with, if it was.
-	key key
-	// id is what the sender's headers identify a delivery by, if it depends on
-	// which of them were signed.
-	id *mapping
-}
-
-// anyone is the checker of a rule that verifies nothing.
-type anyone struct{}
-
-func (anyone) check(*received) (*proven, *refusal.Error) { return new(proven), nil }
-
-// scheme checks signatures in a header. Without a key it accepts nothing.
+// scheme is a checker that wants a signature in a header. Without a key it
+// accepts nothing.
 type scheme struct {
 	keys       []key
 	decode     func(string) ([]byte, error)
@@ -65,11 +31,11 @@ type scheme struct {
 	timePrefix string
 	tolerance  time.Duration
 	url        *template.Template
-	id         *mapping
+	id         *optionalTemplate
 }
 
-// maxSignatures is how many signatures of a header are looked at: more than
-// anyone has keys, and few enough for the slowest kind.
+// maxSignatures limits the signatures in a header that the module tries: more
+// than any sender has keys, and few enough for the slowest algorithm.
 const maxSignatures = 20
 
 var encodings = map[string]func(string) ([]byte, error){
@@ -77,70 +43,69 @@ var encodings = map[string]func(string) ([]byte, error){
 	"base64": base64.StdEncoding.DecodeString,
 }
 
-// part is a kind of what is signed.
-type part int
+// partKind is a kind of part of a signed message.
+type partKind int
 
 const (
-	literalPart part = iota
+	literalPart partKind = iota
 	bodyPart
 	headerPart
-	timePart   // the time in the signature's own header
+	timePart   // the time in the header of the signature
 	urlPart    // the URL that the sender has called
-	paramsPart // a form's fields, in Twilio's way
+	paramsPart // a form's fields as Twilio signs them
 )
 
-// signedPart is a part of what is signed. Its text is the header's name or, of
-// a literal, what it says.
+// signedPart is one part of a signed message. Its text is the name of a header
+// or the text of a literal.
 type signedPart struct {
-	part part
+	kind partKind
 	text string
 }
 
-// compileSigned compiles the template of what is signed. A Caddyfile turns
-// {header.NAME} into {http.request.header.NAME} before it gets here.
-func (kind sender) compileSigned() (signed []signedPart, err error) {
-	src := kind.signed
-	t, err := template.Compile(src)
+// compileSigned compiles the template of the signed message. A Caddyfile turns
+// {header.NAME} into {http.request.header.NAME} before.
+func (s sender) compileSigned() (signed []signedPart, err error) {
+	t, err := template.Compile(s.signed)
 	if err != nil {
 		return nil, fmt.Errorf("signed %w", err)
 	}
 	var hasBody, hasTime bool
 	for _, p := range t.Parts() {
-		compiled, err := kind.compileSignedPart(p)
+		compiled, err := s.compileSignedPart(p)
 		if err != nil {
-			return nil, fmt.Errorf("signed `%s`: %w", src, err)
+			return nil, fmt.Errorf("signed `%s`: %w", s.signed, err)
 		}
-		hasBody = hasBody || compiled.part == bodyPart || compiled.part == paramsPart
-		hasTime = hasTime || compiled.part == timePart ||
-			compiled.part == headerPart && compiled.text == textproto.CanonicalMIMEHeaderKey(kind.timestamp)
+		hasBody = hasBody || compiled.kind == bodyPart || compiled.kind == paramsPart
+		hasTime = hasTime || compiled.kind == timePart ||
+			compiled.kind == headerPart && compiled.text == textproto.CanonicalMIMEHeaderKey(s.timestamp)
 		signed = append(signed, compiled)
 	}
 	if !hasBody {
-		return nil, fmt.Errorf("signed `%s`: {body} must be part of it", src)
+		return nil, fmt.Errorf("signed `%s`: {body} must be part of it", s.signed)
 	}
-	if kind.timestamp != "" && !hasTime {
-		return nil, fmt.Errorf("signed `%s`: the timestamp must be part of it, or anyone could change it: write `signed {timestamp}.{body}`, or what the sender's manual says", src)
+	if s.timestamp != "" && !hasTime {
+		return nil, fmt.Errorf("signed `%s`: the timestamp must be part of it, or anyone could change it: write `signed {timestamp}.{body}`, or what the sender's manual says", s.signed)
 	}
 	return signed, nil
 }
 
-func (kind sender) compileSignedPart(p template.Part) (signedPart, error) {
+func (s sender) compileSignedPart(p template.Part) (signedPart, error) {
 	if !p.Placeholder {
 		return signedPart{literalPart, p.Text}, nil
 	}
 	switch {
 	case p.Text == "body":
-		return signedPart{part: bodyPart}, nil
-	case p.Text == "timestamp" && kind.timePrefix != "":
-		return signedPart{part: timePart}, nil
-	case p.Text == "timestamp" && kind.timestamp == "":
-		return signedPart{}, errors.New("it has a {timestamp}, but nothing says which header holds it: add `timestamp X-Timestamp`")
+		return signedPart{kind: bodyPart}, nil
+	case p.Text == "timestamp" && s.timePrefix != "":
+		return signedPart{kind: timePart}, nil
+	case p.Text == "timestamp" && s.timestamp == "":
+		return signedPart{}, errors.New("it has a {timestamp}, but no option names the header that holds it: add `timestamp X-Timestamp`")
 	case p.Text == "timestamp":
-		return signedPart{headerPart, textproto.CanonicalMIMEHeaderKey(kind.timestamp)}, nil
-	case p.Text == "url" && kind.url != "":
-		return signedPart{part: urlPart}, nil
-	case p.Text == "params" && kind.url != "":
-		return signedPart{part: paramsPart}, nil
+		return signedPart{headerPart, textproto.CanonicalMIMEHeaderKey(s.timestamp)}, nil
+	case p.Text == "url" && s.url != "":
+		return signedPart{kind: urlPart}, nil
+	case p.Text == "params" && s.url != "":
+		return signedPart{kind: paramsPart}, nil
 	}
 	header, ok := strings.CutPrefix(strings.TrimPrefix(p.Text, "http.request."), "header.")
 	if !ok || header == "" {
@@ -149,69 +114,70 @@ func (kind sender) compileSignedPart(p template.Part) (signedPart, error) {
 	return signedPart{headerPart, textproto.CanonicalMIMEHeaderKey(header)}, nil
 }
 
-// families are schemes that differ in the names of their headers. A request has
-// those of one: of the other's, which nobody has signed, another reader could
-// take the id.
-type families []*scheme
+// eitherHeaders is a checker with schemes that differ in the names of their
+// headers. It refuses requests with headers of two schemes: only one of them is
+// signed, and another reader could take the ID from the other.
+type eitherHeaders []*scheme
 
-func (f families) check(d *received) (*proven, *refusal.Error) {
+func (e eitherHeaders) check(r *request) *refusal.Error {
 	found := -1
-	for i, s := range f {
+	for i, s := range e {
 		switch {
-		case !s.hasHeader(d.Header):
+		case !s.hasHeader(r.Header):
 		case found >= 0:
-			return nil, unauthorized("headers of two kinds: %s and %s", f[found].header, s.header)
+			return unauthorized("headers of two kinds: %s and %s", e[found].header, s.header)
 		default:
 			found = i
 		}
 	}
-	return f[max(found, 0)].check(d)
+	return e[max(found, 0)].check(r)
 }
 
-// hasHeader tells whether any of the scheme's headers is there.
+// hasHeader reports whether any of the scheme's headers is there.
 func (s *scheme) hasHeader(header http.Header) bool {
 	return len(header.Values(s.header)) > 0 || slices.ContainsFunc(s.signed, func(p signedPart) bool {
-		return p.part == headerPart && len(header.Values(p.text)) > 0
+		return p.kind == headerPart && len(header.Values(p.text)) > 0
 	})
 }
 
-// methods are schemes that differ in the algorithm, which stands before the
-// signature. That of the first counts if there is none that we know.
-type methods []*scheme
+// anyAlgorithm is a checker with schemes that differ in the algorithm. The
+// prefix of the signature selects one; the first is the default.
+type anyAlgorithm []*scheme
 
-func (m methods) check(d *received) (*proven, *refusal.Error) {
-	for _, s := range m {
-		if strings.HasPrefix(d.Header.Get(s.header), s.prefix) {
-			return s.check(d)
+func (a anyAlgorithm) check(r *request) *refusal.Error {
+	for _, s := range a {
+		if strings.HasPrefix(r.Header.Get(s.header), s.prefix) {
+			return s.check(r)
 		}
 	}
-	return m[0].check(d)
+	return a[0].check(r)
 }
 
-// check refuses a request that none of the keys has signed. Its reasons tell a
-// wrong guess nothing.
-func (s *scheme) check(d *received) (*proven, *refusal.Error) {
-	header, refused := single(d.Header, s.header, "signature header")
+// check refuses a request that none of the keys has signed. Its reasons don't
+// help an attacker to guess.
+func (s *scheme) check(r *request) *refusal.Error {
+	header, refused := single(r.Header, s.header, "signature header")
 	if refused != nil {
-		return nil, refused
+		return refused
 	}
-	if refused := s.checkSignedHeaders(d.Header); refused != nil {
-		return nil, refused
+	if refused := s.checkSignedHeaders(r.Header); refused != nil {
+		return refused
 	}
 	signatures, timestamp := s.parse(header)
 	if s.timestamp != "" {
-		timestamp = d.Header.Get(s.timestamp)
+		timestamp = r.Header.Get(s.timestamp)
 	}
-	key := s.signer(d, timestamp, signatures)
+	key := s.signingKey(r, timestamp, signatures)
 	if key == nil {
-		return nil, wrongSignature(s.whyWrong(len(signatures)))
+		return wrongSignature(s.mismatch(len(signatures)))
 	}
-	return &proven{key, s.id}, s.checkTime(timestamp)
+	r.key, r.id = key, s.id
+	return s.checkTime(timestamp)
 }
 
-// whyWrong is for the operator: it tells a secret that doesn't fit from a
-// header that isn't of the sender's kind.
-func (s *scheme) whyWrong(signatures int) string {
+// mismatch tells the operator whether the secret is wrong or the header isn't
+// the sender's.
+func (s *scheme) mismatch(signatures int) string {
 	if signatures == 0 {
 		form := "in " + s.encoding
 		if s.prefix != "" {
@@ -237,7 +203,7 @@ func unauthorized(format string, args ...any) *refusal.Error {
 	return refused
 }
 
-// detailed says more to the operator than to the sender.
+// detailed adds a detail that the operator sees and the sender doesn't.
 func detailed(refused *refusal.Error, detail string) *refusal.Error {
 	refused.Detail = detail
 	return refused
@@ -247,8 +213,8 @@ func wrongSignature(detail string) *refusal.Error {
 	return detailed(unauthorized("the signature is wrong"), detail)
 }
 
-// single wants a header exactly once. With a second value beside it, another
-// reader could take that one, which nobody has vouched for.
+// single returns the only value of a header. It refuses a second value: another
+// reader could take that one, and nothing has verified it.
 func single(header http.Header, name, what string) (string, *refusal.Error) {
 	switch values := header.Values(name); {
 	case len(values) == 0 || values[0] == "":
@@ -260,11 +226,11 @@ func single(header http.Header, name, what string) (string, *refusal.Error) {
 	}
 }
 
-// checkSignedHeaders wants each header that is signed exactly once: a second
-// value might be an id, say, that makes an old delivery a new one.
+// checkSignedHeaders wants each signed header exactly once: a second value could
+// be an ID, for example, that makes an old delivery a new one.
 func (s *scheme) checkSignedHeaders(header http.Header) *refusal.Error {
 	for _, p := range s.signed {
-		if p.part != headerPart {
+		if p.kind != headerPart {
 			continue
 		}
 		if _, refused := single(header, p.text, "header"); refused != nil {
@@ -274,8 +240,8 @@ func (s *scheme) checkSignedHeaders(header http.Header) *refusal.Error {
 	return nil
 }
 
-// parse decodes what may be signatures in the header. What is malformed, or of
-// another version, is none. Two times are as good as no time.
+// parse decodes the signatures and the time in a header. It skips malformed
+// signatures and those of other versions. A header with two times has none.
 func (s *scheme) parse(header string) (signatures [][]byte, timestamp string) {
 	values := []string{header}
 	switch s.separator {
@@ -308,35 +274,37 @@ func (s *scheme) parse(header string) (signatures [][]byte, timestamp string) {
 	return signatures, timestamp
 }
 
-// signer is the key that has signed the request, or nil. It tries every key.
-func (s *scheme) signer(d *received, timestamp string, signatures [][]byte) (signer key) {
-	for _, message := range s.messages(d, timestamp) {
+// signingKey returns the key that has signed the request, or nil. It tries every
+// key.
+func (s *scheme) signingKey(r *request, timestamp string, signatures [][]byte) (signing key) {
+	for _, message := range s.messages(r, timestamp) {
 		for _, key := range s.keys {
 			if key.signed(message, signatures) {
-				signer = key
+				signing = key
 			}
 		}
 	}
-	return signer
+	return signing
 }
 
-// messages are what may have been signed, in parts: there are several only
-// where the URL is signed, which the sender may have written in several ways.
-func (s *scheme) messages(d *received, timestamp string) (messages [][][]byte) {
-	for _, url := range s.urls(d) {
+// messages returns the messages that the sender may have signed, each in parts.
+// There are several only if the signature covers the URL, which has several
+// spellings.
+func (s *scheme) messages(r *request, timestamp string) (messages [][][]byte) {
+	for _, url := range s.urls(r) {
 		message := make([][]byte, 0, len(s.signed))
 		for _, p := range s.signed {
-			switch p.part {
+			switch p.kind {
 			case bodyPart:
-				message = append(message, d.body)
+				message = append(message, r.raw)
 			case headerPart:
-				message = append(message, []byte(d.Header.Get(p.text)))
+				message = append(message, []byte(r.Header.Get(p.text)))
 			case timePart:
 				message = append(message, []byte(timestamp))
 			case urlPart:
 				message = append(message, []byte(url))
 			case paramsPart:
-				params, ok := twilioParams(d, url)
+				params, ok := twilioParams(r, url)
 				if !ok {
 					return nil
 				}
@@ -350,8 +318,8 @@ func (s *scheme) messages(d *received, timestamp string) (messages [][][]byte) {
 	return messages
 }
 
-// checkTime refuses a signature whose time is too far from now. It comes after
-// the signature, so that only who can sign learns about the clock.
+// checkTime refuses a signature whose time is too far from now. It runs after
+// the signature is verified, so that only the sender learns about the clock.
 func (s *scheme) checkTime(timestamp string) *refusal.Error {
 	if s.timestamp == "" && s.timePrefix == "" {
 		return nil

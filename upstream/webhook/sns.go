@@ -25,28 +25,28 @@ import (
 	"github.com/caddy-sse/caddy-sse/internal/refusal"
 )
 
-// snsTolerance is how far the time of a message's publication may be from now:
-// Amazon SNS tries again for about that long.
+// snsTolerance is the default tolerance for the time of a message's publication.
+// Amazon SNS retries for about that long.
 const snsTolerance = caddy.Duration(time.Hour)
 
 const (
-	// fetchTimeout is how long one request to the sender's hosts may take.
+	// fetchTimeout limits one request to the sender's hosts.
 	fetchTimeout = 10 * time.Second
-	// maxFetched is how long its answer may be. A certificate has some 2 KiB.
+	// maxFetched limits the size of its response. A certificate has about 2 KiB.
 	maxFetched = 64 << 10
 )
 
 var (
-	// snsTopic is a topic's name, with its partition and region.
+	// snsTopic matches the name of a topic, with its partition and region.
 	snsTopic = regexp.MustCompile(`^arn:(aws|aws-cn|aws-us-gov):sns:([a-z]{2,3}(?:-[a-z]+)+-[0-9]+):[0-9]+:[^:]+$`)
 	snsCert  = regexp.MustCompile(`^/SimpleNotificationService-[0-9a-zA-Z]{1,64}\.pem$`)
 )
 
-// sns checks the messages of Amazon SNS, which hold their own signature and say
-// where its certificate is.
+// sns is a checker of Amazon SNS's messages. A message holds its own signature
+// and the URL of the certificate.
 type sns struct {
 	topics    secrets
-	origins   []string // none: SNS's own
+	origins   []string // the allowed origins; empty for SNS's own
 	tolerance time.Duration
 	client    *http.Client
 
@@ -59,13 +59,13 @@ func newSNS(topics [][]byte, hosts []string, tolerance time.Duration) (*sns, err
 		return nil, err
 	}
 	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.DisableKeepAlives = true // it is asked once in months
+	transport.DisableKeepAlives = true // it sends a request once in months
 	s := &sns{
 		topics: newSecrets(topics), origins: origins, tolerance: tolerance,
 		client: &http.Client{
 			Transport: transport,
 			Timeout:   fetchTimeout,
-			// A redirect could lead anywhere, into the own network for one.
+			// A redirect could lead anywhere, into a private network for example.
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 	}
@@ -73,18 +73,18 @@ func newSNS(topics [][]byte, hosts []string, tolerance time.Duration) (*sns, err
 	return s, nil
 }
 
-// checkTopicName returns an error if name isn't that of a topic. With hosts of
-// its own a rule takes every ARN.
+// checkTopicName returns an error if name isn't the name of a topic. A rule with
+// its own hosts accepts every ARN.
 func checkTopicName(name string, hosts []string) error {
 	if len(hosts) == 0 && snsHost(name) == "" || !strings.HasPrefix(name, "arn:") {
-		return errors.New("it is no topic's name: write for example `arn:aws:sns:us-east-1:123456789012:orders`")
+		return errors.New("it is not the name of a topic: write for example `arn:aws:sns:us-east-1:123456789012:orders`")
 	}
 	return nil
 }
 
-// snsHost is where Amazon SNS itself is in a topic's region; empty if the topic
-// is none. No other name will do: `sns.s3-us-west-2.amazonaws.com` is of whoever
-// has a bucket called sns.
+// snsHost returns the host of Amazon SNS in a topic's region, or an empty text if
+// the name is not a topic's. Only exact names are safe: anyone who has a bucket
+// called sns controls `sns.s3-us-west-2.amazonaws.com`.
 func snsHost(topic string) string {
 	match := snsTopic.FindStringSubmatch(topic)
 	switch {
@@ -96,7 +96,7 @@ func snsHost(topic string) string {
 	return "sns." + match[2] + ".amazonaws.com"
 }
 
-// parseHosts returns schemes and hosts; what says no scheme is HTTPS.
+// parseHosts returns origins. The default scheme is HTTPS.
 func parseHosts(hosts []string) (origins []string, err error) {
 	for _, host := range hosts {
 		scheme, name, ok := strings.Cut(host, "://")
@@ -104,70 +104,70 @@ func parseHosts(hosts []string) (origins []string, err error) {
 			scheme, name = "https", host
 		}
 		if scheme != "https" && scheme != "http" || name == "" || strings.ContainsAny(name, "/?#@ {}") {
-			return nil, fmt.Errorf("%q is no host: write for example `hosts sns.us-east-1.amazonaws.com`", host)
+			return nil, fmt.Errorf("%q is not a host: write for example `hosts sns.us-east-1.amazonaws.com`", host)
 		}
 		origins = append(origins, strings.ToLower(scheme+"://"+name))
 	}
 	return origins, nil
 }
 
-// check comes to the certificate last: what it costs to fetch one is spent only
-// on what could be a message for this rule.
-func (s *sns) check(d *received) (*proven, *refusal.Error) {
-	message, err := uniqueTexts(d.body)
+// check fetches the certificate last, and only for a message that could be for
+// this rule.
+func (s *sns) check(r *request) *refusal.Error {
+	message, err := uniqueTexts(r.raw)
 	if err != nil {
-		return nil, unauthorized("the body is no message of Amazon SNS: %v", err)
+		return unauthorized("the body is not a message of Amazon SNS: %v", err)
 	}
 	if !s.topics.have(message["TopicArn"]) {
-		return nil, detailed(unauthorized("the message is of another topic"),
+		return detailed(unauthorized("the message is of another topic"),
 			fmt.Sprintf("the message's TopicArn is none of the rule's %s", some(len(s.topics), "topic")))
 	}
 	signed, err := snsSigned(message)
 	if err != nil {
-		return nil, unauthorized("%v", err)
+		return unauthorized("%v", err)
 	}
 	published, err := time.Parse(time.RFC3339, message["Timestamp"])
 	if err != nil {
-		return nil, unauthorized("the message's Timestamp is no time")
+		return unauthorized("the message's Timestamp is not a time")
 	}
 	if refused := checkAge(published, s.tolerance); refused != nil {
-		return nil, refused
+		return refused
 	}
 	source, ok := s.certificateURL(message)
 	if !ok {
-		return nil, unauthorized("the message's SigningCertURL is not on a host of the sender's")
+		return unauthorized("the message's SigningCertURL is not on a host of the sender's")
 	}
-	certificate, err := s.certificate(d.Context(), source)
+	certificate, err := s.certificate(r.Context(), source)
 	if err != nil {
-		return nil, s.unreachable("the certificate of the signature can't be had; send it again later", err)
+		return s.unreachable("the certificate of the signature can't be fetched; send it again later", err)
 	}
 	if !isSignedBy(certificate, message, signed) {
-		return nil, wrongSignature("the message's signature is not that of its certificate")
+		return wrongSignature("the message's signature is not that of its certificate")
 	}
-	s.verified(source, certificate)
-	return new(proven), nil
+	s.setProven(source, certificate)
+	return nil
 }
 
 func (s *sns) unreachable(reason string, err error) *refusal.Error {
 	return &refusal.Error{Status: http.StatusServiceUnavailable, Reason: reason, RetryAfter: 5 * time.Second, Err: err}
 }
 
-// uniqueTexts are the texts among an object's members. A name that comes twice
-// is an error: another reader could take the other one, which isn't signed.
+// uniqueTexts returns the members of an object that are strings. A key that comes
+// twice is an error: another reader could take the value that isn't signed.
 func uniqueTexts(body []byte) (map[string]string, error) {
 	dec := json.NewDecoder(bytes.NewReader(body))
 	if token, err := dec.Token(); err != nil || token != json.Delim('{') {
-		return nil, errors.New("it is no JSON object")
+		return nil, errors.New("it is not a JSON object")
 	}
 	texts, seen := make(map[string]string), make(map[string]bool)
 	for dec.More() {
 		name, err := dec.Token()
 		if err != nil {
-			return nil, errors.New("it is no JSON object")
+			return nil, errors.New("it is not a JSON object")
 		}
 		var value any
 		if err := dec.Decode(&value); err != nil {
-			return nil, errors.New("it is no JSON object")
+			return nil, errors.New("it is not a JSON object")
 		}
 		if seen[name.(string)] {
 			return nil, errors.New("a member comes twice")
@@ -178,24 +178,24 @@ func uniqueTexts(body []byte) (map[string]string, error) {
 		}
 	}
 	if !json.Valid(body) {
-		return nil, errors.New("it is no JSON object")
+		return nil, errors.New("it is not a JSON object")
 	}
 	return texts, nil
 }
 
-// snsFields are what is signed of each type, in order.
+// snsFields are the signed fields of each type of message, in order.
 var snsFields = map[string][]string{
 	"Notification":             {"Message", "MessageId", "Subject", "Timestamp", "TopicArn", "Type"},
 	"SubscriptionConfirmation": {"Message", "MessageId", "SubscribeURL", "Timestamp", "Token", "TopicArn", "Type"},
 	"UnsubscribeConfirmation":  {"Message", "MessageId", "SubscribeURL", "Timestamp", "Token", "TopicArn", "Type"},
 }
 
-// snsSigned is what is signed of a message: its fields, each with its name. Of
-// these only the subject may be missing.
+// snsSigned returns the signed text of a message: its fields, each with its name.
+// Only the subject may be missing.
 func snsSigned(message map[string]string) ([]byte, error) {
 	fields := snsFields[message["Type"]]
 	if fields == nil {
-		return nil, errors.New("the message is of no type that Amazon SNS has")
+		return nil, errors.New("Amazon SNS has no messages of this type")
 	}
 	var signed []byte
 	for _, name := range fields {
@@ -228,8 +228,8 @@ func isSignedBy(certificate *x509.Certificate, message map[string]string, signed
 	return false
 }
 
-// url is one on the sender's own hosts, of which nothing but the path and the
-// query is left to say.
+// url parses the URL in a field. It returns false unless the URL is on one of
+// the sender's hosts.
 func (s *sns) url(message map[string]string, field string) (*url.URL, bool) {
 	raw := message[field]
 	u, err := url.Parse(raw)
@@ -243,8 +243,8 @@ func (s *sns) url(message map[string]string, field string) (*url.URL, bool) {
 	return u, u.Scheme == "https" && host != "" && u.Host == host
 }
 
-// certificateURL is where the message's certificate is. It has no query, with
-// which one certificate would have any number of URLs.
+// certificateURL returns the URL of the message's certificate. It returns false
+// for a URL with a query, which would give one certificate any number of URLs.
 func (s *sns) certificateURL(message map[string]string) (*url.URL, bool) {
 	u, ok := s.url(message, "SigningCertURL")
 	if !ok || u.RawQuery != "" || u.ForceQuery {
@@ -253,7 +253,7 @@ func (s *sns) certificateURL(message map[string]string) (*url.URL, bool) {
 	return u, len(s.origins) > 0 || snsCert.MatchString(u.EscapedPath())
 }
 
-// get's errors name the host only: a URL may hold a token.
+// get fetches a URL. Its errors name only the host: a URL may hold a token.
 func (s *sns) get(ctx context.Context, u *url.URL) ([]byte, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
@@ -265,11 +265,11 @@ func (s *sns) get(ctx context.Context, u *url.URL) ([]byte, error) {
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("%s answered %s", u.Host, resp.Status)
+		return nil, fmt.Errorf("%s responded with %s", u.Host, resp.Status)
 	}
 	content, err := io.ReadAll(io.LimitReader(resp.Body, maxFetched+1))
 	if err == nil && len(content) > maxFetched {
-		err = fmt.Errorf("%s answered with more than %d bytes", u.Host, maxFetched)
+		err = fmt.Errorf("%s responded with more than %d bytes", u.Host, maxFetched)
 	}
 	return content, err
 }
@@ -282,11 +282,11 @@ func withoutURL(u *url.URL, err error) error {
 	return fmt.Errorf("%s: %w", u.Host, err)
 }
 
-// snsConfirmation confirms a subscription by a GET of the signed URL, which has
-// to be on the sender's own hosts. An end of a subscription is only taken note
-// of: confirming that one would subscribe again.
-func snsConfirmation(p *provisioned, d *received, _ *proven) (*HandshakeResponse, *refusal.Error) {
-	message, err := uniqueTexts(d.body)
+// snsConfirmation confirms a subscription by a GET of the signed URL, which must
+// be on one of the sender's hosts. It ignores the URL of an unsubscription:
+// fetching that one would subscribe again.
+func snsConfirmation(v *verifier, r *request) (*HandshakeResponse, *refusal.Error) {
+	message, err := uniqueTexts(r.content.body)
 	if err != nil {
 		return nil, nil
 	}
@@ -297,12 +297,12 @@ func snsConfirmation(p *provisioned, d *received, _ *proven) (*HandshakeResponse
 	default:
 		return nil, nil
 	}
-	u, ok := p.sns.url(message, "SubscribeURL")
+	u, ok := v.sns.url(message, "SubscribeURL")
 	if !ok {
 		return nil, unauthorized("the message's SubscribeURL is not on a host of the sender's")
 	}
-	if _, err := p.sns.get(d.Context(), u); err != nil {
-		return nil, p.sns.unreachable("the subscription can't be confirmed; send it again later", err)
+	if _, err := v.sns.get(r.Context(), u); err != nil {
+		return nil, v.sns.unreachable("the subscription can't be confirmed; send it again later", err)
 	}
 	return &HandshakeResponse{Status: http.StatusOK}, nil
 }

@@ -226,7 +226,7 @@ func TestACertificateThatCannotBeHadIsTheSendersToWaitFor(t *testing.T) {
 	for _, path := range []string{"/none.pem", "/moved.pem", "/confirm"} {
 		m := s.message("Notification")
 		m["SigningCertURL"] = s.URL + path
-		refuse(t, s.rule(t), snsPost(s.sign(t, m)), 503, "the certificate of the signature can't be had; send it again later")
+		refuse(t, s.rule(t), snsPost(s.sign(t, m)), 503, "the certificate of the signature can't be fetched; send it again later")
 	}
 	if n := s.got("GET /cert.pem"); n != 0 {
 		t.Error("a redirect was followed")
@@ -249,13 +249,13 @@ func TestOnlyTheRulesTopicsAndOnlyNewMessagesAreTaken(t *testing.T) {
 	s := startTopicService(t)
 	wh := s.rule(t)
 	for words, change := range map[string]func(map[string]string){
-		"of another topic":       func(m map[string]string) { m["TopicArn"] = orders + "2" },
-		"more than 1h0m0s ago":   func(m map[string]string) { m["Timestamp"] = time.Now().Add(-61 * time.Minute).Format(time.RFC3339) },
-		"more than 1h0m0s ahead": func(m map[string]string) { m["Timestamp"] = time.Now().Add(62 * time.Minute).Format(time.RFC3339) },
-		"no time":                func(m map[string]string) { m["Timestamp"] = "now" },
-		"of no type":             func(m map[string]string) { m["Type"] = "notification" },
-		"has no MessageId":       func(m map[string]string) { delete(m, "MessageId") },
-		"the signature is wrong": func(m map[string]string) { m["SignatureVersion"] = "3" },
+		"of another topic":         func(m map[string]string) { m["TopicArn"] = orders + "2" },
+		"more than 1h0m0s ago":     func(m map[string]string) { m["Timestamp"] = time.Now().Add(-61 * time.Minute).Format(time.RFC3339) },
+		"more than 1h0m0s ahead":   func(m map[string]string) { m["Timestamp"] = time.Now().Add(62 * time.Minute).Format(time.RFC3339) },
+		"not a time":               func(m map[string]string) { m["Timestamp"] = "now" },
+		"no messages of this type": func(m map[string]string) { m["Type"] = "notification" },
+		"has no MessageId":         func(m map[string]string) { delete(m, "MessageId") },
+		"the signature is wrong":   func(m map[string]string) { m["SignatureVersion"] = "3" },
 	} {
 		m := s.message("Notification")
 		change(m)
@@ -285,7 +285,7 @@ func TestASubscriptionIsConfirmedOnlyWhereItIsSigned(t *testing.T) {
 		t.Error("it was confirmed")
 	}
 	delivery, err := deliver(wh, snsPost(body))
-	if err != nil || delivery.Answer == nil || delivery.Answer.Status != 200 || len(delivery.Messages) != 0 || s.got(confirm) != 1 {
+	if err != nil || delivery.HandshakeResponse == nil || delivery.HandshakeResponse.Status != 200 || len(delivery.Messages) != 0 || s.got(confirm) != 1 {
 		t.Errorf("%+v, %v, %d confirmations", delivery, err, s.got(confirm))
 	}
 	s.set(true)
@@ -293,7 +293,7 @@ func TestASubscriptionIsConfirmedOnlyWhereItIsSigned(t *testing.T) {
 	s.set(false)
 
 	delivery, err = deliver(wh, snsPost(s.sign(t, s.message("UnsubscribeConfirmation"))))
-	if err != nil || delivery.Answer == nil || delivery.Answer.Status != 200 || s.got(confirm) != 2 {
+	if err != nil || delivery.HandshakeResponse == nil || delivery.HandshakeResponse.Status != 200 || s.got(confirm) != 2 {
 		t.Errorf("%+v, %v: it was subscribed again", delivery, err)
 	}
 }

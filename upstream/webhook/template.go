@@ -6,14 +6,24 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/caddy-sse/caddy-sse/internal/refusal"
 	"github.com/caddy-sse/caddy-sse/internal/template"
 )
 
-// mapped is a template for one field of an event.
-type mapped struct {
+// fieldTemplate is a template for one field of an event.
+type fieldTemplate struct {
 	*template.Template
-	// field is what the template is for, for reasons: "topic".
+	// field is the name of the field in errors, for example "topic".
 	field string
+}
+
+// optionalTemplate is a template for a field that an event can go without. Its
+// fieldTemplate may be nil.
+type optionalTemplate struct {
+	*fieldTemplate
+	// lenient means that the template comes from the sender's row and not from
+	// the rule: a body that doesn't fit it leaves the field empty.
+	lenient bool
 }
 
 const (
@@ -21,8 +31,8 @@ const (
 	formPrefix = "form."
 )
 
-// compileTemplate compiles src. An empty source is no template: nil.
-func compileTemplate(field, src string) (*mapped, error) {
+// compileTemplate returns nil for an empty source.
+func compileTemplate(field, src string) (*fieldTemplate, error) {
 	if src == "" {
 		return nil, nil
 	}
@@ -35,14 +45,17 @@ func compileTemplate(field, src string) (*mapped, error) {
 			return nil, fmt.Errorf("%s `%s`: %w", field, src, err)
 		}
 	}
-	return &mapped{t, field}, nil
+	return &fieldTemplate{t, field}, nil
 }
 
-// looksInside tells whether the template needs the body.
-func (m *mapped) looksInside() bool {
-	return m != nil && slices.ContainsFunc(m.Placeholders(), func(name string) bool {
-		return strings.HasPrefix(name, jsonPrefix) || strings.HasPrefix(name, formPrefix)
-	})
+// compileOptional compiles the rule's template, or else the sender's.
+func compileOptional(field, src, senders string) (optionalTemplate, error) {
+	lenient := src == ""
+	if lenient {
+		src = senders
+	}
+	t, err := compileTemplate(field, src)
+	return optionalTemplate{t, lenient}, err
 }
 
 func checkPlaceholder(name string) error {
@@ -55,18 +68,40 @@ func checkPlaceholder(name string) error {
 	return nil
 }
 
-// errLookup ends an expansion; why is in the lookupError.
+// usesBody reports whether the template has a placeholder that reads the body.
+func (t *fieldTemplate) usesBody() bool {
+	return t != nil && slices.ContainsFunc(t.Placeholders(), func(name string) bool {
+		return strings.HasPrefix(name, jsonPrefix) || strings.HasPrefix(name, formPrefix)
+	})
+}
+
+// errLookup ends an expansion; the lookupError says more.
 var errLookup = errors.New("placeholder gives no text")
 
-// expand asks value what the placeholders come to. Its error ends the
-// expansion.
-func (m *mapped) expand(value func(name string) (string, *lookupError)) (string, *lookupError) {
+// expand replaces each placeholder by what value returns. An error of value ends
+// the expansion.
+func (t *fieldTemplate) expand(value func(name string) (string, *lookupError)) (string, *lookupError) {
 	var failed *lookupError
-	text, _ := m.Expand(func(name string) (text string, err error) {
+	text, _ := t.Expand(func(name string) (text string, err error) {
 		if text, failed = value(name); failed != nil {
 			return "", errLookup
 		}
 		return text, nil
 	})
 	return text, failed
+}
+
+// expand returns an empty text if something in the template is missing.
+func (t optionalTemplate) expand(p *part) (string, *refusal.Error) {
+	if t.fieldTemplate == nil {
+		return "", nil
+	}
+	text, err := t.fieldTemplate.expand(p.value)
+	if err == nil {
+		return text, nil
+	}
+	if err.missing || t.lenient {
+		return "", nil
+	}
+	return "", err.refuse(t.field)
 }

@@ -11,15 +11,15 @@ import (
 	"strings"
 )
 
-// urls are the ways in which the sender may have written the URL that it has
-// called: with and without the port that goes without saying, since Twilio's
-// libraries take each. If no URL is signed it is one, and empty.
-func (s *scheme) urls(d *received) []string {
+// urls returns the spellings of the URL that the sender may have signed: with
+// and without the default port, since Twilio's libraries accept both. If the
+// signature covers no URL, it returns one empty text.
+func (s *scheme) urls(r *request) []string {
 	if s.url == nil {
 		return []string{""}
 	}
 	whole, _ := s.url.Expand(func(name string) (string, error) {
-		text, _ := d.repl.GetString(name)
+		text, _ := r.repl.GetString(name)
 		return text, nil
 	})
 	scheme, rest, ok := strings.Cut(whole, "://")
@@ -42,14 +42,14 @@ func (s *scheme) urls(d *received) []string {
 	return append(urls, scheme+"://"+host+port+target)
 }
 
-// twilioParams are a form's fields in the way that Twilio signs them: by name,
-// each value once, with nothing in between. Of any other body the URL has a
-// digest; one that has none isn't signed, and false.
-func twilioParams(d *received, signedURL string) ([]byte, bool) {
-	if mediaType(d.Header.Get("Content-Type")) != formType {
-		return nil, len(d.body) == 0 || isBodySHA256(d.body, signedURL)
+// twilioParams returns the fields of a form as Twilio signs them: sorted by
+// name, each value once, without separators. For any other body the signed URL
+// has a digest. It returns false if the body isn't signed at all.
+func twilioParams(r *request, signedURL string) ([]byte, bool) {
+	if !r.media.isForm() {
+		return nil, len(r.raw) == 0 || isBodySHA256(r.raw, signedURL)
 	}
-	form, err := url.ParseQuery(string(d.body))
+	form, err := url.ParseQuery(string(r.raw))
 	if err != nil {
 		return nil, false
 	}
@@ -64,13 +64,13 @@ func twilioParams(d *received, signedURL string) ([]byte, bool) {
 	return params, true
 }
 
-// isBodySHA256 tells whether the URL's query says what the body is.
+// isBodySHA256 reports whether the digest in the URL's query is the body's.
 func isBodySHA256(body []byte, signedURL string) bool {
 	u, err := url.Parse(signedURL)
 	if err != nil {
 		return false
 	}
-	said := u.Query()["bodySHA256"]
+	digests := u.Query()["bodySHA256"]
 	sum := sha256.Sum256(body)
-	return len(said) == 1 && subtle.ConstantTimeCompare([]byte(strings.ToLower(said[0])), []byte(hex.EncodeToString(sum[:]))) == 1
+	return len(digests) == 1 && subtle.ConstantTimeCompare([]byte(strings.ToLower(digests[0])), []byte(hex.EncodeToString(sum[:]))) == 1
 }

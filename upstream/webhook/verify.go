@@ -12,127 +12,147 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/caddy-sse/caddy-sse/internal/refusal"
 	"github.com/caddy-sse/caddy-sse/internal/template"
 )
 
-// DefaultTolerance is how far a signature's time may be from now, in the past
-// or the future, unless the rule says otherwise: 5 minutes.
+// DefaultTolerance is the default of [Verify.Tolerance]: 5 minutes.
 const DefaultTolerance = caddy.Duration(5 * time.Minute)
 
-// Verify says how a sender proves who it is. Most of the options after the
-// secrets are for hmac; each says which other senders take it.
+// Verify sets how the module verifies the sender of a request. Most options
+// after the secrets are for hmac; each names the other senders that take it.
 type Verify struct {
-	// The sender's kind. It must be one of
+	// Sets the kind of the sender. One of
 	//
 	//   - github, gitea, bitbucket, stripe, slack, shopify, twilio, paddle,
-	//     meta, websub, zoom, x: an HMAC, in each one's own way
+	//     meta, websub, zoom, x: an HMAC, each with its own headers
 	//   - standard-webhooks, svix: the Standard Webhooks specification, v1
-	//     signatures, under either name of its headers
+	//     signatures, with either set of header names
 	//   - sendgrid: ECDSA; discord: Ed25519; the secret is a public key
 	//   - sns: Amazon SNS's signature in the body; the secrets are the names
 	//     (ARN) of the topics
 	//   - gitlab, cloudevents: a token in a header
 	//   - microsoft-graph: the clientState in each notification
-	//   - hmac: an HMAC of your own description
+	//   - hmac: an HMAC that the options describe
 	//   - token: a header that holds the secret itself
 	//   - basic: a user and a password
-	//   - none: nothing is verified, anyone who reaches the URL may send
+	//   - none: no verification, anyone who reaches the URL may send
 	Sender string `json:"sender"`
 
-	// The secrets that are shared with the sender, at least one except for
-	// none. A request is accepted if any of them fits, so that secrets can be
-	// rotated. Placeholders, for example `{env.GITHUB_SECRET}`, are replaced
-	// when the configuration is loaded, and must come to something. For
-	// standard-webhooks and svix a secret is `whsec_` and the key in Base64,
-	// for sendgrid a public key in Base64, for discord one in hex, for basic a
-	// hash that `caddy hash-password` has made, for sns the name (ARN) of a
-	// topic, for the others the key as it is.
+	// Sets the secrets that the sender shares with this rule. All senders except
+	// none need at least one. The module accepts a request that fits any of
+	// them, so that secrets can be rotated. The module replaces placeholders,
+	// for example `{env.GITHUB_SECRET}`, when it loads the configuration. A
+	// placeholder must not be empty. The secret is, for standard-webhooks and svix,
+	// `whsec_` and the key in Base64; for sendgrid, a public key in Base64; for
+	// discord, a public key in hex; for basic, a hash that `caddy hash-password`
+	// has made; for sns, the name (ARN) of a topic; for all others, the key as
+	// it is.
 	Secrets []string `json:"secrets,omitempty"`
 
-	// The request header that holds the signature or the token, for example
-	// `X-Signature`. hmac and token must have one. (Caddy drops headers with
-	// `_` or `.` in their names, unless the server's
-	// `expected_underscore_headers` or `expected_dot_headers` lists them.)
+	// Sets the request header that holds the signature or the token, for example
+	// `X-Signature`. hmac and token require it. (Caddy drops headers with `_`
+	// or `.` in their names, unless the server's `expected_underscore_headers`
+	// or `expected_dot_headers` lists them.)
 	Header string `json:"header,omitempty"`
 
-	// The hash function: `sha256` (the default), `sha1`, `sha384` or `sha512`.
+	// Sets the hash function: `sha256`, `sha1`, `sha384` or `sha512`. Default:
+	// `sha256`.
 	Algorithm string `json:"algorithm,omitempty"`
 
-	// How the signature is written: `hex` (the default) or `base64`.
+	// Sets the encoding of the signature: `hex` or `base64`. Default: `hex`.
 	Encoding string `json:"encoding,omitempty"`
 
-	// What stands before the signature or the token in its header, for example
-	// `sha256=`; a header without it is refused. Default: nothing. token takes
-	// it, too, and doesn't mind its case.
+	// Sets the text that precedes the signature or the token in its header, for
+	// example `sha256=`. The module refuses a header without it. token takes
+	// this option, too, and ignores its case. Default: none.
 	Prefix string `json:"prefix,omitempty"`
 
-	// What is signed, as a template of `{body}`, which must be in it,
-	// `{timestamp}` and `{header.NAME}`, for example `{timestamp}.{body}`.
-	// A header that is part of it must come exactly once. Default: `{body}`.
+	// Sets the signed message, as a template of `{body}`, `{timestamp}` and
+	// `{header.NAME}`, for example `{timestamp}.{body}`. `{body}` is required.
+	// Each header in the message must come exactly once. Default: `{body}`.
 	Signed string `json:"signed,omitempty"`
 
-	// The request header that holds the time of the signature in unix
-	// seconds, for example `X-Timestamp`. It must be part of what is signed,
-	// or anyone could change it. Default: none, and then a request that was
-	// caught once can be sent again at any time.
+	// Sets the request header that holds the time of the signature in unix
+	// seconds, for example `X-Timestamp`. The signed message must include it,
+	// or anyone could change it. Default: none. Without a timestamp an attacker
+	// who has captured a request can send it again at any time.
 	Timestamp string `json:"timestamp,omitempty"`
 
-	// How far the time of the signature may be from now, in the past or the
-	// future. Every sender that signs a time takes it. Default, and what zero
-	// means: 5m; for sns, which signs the time of publication, 1h.
+	// Limits how far the time of the signature may be from now, in the past or
+	// the future. Every sender that signs a time takes this option. Default, and
+	// what zero means: 5m, or, for sns, which signs the time of publication, 1h.
 	Tolerance caddy.Duration `json:"tolerance,omitempty"`
 
-	// For twilio, which signs the URL that it has called: that URL, as a
-	// template of Caddy's placeholders. Where a proxy in front of this Caddy
-	// ends TLS or changes the host, say what Twilio sees, for example
-	// `https://hooks.example.com{http.request.orig_uri}`. No header of a proxy
-	// is believed unless it stands here. Default:
+	// For twilio, which signs the URL that it has called: sets that URL, as a
+	// template of Caddy's placeholders. If a proxy in front of this Caddy ends
+	// TLS or changes the host, set what Twilio sees, for example
+	// `https://hooks.example.com{http.request.orig_uri}`. The module reads no
+	// headers of a proxy unless the template does. Default:
 	// `{http.request.scheme}://{http.request.hostport}{http.request.orig_uri}`.
 	URL string `json:"url,omitempty"`
 
-	// For basic: the user's name.
+	// For basic: sets the user's name.
 	User string `json:"user,omitempty"`
 
-	// What a handshake must show that comes without a signature: for meta the
-	// verify token, for websub the `hub.topic`, for cloudevents the
-	// `WebHook-Request-Origin`, any of these. Placeholders are replaced as in
-	// secrets. Default: none, and then meta's and websub's handshakes are
-	// refused, and cloudevents' granted to every origin, since each of its
-	// deliveries still has to have the token.
+	// Sets the values that an unsigned handshake must have one of: for meta, the
+	// verify token; for websub, the `hub.topic`; for cloudevents, the
+	// `WebHook-Request-Origin`. The module replaces placeholders as in secrets.
+	// Default: none. Then the module refuses the handshakes of meta and websub,
+	// and grants those of cloudevents to every origin, since each of its
+	// deliveries still needs the token.
 	Challenge []string `json:"challenge,omitempty"`
 
-	// For sns: the hosts that certificates are fetched from and subscriptions
-	// are confirmed at, over HTTPS, for example `sns.us-east-1.amazonaws.com`;
-	// with `http://` before one, over HTTP, as a stand-in for tests needs it.
-	// Default: `sns.REGION.amazonaws.com`, with the region of the topic's name,
-	// or `.com.cn` for China's.
+	// For sns: sets the hosts from which the module fetches certificates and at
+	// which it confirms subscriptions, over HTTPS, for example
+	// `sns.us-east-1.amazonaws.com`. `http://` before a host, for tests, selects
+	// HTTP. Default: `sns.REGION.amazonaws.com` with the region of the topic's
+	// name, or `.com.cn` for China's regions.
 	Hosts []string `json:"hosts,omitempty"`
 }
 
-// provisioned is what comes of a Verify.
-type provisioned struct {
+// verifier verifies the requests of a sender and answers its handshakes.
+type verifier struct {
 	checker
 	sender
-	// challenge is what an unsigned handshake must show.
+	// challenge are the values that an unsigned handshake must have one of.
 	challenge secrets
-	// signing are the keys of an HMAC, for handshakes that want one.
+	// signing are the keys of an HMAC, for handshakes that want a signature.
 	signing []key
 	sns     *sns
 }
 
+// checker refuses requests that don't come from the sender. It reads the body
+// as it came.
+type checker interface {
+	check(r *request) *refusal.Error
+}
+
+// headerChecker is a checker that needs no body. It runs before the module
+// reads the body, so that nobody else can fill memory.
+type headerChecker interface {
+	checker
+	headersOnly()
+}
+
+// acceptAll is the checker of the sender none.
+type acceptAll struct{}
+
+func (acceptAll) check(*request) *refusal.Error { return nil }
+
 // Validate checks v without resolving placeholders: a text that holds one
-// passes. It returns an error for everything that is wrong whatever the
-// placeholders stand for. It changes nothing.
+// passes. It returns an error for every mistake that doesn't depend on the
+// values of placeholders. It changes nothing.
 func (v *Verify) Validate() error {
 	_, err := v.provision(literal)
 	return err
 }
 
-// resolver returns the text of a secret. It returns false if the text isn't
-// known yet.
+// resolver returns the text of a secret with its placeholders replaced. It
+// returns false if their values aren't known yet.
 type resolver func(text string) (resolved string, ok bool, err error)
 
-// literal resolves texts without placeholders.
+// literal resolves only texts without placeholders.
 func literal(text string) (string, bool, error) { return text, !strings.Contains(text, "{"), nil }
 
 // replacing resolves all texts. A brace that opens no known placeholder belongs
@@ -144,111 +164,106 @@ func replacing(repl *caddy.Replacer) resolver {
 	}
 }
 
-func (v *Verify) provision(resolve resolver) (*provisioned, error) {
-	kind, ok := senders[v.Sender]
+func (v *Verify) provision(resolve resolver) (*verifier, error) {
+	s, ok := senders[v.Sender]
 	if !ok {
 		return nil, fmt.Errorf("verify: unknown sender %q: want one of %s", v.Sender, knownSenders())
 	}
-	p, err := v.build(kind, resolve)
+	verifier, err := v.newVerifier(s, resolve)
 	if err != nil {
 		return nil, fmt.Errorf("verify %s: %w", v.Sender, err)
 	}
-	return p, nil
+	return verifier, nil
 }
 
-func (v *Verify) build(kind sender, resolve resolver) (*provisioned, error) {
-	if err := v.checkOptions(kind); err != nil {
+func (v *Verify) newVerifier(s sender, resolve resolver) (*verifier, error) {
+	if err := v.checkOptions(s); err != nil {
 		return nil, err
 	}
-	if kind.proof == byNothing {
+	if s.method == byNothing {
 		if len(v.Secrets) > 0 {
 			return nil, errors.New("it takes no secret")
 		}
-		return &provisioned{checker: anyone{}, sender: kind}, nil
+		return &verifier{checker: acceptAll{}, sender: s}, nil
 	}
-	kind = v.apply(kind)
-	if err := kind.checkHeaders(); err != nil {
+	s = v.apply(s)
+	if err := s.checkHeaders(); err != nil {
 		return nil, err
 	}
-	challenge, err := resolved("challenge", v.Challenge, plainKey, resolve)
+	challenge, err := decodeAll("challenge", v.Challenge, plainKey, resolve)
 	if err != nil {
 		return nil, err
 	}
-	p := &provisioned{sender: kind, challenge: newSecrets(challenge)}
-	return p, v.prove(p, resolve)
+	verifier := &verifier{sender: s, challenge: newSecrets(challenge)}
+	return verifier, v.setChecker(verifier, resolve)
 }
 
-// prove sets the checker.
-func (v *Verify) prove(p *provisioned, resolve resolver) (err error) {
-	if p.proof == bySignature {
-		p.checker, p.signing, err = v.signature(p.sender, resolve)
+func (v *Verify) setChecker(to *verifier, resolve resolver) (err error) {
+	if to.method == bySignature {
+		to.checker, to.signing, err = v.schemes(to.sender, resolve)
 		return err
 	}
 	var check func(key []byte) error
-	switch p.proof {
+	switch to.method {
 	case byPassword:
 		check = checkHash
 	case bySNS:
 		check = func(key []byte) error { return checkTopicName(string(key), v.Hosts) }
 	}
-	keys, err := v.keys(p.sender, check, resolve)
+	keys, err := v.keys(to.sender, check, resolve)
 	if err != nil {
 		return err
 	}
-	switch p.proof {
+	switch to.method {
 	case byToken:
-		p.checker = &token{newSecrets(keys), p.header, p.prefix}
+		to.checker = &token{newSecrets(keys), to.header, to.prefix}
 	case byPassword:
-		p.checker = newPassword(v.User, keys)
+		to.checker = newPassword(v.User, keys)
 	case byClientState:
-		p.checker = &clientState{newSecrets(keys)}
+		to.checker = &clientState{newSecrets(keys)}
 	default:
-		p.sns, err = newSNS(keys, v.Hosts, time.Duration(cmp.Or(v.Tolerance, snsTolerance)))
-		p.checker = p.sns
+		to.sns, err = newSNS(keys, v.Hosts, time.Duration(cmp.Or(v.Tolerance, snsTolerance)))
+		to.checker = to.sns
 	}
 	return err
 }
 
-// signature makes a scheme, and a second one if the sender's headers have other
-// names, too.
-func (v *Verify) signature(kind sender, resolve resolver) (checker, []key, error) {
-	if len(kind.methods) > 0 {
-		return v.methods(kind, resolve)
+// schemes returns a checker of one scheme, or of one for each alternative that
+// the sender has, and the keys for handshakes.
+func (v *Verify) schemes(s sender, resolve resolver) (checker, []key, error) {
+	if len(s.algorithms) > 0 {
+		return v.anyAlgorithm(s, resolve)
 	}
-	first, err := v.scheme(kind, resolve)
-	if err != nil || kind.other == "" {
-		return first, first.signers(), err
+	first, err := v.scheme(s, resolve)
+	if err != nil {
+		return nil, nil, err
 	}
-	second, err := v.scheme(senders[kind.other], resolve)
-	return families{first, second}, first.signers(), err
+	if s.alternative == "" {
+		return first, first.keys, nil
+	}
+	second, err := v.scheme(senders[s.alternative], resolve)
+	return eitherHeaders{first, second}, first.keys, err
 }
 
-// methods makes a scheme of each algorithm that the sender may choose.
-func (v *Verify) methods(kind sender, resolve resolver) (checker, []key, error) {
-	var all methods
-	for _, algorithm := range kind.methods {
-		kind.algorithm, kind.prefix = algorithm, algorithm+"="
-		s, err := v.scheme(kind, resolve)
+func (v *Verify) anyAlgorithm(s sender, resolve resolver) (checker, []key, error) {
+	var all anyAlgorithm
+	for _, algorithm := range s.algorithms {
+		s.algorithm, s.prefix = algorithm, algorithm+"="
+		scheme, err := v.scheme(s, resolve)
 		if err != nil {
 			return nil, nil, err
 		}
-		all = append(all, s)
+		all = append(all, scheme)
 	}
 	return all, all[0].keys, nil
 }
 
-func (s *scheme) signers() []key {
-	if s == nil {
-		return nil
-	}
-	return s.keys
-}
+// optionSenders names the senders that take an option, for errors. The senders
+// of all other options are hmac.
+var optionSenders = map[string]string{"url": "twilio", "user": "basic", "hosts": "sns", "challenge": "meta`, `websub` or `cloudevents"}
 
-// takers are the senders that take an option, for an error.
-var takers = map[string]string{"url": "twilio", "user": "basic", "hosts": "sns", "challenge": "meta`, `websub` or `cloudevents"}
-
-// checkOptions refuses an option that the sender leaves no choice about.
-func (v *Verify) checkOptions(kind sender) error {
+// checkOptions refuses options that the sender doesn't take.
+func (v *Verify) checkOptions(s sender) error {
 	for _, option := range []struct {
 		name string
 		set  bool
@@ -265,75 +280,73 @@ func (v *Verify) checkOptions(kind sender) error {
 		{"challenge", len(v.Challenge) > 0},
 		{"hosts", len(v.Hosts) > 0},
 	} {
-		allowed := slices.Contains(kind.options, option.name) ||
-			option.name == "tolerance" && (kind.timestamp != "" || kind.timePrefix != "" || slices.Contains(kind.options, "timestamp"))
+		allowed := slices.Contains(s.options, option.name) ||
+			option.name == "tolerance" && (s.timestamp != "" || s.timePrefix != "" || slices.Contains(s.options, "timestamp"))
 		if option.set && !allowed {
-			return fmt.Errorf("it takes no %s; only `verify %s` does", option.name, cmp.Or(takers[option.name], "hmac"))
+			return fmt.Errorf("it takes no %s; only `verify %s` does", option.name, cmp.Or(optionSenders[option.name], "hmac"))
 		}
 	}
 	if v.Tolerance < 0 {
 		return fmt.Errorf("the tolerance is %v: want a positive duration", time.Duration(v.Tolerance))
 	}
-	if v.Tolerance > 0 && slices.Contains(kind.options, "timestamp") && v.Timestamp == "" {
-		return errors.New("a tolerance is for a timestamp: add `timestamp X-Timestamp`")
+	if v.Tolerance > 0 && slices.Contains(s.options, "timestamp") && v.Timestamp == "" {
+		return errors.New("a tolerance needs a timestamp: add `timestamp X-Timestamp`")
 	}
 	return nil
 }
 
-// apply puts the options into the sender's row.
-func (v *Verify) apply(kind sender) sender {
-	kind.header = cmp.Or(v.Header, kind.header)
-	kind.algorithm = cmp.Or(v.Algorithm, kind.algorithm)
-	kind.encoding = cmp.Or(v.Encoding, kind.encoding)
-	kind.prefix = cmp.Or(v.Prefix, kind.prefix)
-	kind.signed = cmp.Or(v.Signed, kind.signed)
-	kind.timestamp = cmp.Or(v.Timestamp, kind.timestamp)
-	kind.url = cmp.Or(v.URL, kind.url)
-	return kind
+// apply returns the sender's row with the rule's options in it.
+func (v *Verify) apply(s sender) sender {
+	s.header = cmp.Or(v.Header, s.header)
+	s.algorithm = cmp.Or(v.Algorithm, s.algorithm)
+	s.encoding = cmp.Or(v.Encoding, s.encoding)
+	s.prefix = cmp.Or(v.Prefix, s.prefix)
+	s.signed = cmp.Or(v.Signed, s.signed)
+	s.timestamp = cmp.Or(v.Timestamp, s.timestamp)
+	s.url = cmp.Or(v.URL, s.url)
+	return s
 }
 
-func (kind sender) checkHeaders() error {
+func (s sender) checkHeaders() error {
 	switch {
-	case kind.header != "" || kind.proof == byPassword || kind.proof == byClientState || kind.proof == bySNS:
-	case kind.proof == byToken:
+	case s.header != "" || s.method == byPassword || s.method == byClientState || s.method == bySNS:
+	case s.method == byToken:
 		return errors.New("it needs the header that holds the token: write `verify token X-Token {env.WEBHOOK_TOKEN}`")
 	default:
 		return errors.New("it needs the header that holds the signature: add `header X-Signature`")
 	}
-	for _, name := range []string{kind.header, kind.timestamp} {
+	for _, name := range []string{s.header, s.timestamp} {
 		if strings.ContainsAny(name, " \t\r\n:{}") {
-			return fmt.Errorf("%q is no header's name", name)
+			return fmt.Errorf("%q is not the name of a header", name)
 		}
 	}
 	return nil
 }
 
-// keys decodes the secrets and checks them; check may be nil. An empty one would
-// make a rule that accepts what anyone signs with nothing, so that a variable
-// that isn't set has to be an error. No error repeats a secret.
-func (v *Verify) keys(kind sender, check func(key []byte) error, resolve resolver) ([][]byte, error) {
+// keys decodes the secrets and checks them; check may be nil. An empty secret is
+// an error: anyone could sign with it, and a variable may not be set. No error
+// repeats a secret.
+func (v *Verify) keys(s sender, check func(key []byte) error, resolve resolver) ([][]byte, error) {
 	switch {
-	case len(v.Secrets) > 0 && (kind.proof != byPassword || v.User != ""):
-		return resolved("secret", v.Secrets, decoder(kind.key, check), resolve)
-	case kind.proof == bySNS:
-		return nil, errors.New("it needs the name of the topic: write `verify sns arn:aws:sns:us-east-1:123456789012:orders`")
-	case kind.proof == byPassword:
+	case s.method == byPassword && (v.User == "" || len(v.Secrets) == 0):
 		return nil, errors.New("it needs a user and the hash of a password: write `verify basic <user> <hash>`, with a hash of `caddy hash-password`")
+	case len(v.Secrets) > 0:
+		decode := s.decodeKey
+		if decode == nil {
+			decode = plainKey
+		}
+		return decodeAll("secret", v.Secrets, checked(decode, check), resolve)
+	case s.method == bySNS:
+		return nil, errors.New("it needs the name of the topic: write `verify sns arn:aws:sns:us-east-1:123456789012:orders`")
 	case v.Sender == "token":
 		return nil, errors.New("it needs a secret: write `verify token X-Token {env.WEBHOOK_TOKEN}`")
 	}
 	return nil, fmt.Errorf("it needs a secret: write `verify %s {env.WEBHOOK_SECRET}`", v.Sender)
 }
 
-// unknownPlaceholder is one that has been left as it was.
-var unknownPlaceholder = regexp.MustCompile(`^\s*\{[^{}]*\}\s*$`)
-
-// decoder returns a function that decodes a secret and checks the key that it
-// gives. Both decode and check may be nil.
-func decoder(decode func(secret string) ([]byte, error), check func(key []byte) error) func(secret string) ([]byte, error) {
-	if decode == nil {
-		decode = plainKey
-	}
+// checked returns a function that decodes a secret and checks its key. It leaves
+// empty keys to [decodeAll].
+func checked(decode func(secret string) ([]byte, error), check func(key []byte) error) func(secret string) ([]byte, error) {
 	return func(secret string) ([]byte, error) {
 		key, err := decode(secret)
 		if err == nil && check != nil && !isBlank(key) {
@@ -345,8 +358,12 @@ func decoder(decode func(secret string) ([]byte, error), check func(key []byte) 
 
 func isBlank(key []byte) bool { return len(bytes.TrimSpace(key)) == 0 }
 
-// resolved decodes the texts that resolve knows.
-func resolved(what string, texts []string, decode func(string) ([]byte, error), resolve resolver) (keys [][]byte, err error) {
+// unknownPlaceholder matches a text that is nothing but one placeholder that the
+// replacer has left as it was.
+var unknownPlaceholder = regexp.MustCompile(`^\s*\{[^{}]*\}\s*$`)
+
+// decodeAll decodes the texts that resolve knows.
+func decodeAll(what string, texts []string, decode func(string) ([]byte, error), resolve resolver) (keys [][]byte, err error) {
 	for i, text := range texts {
 		text, ok, err := resolve(text)
 		switch {
@@ -354,8 +371,8 @@ func resolved(what string, texts []string, decode func(string) ([]byte, error), 
 			return nil, fmt.Errorf("%s %d: %w: is the variable set?", what, i+1, err)
 		case !ok:
 			continue
-		case unknownPlaceholder.MatchString(text): // it isn't repeated: it may be a secret after all
-			return nil, fmt.Errorf("%s %d is a placeholder that nothing is known of, and would be taken as it stands there, for anyone to guess: for a variable of the environment write `{env.NAME}`", what, i+1)
+		case unknownPlaceholder.MatchString(text): // the error doesn't repeat it: it may be a secret after all
+			return nil, fmt.Errorf("%s %d is an unknown placeholder, and its own text would be a secret that anyone can guess: for a variable of the environment write `{env.NAME}`", what, i+1)
 		}
 		key, err := decode(text)
 		if err != nil {
@@ -369,52 +386,49 @@ func resolved(what string, texts []string, decode func(string) ([]byte, error), 
 	return keys, nil
 }
 
-func (v *Verify) scheme(kind sender, resolve resolver) (*scheme, error) {
-	signed, err := kind.compileSigned()
+func (v *Verify) scheme(s sender, resolve resolver) (*scheme, error) {
+	signed, err := s.compileSigned()
 	if err != nil {
 		return nil, err
 	}
-	if _, ok := algorithms[kind.algorithm]; !ok && v.Algorithm != "" {
+	if _, ok := hashes[s.algorithm]; !ok && v.Algorithm != "" {
 		return nil, fmt.Errorf("unknown algorithm %q: want sha256, sha1, sha384 or sha512", v.Algorithm)
 	}
-	decode, ok := encodings[kind.encoding]
+	decode, ok := encodings[s.encoding]
 	if !ok {
-		return nil, fmt.Errorf("unknown encoding %q: want hex or base64", kind.encoding)
+		return nil, fmt.Errorf("unknown encoding %q: want hex or base64", s.encoding)
 	}
-	check := func(secret []byte) error {
-		_, err := newKey(kind.algorithm, secret)
-		return err
-	}
-	secrets, err := v.keys(kind, check, resolve)
+	keys, err := v.signatureKeys(s, resolve)
 	if err != nil {
 		return nil, err
 	}
-	var keys []key
-	for _, secret := range secrets {
-		key, err := newKey(kind.algorithm, secret)
-		if err != nil {
-			return nil, err
-		}
-		keys = append(keys, key)
-	}
-	s := &scheme{
-		keys: keys, decode: decode, encoding: kind.encoding,
-		header: kind.header, prefix: kind.prefix, separator: kind.separator, signed: signed,
-		timestamp: kind.timestamp, timePrefix: kind.timePrefix,
+	scheme := &scheme{
+		keys: keys, decode: decode, encoding: s.encoding,
+		header: s.header, prefix: s.prefix, separator: s.separator, signed: signed,
+		timestamp: s.timestamp, timePrefix: s.timePrefix,
 		tolerance: time.Duration(cmp.Or(v.Tolerance, DefaultTolerance)),
 	}
-	return s, s.compile(kind)
+	return scheme, scheme.compile(s)
 }
 
-// compile compiles the templates that are the scheme's own.
-func (s *scheme) compile(kind sender) (err error) {
-	if kind.url != "" {
-		if s.url, err = template.Compile(kind.url); err != nil {
+func (v *Verify) signatureKeys(s sender, resolve resolver) (keys []key, err error) {
+	_, err = v.keys(s, func(secret []byte) error {
+		key, err := newKey(s.algorithm, secret)
+		keys = append(keys, key)
+		return err
+	}, resolve)
+	return keys, err
+}
+
+// compile compiles the templates of the sender's row that the scheme needs.
+func (s *scheme) compile(row sender) (err error) {
+	if row.url != "" {
+		if s.url, err = template.Compile(row.url); err != nil {
 			return fmt.Errorf("url %w", err)
 		}
 	}
-	if kind.other != "" {
-		id, err := compileMapping("id", "", kind.id)
+	if row.alternative != "" {
+		id, err := compileOptional("id", "", row.id)
 		s.id = &id
 		return err
 	}

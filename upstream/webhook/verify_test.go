@@ -330,7 +330,7 @@ func TestAMistakeInVerifyIsAnErrorThatSaysWhatToWrite(t *testing.T) {
 		{webhook.Verify{Sender: "standard-webhooks", Secrets: []string{"whsec_%%"}}, "secret 1: it is not whsec_ and Base64"},
 		{webhook.Verify{Sender: "standard-webhooks", Secrets: []string{standardKey, "whsk_abcd"}}, "secret 2: it is for the asymmetric scheme"},
 		{webhook.Verify{Sender: "hmac", Secrets: []string{"k"}}, "add `header X-Signature`"},
-		{hmacWith(webhook.Verify{Header: "X-Signature: "}), "is no header's name"},
+		{hmacWith(webhook.Verify{Header: "X-Signature: "}), "is not the name of a header"},
 		{hmacWith(webhook.Verify{Header: "X", Algorithm: "md5"}), `unknown algorithm "md5": want sha256, sha1, sha384 or sha512`},
 		{hmacWith(webhook.Verify{Header: "X", Encoding: "base32"}), `unknown encoding "base32": want hex or base64`},
 		{hmacWith(webhook.Verify{Header: "X", Signed: "{timestamp}.{body}"}), "add `timestamp X-Timestamp`"},
@@ -365,11 +365,11 @@ func TestValidateResolvesNoPlaceholder(t *testing.T) {
 		}
 	}
 	for words, verify := range map[string]webhook.Verify{
-		"secret 2: it is not whsec_":      {Sender: "svix", Secrets: []string{"{env.WEBHOOK_TEST_UNSET}", "whsec_%%"}},
-		"secret 2: it is no topic's name": {Sender: "sns", Secrets: []string{"{env.WEBHOOK_TEST_UNSET}", "orders"}},
-		"challenge 2 is empty":            {Sender: "meta", Secrets: []string{"k"}, Challenge: []string{"{env.WEBHOOK_TEST_UNSET}", ""}},
-		"unknown algorithm":               {Sender: "hmac", Header: "X", Secrets: []string{"{env.WEBHOOK_TEST_UNSET}"}, Algorithm: "md5"},
-		"unknown encoding":                {Sender: "hmac", Header: "X", Secrets: []string{"{env.WEBHOOK_TEST_UNSET}"}, Encoding: "base32"},
+		"secret 2: it is not whsec_":              {Sender: "svix", Secrets: []string{"{env.WEBHOOK_TEST_UNSET}", "whsec_%%"}},
+		"secret 2: it is not the name of a topic": {Sender: "sns", Secrets: []string{"{env.WEBHOOK_TEST_UNSET}", "orders"}},
+		"challenge 2 is empty":                    {Sender: "meta", Secrets: []string{"k"}, Challenge: []string{"{env.WEBHOOK_TEST_UNSET}", ""}},
+		"unknown algorithm":                       {Sender: "hmac", Header: "X", Secrets: []string{"{env.WEBHOOK_TEST_UNSET}"}, Algorithm: "md5"},
+		"unknown encoding":                        {Sender: "hmac", Header: "X", Secrets: []string{"{env.WEBHOOK_TEST_UNSET}"}, Encoding: "base32"},
 	} {
 		if err := verify.Validate(); err == nil || !strings.Contains(err.Error(), words) {
 			t.Errorf("%v, want %q", err, words)

@@ -1,8 +1,8 @@
 // Package webhook turns verified POST requests into events.
 //
-// A body is read up to its bound and its signature is checked over the bytes
-// as they came. Only then is anything in it looked at: where the event goes,
-// what it is called and what it says.
+// [Webhook.Receive] reads a body up to its limit and verifies its signature
+// over the bytes as they came. It looks at the content after that: where the
+// event goes, what it is called and what it says.
 package webhook
 
 import (
@@ -11,12 +11,10 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/caddy-sse/caddy-sse/hub"
-	"github.com/caddy-sse/caddy-sse/jq"
 	"github.com/caddy-sse/caddy-sse/store"
 )
 
-// DefaultMaxBody is how many bytes a body may have unless the rule says
-// otherwise: 1 MiB.
+// DefaultMaxBody is the default limit of a body's size in bytes: 1 MiB.
 const DefaultMaxBody = 1 << 20
 
 // Webhook turns verified POST requests into events.
@@ -28,178 +26,176 @@ const DefaultMaxBody = 1 << 20
 //	{form.NAME}   a field of a form (application/x-www-form-urlencoded), by its
 //	              name, {form.user[name]}, or its path, {form.user.name}
 //
-// A string stands for its text, a number or a boolean for the way it is
-// written; null is as good as absent, and an object or a list is refused. What
-// a sender puts in a field is never expanded again. {file.*} can't be used.
-// A template of which a placeholder comes to nothing comes to nothing.
+// A string becomes its text, and a number or a boolean its literal. Null counts
+// as missing. An object or a list is refused. The module never expands
+// placeholders in what a sender puts into a field. {file.*} is not available.
+// A template with a missing or empty placeholder is empty as a whole.
 type Webhook struct {
-	// How the sender proves who it is. It must be said, even if it is that
-	// nothing is proven ("none"): there is no default.
+	// Sets how the module verifies the sender. Required: there is no default.
+	// Use the sender `none` to accept requests from anyone.
 	Verify *Verify `json:"verify,omitempty"`
 
-	// The topics that the event is published on, as templates, for example
-	// `repos/{json.repository.full_name}`. Each must come to 1 to 1024 bytes
-	// of text without control characters, or the request is refused with 422
-	// and a reason that names what is missing. Default, unless there is a
-	// refresh: the request's path without its leading slash and, for github,
-	// gitlab, gitea and bitbucket, `github/` (and so on) with the repository's
-	// full name after it, if the payload has one.
+	// Sets the topics on which the module publishes the event, as templates,
+	// for example `repos/{json.repository.full_name}`. Each must give 1 to 1024
+	// bytes of text without control characters. Otherwise the module refuses
+	// the request with 422 and a reason that names what is missing. Default: the
+	// request's path without its leading slash. For github, gitlab, gitea and
+	// bitbucket the default has a second topic, `github/` (and so on) followed
+	// by the repository's full name, if the payload has one. There is no default
+	// topic if refresh is set.
 	Topics []string `json:"topics,omitempty"`
 
-	// The event's name, as a template: what a browser adds its listener for.
-	// If it comes to nothing, the event is unnamed (onmessage). Default: what
-	// the sender's kind says, which is the header X-GitHub-Event for github,
-	// the body's `type` for standard-webhooks, and so on, and no name for hmac,
-	// token, basic and none.
+	// Sets the event's name, as a template. Browsers add their listeners under
+	// this name. An empty name makes the event unnamed (onmessage). Default:
+	// what the sender defines, for example the header X-GitHub-Event for github
+	// or the body's `type` for standard-webhooks. For hmac, token, basic and
+	// none the default is no name.
 	Event string `json:"event,omitempty"`
 
-	// What tells this delivery from all others, as a template: a delivery
-	// that comes again has the same id. If it comes to nothing, the event has
-	// none. An id that can't stand in an event stream, because it is longer
-	// than 64 bytes or holds a space, say, is replaced by 32 characters of
-	// its SHA-256, always the same for the same id. Default: what the sender's
-	// kind says, which is the header X-GitHub-Delivery for github, webhook-id
-	// for standard-webhooks, and so on, and no id for hmac, token, basic and
-	// none. Where split makes several events of a delivery and the id doesn't
-	// look into the body, a hyphen and the event's number are added.
+	// Sets the id of the delivery, as a template. A delivery that the sender
+	// repeats must have the same id. An empty id leaves the event without one.
+	// The module replaces an id that an event stream can't carry (one longer
+	// than 64 bytes or with a space, for example) by 32 characters of its
+	// SHA-256. Default: what the sender defines, for example the header
+	// X-GitHub-Delivery for github or webhook-id for standard-webhooks. For
+	// hmac, token, basic and none the default is no id. If split makes several
+	// events of a delivery and the id doesn't use the body, the module appends a
+	// hyphen and the event's number.
 	ID string `json:"id,omitempty"`
 
-	// A jq program that takes a JSON body apart: each value that it gives is an
-	// event of its own, on which topic, event, id, when, select, data and
-	// refresh look as if it were the body. All are published, or none: if one
-	// is refused, all are. A body of JSON lines is the list of these, a form an
-	// object. For example `.items[]`. Default: `.[]` for a batch of
-	// CloudEvents, for sendgrid and microsoft-graph one event for each of
-	// theirs, for all others the body is one event.
+	// Sets a jq program that splits a JSON body, for example `.items[]`. Each
+	// value that it outputs becomes one event; topic, event, id, when, select,
+	// data and refresh see that value as the body. The module publishes all
+	// events or none: it refuses the request if it refuses one of them. The
+	// program sees JSON lines as a list and a form as an object. Default: `.[]`
+	// for a batch of CloudEvents, one event for each item of sendgrid and
+	// microsoft-graph, and one event for the whole body otherwise.
 	Split string `json:"split,omitempty"`
 
-	// A jq program that says whether there is to be an event: if it gives
-	// false, null or nothing, the request is acknowledged and nothing is
-	// published or polled. For example `.action == "opened"`. Default: always.
+	// Sets a jq program that selects the deliveries to publish, for example
+	// `.action == "opened"`. If it outputs false, null or nothing, the module
+	// acknowledges the request, publishes nothing and polls nothing. Default:
+	// all deliveries.
 	When string `json:"when,omitempty"`
 
-	// The views to poll, as templates of URIs, for example
-	// `/v1/orders/{json.id}`: documents of that path, its parents and its
-	// children that a `poll` rule on the same hub keeps live. A host may stand
-	// before the path, as text, for example `https://shop.example.com/orders`;
-	// else it is the request's own. What a placeholder stands for is one
-	// segment of the path, and is refused with 422 if it can't be. A rule that
-	// has these and no topics publishes nothing: what viewers get is what the
-	// backend shows to them.
+	// Sets the views to poll, as templates of URIs, for example
+	// `/v1/orders/{json.id}`. The module polls the documents of that path, of
+	// its parents and of its children that a `poll` rule on the same hub keeps
+	// live. A literal host may precede the path, for example
+	// `https://shop.example.com/orders`; the default is the request's own host.
+	// The value of a placeholder must fit in one segment of the path. Otherwise
+	// the module refuses the request with 422. A rule with refresh and without
+	// topics publishes nothing itself: viewers get what the backend responds to
+	// them.
 	Refresh []string `json:"refresh,omitempty"`
 
-	// A jq program that makes what is sent from a JSON body, for example
-	// `{action, number: .issue.number}`. It is sent as JSON: a string keeps
-	// its quotes. If the program gives nothing, the request is acknowledged
-	// and no event is published; if it gives several values, the request is
-	// refused with 422. Default: the body is sent as it came, or, if it is of
-	// a binary type, as JSON of the form {"type":…,"base64":…}.
+	// Sets a jq program that makes the event's data from a JSON body, for
+	// example `{action, number: .issue.number}`. The data is JSON: a string
+	// keeps its quotes. If the program outputs nothing, the module acknowledges
+	// the request and publishes nothing. If it outputs several values, the
+	// module refuses the request with 422. Default: the body as it came, or,
+	// for a body of a binary type, JSON of the form {"type":…,"base64":…}.
 	Select string `json:"select,omitempty"`
 
-	// A template that is sent as plain text, for example
-	// `{json.user.name} commented`. A placeholder that comes to nothing is
-	// left out. Not together with select.
+	// Sets the event's data as plain text, as a template, for example
+	// `{json.user.name} commented`. The module leaves out missing placeholders.
+	// Don't combine it with select.
 	Data string `json:"data,omitempty"`
 
-	// How many bytes a body may have; a longer one is refused with 413.
-	// Default, and what zero means: 1048576 (1 MiB).
+	// Limits the size of a body in bytes. The module refuses a larger body with
+	// 413. Default, and what zero means: 1048576 (1 MiB).
 	MaxBody int64 `json:"max_body,omitempty"`
 
-	// How long a delivery's id is remembered, and how many are, so that one
-	// that comes again is answered like the first time and published once.
-	// Default: 100000 deliveries, 24h.
+	// Sets how many deliveries the module remembers by their ids, and how long.
+	// A delivery that comes again within these limits gets the same response as
+	// the first time, and the module publishes it once. Default: 100000
+	// deliveries, 24h.
 	Dedupe *Dedupe `json:"dedupe,omitempty"`
 
-	// Whether the next handlers, the app, still get the request, byte for byte:
+	// Forwards the request, byte for byte, to the next handlers: the app.
 	//
-	//   - "sync": before it is published. Its answer is the sender's answer,
-	//     and if that isn't 2xx nothing is published. It answers handshakes.
-	//   - "async": after it was published and acknowledged, tried again until
-	//     it says 2xx.
+	//   - "sync": the app gets the request before the module publishes it. The
+	//     sender gets the app's response. If that isn't 2xx, the module
+	//     publishes nothing. The app also answers handshakes.
+	//   - "async": the module publishes and acknowledges the request first. Then
+	//     it forwards the request until the app responds with 2xx.
 	//
-	// What can't be mapped, or what the rule doesn't want, it gets nevertheless;
-	// what isn't verified it never sees. Default: it doesn't get it.
+	// The app also gets requests that can't be mapped and those that the rule
+	// drops. It never gets requests that fail verification. Default: the app
+	// gets no requests.
 	Forward string `json:"forward,omitempty"`
 
-	// How long the app may fail to take a delivery that is passed on "async"
-	// until it is given up and listed as a dead letter. It is at most nine
-	// tenths of the time that the hub's history keeps: what has left that can't
-	// be passed on. Default, and what zero means: 24h.
+	// How long the module retries a delivery that it forwards "async" before it
+	// lists the delivery as a dead letter. The module lowers it to nine tenths of the
+	// age that the hub's history keeps: it can't forward a delivery that has
+	// left the history. Default, and what zero means: 24h.
 	ForwardFor caddy.Duration `json:"forward_for,omitempty"`
 
-	sender   *provisioned
-	topics   []*mapped
-	ownTopic *mapped
-	event    mapping
-	id       mapping
-	split    *jq.Program
-	when     *jq.Program
-	program  *jq.Program
-	data     *mapped
-	refresh  []*view
+	verifier *verifier
+	mapper   *mapper
 }
 
-// The ways to pass requests on.
+// Values of [Webhook.Forward].
 const (
 	ForwardSync  = "sync"
 	ForwardAsync = "async"
 )
 
-// DefaultForwardFor is how long the app may fail unless the rule says
-// otherwise: 24 hours.
+// DefaultForwardFor is the default of [Webhook.ForwardFor]: 24 hours.
 const DefaultForwardFor = caddy.Duration(24 * time.Hour)
 
-// Dedupe bounds what is remembered of deliveries that have an id.
+// Dedupe limits how many deliveries with an id the module remembers.
 type Dedupe struct {
-	// Off: a delivery that comes again is known only as long as its event is in
-	// the history, by the event's id.
+	// Turns the memory of deliveries off. The module then recognizes a repeated
+	// delivery only while its event is in the hub's history, by the event's id.
 	Off bool `json:"off,omitempty"`
 
-	// How many deliveries are remembered. Default, and what zero means: 100000.
+	// Limits how many deliveries the module remembers. Default, and what zero
+	// means: 100000.
 	MaxCount int `json:"max_count,omitempty"`
 
-	// How long each is. Default, and what zero means: 24h.
+	// How long the module remembers a delivery. Default, and what zero means:
+	// 24h.
 	MaxAge caddy.Duration `json:"max_age,omitempty"`
 }
 
-// Delivery is what a request has become.
+// Delivery is one incoming webhook request, verified and mapped.
 type Delivery struct {
-	// ID is what the sender identifies the request as a whole by, or empty.
-	// It is the same when the request comes again, and another one for any
-	// other request. (Where the events of one have ids of their own, it has
-	// none as a whole.)
+	// ID is the sender's identifier of the request as a whole, or empty. A
+	// repeated request has the same ID; every other request has another one. It
+	// is empty if each event of the request has an ID of its own.
 	ID string
 	// Body is the request's body as it came.
 	Body []byte
-	// Messages are what is published, all or none. There may be none.
+	// Messages are the events to publish, all or none. There may be none.
 	Messages []Message
-	// Refresh are the views that are polled after that.
+	// Refresh are the views to poll after publishing.
 	Refresh []RefreshTarget
-	// Status is the HTTP status that the sender takes for success, if it isn't
-	// content with any 2xx; else zero.
+	// Status is the only HTTP status that the sender takes for success. Zero
+	// means that the sender accepts any 2xx.
 	Status int
-	// NoBody tells that the sender makes something of an answer's body, and is
-	// to get none: Slack shows it to who has written a command.
+	// NoBody means that the response must have no body: Slack shows it to the
+	// user that issued a command.
 	NoBody bool
-	// HandshakeResponse is set if the request is a handshake: it is to be sent, and there
-	// is nothing else to do.
-	Answer *HandshakeResponse
-	// IsHandshake tells that the request is a handshake that the app is to answer.
+	// HandshakeResponse is set if the request is a handshake that the module
+	// answers. Write it; there is nothing else to do.
+	HandshakeResponse *HandshakeResponse
+	// IsHandshake means that the request is a handshake that the app answers.
 	IsHandshake bool
-	// Refused is why a request that is verified can't be published. It is set
-	// only for rules that pass it on nevertheless.
+	// Refused is the reason why a verified request can't be published. Only
+	// rules that forward requests set it; other rules return it as an error.
 	Refused error
 
-	seen map[RefreshTarget]bool // those in Refresh
-	ids  map[string]Message     // the first of each id
+	refreshed map[RefreshTarget]bool // the members of Refresh
+	firstByID map[string]Message     // the first message of each event ID
 }
 
-// Message is one event and where it goes: at least one topic, each once. The
-// event's ID is the delivery's, or empty.
+// Message is one event and its topics: at least one, each once. The event's ID
+// is the delivery's or its own, or empty.
 type Message = hub.Message
 
-// IdempotencyKey is what a delivery is remembered by among those of the rule that the
-// scope names. It is none if the delivery has no id.
+// IdempotencyKey returns the key that the module remembers a delivery by,
+// within the scope of the rule. It is the zero key if the delivery has no ID.
 func (wh *Webhook) IdempotencyKey(scope string, d *Delivery) hub.IdempotencyKey {
 	if wh.Dedupe == nil {
 		return hub.IdempotencyKey{Scope: scope, ID: d.ID}

@@ -316,7 +316,7 @@ func TestWhatSelectDropsIsAcknowledged(t *testing.T) {
 func TestASelectThatFailsOrSaysTooMuchIsRefused(t *testing.T) {
 	for program, words := range map[string]string{
 		".a":                     "select: jq program failed: expected an object",
-		".[]":                    "select gave 2 values where one is sent: wrap it in [ ]",
+		".[]":                    "select gave 2 values, but an event has one: wrap them in [ ]",
 		`error("a\nb\r\u0001c")`: "a b c",
 		"error(\"x\" * 5000)":    "xxx…",
 		"range(20000)":           "more than 10000 values",

@@ -1,0 +1,80 @@
+package webhook
+
+import (
+	"bytes"
+	"compress/gzip"
+	"io"
+	"net/http"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+
+	bodies "github.com/caddy-sse/caddy-sse/internal/body"
+	"github.com/caddy-sse/caddy-sse/internal/refusal"
+)
+
+// request is one incoming request. [Webhook.receive] fills it in step by step;
+// each step reads what the steps before it have set.
+type request struct {
+	*http.Request
+	repl *caddy.Replacer
+	// media is the parsed Content-Type.
+	media mediaType
+
+	// raw is the body as it came. Signatures cover it, and the app gets it.
+	// Nothing has verified it yet while key is nil.
+	raw []byte
+
+	// key is the one that signed the request, if the sender signs requests.
+	key key
+	// id is the template of the delivery's ID, if that depends on which of the
+	// sender's headers were signed.
+	id *optionalTemplate
+
+	// content is the decoded body, and without secrets once it is redacted.
+	content *content
+	// isBatch means that the content is a list of CloudEvents.
+	isBatch bool
+}
+
+func newRequest(r *http.Request, repl *caddy.Replacer) *request {
+	return &request{Request: r, repl: repl, media: parseMediaType(r.Header.Get("Content-Type"))}
+}
+
+// read reads the body and puts it back, so that another handler can read it.
+func (r *request) read(w http.ResponseWriter, maxBytes int64) (refused *refusal.Error) {
+	r.raw, refused = bodies.Read(w, r.Request, maxBytes)
+	return refused
+}
+
+// decode undoes the body's content coding (RFC 9110 §8.4). The limit applies to
+// the decoded body, too: a few bytes of gzip may decode to any number.
+func (r *request) decode(maxBytes int64) *refusal.Error {
+	switch coding := strings.ToLower(strings.TrimSpace(strings.Join(r.Header.Values("Content-Encoding"), ","))); coding {
+	case "", "identity":
+		r.content = newContent(r.raw, r.media)
+		return nil
+	case "gzip", "x-gzip":
+	default:
+		return refusal.Newf(http.StatusUnsupportedMediaType, "the body's Content-Encoding is neither gzip nor identity")
+	}
+	unzip, err := gzip.NewReader(bytes.NewReader(r.raw))
+	if err != nil {
+		return notGzip(err)
+	}
+	body, err := io.ReadAll(io.LimitReader(unzip, maxBytes+1))
+	switch {
+	case err != nil:
+		return notGzip(err)
+	case int64(len(body)) > maxBytes:
+		return refusal.Newf(http.StatusRequestEntityTooLarge, "the body is larger than %d bytes when it is unzipped", maxBytes)
+	}
+	r.content = newContent(body, r.media)
+	return nil
+}
+
+func notGzip(err error) *refusal.Error {
+	refused := refusal.Newf(http.StatusBadRequest, "the Content-Encoding is gzip, but the body isn't gzip")
+	refused.Err = err
+	return refused
+}
