@@ -52,8 +52,11 @@ func (rec *recorder) Write(p []byte) (int, error) {
 // A refusal stays a refusal, however long its page is.
 func (rec *recorder) bodyMatters() bool { return rec.status < 300 }
 
-// FlushError lets handlers flush.
-func (rec *recorder) FlushError() error { return rec.err }
+// FlushError writes the status 200, as the server does, if there is none.
+func (rec *recorder) FlushError() error {
+	rec.WriteHeader(http.StatusOK)
+	return rec.err
+}
 
 // panicError makes an error of a handler's panic, which would end the process:
 // no server recovers it here. reverse_proxy panics with [http.ErrAbortHandler] if

@@ -66,6 +66,16 @@ func TestBodyWithoutStatusIs200(t *testing.T) {
 	}
 }
 
+func TestFlushWithoutStatusIs200(t *testing.T) {
+	resp, err := do(t, func(w http.ResponseWriter, _ *http.Request) error {
+		defer w.Header().Set("X-Late", "yes")
+		return http.NewResponseController(w).Flush()
+	})
+	if err != nil || resp.Status != 200 || resp.Header.Get("X-Late") != "" {
+		t.Errorf("%+v, %v", resp, err)
+	}
+}
+
 func TestHandlerErrorBecomesResponseWithItsStatus(t *testing.T) {
 	for _, status := range []int{401, 404, 502, 504} {
 		resp, err := do(t, func(http.ResponseWriter, *http.Request) error {
