@@ -122,9 +122,6 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := registerMetrics(ctx.GetMetricsRegistry()); err != nil {
-		return err
-	}
 	rule, err := newRule(ctx, ruleID{cmp.Or(h.Hub, defaultHub), cmp.Or(h.Name, kind.name)})
 	if err != nil {
 		return err

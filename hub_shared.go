@@ -42,7 +42,7 @@ type sharedHub struct {
 	streams     map[*openStream]struct{}
 	streamRules map[string]struct{}      // the names of rules that have, or had, streams
 	pollers     map[*poll.Poller]string  // with their rules' names
-	forwarders  map[string]ruleForwarder // by scope
+	forwarders  map[string]ruleForwarder // by queue
 	refusals    map[string]*refusalLog   // by rule name
 }
 

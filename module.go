@@ -14,6 +14,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyevents"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
 
 	"github.com/caddy-sse/caddy-sse/store"
@@ -93,6 +94,9 @@ func (App) CaddyModule() caddy.ModuleInfo {
 // Provision takes hold of the hubs. It has no effect on hubs that are in use:
 // the configuration may still be rejected.
 func (a *App) Provision(ctx caddy.Context) error {
+	if err := registerMetrics(ctx.GetMetricsRegistry()); err != nil {
+		return err
+	}
 	a.log = ctx.Logger()
 	a.shared = make(map[string]*sharedHub)
 	a.ordinals = make(map[string]int)
@@ -111,11 +115,19 @@ func (a *App) Provision(ctx caddy.Context) error {
 			return fmt.Errorf("hub %s: %w", name, err)
 		}
 	}
-	return onStarted(ctx, func() {
-		for _, t := range a.tasks {
-			t.start()
-		}
-	})
+	return onStarted(ctx, func() { a.start(ctx) })
+}
+
+// start starts the work in the background.
+func (a *App) start(ctx caddy.Context) {
+	unclaimed := newUnclaimedForwarding(a)
+	if app, err := ctx.AppIfConfigured("http"); err == nil {
+		unclaimed.http = app.(*caddyhttp.App)
+	}
+	a.tasks = append(a.tasks, unclaimed)
+	for _, t := range a.tasks {
+		t.start()
+	}
 }
 
 // onStarted calls f when the configuration is in force.

@@ -120,6 +120,15 @@ func clientIP(r *http.Request) string {
 	return address
 }
 
+// originalRequest returns a request as it came, before handlers have rewritten
+// it.
+func originalRequest(r *http.Request) http.Request {
+	if original, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok {
+		return original
+	}
+	return *r
+}
+
 func replacer(r *http.Request) *caddy.Replacer {
 	return r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 }

@@ -3,10 +3,13 @@ package caddysse
 import (
 	"encoding/json"
 	"fmt"
+	"net/http"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/caddy-sse/caddy-sse/hub"
+	"github.com/caddy-sse/caddy-sse/upstream/forward"
 	"github.com/caddy-sse/caddy-sse/upstream/poll"
 	"github.com/caddy-sse/caddy-sse/upstream/webhook"
 )
@@ -14,7 +17,7 @@ import (
 // What a rule keeps across configurations is stored under a key that is the
 // same for the same rule after a reload. Each key begins with the addresses on
 // which the rule's server listens and the rule's name. It ends with an ordinal,
-// which tells apart rules that are otherwise alike.
+// which tells apart rules that are otherwise alike, or with a request's URL.
 
 // limitsKey is the key under which the open streams of a rule are counted,
 // whatever else changes about the rule.
@@ -33,18 +36,24 @@ func (a *App) pollScope(ctx caddy.Context, id ruleID, config *poll.Config) (stri
 	return a.numbered(fmt.Sprintf("%q %q %s", listenAddresses(ctx), id.name, text)), nil
 }
 
-// webhookScope is the scope of a webhook rule's idempotency keys and forwarded
-// deliveries, also after a restart, whatever else changes about the rule.
-func (a *App) webhookScope(ctx caddy.Context, id ruleID, config *webhook.Webhook) string {
-	scope := fmt.Sprintf("webhook %q %q %q", listenAddresses(ctx), id.name, config.Verify.Sender)
-	return fmt.Sprintf("%s %d", scope, a.ordinal(scope+" "+id.hub))
+// webhookScope names a webhook rule, also after a restart, whatever else
+// changes about the rule. Rules that are alike share it.
+func webhookScope(ctx caddy.Context, id ruleID, config *webhook.Webhook) string {
+	return fmt.Sprintf("webhook %q %q %q", listenAddresses(ctx), id.name, config.Verify.Sender)
 }
 
-// forwardKey recognizes a webhook rule's own forwarded requests. It is the
-// rule's scope without the ordinal: the routes decide which of several rules
-// that are alike a request belongs to.
-func forwardKey(id ruleID, config *webhook.Webhook) string {
-	return id.hub + " " + id.name + " " + config.Verify.Sender
+// deliveryScope is the scope of the idempotency keys of a rule's deliveries:
+// the rule's and, in the place of an ordinal, the URL that the sender calls. A
+// sender repeats a delivery to the same URL, whichever rules stand before its
+// rule by then.
+func deliveryScope(scope string, r *http.Request) string {
+	return fmt.Sprintf("%s %q %q", scope, poll.Hostname(r.Host), originalRequest(r).URL.EscapedPath())
+}
+
+// forwardQueue names the queue of a rule's forwarded deliveries. If another rule
+// takes the ordinal, or none, nothing is lost: see [unclaimedForwarding].
+func (a *App) forwardQueue(h *hub.Hub, id ruleID, scope string) string {
+	return forward.QueueOf(h, fmt.Sprintf("%s %d", scope, a.ordinal(scope+" "+id.hub)))
 }
 
 func (a *App) numbered(key string) string { return fmt.Sprintf("%s %d", key, a.ordinal(key)) }

@@ -59,11 +59,7 @@ type invalidatedBy struct{ hub *sharedHub }
 // strippedPrefix returns the prefix that handlers such as handle_path have
 // removed from the request's path.
 func strippedPrefix(r *http.Request) string {
-	original, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request)
-	if !ok {
-		return ""
-	}
-	prefix, ok := strings.CutSuffix(original.URL.Path, r.URL.Path)
+	prefix, ok := strings.CutSuffix(originalRequest(r).URL.Path, r.URL.Path)
 	if !ok {
 		return ""
 	}

@@ -33,7 +33,7 @@ var webhookKind = kind{
 type webhookRule struct {
 	*rule
 	*webhook.Webhook
-	scope   string // of idempotency keys and forwarded deliveries
+	scope   string // names the rule; see webhookScope
 	metrics *webhookMetrics
 	async   *asyncForwarding // nil: the rule doesn't forward in the background
 }
@@ -46,7 +46,7 @@ func (h *webhookRule) provision(ctx caddy.Context) error {
 	if err := h.Webhook.Provision(caddy.NewReplacer()); err != nil {
 		return err
 	}
-	h.scope = h.app.webhookScope(ctx, h.id, h.Webhook)
+	h.scope = webhookScope(ctx, h.id, h.Webhook)
 	if h.Forward != webhook.ForwardAsync {
 		return nil
 	}
@@ -55,7 +55,7 @@ func (h *webhookRule) provision(ctx caddy.Context) error {
 
 func (h *webhookRule) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	switch {
-	case h.isForwarded(r):
+	case isForwarded(r):
 		return next.ServeHTTP(w, r)
 	case r.Method != http.MethodPost:
 		return h.serveHandshake(w, r, next)
@@ -136,13 +136,13 @@ func (h *webhookRule) store(r *http.Request, delivery *webhook.Delivery) (outcom
 		}
 	}()
 	if h.async != nil {
-		request, err := h.storedRequest(r, delivery.Body)
+		request, err := h.async.storedRequest(r, delivery.Body)
 		messages = append([]hub.Message{request}, messages...)
 		if err != nil {
 			return outcome, err
 		}
 	}
-	outcome, err = h.hub.PublishAll(messages, h.IdempotencyKey(h.scope, delivery))
+	outcome, err = h.hub.PublishAll(messages, h.IdempotencyKey(deliveryScope(h.scope, r), delivery))
 	if len(outcome.IDs) > 0 && forward.IsMessage(outcome.IDs[0]) { // not the sender's
 		outcome.IDs = outcome.IDs[1:]
 	}

@@ -32,6 +32,7 @@ const exitGracePeriod = time.Second
 type asyncForwarding struct {
 	*webhookRule
 	server    *caddyhttp.Server
+	queue     string
 	forwarder *forward.Forwarder // nil until the configuration is in force
 }
 
@@ -40,24 +41,23 @@ func (h *webhookRule) provisionAsync(ctx caddy.Context) error {
 	if !ok {
 		return errors.New("forward async works only in an HTTP server's routes")
 	}
-	h.async = &asyncForwarding{webhookRule: h, server: server}
+	h.async = &asyncForwarding{webhookRule: h, server: server, queue: h.app.forwardQueue(h.hub.Hub, h.id, h.scope)}
 	h.app.tasks = append(h.app.tasks, h.async)
 	return nil
 }
 
 func (a *asyncForwarding) start() {
 	history := a.app.Hubs[a.id.hub].history()
-	a.forwarder = forward.New(a.hub.Hub, forward.Options{
-		Scope: a.scope, Rule: a.id.name, Send: a.send, Log: a.log, Count: a.metrics.forwarded,
+	a.forwarder = a.hub.startForwarder(forward.Options{
+		Queue: a.queue, Rule: a.id.name, Send: a.send, Log: a.log, Count: a.metrics.forwarded,
 		For: a.retryPeriod(history.MaxAge), History: history,
 	})
-	go a.forwarder.Run(a.hub.replaceForwarder(a.id.name, a.forwarder))
 }
 
 // retryPeriod is how long attempts may fail until the delivery is given up. It
 // is shorter than the hub's history, which holds the deliveries.
 func (a *asyncForwarding) retryPeriod(maxAge time.Duration) time.Duration {
-	longest, wanted := maxAge/10*9, time.Duration(cmp.Or(a.ForwardFor, webhook.DefaultForwardFor))
+	longest, wanted := longestRetryPeriod(maxAge), time.Duration(cmp.Or(a.ForwardFor, webhook.DefaultForwardFor))
 	if a.ForwardFor > 0 && wanted > longest {
 		a.log.Warn("deliveries leave the history before the app may have failed for so long: make the hub's history longer",
 			zap.String("rule", a.id.name), zap.Duration("forward_for", wanted), zap.Duration("max_age", maxAge))
@@ -65,50 +65,41 @@ func (a *asyncForwarding) retryPeriod(maxAge time.Duration) time.Duration {
 	return min(wanted, longest)
 }
 
+func longestRetryPeriod(maxAge time.Duration) time.Duration { return maxAge / 10 * 9 }
+
 // stop leaves the deliveries to the next configuration, or to the next start
 // of the process.
 func (a *asyncForwarding) stop() {
-	f := a.forwarder
-	switch {
-	case f == nil:
-	case !a.hub.isCurrentForwarder(f): // the next one waits for the attempts under way
-		f.Stop(time.Minute, false)
-	default:
-		f.Stop(exitGracePeriod, true)
-		a.hub.removeForwarder(f)
-		if n := f.Pending(); n > 0 && !caddy.Exiting() {
-			a.log.Warn("the rule is gone, and deliveries to the app are left; they are made when it is back, if the history still has them",
-				zap.String("rule", a.id.name), zap.Int("deliveries", n))
-		}
+	if a.forwarder != nil {
+		a.hub.stopForwarder(a.forwarder, a.log)
 	}
 }
 
-// forwardedBy is the context's value of a request that a rule forwards.
-type forwardedBy struct {
-	rule    string // its forwardKey
-	reached bool   // the request has reached the rule
+// forwarded is the context's value of a stored request on its way to the app.
+type forwarded struct {
+	reached bool // a webhook rule has passed it on
 }
 
-type forwardedByKey struct{}
+type forwardedKey struct{}
 
-// isForwarded reports whether a request is one that this rule forwards.
-func (h *webhookRule) isForwarded(r *http.Request) bool {
-	by, ok := r.Context().Value(forwardedByKey{}).(*forwardedBy)
-	if !ok || by.rule != forwardKey(h.id, h.Webhook) {
+// isForwarded reports whether a request is a stored one, which a webhook rule
+// passes on: a rule has verified and published it already. A second webhook rule
+// behind that one is a part of the app, and receives the request.
+func isForwarded(r *http.Request) bool {
+	f, ok := r.Context().Value(forwardedKey{}).(*forwarded)
+	if !ok || f.reached {
 		return false
 	}
-	by.reached = true
+	f.reached = true
 	return true
 }
 
 // storedRequest returns the message that stores a request until the app has
 // taken it.
-func (h *webhookRule) storedRequest(r *http.Request, body []byte) (hub.Message, error) {
-	original := *r
-	if o, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok {
-		original = o // before handlers have rewritten it
-	}
+func (a *asyncForwarding) storedRequest(r *http.Request, body []byte) (hub.Message, error) {
+	original := originalRequest(r)
 	stored := &forward.Request{
+		Rule:   a.id.name,
 		Method: original.Method, URI: []byte(original.RequestURI), Host: []byte(r.Host), Proto: r.Proto,
 		Remote: original.RemoteAddr, TLS: r.TLS != nil, Body: body,
 	}
@@ -119,14 +110,18 @@ func (h *webhookRule) storedRequest(r *http.Request, body []byte) (hub.Message, 
 		stored.ServerName = r.TLS.ServerName
 	}
 	stored.SetHeader(r.Header)
-	return forward.Message(h.hub.Hub, h.scope, stored)
+	return forward.Message(a.queue, stored)
 }
 
-// send sends a stored request to the app: through all of the server's handlers,
-// as when it came, and past this rule.
-func (a *asyncForwarding) send(ctx context.Context, stored *forward.Request) (response forward.Response, err error) {
-	by := &forwardedBy{rule: forwardKey(a.id, a.Webhook)}
-	r, err := restoredRequest(context.WithValue(ctx, forwardedByKey{}, by), stored)
+func (a *asyncForwarding) send(ctx context.Context, stored *forward.Request) (forward.Response, error) {
+	return sendStored(ctx, a.server, stored)
+}
+
+// sendStored sends a stored request to the app: through all of the server's
+// handlers, as when it came, and past the webhook rule.
+func sendStored(ctx context.Context, server *caddyhttp.Server, stored *forward.Request) (response forward.Response, err error) {
+	f := new(forwarded)
+	r, err := restoredRequest(context.WithValue(ctx, forwardedKey{}, f), stored)
 	if err != nil {
 		return forward.Response{}, err
 	}
@@ -140,10 +135,10 @@ func (a *asyncForwarding) send(ctx context.Context, stored *forward.Request) (re
 			err = fmt.Errorf("handler panicked: %v\n%s", p, debug.Stack())
 		}
 	}()
-	a.server.ServeHTTP(w, r)
+	server.ServeHTTP(w, r)
 	switch {
-	case !by.reached:
-		return forward.Response{}, fmt.Errorf("the request doesn't get to the rule any more: it was answered with %d", w.status)
+	case !f.reached:
+		return forward.Response{}, fmt.Errorf("no webhook rule receives the request any more: another handler responded with %d", w.status)
 	case w.status == 0:
 		return forward.Response{}, errors.New("nobody has answered: no handler comes after the rule")
 	case ctx.Err() != nil:

@@ -140,6 +140,10 @@ func (h *Hub) Entry(seq uint64) *store.Entry { return h.store.Entry(seq) }
 // Last returns the newest event on a topic, or nil if the log holds none.
 func (h *Hub) Last(topic string) *store.Entry { return h.store.Last(topic) }
 
+// LoggedTopics returns the topics that begin with a prefix and on which the log
+// holds events, in any order.
+func (h *Hub) LoggedTopics(prefix string) []string { return h.store.Topics(prefix) }
+
 // position is the id of an event that its publisher gave none, and of the place
 // behind it.
 func (h *Hub) position(seq uint64) string {

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"os"
 	"sync"
@@ -291,6 +292,13 @@ func (f *File) Last(topic string) *Entry {
 		}
 		return 0
 	})
+}
+
+// Topics implements [Store].
+func (f *File) Topics(prefix string) []string {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return withPrefix(maps.Keys(f.index.topics), prefix)
 }
 
 // one reads the entry whose position find returns.

@@ -78,6 +78,9 @@ func (l *Lazy) IdempotencyRecord(space string, key HashedKey) (time.Time, string
 // Last implements [Store].
 func (l *Lazy) Last(topic string) *Entry { return l.store().Last(topic) }
 
+// Topics implements [Store].
+func (l *Lazy) Topics(prefix string) []string { return l.store().Topics(prefix) }
+
 // Read implements [Store].
 func (l *Lazy) Read(topics []string, after uint64, maxBytes int, buf []*Entry) (Batch, error) {
 	return l.store().Read(topics, after, maxBytes, buf)

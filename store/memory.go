@@ -2,6 +2,7 @@ package store
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"sort"
 	"sync"
@@ -160,6 +161,13 @@ func (m *Memory) Last(topic string) *Entry {
 		return (*q)[len(*q)-1]
 	}
 	return nil
+}
+
+// Topics implements [Store].
+func (m *Memory) Topics(prefix string) []string {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return withPrefix(maps.Keys(m.topics), prefix)
 }
 
 // Read implements [Store]. It never fails.

@@ -3,6 +3,8 @@
 package store
 
 import (
+	"iter"
+	"strings"
 	"time"
 
 	"github.com/caddy-sse/caddy-sse/event"
@@ -134,10 +136,24 @@ type Store interface {
 	IdempotencyRecord(space string, key HashedKey) (at time.Time, answer string, ok bool)
 	// Last returns the newest entry on a topic, or nil.
 	Last(topic string) *Entry
+	// Topics returns the topics that begin with a prefix and on which the log
+	// holds entries, in any order.
+	Topics(prefix string) []string
 	// Read returns the entries on any of the topics after a position, each
 	// once, of about maxBytes in all but at least one. It appends them to
 	// buf, which may be nil.
 	Read(topics []string, after uint64, maxBytes int, buf []*Entry) (Batch, error)
 	// Close frees what the store holds. No call may follow.
 	Close() error
+}
+
+// withPrefix returns the topics that begin with a prefix.
+func withPrefix(topics iter.Seq[string], prefix string) []string {
+	var found []string
+	for topic := range topics {
+		if strings.HasPrefix(topic, prefix) {
+			found = append(found, topic)
+		}
+	}
+	return found
 }

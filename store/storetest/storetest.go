@@ -30,6 +30,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"an entry on several topics is found under each", severalTopics},
 		{"topics are told apart to the byte", similarTopics},
 		{"Last is the newest entry on the topic", last},
+		{"Topics are those with entries, by their prefix", topicsByPrefix},
 		{"Lookup finds ids that were given, until they leave", lookup},
 		{"a count trims the oldest", trimByCount},
 		{"an age trims the oldest, even the newest", trimByAge},
@@ -276,6 +277,24 @@ func last(t *testing.T, s store.Store) {
 	if e := s.Last("a"); e == nil || e.Seq != 3 {
 		t.Errorf("%+v", e)
 	}
+}
+
+func topicsByPrefix(t *testing.T, s store.Store) {
+	l := &log{TB: t, Store: s}
+	want := func(prefix string, topics ...string) {
+		t.Helper()
+		if got := slices.Sorted(slices.Values(s.Topics(prefix))); !slices.Equal(got, topics) {
+			t.Errorf("with %q: %q, want %q", prefix, got, topics)
+		}
+	}
+	want("")
+	l.add("a/1", "b/1", "a/2", "a/1", "\x00a/1")
+	want("", "\x00a/1", "a/1", "a/2", "b/1")
+	want("a/", "a/1", "a/2")
+	want("\x00", "\x00a/1")
+	want("c")
+	l.trim(store.History{MaxEvents: 2}, 0)
+	want("", "\x00a/1", "a/1")
 }
 
 func lookup(t *testing.T, s store.Store) {

@@ -36,7 +36,7 @@ func deliverAll(b *testing.B, left int) {
 	h := hub.New(store.NewMemory(), kept)
 	defer func() { _ = h.Close() }()
 	for i := range left {
-		message, err := forward.Message(h, "rule", &forward.Request{Method: "POST", URI: []byte("/hook"), Body: fmt.Append(nil, i)})
+		message, err := forward.Message(forward.QueueOf(h, "rule"), &forward.Request{Method: "POST", URI: []byte("/hook"), Body: fmt.Append(nil, i)})
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -47,7 +47,7 @@ func deliverAll(b *testing.B, left int) {
 	var taken atomic.Int64
 	all := make(chan struct{})
 	f := forward.New(h, forward.Options{
-		Scope: "rule", For: time.Hour, History: kept, Log: zap.NewNop(),
+		Queue: forward.QueueOf(h, "rule"), For: time.Hour, History: kept, Log: zap.NewNop(),
 		Send: func(context.Context, *forward.Request) (forward.Response, error) {
 			if taken.Add(1) == int64(left) {
 				close(all)

@@ -37,10 +37,11 @@ type DeadLetter struct {
 // buried is a letter as it is stored.
 type buried struct {
 	DeadLetter
-	Seq uint64 `json:"seq"`
+	Seq  uint64 `json:"seq"`
+	Rule string `json:"rule"`
 }
 
-func (f *Forwarder) deadTopic() string { return "\x00dead/" + f.hub.Digest("forward", f.Scope) }
+func (f *Forwarder) deadTopic() string { return deadTopicPrefix + f.Queue }
 
 // bury gives a delivery up. That it did, and that it is done with, is stored in
 // one step.
@@ -48,7 +49,7 @@ func (f *Forwarder) bury(p *pending, r *Request, answer Response, result Result,
 	letter := buried{DeadLetter{
 		ID: p.id, Received: p.received, Died: time.Now(), Method: r.Method, Host: string(r.Host), Path: pathOf(r.URI),
 		Attempts: p.attempts, Status: answer.Status, Reason: reason,
-	}, p.seq}
+	}, p.seq, f.Rule}
 	data, err := encode(letter)
 	if err == nil {
 		message := hub.Message{Topics: []string{f.deadTopic()}, Event: event.Event{Data: data}}
@@ -129,7 +130,7 @@ func (f *Forwarder) entry(b buried) *store.Entry {
 // again is the receipt of a letter that is tried again.
 func (f *Forwarder) again(id string) hub.IdempotencyKey {
 	receipt := f.receipt(id)
-	receipt.Scope = "again " + f.Scope
+	receipt.Scope = "again " + f.Queue
 	return receipt
 }
 
@@ -160,7 +161,7 @@ func (f *Forwarder) Retry(id string) error {
 	if err := decodeFrame(e.Frame, r); err != nil {
 		return err
 	}
-	message, err := Message(f.hub, f.Scope, r)
+	message, err := Message(f.Queue, r)
 	if err != nil {
 		return err
 	}

@@ -61,8 +61,8 @@ type Response struct {
 
 // Options are what a forwarder needs.
 type Options struct {
-	// Scope names the deliveries of a rule: the same after a restart.
-	Scope string
+	// Queue names the deliveries of a rule; see [QueueOf].
+	Queue string
 	// Rule is what the rule is called in the log.
 	Rule string
 	// Send makes one attempt. It must return soon after its context ends.
@@ -117,16 +117,48 @@ func New(h *hub.Hub, o Options) *Forwarder {
 	return f
 }
 
-// Topic is what the deliveries of a scope are published on.
-func Topic(h *hub.Hub, scope string) string { return "\x00forward/" + h.Digest("forward", scope) }
+// QueueOf returns the name of the queue of a rule's deliveries. The scope
+// names the rule, and is the same after a restart.
+func QueueOf(h *hub.Hub, scope string) string { return h.Digest("forward", scope) }
+
+const (
+	topicPrefix     = "\x00forward/"
+	deadTopicPrefix = "\x00dead/"
+)
+
+// Topic returns the topic on which the deliveries of a queue are published.
+func Topic(queue string) string { return topicPrefix + queue }
+
+// Queues returns the queues of which the hub's log holds deliveries or dead
+// letters, with the name of the rule that received them.
+func Queues(h *hub.Hub) map[string]string {
+	rules := make(map[string]string)
+	for _, prefix := range []string{topicPrefix, deadTopicPrefix} {
+		for _, topic := range h.LoggedTopics(prefix) {
+			if queue := topic[len(prefix):]; rules[queue] == "" {
+				rules[queue] = ruleOf(h.Last(topic))
+			}
+		}
+	}
+	return rules
+}
+
+// ruleOf returns the rule that a stored delivery or dead letter names.
+func ruleOf(e *store.Entry) string {
+	var named struct{ Rule string }
+	if e == nil || decodeFrame(e.Frame, &named) != nil {
+		return ""
+	}
+	return named.Rule
+}
 
 // idPrefix is how the ids of deliveries begin.
 const idPrefix = "forward-"
 
 // Message is the event that has a request delivered.
-func Message(h *hub.Hub, scope string, r *Request) (hub.Message, error) {
+func Message(queue string, r *Request) (hub.Message, error) {
 	data, err := encode(r)
-	return hub.Message{Topics: []string{Topic(h, scope)}, Event: event.Event{ID: idPrefix + rand.Text(), Data: data}}, err
+	return hub.Message{Topics: []string{Topic(queue)}, Event: event.Event{ID: idPrefix + rand.Text(), Data: data}}, err
 }
 
 // IsMessage tells whether an id is one of a [Message].
@@ -192,7 +224,7 @@ func (f *Forwarder) Pending() int {
 // follow reads the log from its beginning, and makes the attempts that are due.
 // It returns when the forwarder is stopped, or the log has moved on.
 func (f *Forwarder) follow(attempts *sync.WaitGroup) {
-	cursor := f.hub.SubscribeAll([]string{Topic(f.hub, f.Scope)})
+	cursor := f.hub.SubscribeAll([]string{Topic(f.Queue)})
 	defer cursor.Close()
 	for f.stopping.Err() == nil {
 		if err := f.read(cursor); err != nil {
@@ -257,7 +289,7 @@ func (f *Forwarder) note(entries []*store.Entry) {
 // came before it, and as many that came after it.
 func (f *Forwarder) receipt(id string) hub.IdempotencyKey {
 	window := store.Window{MaxCount: 2*f.History.MaxEvents + maxInFlight, MaxAge: f.History.MaxAge + time.Hour}
-	return hub.IdempotencyKey{Scope: "forwarded " + f.Scope, ID: id, Window: window}
+	return hub.IdempotencyKey{Scope: "forwarded " + f.Queue, ID: id, Window: window}
 }
 
 // begin makes the first attempt that is due, if one more may be under way. It

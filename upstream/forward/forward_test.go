@@ -81,7 +81,7 @@ func memory() store.Store { return store.NewMemory() }
 
 func (e *env) start(before *forward.Forwarder) {
 	e.f = forward.New(e.hub, forward.Options{
-		Scope: "rule", Send: e.send, For: 24 * time.Hour, History: history, Log: zap.NewNop(),
+		Queue: forward.QueueOf(e.hub, "rule"), Send: e.send, For: 24 * time.Hour, History: history, Log: zap.NewNop(),
 		Count: func(r forward.Result) {
 			e.countsMu.Lock()
 			defer e.countsMu.Unlock()
@@ -96,7 +96,7 @@ func (e *env) put(bodies ...string) {
 	e.Helper()
 	for _, body := range bodies {
 		r := &forward.Request{Method: "POST", URI: []byte("/hook?token=secret"), Host: []byte("h"), Body: []byte(body)}
-		message, err := forward.Message(e.hub, "rule", r)
+		message, err := forward.Message(forward.QueueOf(e.hub, "rule"), r)
 		if err != nil {
 			e.Fatal(err)
 		}
@@ -355,11 +355,11 @@ func TestARequestIsKeptByteForByte(t *testing.T) {
 		sent.SetHeader(header)
 		var got *forward.Request
 		e.f.Stop(0, true)
-		e.f = forward.New(e.hub, forward.Options{Scope: "rule", For: time.Hour, History: history, Log: zap.NewNop(), Send: func(_ context.Context, r *forward.Request) (forward.Response, error) {
+		e.f = forward.New(e.hub, forward.Options{Queue: forward.QueueOf(e.hub, "rule"), For: time.Hour, History: history, Log: zap.NewNop(), Send: func(_ context.Context, r *forward.Request) (forward.Response, error) {
 			got = r
 			return status(200)
 		}})
-		message, err := forward.Message(e.hub, "rule", sent)
+		message, err := forward.Message(forward.QueueOf(e.hub, "rule"), sent)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -13,6 +13,8 @@ import (
 // Request is a request that is kept for the app. It holds what its sender has
 // sent, credentials too.
 type Request struct {
+	// Rule names the rule that has received the request.
+	Rule   string
 	Method string
 	// URI is the request's target as it came.
 	URI  []byte
