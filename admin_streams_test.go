@@ -79,7 +79,7 @@ func watchers(t *testing.T) (s *site, hub string) {
 	reverse_proxy `+startBackend(t, doc.ServeHTTP)), hub
 }
 
-func TestAnOperatorSeesTheStreamsThatAreOpenAndNoSecrets(t *testing.T) {
+func TestStreamListShowsOpenStreamsWithoutSecrets(t *testing.T) {
 	s, hub := watchers(t)
 	began := time.Now()
 	for i, protocol := range protocols {
@@ -124,7 +124,7 @@ func TestAnOperatorSeesTheStreamsThatAreOpenAndNoSecrets(t *testing.T) {
 	waitFor(t, "the list without who has left", func() bool { return get[openStreams](s, "/sse/streams?hub="+hub).Total == 4 })
 }
 
-func TestAnOperatorSeesTheTopicsThatAreFollowed(t *testing.T) {
+func TestTopicListShowsSubscribedTopics(t *testing.T) {
 	s, hub := watchers(t)
 	s.open("HTTP/1.1", "/events/x?topic=orders")
 	s.open("HTTP/3.0", "/events/x")
@@ -156,7 +156,7 @@ func TestAnOperatorSeesTheTopicsThatAreFollowed(t *testing.T) {
 	}
 }
 
-func TestAnOperatorEndsTheStreamsOfAUserWhoComeBackWhereTheyWere(t *testing.T) {
+func TestOperatorEndsStreamsOfUserAndClientsResume(t *testing.T) {
 	s, hub := watchers(t)
 	for _, protocol := range protocols {
 		t.Run(protocol, func(t *testing.T) {
@@ -189,7 +189,7 @@ func TestAnOperatorEndsTheStreamsOfAUserWhoComeBackWhereTheyWere(t *testing.T) {
 	s.wantMetric(hub, `streams_opened_total{rule="/api/*",start="reset"}`, 1)
 }
 
-func TestNobodyEndsAllStreamsByMistake(t *testing.T) {
+func TestEndStreamsRequiresFilter(t *testing.T) {
 	s, hub := watchers(t)
 	c := s.open("HTTP/2.0", "/events/x")
 	for query, says := range map[string]string{

@@ -18,7 +18,7 @@ func (fullLog) Append([]*store.Entry, []store.IdempotencyRecord) error {
 }
 
 // Who is sent no requests, since it is unwell, can't find out that it is well.
-func TestAHubThatIsAskedNothingIsTriedAgainAfterAWhile(t *testing.T) {
+func TestFailedHubMatchesHealthyAgainAfterFailureTTL(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := store.NewLazy(func() (store.Store, error) { return fullLog{store.NewMemory()}, nil })
 		shared := newSharedHub(log, "", store.History{})

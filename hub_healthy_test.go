@@ -23,7 +23,7 @@ const healthAnswer = `
 	}
 `
 
-func TestALoadBalancerIsToldWhetherAHubCanStoreAndNothingElse(t *testing.T) {
+func TestHealthyMatchesOnlyWhileHubCanStore(t *testing.T) {
 	broken, well := newHubName(), newHubName()
 	global := "sse " + broken + " {\n store fragile\n }\n sse " + well
 	hooks := "sse /hooks/* {\n hub " + broken + "\n webhook {\n verify none\n }\n }\n"
@@ -53,7 +53,7 @@ func TestALoadBalancerIsToldWhetherAHubCanStoreAndNothingElse(t *testing.T) {
 	}
 }
 
-func TestAHubThatIsNotThereIsNoAnswer(t *testing.T) {
+func TestHealthyRefusesUnknownHub(t *testing.T) {
 	s := startSite(t, "", fmt.Sprintf(healthAnswer, ""))
 	if err := s.load("", fmt.Sprintf(healthAnswer, "nowhere")); err == nil || !strings.Contains(err.Error(), "add `sse nowhere` to the global options") {
 		t.Errorf("of a hub that isn't there it is said: %v", err)

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-func TestALoadBalancerIsToldThatCaddyIsExitingWhileStreamsGoOn(t *testing.T) {
+func TestHealthyStopsMatchingWhileCaddyExits(t *testing.T) {
 	m := startMortal(t, "shutdown_delay 3s", fmt.Sprintf(healthAnswer, "")+"sse /events {\n topic news\n }")
 	c := m.open("HTTP/2.0", "/events")
 	if resp := m.do("GET", "/healthz", ""); resp.StatusCode != http.StatusOK {

@@ -69,7 +69,7 @@ func untilEnd(clients []*client) []ending {
 // A process that is told to exit ends all streams itself, those that are still
 // under an earlier configuration too, and then ends with no error, though it
 // has no grace period.
-func TestOnSIGTERMAllStreamsEndAndTheirClientsAreToldIfTheyAsk(t *testing.T) {
+func TestSIGTERMEndsAllStreamsWithShutdownEventIfConfigured(t *testing.T) {
 	sizes := []int{30}
 	if fullSize {
 		sizes = []int{1_000, 10_000}
@@ -108,7 +108,7 @@ func TestOnSIGTERMAllStreamsEndAndTheirClientsAreToldIfTheyAsk(t *testing.T) {
 	}
 }
 
-func TestAReloadIsNoShutdown(t *testing.T) {
+func TestReloadSendsNoShutdownEvent(t *testing.T) {
 	for _, protocol := range protocols {
 		s := startSite(t, "sse {\n drain 50ms\n }\n sse other", fmt.Sprintf(pubsub, "shutdown_event\n hub other"))
 		c := s.open(protocol, "/events/news")

@@ -85,7 +85,7 @@ func (s *site) wantMetric(hub, name string, want float64) {
 	})
 }
 
-func TestMetricsTellWhatTheRulesDoAndGoOnAfterAReload(t *testing.T) {
+func TestMetricsCountRulesAndContinueAfterReload(t *testing.T) {
 	hub := newHubName() // the counters of others go on
 	doc := newDocument(`{"stock":5,"note":"` + strings.Repeat("x", 200) + `"}`)
 	directives := "sse /api/* {\n hub " + hub + "\n poll 1h {\n send merge\n absorb\n max_views 2\n }\n }\n reverse_proxy " + startBackend(t, doc.ServeHTTP)
@@ -163,7 +163,7 @@ func (s *site) list(query string) (l listed) {
 	return l
 }
 
-func TestTheAdminAPIListsWhatIsPolledAndNoSecrets(t *testing.T) {
+func TestViewListShowsPolledViewsWithoutSecrets(t *testing.T) {
 	doc := newDocument(`{"data":"topsecret"}`)
 	failing := func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasPrefix(r.URL.Path, "/other/") {
@@ -232,7 +232,7 @@ func TestTheAdminAPIListsWhatIsPolledAndNoSecrets(t *testing.T) {
 	})
 }
 
-func TestTheAdminAPITellsOfHubsAndWhetherTheyCanStore(t *testing.T) {
+func TestHubListAndHealthShowWhetherHubsCanStore(t *testing.T) {
 	hub := newHubName()
 	s := watchedSite(t, "sse "+hub, "sse /hooks/* {\n hub "+hub+"\n webhook {\n verify none\n }\n }\n sse /events {\n hub "+hub+"\n topic hooks/a\n }")
 	c := s.open("HTTP/2.0", "/events")
@@ -276,7 +276,7 @@ func TestTheAdminAPITellsOfHubsAndWhetherTheyCanStore(t *testing.T) {
 	}
 }
 
-func TestMetricsTellWhyRequestsAreRefused(t *testing.T) {
+func TestMetricsCountRefusalsByReason(t *testing.T) {
 	hub := newHubName()
 	s := watchedSite(t, "sse "+hub, strings.ReplaceAll(`
 	sse /open/* {
@@ -338,7 +338,7 @@ func TestMetricsTellWhyRequestsAreRefused(t *testing.T) {
 	}
 }
 
-func TestMetricsTellWhatTheBackendIsAskedAboutViewers(t *testing.T) {
+func TestMetricsCountAuthorizationChecks(t *testing.T) {
 	hub := newHubName()
 	backend := &repos{status: map[string]int{"ann caddy": 200}}
 	s := watchedSite(t, "sse "+hub, `sse /events {

@@ -227,7 +227,7 @@ func (m *mortal) collectAtLast(ctx context.Context, protocol, position string) (
 
 // Every event that was acknowledged reaches every client once and in order,
 // whenever Caddy is killed.
-func TestKilledOverAndOverCaddyLosesNothing(t *testing.T) {
+func TestRepeatedKillsLoseNoAcknowledgedEvent(t *testing.T) {
 	kills, clients := 5, 10
 	if testing.Short() {
 		kills, clients = 2, 4
@@ -294,7 +294,7 @@ func (d *delivery) persistent() bool { return d.number%2 == 1 }
 // Senders repeat themselves, give up or don't, and Caddy is killed: what was
 // acknowledged is there, nothing is there twice, and the same delivery is
 // always answered alike.
-func TestTenThousandDeliveriesAreEachThereOnceThoughCaddyIsKilled(t *testing.T) {
+func TestTenThousandDeliveriesArePublishedOnceDespiteKills(t *testing.T) {
 	total, senders, kills := 10_000, 50, 3
 	if testing.Short() {
 		total, kills = 1_000, 1

@@ -103,7 +103,7 @@ func (n *numbered) take(t *testing.T, e event.Event) bool {
 // While a publisher and many clients go on, one reload follows the other.
 // Nothing is lost, doubled or out of order, and nothing is left of the
 // configurations of before.
-func TestReloadsUnderLoadLoseNothingAndLeaveNothingBehind(t *testing.T) {
+func TestReloadsUnderLoadLoseNoEventAndLeakNothing(t *testing.T) {
 	reloads, clients, pause := 10, 60, 10*time.Millisecond
 	if fullSize {
 		reloads, clients, pause = 100, 1000, 50*time.Millisecond
@@ -313,7 +313,7 @@ func (r *randomReloads) streams() (n int64) {
 	return n
 }
 
-func TestReloadsAtRandomMomentsLoseNothing(t *testing.T) {
+func TestReloadsAtRandomTimesLoseNoEvent(t *testing.T) {
 	reloads, clients := 12, 9
 	if fullSize {
 		reloads, clients = 100, 60
@@ -381,7 +381,7 @@ func (d *document) changeUntil(stop <-chan struct{}) (changes int) {
 
 // With an hour to drain, who sees the new backend's document soon was moved
 // since the old one has failed, or has it from those who came to the new one.
-func TestAllAreShownTheNewBackendWhoseAddressAReloadHasChanged(t *testing.T) {
+func TestReloadMovesAllViewersToNewBackendAddress(t *testing.T) {
 	for _, dead := range []bool{true, false} {
 		for _, send := range []string{"full", "patch"} {
 			for _, protocol := range protocols {
@@ -419,7 +419,7 @@ func TestAllAreShownTheNewBackendWhoseAddressAReloadHasChanged(t *testing.T) {
 	}
 }
 
-func TestAnOptionOfAHubThatAReloadChangesIsApplied(t *testing.T) {
+func TestReloadAppliesChangedHubOptions(t *testing.T) {
 	s := startSite(t, "sse {\n drain 1h\n history 3\n }", fmt.Sprintf(pubsub, ""))
 	c := s.open("HTTP/1.1", "/events/news")
 	s.reload("sse {\n drain 10ms\n history 5\n }", fmt.Sprintf(pubsub, ""))
@@ -431,7 +431,7 @@ func TestAnOptionOfAHubThatAReloadChangesIsApplied(t *testing.T) {
 	s.open("HTTP/1.1", "/events/news", "Last-Event-ID", first).expect("", "1")
 }
 
-func TestARejectedConfigurationsSmallerHistoryDropsNothing(t *testing.T) {
+func TestRejectedConfigurationDoesNotShortenHistory(t *testing.T) {
 	s := startPubsub(t, "")
 	first := s.publish("news", "0")
 	s.publish("news", "1")
@@ -453,7 +453,7 @@ func TestARejectedConfigurationsSmallerHistoryDropsNothing(t *testing.T) {
 
 // A connection that is accepted before a reload, and whose handshake ends
 // afterwards, is served by the configuration of before.
-func TestAStreamOnALateHTTP2ConnectionMovesToo(t *testing.T) {
+func TestReloadMovesStreamOnLateHTTP2Connection(t *testing.T) {
 	rules := func(n int) string { return fmt.Sprintf("header X-Config %d\n", n) + fmt.Sprintf(pubsub, "retry 20ms") }
 	const global = "sse {\n drain 10ms\n }"
 	s := startSite(t, global, rules(0))

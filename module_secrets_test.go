@@ -122,7 +122,7 @@ func hubSignature(key, body string) string {
 // DEBUG included, in what the admin API and the metrics say, or in an answer to
 // who may not have it. What Caddy's own lines hold of a request are its query
 // and its other headers: there it is the module's lines that must not.
-func TestNoSecretIsInALogAnAnswerOrAMetric(t *testing.T) {
+func TestSecretsNeverAppearInLogsResponsesOrMetrics(t *testing.T) {
 	log := filepath.Join(t.TempDir(), "log")
 	hub := newHubName()
 	hash, err := bcrypt.GenerateFromPassword([]byte("s3cr3t-password-of-ann"), bcrypt.MinCost)

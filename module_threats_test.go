@@ -16,7 +16,7 @@ import (
 
 // What the operator sees is on the admin API and nowhere else, and no page that
 // the operator's browser has open gets to it there.
-func TestTheAdminAPIIsReachedByNoSiteAndNoPage(t *testing.T) {
+func TestAdminAPIIsUnreachableFromSitesAndForeignPages(t *testing.T) {
 	a, address := startApp(t)
 	a.answers(says(http.StatusGone, "no more"))
 	hub := newHubName()
@@ -68,7 +68,7 @@ func TestTheAdminAPIIsReachedByNoSiteAndNoPage(t *testing.T) {
 }
 
 // reverse_proxy asks for gzip and unpacks it.
-func TestADocumentThatUnfoldsBeyondItsBoundIsNone(t *testing.T) {
+func TestDecompressedDocumentBeyondLimitIsRefused(t *testing.T) {
 	var whole atomic.Bool
 	backend := func(w http.ResponseWriter, r *http.Request) {
 		if !strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
@@ -95,7 +95,7 @@ func TestADocumentThatUnfoldsBeyondItsBoundIsNone(t *testing.T) {
 
 // A proxy drops headers that Connection names, and some applications take X_Viewer
 // for X-Viewer: neither makes a viewer another one.
-func TestNoHeaderIsSmuggledIntoAPoll(t *testing.T) {
+func TestPollCarriesNoSmuggledHeader(t *testing.T) {
 	backend := startBackend(t, func(w http.ResponseWriter, r *http.Request) {
 		seen := []string{}
 		for name, values := range r.Header {

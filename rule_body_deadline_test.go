@@ -22,7 +22,7 @@ func (b trickle) Read(p []byte) (int, error) {
 	}
 }
 
-func TestABodyThatTricklesIsRefused(t *testing.T) {
+func TestTricklingBodyIsRefused(t *testing.T) {
 	caddysse.SetBodyTime(t, time.Second)
 	backend := startBackend(t, newDocument(`1`).ServeHTTP)
 	s := startSite(t, "", `

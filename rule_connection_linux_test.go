@@ -14,7 +14,7 @@ import (
 
 // A connection of HTTP/1 may have other requests later, whose clients are given
 // the time that they had before.
-func TestAConnectionIsGivenUpSoonOnlyWhileItHasStreams(t *testing.T) {
+func TestConnectionTimeoutAppliesOnlyWhileStreamsAreOpen(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-func TestOneStreamTooManyIsRefusedUntilAnotherHasLeft(t *testing.T) {
+func TestStreamBeyondLimitIsRefusedUntilAnotherEnds(t *testing.T) {
 	const trusted = "servers {\n trusted_proxies static 127.0.0.0/8\n client_ip_headers X-Forwarded-For\n }"
 	backend := startBackend(t, newDocument(`1`).ServeHTTP)
 	for _, c := range []struct {
@@ -41,7 +41,7 @@ func TestOneStreamTooManyIsRefusedUntilAnotherHasLeft(t *testing.T) {
 	}
 }
 
-func TestAUsersStreamsAreLimitedWhereverTheyComeFrom(t *testing.T) {
+func TestUserLimitCountsStreamsFromAllAddresses(t *testing.T) {
 	s := startSite(t, "", `
 	basic_auth {
 		ann $2a$04$dB.XFy9T9hn8.Z6FlzYB3uFRli0r2TJaPV9PY7FhzinIdeQjZOl9u
@@ -69,7 +69,7 @@ func basicAuth(user string) string {
 
 // A reload moves the streams, with others waiting for their places, to a
 // configuration that has fewer of them.
-func TestAReloadLocksNoViewerOut(t *testing.T) {
+func TestReloadNeverRefusesReconnectBecauseOfLimits(t *testing.T) {
 	const viewers = 10
 	global := "sse {\n drain 300ms\n }\n servers {\n trusted_proxies static 127.0.0.0/8\n client_ip_headers X-Forwarded-For\n }"
 	for _, protocol := range protocols {

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-func TestAnOrdinaryGetOfAWatchedDocumentNeverReachesTheBackend(t *testing.T) {
+func TestAbsorbAnswersGetWithoutBackend(t *testing.T) {
 	doc := newDocument(`{ "stock": 5 }`)
 	s := polled(t, "1h {\n absorb\n }", doc.ServeHTTP)
 	for _, protocol := range protocols {
@@ -48,7 +48,7 @@ func TestAnOrdinaryGetOfAWatchedDocumentNeverReachesTheBackend(t *testing.T) {
 	}
 }
 
-func TestAQueryByPostIsStreamed(t *testing.T) {
+func TestPollMethodPostStreamsQuery(t *testing.T) {
 	var version atomic.Int64
 	s := polled(t, "100ms {\n method POST\n max_request 40B\n }", func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
@@ -80,7 +80,7 @@ func TestAQueryByPostIsStreamed(t *testing.T) {
 	}
 }
 
-func TestAnOrdinaryPostIsAWriteAlsoWhereQueriesAreWatched(t *testing.T) {
+func TestOrdinaryPostInvalidatesWherePostQueriesAreStreamed(t *testing.T) {
 	var orders atomic.Int64
 	s := polled(t, "1h {\n method POST\n }", func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/api/orders" {
@@ -94,7 +94,7 @@ func TestAnOrdinaryPostIsAWriteAlsoWhereQueriesAreWatched(t *testing.T) {
 	c.expect("", `1`)
 }
 
-func TestAPageOfAnotherOriginMayStreamAQuery(t *testing.T) {
+func TestForeignOriginMayStreamPostQuery(t *testing.T) {
 	s := startSite(t, "", "sse /api/* {\n poll 1h {\n method POST\n }\n cors https://app.example.com\n }\n reverse_proxy "+
 		startBackend(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "1") }))
 	resp := s.do("OPTIONS", "/api/q", "", "Origin", "https://app.example.com", "Access-Control-Request-Method", "POST", "Access-Control-Request-Headers", "content-type")

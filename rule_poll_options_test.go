@@ -10,7 +10,7 @@ import (
 )
 
 // changes is a document, how changes of it are told, and what a viewer gets.
-func TestChangesAreToldAsTheRuleSays(t *testing.T) {
+func TestChangesAreSentAsConfigured(t *testing.T) {
 	const before = `{"shop": "x", "orders": [{"id": 1, "stock": 5}, {"id": 2, "stock": 9007199254740993}]}`
 	for _, c := range []struct {
 		name, options string
@@ -68,7 +68,7 @@ func TestChangesAreToldAsTheRuleSays(t *testing.T) {
 	}
 }
 
-func TestAClientThatWasAwayGetsThePatchesThatItMissed(t *testing.T) {
+func TestReconnectingClientReceivesMissedPatches(t *testing.T) {
 	doc := newDocument(`{"n":0,"pad":"` + strings.Repeat("x", 100) + `"}`)
 	s := polled(t, "1h {\n send patch\n }", doc.ServeHTTP)
 	stays := s.open("HTTP/2.0", "/api/x")
@@ -91,7 +91,7 @@ func TestAClientThatWasAwayGetsThePatchesThatItMissed(t *testing.T) {
 	}
 }
 
-func TestAFinishedDocumentEndsItsStreamsForGood(t *testing.T) {
+func TestFinishedDocumentEndsStreamsPermanently(t *testing.T) {
 	doc := newDocument(`{"status":"paid"}`)
 	s := polled(t, "1h {\n until `.status == \"shipped\"`\n }", doc.ServeHTTP)
 	for _, protocol := range protocols {
@@ -120,7 +120,7 @@ func TestAFinishedDocumentEndsItsStreamsForGood(t *testing.T) {
 	}
 }
 
-func TestAWriteElsewhereThatTheRuleNamesIsAReasonToPoll(t *testing.T) {
+func TestUnsafeRequestToRefreshPathInvalidates(t *testing.T) {
 	doc := newDocument(`"before"`)
 	s := polled(t, "1h {\n refresh /checkout\n }", func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodPost {
@@ -137,7 +137,7 @@ func TestAWriteElsewhereThatTheRuleNamesIsAReasonToPoll(t *testing.T) {
 	}
 }
 
-func TestAStreamThatTheBackendProducesAlreadyPasses(t *testing.T) {
+func TestBackendsOwnEventStreamPassesThrough(t *testing.T) {
 	s := polled(t, "1s", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/event-stream")
 		_, _ = io.WriteString(w, "event: own\ndata: 1\n\n")
@@ -149,7 +149,7 @@ func TestAStreamThatTheBackendProducesAlreadyPasses(t *testing.T) {
 	}
 }
 
-func TestABackendThatAsksForTimeIsGivenIt(t *testing.T) {
+func TestPollHonorsRetryAfter(t *testing.T) {
 	doc := newDocument(`1`)
 	s := polled(t, "100ms", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "max-age=3600")
@@ -164,7 +164,7 @@ func TestABackendThatAsksForTimeIsGivenIt(t *testing.T) {
 	}
 }
 
-func TestAWriteThatTwoRulesSeeCostsOnePoll(t *testing.T) {
+func TestUnsafeRequestThroughTwoRulesCostsOnePoll(t *testing.T) {
 	doc := newDocument(`1`)
 	s := polled(t, "1h {\n refresh /api\n }", doc.ServeHTTP)
 	c := s.open("HTTP/1.1", "/api/x")
@@ -177,7 +177,7 @@ func TestAWriteThatTwoRulesSeeCostsOnePoll(t *testing.T) {
 	}
 }
 
-func TestARuleMayTellViewersApartByAHint(t *testing.T) {
+func TestVaryMayNameClientHint(t *testing.T) {
 	s := polled(t, "1h {\n vary Accept-Language\n }", func(w http.ResponseWriter, r *http.Request) {
 		_, _ = fmt.Fprintf(w, "%q", r.Header.Get("Accept-Language"))
 	})

@@ -46,7 +46,7 @@ func (c *club) update(f func()) {
 	f()
 }
 
-func TestWhoMayReadASharedDocumentSharesOnePollAndNobodyElse(t *testing.T) {
+func TestAuthorizedViewersOfSharedDocumentShareOnePoll(t *testing.T) {
 	for name, options := range map[string]string{"share": "1h {\n share\n }", "public": "1h"} {
 		for _, protocol := range protocols {
 			t.Run(name+" "+protocol, func(t *testing.T) {
@@ -70,7 +70,7 @@ func TestWhoMayReadASharedDocumentSharesOnePollAndNobodyElse(t *testing.T) {
 	}
 }
 
-func TestWhoLosesAccessToASharedDocumentLosesTheStreamAndNobodyElse(t *testing.T) {
+func TestRefusalEndsOnlyTheRefusedViewersStream(t *testing.T) {
 	for _, protocol := range protocols {
 		t.Run(protocol, func(t *testing.T) {
 			shop := newClub("alice", "bob", "carol")
@@ -99,7 +99,7 @@ func TestWhoLosesAccessToASharedDocumentLosesTheStreamAndNobodyElse(t *testing.T
 	}
 }
 
-func TestASharedDocumentGoesOnWhenWhoWasAskedForItLeaves(t *testing.T) {
+func TestSharedDocumentContinuesWhenPolledViewerLeaves(t *testing.T) {
 	shop := newClub("alice", "bob")
 	s := polled(t, "100ms {\n share\n }", shop.ServeHTTP)
 	alice := s.open("HTTP/2.0", "/api/x", "Cookie", "alice")
@@ -116,7 +116,7 @@ func TestASharedDocumentGoesOnWhenWhoWasAskedForItLeaves(t *testing.T) {
 	bob.expect("", `2`)
 }
 
-func TestASharedDocumentThatIsNotCheckedLetsInWhoComes(t *testing.T) {
+func TestShareUncheckedAdmitsEveryViewer(t *testing.T) {
 	shop := newClub("alice")
 	s := polled(t, "1h {\n share unchecked\n }", shop.ServeHTTP)
 	s.open("HTTP/1.1", "/api/x", "Cookie", "alice").expect("", `1`)

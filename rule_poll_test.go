@@ -69,7 +69,7 @@ func polled(t *testing.T, poll string, backend http.HandlerFunc) *site {
 	return startSite(t, "", fmt.Sprintf("sse /api/* {\n poll %s\n }\n reverse_proxy %s", poll, startBackend(t, backend)))
 }
 
-func TestADocumentIsStreamedAtOnceAndAgainWhenItChanges(t *testing.T) {
+func TestDocumentIsStreamedAtOnceAndOnChange(t *testing.T) {
 	doc := newDocument(`{"stock": 5}`)
 	s := polled(t, "200ms", doc.ServeHTTP)
 	for _, protocol := range protocols {
@@ -83,7 +83,7 @@ func TestADocumentIsStreamedAtOnceAndAgainWhenItChanges(t *testing.T) {
 	}
 }
 
-func TestEveryOtherRequestPassesUntouched(t *testing.T) {
+func TestOtherRequestsPassUnchanged(t *testing.T) {
 	doc := newDocument(`{ "as": "it is" }`)
 	s := polled(t, "1s", doc.ServeHTTP)
 	for _, accept := range []string{"application/json", "*/*", "text/html,*/*;q=0.8", "text/event-stream;q=0.5, application/json"} {
@@ -94,7 +94,7 @@ func TestEveryOtherRequestPassesUntouched(t *testing.T) {
 	}
 }
 
-func TestAWriteThroughTheProxyIsPushedWithoutWaitingForTheInterval(t *testing.T) {
+func TestUnsafeRequestInvalidatesBeforeInterval(t *testing.T) {
 	orders := newDocument(`["a"]`)
 	s := polled(t, "1h", orders.ServeHTTP)
 	for _, write := range []struct{ watched, written string }{
@@ -116,7 +116,7 @@ func TestAWriteThroughTheProxyIsPushedWithoutWaitingForTheInterval(t *testing.T)
 	}
 }
 
-func TestAWriteThatNamesItsResultHasThatPolled(t *testing.T) {
+func TestLocationOfResponseIsInvalidated(t *testing.T) {
 	orders := newDocument(`[]`)
 	s := polled(t, "1h", func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodPost {
@@ -130,7 +130,7 @@ func TestAWriteThatNamesItsResultHasThatPolled(t *testing.T) {
 	c.expect("", `["new"]`)
 }
 
-func TestAWriteThatNamesItsResultBelowAStrippedPrefixHasThatPolled(t *testing.T) {
+func TestLocationBelowStrippedPrefixIsInvalidated(t *testing.T) {
 	orders := newDocument(`[]`)
 	backend := startBackend(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodPost {
@@ -145,7 +145,7 @@ func TestAWriteThatNamesItsResultBelowAStrippedPrefixHasThatPolled(t *testing.T)
 	c.expect("", `["new"]`)
 }
 
-func TestAWriteThatFailsIsNoReasonToPoll(t *testing.T) {
+func TestFailedUnsafeRequestInvalidatesNothing(t *testing.T) {
 	doc := newDocument(`1`)
 	s := polled(t, "1h", func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodPut {
@@ -164,7 +164,7 @@ func TestAWriteThatFailsIsNoReasonToPoll(t *testing.T) {
 	}
 }
 
-func TestAThousandViewersCostOnePollPerInterval(t *testing.T) {
+func TestThousandViewersCostOnePollPerInterval(t *testing.T) {
 	if testing.Short() {
 		t.Skip("opens a thousand streams")
 	}
@@ -205,7 +205,7 @@ func TestAThousandViewersCostOnePollPerInterval(t *testing.T) {
 	}
 }
 
-func TestViewersWithDifferentCredentialsNeverGetEachOthersData(t *testing.T) {
+func TestViewersWithDifferentCredentialsNeverShareData(t *testing.T) {
 	s := polled(t, "100ms", func(w http.ResponseWriter, r *http.Request) {
 		_, _ = fmt.Fprintf(w, `{"cookie":%q,"authorization":%q,"key":%q}`, r.Header.Get("Cookie"), r.Header.Get("Authorization"), r.Header.Get("X-Api-Key"))
 	})
@@ -231,7 +231,7 @@ func TestViewersWithDifferentCredentialsNeverGetEachOthersData(t *testing.T) {
 	}
 }
 
-func TestARuleMaySayWhichHeadersTellViewersApart(t *testing.T) {
+func TestVaryChoosesHeadersThatSeparateViewers(t *testing.T) {
 	cookies := func(w http.ResponseWriter, r *http.Request) {
 		_, _ = fmt.Fprintf(w, `{"cookie":%q,"key":%q}`, r.Header.Get("Cookie"), r.Header.Get("X-Api-Key"))
 	}
@@ -247,7 +247,7 @@ func TestARuleMaySayWhichHeadersTellViewersApart(t *testing.T) {
 	}
 }
 
-func TestViewersThatARuleDoesNotTellApartShareOnePoll(t *testing.T) {
+func TestViewersWithSameVaryHeadersShareOnePoll(t *testing.T) {
 	doc := newDocument(`1`)
 	s := polled(t, "1h {\n vary Cookie:session\n }", doc.ServeHTTP)
 	for i := range 10 {
@@ -262,7 +262,7 @@ func TestViewersThatARuleDoesNotTellApartShareOnePoll(t *testing.T) {
 	}
 }
 
-func TestTwoRulesForOneURLNeverGetEachOthersDocuments(t *testing.T) {
+func TestRulesForOneURLNeverShareDocuments(t *testing.T) {
 	backend := startBackend(t, newDocument(`{"public":1,"secret":2}`).ServeHTTP)
 	s := startSite(t, "", `
 	@staff query staff=1
@@ -294,7 +294,7 @@ func TestTwoRulesForOneURLNeverGetEachOthersDocuments(t *testing.T) {
 	}
 }
 
-func TestViewersWhomAVariableTellsApartNeverShare(t *testing.T) {
+func TestViewersWithDifferentVariablesNeverShare(t *testing.T) {
 	s := startSite(t, "", `
 	@two query tenant=2
 	vars tenant 1
@@ -308,7 +308,7 @@ func TestViewersWhomAVariableTellsApartNeverShare(t *testing.T) {
 	s.open("HTTP/1.1", "/x?tenant=2").expect("", `2`)
 }
 
-func TestARefusalIsOneHoweverLongItsPageAndWhateverItsType(t *testing.T) {
+func TestBackendRefusalPassesWithAnyLengthAndType(t *testing.T) {
 	doc := newDocument(`1`)
 	refuse := func(w http.ResponseWriter, contentType string) {
 		w.Header().Set("Content-Type", contentType)
@@ -335,7 +335,7 @@ func TestARefusalIsOneHoweverLongItsPageAndWhateverItsType(t *testing.T) {
 	}
 }
 
-func TestAFinishedDocumentThatVariesByAHintIsAnswered(t *testing.T) {
+func TestFinishedDocumentVaryingByClientHintIsServed(t *testing.T) {
 	s := polled(t, "100ms {\n until true\n }", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Vary", "Accept-Language")
 		_, _ = fmt.Fprintf(w, "%q", r.Header.Get("Accept-Language"))
@@ -348,7 +348,7 @@ func TestAFinishedDocumentThatVariesByAHintIsAnswered(t *testing.T) {
 	}
 }
 
-func TestWhatCaddyItselfRefusesIsAnsweredByItsErrorRoutes(t *testing.T) {
+func TestErrorRoutesHandleCaddysOwnErrors(t *testing.T) {
 	s := startSite(t, "", `
 	sse /api/* {
 		poll 1s
@@ -363,7 +363,7 @@ func TestWhatCaddyItselfRefusesIsAnsweredByItsErrorRoutes(t *testing.T) {
 	}
 }
 
-func TestAnotherViewersPositionGivesOnesOwnDocument(t *testing.T) {
+func TestForeignPositionYieldsOwnDocument(t *testing.T) {
 	s := polled(t, "1h", func(w http.ResponseWriter, r *http.Request) {
 		_, _ = fmt.Fprintf(w, "%q", r.Header.Get("Cookie"))
 	})
@@ -372,7 +372,7 @@ func TestAnotherViewersPositionGivesOnesOwnDocument(t *testing.T) {
 	bob.expect("", `"bob"`)
 }
 
-func TestAClientThatComesBackGetsTheDocumentOnlyIfItHasChanged(t *testing.T) {
+func TestReconnectReceivesDocumentOnlyIfChanged(t *testing.T) {
 	doc := newDocument(`1`)
 	s := polled(t, "100ms", doc.ServeHTTP)
 	for _, protocol := range protocols {
@@ -391,7 +391,7 @@ func TestAClientThatComesBackGetsTheDocumentOnlyIfItHasChanged(t *testing.T) {
 	}
 }
 
-func TestALostPositionIsAnsweredWithAResetAndTheDocument(t *testing.T) {
+func TestLostPositionYieldsResetAndDocument(t *testing.T) {
 	doc := newDocument(`1`)
 	s := polled(t, "1h", doc.ServeHTTP)
 	for _, id := range []string{"from-another-time-17", "garbage", "0"} {
@@ -403,7 +403,7 @@ func TestALostPositionIsAnsweredWithAResetAndTheDocument(t *testing.T) {
 	}
 }
 
-func TestTheBackendsRefusalIsPassedOnAsItCame(t *testing.T) {
+func TestBackendRefusalPassesUnchanged(t *testing.T) {
 	s := polled(t, "1s", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("WWW-Authenticate", `Bearer realm="shop"`)
 		w.Header().Set("Set-Cookie", "session=somebodys")
@@ -425,7 +425,7 @@ func TestTheBackendsRefusalIsPassedOnAsItCame(t *testing.T) {
 	}
 }
 
-func TestABackendThatIsDownIsStaleAndTheStreamComesAliveWithIt(t *testing.T) {
+func TestFailingBackendIsStaleUntilItRecovers(t *testing.T) {
 	doc := newDocument(`"up"`)
 	doc.status = http.StatusServiceUnavailable
 	s := polled(t, "100ms", doc.ServeHTTP)
@@ -443,7 +443,7 @@ func TestABackendThatIsDownIsStaleAndTheStreamComesAliveWithIt(t *testing.T) {
 	c.expect("", `"up"`)
 }
 
-func TestABackendThatRefusesConnectionsIsStaleToo(t *testing.T) {
+func TestUnreachableBackendIsStale(t *testing.T) {
 	address := startBackend(t, nil)
 	s := startSite(t, "", "sse /api/* {\n poll 100ms\n }\n reverse_proxy 127.0.0.1:1")
 	c := s.open("HTTP/2.0", "/api/x")
@@ -456,7 +456,7 @@ func TestABackendThatRefusesConnectionsIsStaleToo(t *testing.T) {
 	}
 }
 
-func TestADocumentThatVanishesEndsTheStreamAndRefusesTheReconnect(t *testing.T) {
+func TestVanishedDocumentEndsStreamAndRefusesReconnect(t *testing.T) {
 	doc := newDocument(`1`)
 	s := polled(t, "100ms", doc.ServeHTTP)
 	c := s.open("HTTP/1.1", "/api/x")
@@ -470,7 +470,7 @@ func TestADocumentThatVanishesEndsTheStreamAndRefusesTheReconnect(t *testing.T) 
 	}
 }
 
-func TestAViewerWhoLosesAccessLosesTheStream(t *testing.T) {
+func TestViewerWithoutAccessLosesStream(t *testing.T) {
 	doc := newDocument(`1`)
 	s := polled(t, "100ms", doc.ServeHTTP)
 	c := s.open("HTTP/1.1", "/api/x")
@@ -479,7 +479,7 @@ func TestAViewerWhoLosesAccessLosesTheStream(t *testing.T) {
 	c.ended()
 }
 
-func TestAnETagSavesTheBackendTheDocument(t *testing.T) {
+func TestPollUsesETag(t *testing.T) {
 	doc := newDocument(`1`)
 	doc.etag = true
 	s := polled(t, "100ms", doc.ServeHTTP)
@@ -494,7 +494,7 @@ func TestAnETagSavesTheBackendTheDocument(t *testing.T) {
 	c.expect("", `2`)
 }
 
-func TestNothingIsPolledWhenNobodyWatches(t *testing.T) {
+func TestPollingStopsWithoutViewers(t *testing.T) {
 	doc := newDocument(`1`)
 	s := polled(t, "100ms {\n linger 0\n }", doc.ServeHTTP)
 	c := s.open("HTTP/2.0", "/api/x")
@@ -507,7 +507,7 @@ func TestNothingIsPolledWhenNobodyWatches(t *testing.T) {
 	})
 }
 
-func TestACompressorInFrontLeavesStreamsAlone(t *testing.T) {
+func TestEncodeLeavesStreamsUncompressed(t *testing.T) {
 	doc := newDocument(`"` + strings.Repeat("a", 4096) + `"`)
 	s := startSite(t, "", "encode\n sse /api/* {\n poll 1h\n }\n reverse_proxy "+startBackend(t, doc.ServeHTTP))
 	c := s.open("HTTP/2.0", "/api/x", "Accept-Encoding", "gzip, zstd")
@@ -530,7 +530,7 @@ func TestTwentyStreamsShareOneConnection(t *testing.T) {
 	}
 }
 
-func TestARuleWithNothingBehindItSaysSo(t *testing.T) {
+func TestPollWithoutNextHandlerIsRefused(t *testing.T) {
 	s := startSite(t, "", "sse /api/* {\n poll 1s\n }")
 	resp := s.do("GET", "/api/x", "", "Accept", "text/event-stream")
 	if resp.StatusCode != http.StatusBadGateway || !strings.Contains(resp.body, "no handler answered") {

@@ -121,7 +121,7 @@ func (c *earlyClient) write(t *testing.T, stream *http3.RequestStream, form stri
 
 // The client speaks before it has heard the server: what it says so can be sent
 // again by anyone who has caught it.
-func TestEarlyDataOverHTTP3PublishesNothingThatCouldBePublishedTwice(t *testing.T) {
+func TestHTTP3EarlyDataNeverPublishesTwice(t *testing.T) {
 	log := filepath.Join(t.TempDir(), "log")
 	s := startSite(t, "log access {\n output file "+log+" {\n roll_disabled\n }\n include http.log.access\n }", publishing+"\nlog")
 	events := s.open("HTTP/2.0", "/open")

@@ -86,7 +86,7 @@ func (s *site) publishOver(protocol, contentType, body string) (answer published
 	return answer
 }
 
-func TestWhatATrustedServicePublishesReachesOpenStreams(t *testing.T) {
+func TestPublishedEventsReachOpenStreams(t *testing.T) {
 	for _, protocol := range protocols {
 		t.Run(protocol, func(t *testing.T) {
 			s := startSite(t, "", publishing)
@@ -116,7 +116,7 @@ func TestWhatATrustedServicePublishesReachesOpenStreams(t *testing.T) {
 	}
 }
 
-func TestWhatIsNotPublishedAsAWholeIsNotPublished(t *testing.T) {
+func TestPublishRequestPublishesAllEventsOrNone(t *testing.T) {
 	s := startSite(t, "", publishing)
 	c := s.open("HTTP/1.1", "/open")
 	own := signed(t, time.Hour, jwt.MapClaims{"publish": []string{"a"}})
@@ -154,7 +154,7 @@ func TestWhatIsNotPublishedAsAWholeIsNotPublished(t *testing.T) {
 	c.expect("", "last")
 }
 
-func TestAViewersJWTSaysWhoItIsAndWhatItMayWatch(t *testing.T) {
+func TestJWTIdentifiesSubscriberAndLimitsTopics(t *testing.T) {
 	s := startSite(t, "", publishing)
 	for _, protocol := range protocols {
 		ann := signed(t, time.Hour, jwt.MapClaims{"sub": "ann"})
@@ -189,7 +189,7 @@ func TestAViewersJWTSaysWhoItIsAndWhatItMayWatch(t *testing.T) {
 	}
 }
 
-func TestAStreamEndsWithItsToken(t *testing.T) {
+func TestStreamEndsWhenTokenExpires(t *testing.T) {
 	s := startSite(t, "", publishing)
 	var clients []*client
 	began := time.Now()
@@ -254,7 +254,7 @@ func (k *keyServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func TestKeysOfALoginServerAreFetchedAndRotated(t *testing.T) {
+func TestJWKSIsFetchedAndRotated(t *testing.T) {
 	keys := new(keyServer)
 	keys.rotate(t, "1")
 	directives := fmt.Sprintf("sse /mine {\n topic users/{http.auth.user.id}\n jwt {\n jwks http://%s/keys\n }\n}", startBackend(t, keys.ServeHTTP))
@@ -286,7 +286,7 @@ func TestKeysOfALoginServerAreFetchedAndRotated(t *testing.T) {
 	}
 }
 
-func TestATokenInTheQueryIsInNoLogAndReachesNobodyBehind(t *testing.T) {
+func TestQueryTokenNeverReachesLogsOrNextHandlers(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "log")
 	global := "log everything {\n output file " + file + " {\n roll_disabled\n }\n level DEBUG\n }"
 	s := startSite(t, global, publishing+"\nlog")
@@ -322,7 +322,7 @@ func TestATokenInTheQueryIsInNoLogAndReachesNobodyBehind(t *testing.T) {
 	}
 }
 
-func TestTheBackendIsAskedAboutAViewerWithATokenAndIsNotShownIt(t *testing.T) {
+func TestAuthorizationCheckHidesJWTFromBackend(t *testing.T) {
 	var asked sync.Map
 	backend := startBackend(t, func(w http.ResponseWriter, r *http.Request) {
 		asked.Store(r.RequestURI, r.Header.Get("X-Viewer"))

@@ -26,7 +26,7 @@ const churnStreams = "CADDY_SSE_CHURN"
 
 // Streams come and go over connections of their own, some of which are reset or
 // just fall silent.
-func TestStreamsThatComeAndGoLeaveNothingBehind(t *testing.T) {
+func TestOpeningAndClosingStreamsLeaksNothing(t *testing.T) {
 	total := int64(2000)
 	if testing.Short() {
 		total = 300

@@ -11,7 +11,7 @@ import (
 	"github.com/caddy-sse/caddy-sse/internal/hostile"
 )
 
-func TestWhoOpensAndResetsStreamsInARowLeavesNothingBehind(t *testing.T) {
+func TestRapidStreamResetsLeakNothing(t *testing.T) {
 	hub := newHubName()
 	s := watchedSite(t, "sse "+hub, fmt.Sprintf(`
 		sse /hooks/* {
@@ -60,7 +60,7 @@ func TestWhoOpensAndResetsStreamsInARowLeavesNothingBehind(t *testing.T) {
 	}
 }
 
-func TestHeadersThatAreTooLongAreRefusedAndLongPositionsReset(t *testing.T) {
+func TestOversizedHeadersAreRefusedAndLongPositionsReset(t *testing.T) {
 	s := startPubsub(t, "")
 	s.publish("news", "before")
 	for _, protocol := range protocols {

@@ -34,7 +34,7 @@ var stalls = []struct {
 	{"one HTTP/3 stream of two", "3", stalledHTTP3Stream},
 }
 
-func TestAClientThatStopsReadingLosesItsStreamAndDelaysNobody(t *testing.T) {
+func TestStalledClientLosesStreamAndDelaysNoOther(t *testing.T) {
 	const size, most = 64 << 10, 64 << 20
 	padding := strings.Repeat("x", size-16)
 	for _, stall := range stalls {
@@ -103,7 +103,7 @@ func stalledSite(t *testing.T) (s *site, hub string) {
 }
 
 // Without a grace period, Caddy waits on exit until all requests have ended.
-func TestAnExitWaitsForNobodyWhoDoesNotRead(t *testing.T) {
+func TestExitDoesNotWaitForStalledClients(t *testing.T) {
 	for _, stall := range stalls {
 		t.Run(stall.name, func(t *testing.T) {
 			t.Setenv(crashWriteTimeout, "1h")
@@ -257,7 +257,7 @@ func stalledHTTP3Stream(s *site) *client {
 	return s.open("HTTP/3.0", "/events/beside")
 }
 
-func TestAClientThatPausesTooLongFallsOutOfTheHistoryAndIsReset(t *testing.T) {
+func TestClientThatPausesBeyondHistoryIsReset(t *testing.T) {
 	hub := newHubName()
 	s := watchedSite(t, "sse "+hub+" {\n history 10\n }", fmt.Sprintf(`
 		sse /hooks/* {

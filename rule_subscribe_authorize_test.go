@@ -76,7 +76,7 @@ func startRepos(t *testing.T, block string) (*site, *repos) {
 	return startSite(t, "", fmt.Sprintf(watchRepos, block, startBackend(t, backend.ServeHTTP))), backend
 }
 
-func TestWhoMayReadMayWatch(t *testing.T) {
+func TestAuthorizedClientReceivesStream(t *testing.T) {
 	s, _ := startRepos(t, "")
 	for _, protocol := range protocols {
 		ann := s.open(protocol, "/events?repo=caddy&repo=both", "Authorization", "ann")
@@ -89,7 +89,7 @@ func TestWhoMayReadMayWatch(t *testing.T) {
 	}
 }
 
-func TestWhoMayNotReadGetsTheBackendsAnswer(t *testing.T) {
+func TestUnauthorizedClientReceivesBackendResponse(t *testing.T) {
 	s, _ := startRepos(t, "")
 	for _, protocol := range protocols {
 		for _, method := range []string{"GET", "HEAD"} {
@@ -115,7 +115,7 @@ func TestWhoMayNotReadGetsTheBackendsAnswer(t *testing.T) {
 	}
 }
 
-func TestNoViewerSteersTheQuestion(t *testing.T) {
+func TestClientCannotAlterAuthorizationCheck(t *testing.T) {
 	s, backend := startRepos(t, "")
 	for _, protocol := range protocols {
 		for _, repo := range []string{"", "..", ".", "..%2Fx", "a%2Fb", "%2F", "%5C..%5Cx", "%252e%252e%252fx", "a%0d%0aX:%20y", "..;", "x%2F"} {
@@ -133,7 +133,7 @@ func TestNoViewerSteersTheQuestion(t *testing.T) {
 	}
 }
 
-func TestAStreamWaitsForABackendThatIsDown(t *testing.T) {
+func TestStreamWaitsWhileBackendIsDown(t *testing.T) {
 	s, backend := startRepos(t, "")
 	for _, protocol := range protocols {
 		backend.set(func(b *repos) { b.down = http.StatusBadGateway })
@@ -158,7 +158,7 @@ func TestAStreamWaitsForABackendThatIsDown(t *testing.T) {
 }
 
 // A client that is moved while it waits comes back to where it was.
-func TestWhoIsMovedWhileTheyWaitMissNothing(t *testing.T) {
+func TestMovedClientThatAwaitsAuthorizationMissesNothing(t *testing.T) {
 	backend := &repos{status: map[string]int{"ann caddy": 200}, down: http.StatusServiceUnavailable}
 	global, site := "sse {\n drain 50ms\n }", fmt.Sprintf(watchRepos, "", startBackend(t, backend.ServeHTTP))
 	for _, protocol := range protocols {
@@ -176,7 +176,7 @@ func TestWhoIsMovedWhileTheyWaitMissNothing(t *testing.T) {
 	}
 }
 
-func TestARecheckEndsTheStreamOfWhoMayNoLongerWatch(t *testing.T) {
+func TestRecheckEndsStreamOfRevokedClient(t *testing.T) {
 	s, backend := startRepos(t, "{\n recheck 1s\n }")
 	for _, protocol := range protocols {
 		backend.set(func(b *repos) { b.status["ann both"] = 200 })
@@ -194,7 +194,7 @@ func TestARecheckEndsTheStreamOfWhoMayNoLongerWatch(t *testing.T) {
 	}
 }
 
-func TestAHundredReconnectsOfAViewerAreFewQuestions(t *testing.T) {
+func TestReconnectsShareAuthorizationChecks(t *testing.T) {
 	s, backend := startRepos(t, "")
 	for _, protocol := range protocols {
 		before, began := len(backend.questions()), time.Now()
@@ -217,14 +217,14 @@ func TestAHundredReconnectsOfAViewerAreFewQuestions(t *testing.T) {
 	}
 }
 
-func TestARuleBehindWhichNothingAnswersSaysSo(t *testing.T) {
+func TestAuthorizeWithoutNextHandlerIsRefused(t *testing.T) {
 	s := startSite(t, "", "sse {\n topic news\n authorize /api/me\n }")
 	if resp := s.do("GET", "/", ""); resp.StatusCode != http.StatusBadGateway || !strings.Contains(resp.body, "no handler answered") {
 		t.Errorf("got %s %q", resp.Status, resp.body)
 	}
 }
 
-func TestAnEnvelopeTellsTopicsApart(t *testing.T) {
+func TestEnvelopeNamesTopicOfEvent(t *testing.T) {
 	s := startSite(t, "", `
 	sse /hooks/* {
 		webhook {

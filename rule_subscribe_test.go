@@ -53,7 +53,7 @@ func (s *site) publish(topic, data string) string {
 	return answer.ID
 }
 
-func TestWhatIsPostedArrivesUnderTheIdThatTheSenderWasTold(t *testing.T) {
+func TestEventArrivesWithAcknowledgedID(t *testing.T) {
 	s := startPubsub(t, "")
 	for _, protocol := range protocols {
 		c := s.open(protocol, "/events/news")
@@ -64,7 +64,7 @@ func TestWhatIsPostedArrivesUnderTheIdThatTheSenderWasTold(t *testing.T) {
 	}
 }
 
-func TestAStreamHasTheHeadersThatClientsAndProxiesNeed(t *testing.T) {
+func TestStreamHasRequiredHeaders(t *testing.T) {
 	s := startPubsub(t, "")
 	for _, protocol := range protocols {
 		c := s.open(protocol, "/events/news")
@@ -85,7 +85,7 @@ func TestAStreamHasTheHeadersThatClientsAndProxiesNeed(t *testing.T) {
 	}
 }
 
-func TestTheFirstBytesComeBeforeAnyEvent(t *testing.T) {
+func TestStreamSendsFirstBytesBeforeAnyEvent(t *testing.T) {
 	s := startPubsub(t, "retry 2s")
 	for _, protocol := range protocols {
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
@@ -103,7 +103,7 @@ func TestTheFirstBytesComeBeforeAnyEvent(t *testing.T) {
 	}
 }
 
-func TestAQuietStreamHasHeartbeats(t *testing.T) {
+func TestSilentStreamSendsHeartbeats(t *testing.T) {
 	s := startPubsub(t, "heartbeat 1s")
 	for _, protocol := range protocols {
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
@@ -128,7 +128,7 @@ func TestAQuietStreamHasHeartbeats(t *testing.T) {
 	}
 }
 
-func TestHeadAnswersWithTheHeadersAlone(t *testing.T) {
+func TestHeadReturnsOnlyHeaders(t *testing.T) {
 	s := startPubsub(t, "")
 	for _, protocol := range protocols {
 		resp := s.doOver(protocol, "HEAD", "/events/news", "")
@@ -138,7 +138,7 @@ func TestHeadAnswersWithTheHeadersAlone(t *testing.T) {
 	}
 }
 
-func TestWhatARuleDoesNotAnswerGoesToTheNextHandler(t *testing.T) {
+func TestUnservedRequestsReachNextHandler(t *testing.T) {
 	s := startSite(t, "", fmt.Sprintf(pubsub, "")+`respond "the app's own {method}"`)
 	for _, request := range [][]string{
 		{"GET", "/events/news", "Accept", "application/json"},
@@ -154,7 +154,7 @@ func TestWhatARuleDoesNotAnswerGoesToTheNextHandler(t *testing.T) {
 	}
 }
 
-func TestWhatNobodyAnswersIsRefusedPlainly(t *testing.T) {
+func TestUnansweredRequestsAreRefused(t *testing.T) {
 	s := startPubsub(t, "")
 	for _, c := range []struct {
 		method, path, accept string
@@ -181,7 +181,7 @@ func TestWhatNobodyAnswersIsRefusedPlainly(t *testing.T) {
 	}
 }
 
-func TestAClientWatchesSeveralTopicsOnOneStreamAndNoOthers(t *testing.T) {
+func TestStreamCarriesOnlyRequestedTopics(t *testing.T) {
 	s := startSite(t, "", `
 	sse /hooks/* {
 		webhook {
@@ -204,7 +204,7 @@ func TestAClientWatchesSeveralTopicsOnOneStreamAndNoOthers(t *testing.T) {
 	}
 }
 
-func TestATopicThatNoPatternAllowsIsRefused(t *testing.T) {
+func TestTopicOutsideAllowIsRefused(t *testing.T) {
 	s := startSite(t, "", `
 	sse /events {
 		topic {query.topic}
@@ -228,7 +228,7 @@ func TestATopicThatNoPatternAllowsIsRefused(t *testing.T) {
 	}
 }
 
-func TestACORSPreflightAllowsWhatStreamsNeedFromConfiguredOriginsOnly(t *testing.T) {
+func TestCORSPreflightAllowsOnlyConfiguredOrigins(t *testing.T) {
 	s := startPubsub(t, "cors https://app.example")
 	preflight := func(origin string) response {
 		return s.do("OPTIONS", "/events/news", "", "Origin", origin, "Access-Control-Request-Method", "GET", "Access-Control-Request-Headers", "last-event-id")
@@ -250,7 +250,7 @@ func TestACORSPreflightAllowsWhatStreamsNeedFromConfiguredOriginsOnly(t *testing
 	}
 }
 
-func TestAnIdThatIsSentTwiceIsPublishedOnce(t *testing.T) {
+func TestRepeatedIDIsPublishedOnce(t *testing.T) {
 	s := startPubsub(t, "")
 	c := s.open("HTTP/1.1", "/events/news")
 	for range 3 {
@@ -263,7 +263,7 @@ func TestAnIdThatIsSentTwiceIsPublishedOnce(t *testing.T) {
 	c.expect("", "after")
 }
 
-func TestALostPositionOnATopicIsAnsweredWithAReset(t *testing.T) {
+func TestLostTopicPositionYieldsReset(t *testing.T) {
 	s := startSite(t, "sse {\n history 5\n }", fmt.Sprintf(pubsub, ""))
 	first := s.publish("news", "0")
 	for i := 1; i < 10; i++ {
@@ -282,7 +282,7 @@ func TestALostPositionOnATopicIsAnsweredWithAReset(t *testing.T) {
 
 // A client that is cut at random moments must end up with each event once and
 // in order.
-func TestAClientThatIsCutAHundredTimesGetsEveryEventOnceAndInOrder(t *testing.T) {
+func TestHundredReconnectsReceiveEveryEventOnceInOrder(t *testing.T) {
 	const cuts, events = 100, 10_000
 	for _, protocol := range protocols {
 		t.Run(protocol, func(t *testing.T) {
@@ -321,7 +321,7 @@ func TestAClientThatIsCutAHundredTimesGetsEveryEventOnceAndInOrder(t *testing.T)
 	}
 }
 
-func TestAReloadWithOpenStreamsLosesNothing(t *testing.T) {
+func TestReloadWithOpenStreamsLosesNoEvent(t *testing.T) {
 	const reloads, clients = 5, 10
 	global := "sse {\n drain 200ms\n }"
 	for _, protocol := range protocols {
@@ -419,7 +419,7 @@ func (s *site) collect(protocol, position string) (got []string) {
 	}
 }
 
-func TestAClientThatHasReceivedNothingYetMissesNothingInAReload(t *testing.T) {
+func TestClientWithoutEventsMissesNothingInReload(t *testing.T) {
 	for _, protocol := range protocols {
 		t.Run(protocol, func(t *testing.T) {
 			s := startSite(t, "sse {\n drain 50ms\n }", fmt.Sprintf(pubsub, ""))
@@ -447,7 +447,7 @@ func TestAClientThatHasReceivedNothingYetMissesNothingInAReload(t *testing.T) {
 	}
 }
 
-func TestAReloadSendsNoDocumentAgainThatTheClientHas(t *testing.T) {
+func TestReloadDoesNotRepeatDocument(t *testing.T) {
 	doc := newDocument(`1`)
 	global, rule := "sse {\n drain 10ms\n }", "sse /api/* {\n poll 100ms\n }\n reverse_proxy "+startBackend(t, doc.ServeHTTP)
 	for _, protocol := range protocols {
@@ -467,7 +467,7 @@ func TestAReloadSendsNoDocumentAgainThatTheClientHas(t *testing.T) {
 
 // Else who watches what one of them answers could read, by an old position,
 // what another has answered.
-func TestRulesThatAReloadPutsInAnotherOrderKeepTheirViews(t *testing.T) {
+func TestReorderedRulesKeepTheirViews(t *testing.T) {
 	doc := newDocument(`1`)
 	backend := startBackend(t, doc.ServeHTTP)
 	rules := []string{
@@ -485,7 +485,7 @@ func TestRulesThatAReloadPutsInAnotherOrderKeepTheirViews(t *testing.T) {
 	c.expect("", `2`)
 }
 
-func TestAConfigThatIsRejectedDisturbsNothing(t *testing.T) {
+func TestRejectedConfigurationDisturbsNoStream(t *testing.T) {
 	s := startPubsub(t, "")
 	c := s.open("HTTP/2.0", "/events/news")
 	if err := s.load("", "sse /x {\n poll 1ms\n }"); err == nil {
@@ -499,7 +499,7 @@ func TestAConfigThatIsRejectedDisturbsNothing(t *testing.T) {
 	c.expect("", "still here")
 }
 
-func TestStreamsEndAtOnceWhenNothingTakesOver(t *testing.T) {
+func TestStreamsEndAtOnceWithoutNextConfiguration(t *testing.T) {
 	for _, protocol := range protocols {
 		t.Run(protocol, func(t *testing.T) {
 			s := startPubsub(t, "")

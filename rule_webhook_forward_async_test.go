@@ -48,7 +48,7 @@ func (a *app) wantBodies(t *testing.T, want ...string) {
 	}
 }
 
-func TestAWebhookIsPassedOnInTheBackgroundAfterItWasAcknowledged(t *testing.T) {
+func TestForwardAsyncForwardsAcknowledgedWebhook(t *testing.T) {
 	a, address := startApp(t)
 	hub := newHubName()
 	s := startSite(t, "sse "+hub, fmt.Sprintf(forwardedLater, hub, address))
@@ -93,7 +93,7 @@ func TestAWebhookIsPassedOnInTheBackgroundAfterItWasAcknowledged(t *testing.T) {
 	c.expect("", `{ "order": 1,  "n":2 }`)
 }
 
-func TestWhatTheAppHasNotTakenSurvivesAReloadAndARestart(t *testing.T) {
+func TestPendingDeliveriesSurviveReloadAndRestart(t *testing.T) {
 	a, address := startApp(t)
 	a.answers(says(http.StatusInternalServerError, "down"))
 	hub := newHubName()
@@ -133,7 +133,7 @@ func TestWhatTheAppHasNotTakenSurvivesAReloadAndARestart(t *testing.T) {
 	}
 }
 
-func TestAnOperatorSeesDeadLettersAndHasThemTriedAgain(t *testing.T) {
+func TestOperatorListsAndRetriesDeadLetters(t *testing.T) {
 	a, address := startApp(t)
 	a.answers(says(http.StatusGone, "no more"))
 	hub := newHubName()
@@ -188,7 +188,7 @@ func TestAnOperatorSeesDeadLettersAndHasThemTriedAgain(t *testing.T) {
 	}
 }
 
-func TestARequestThatDoesNotGetToItsRuleAnyMoreIsNoDelivery(t *testing.T) {
+func TestForwardedRequestThatMissesItsRuleIsNotDelivered(t *testing.T) {
 	a, address := startApp(t)
 	hub := newHubName()
 	global := "sse " + hub + " {\n drain 100ms\n }"

@@ -109,7 +109,7 @@ const forwarded = `
 	}
 	reverse_proxy %[2]s`
 
-func TestAForwardedWebhookIsAnsweredByTheAppAndThenPublished(t *testing.T) {
+func TestAppAnswersForwardedWebhookBeforePublish(t *testing.T) {
 	a, address := startApp(t)
 	hub := newHubName()
 	s := startSite(t, "sse "+hub, fmt.Sprintf(forwarded, hub, address))
@@ -159,7 +159,7 @@ func TestAForwardedWebhookIsAnsweredByTheAppAndThenPublished(t *testing.T) {
 	}
 }
 
-func TestAForwardedWebhookThatCannotBeStoredIsNoSuccess(t *testing.T) {
+func TestForwardedWebhookThatCannotBeStoredFails(t *testing.T) {
 	a, address := startApp(t)
 	log := &flakyLog{Store: store.NewMemory()}
 	openTestStore = func() (store.Store, error) { return log, nil }
@@ -187,7 +187,7 @@ func TestAForwardedWebhookThatCannotBeStoredIsNoSuccess(t *testing.T) {
 	c.expect("", `{"order":1}`)
 }
 
-func TestAWebhookThatNobodyAnswersIsRefused(t *testing.T) {
+func TestForwardWithoutNextHandlerIsRefused(t *testing.T) {
 	hub := newHubName()
 	s := startSite(t, "sse "+hub, strings.Replace(fmt.Sprintf(forwarded, hub, "X"), "reverse_proxy X", "", 1))
 	if resp := s.do("POST", "/hooks/shop", `{"order":1}`, "X-Token", secret); resp.StatusCode != http.StatusBadGateway {
@@ -199,7 +199,7 @@ func TestAWebhookThatNobodyAnswersIsRefused(t *testing.T) {
 	}
 }
 
-func TestWithForwardTheAppAnswersHandshakes(t *testing.T) {
+func TestForwardLetsAppAnswerHandshakes(t *testing.T) {
 	a, address := startApp(t)
 	s := startSite(t, "", `
 	sse /hooks/slack {
@@ -232,7 +232,7 @@ func TestWithForwardTheAppAnswersHandshakes(t *testing.T) {
 	}
 }
 
-func TestADeliveryThatComesOftenAtOnceIsPublishedOnceAndAnsweredAlike(t *testing.T) {
+func TestConcurrentDuplicatesArePublishedOnceWithSameResponse(t *testing.T) {
 	hub := newHubName()
 	s := startSite(t, "sse "+hub, `
 	sse /hooks/a {
@@ -295,7 +295,7 @@ const remembering = `
 		topic a
 	}`
 
-func TestDeliveriesAreRememberedAfterARestartPerRuleWhateverElseIsChanged(t *testing.T) {
+func TestIdempotencyKeysSurviveRestartPerRule(t *testing.T) {
 	hub := newHubName()
 	global := "sse " + hub + " {\n store file " + t.TempDir() + "\n history 1\n }" // the events are gone at once
 	s := startSite(t, global, fmt.Sprintf(remembering, hub, ""))
@@ -348,7 +348,7 @@ func TestDeliveriesAreRememberedAfterARestartPerRuleWhateverElseIsChanged(t *tes
 	})
 }
 
-func TestAnOperatorSeesWhyWebhooksAreRefusedAndNoSecrets(t *testing.T) {
+func TestRefusalListShowsReasonsWithoutSecrets(t *testing.T) {
 	hub := newHubName()
 	s := watchedSite(t, "sse "+hub, strings.ReplaceAll(senders, "sse /hooks/shop {", "sse /hooks/shop {\n hub "+hub))
 	body := `{"order":{"id":1}}`
@@ -405,7 +405,7 @@ func TestAnOperatorSeesWhyWebhooksAreRefusedAndNoSecrets(t *testing.T) {
 	}
 }
 
-func TestAnAppsFailureIsTheSendersAnswer(t *testing.T) {
+func TestSenderReceivesAppsFailure(t *testing.T) {
 	a, address := startApp(t)
 	hub := newHubName()
 	s := startSite(t, "sse "+hub, fmt.Sprintf(forwarded, hub, address))
@@ -438,7 +438,7 @@ func TestAnAppsFailureIsTheSendersAnswer(t *testing.T) {
 	}
 }
 
-func TestAForwardedWebhookHasTheViewsPolledThatTheAppHasChanged(t *testing.T) {
+func TestForwardedWebhookInvalidatesViewsAfterApp(t *testing.T) {
 	doc := newDocument(`{"stock":5}`)
 	address := startBackend(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodPost {
@@ -470,7 +470,7 @@ func TestAForwardedWebhookHasTheViewsPolledThatTheAppHasChanged(t *testing.T) {
 	}
 }
 
-func TestADeliveryThatComesOftenAtOnceIsForwardedEachTimeAndPublishedOnce(t *testing.T) {
+func TestConcurrentDuplicatesAreForwardedEachTimeAndPublishedOnce(t *testing.T) {
 	a, address := startApp(t)
 	hub := newHubName()
 	s := startSite(t, "sse "+hub, fmt.Sprintf(forwarded, hub, address))

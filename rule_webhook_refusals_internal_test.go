@@ -9,7 +9,7 @@ import (
 	"github.com/caddy-sse/caddy-sse/upstream/webhook"
 )
 
-func TestRefusalsAreBoundedCountedAndLoggedOnceAMinuteForEachKind(t *testing.T) {
+func TestRefusalLogBoundsCountsAndRateLimitsEntries(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newRefusalLog()
 		add := func(client string, kind webhook.Result) (since int, log bool) {

@@ -85,7 +85,7 @@ func fromStandard(t *testing.T, body string, at time.Time) []string {
 	return []string{"webhook-id", "msg_1", "webhook-timestamp", strconv.FormatInt(at.Unix(), 10), "webhook-signature", sig}
 }
 
-func TestASignedWebhookBecomesAnEvent(t *testing.T) {
+func TestSignedWebhookBecomesEvent(t *testing.T) {
 	for _, protocol := range protocols {
 		t.Run(protocol, func(t *testing.T) {
 			s := startSite(t, "", senders)
@@ -116,7 +116,7 @@ func TestASignedWebhookBecomesAnEvent(t *testing.T) {
 	}
 }
 
-func TestAWebhookThatIsRefusedPublishesNothing(t *testing.T) {
+func TestRefusedWebhookPublishesNothing(t *testing.T) {
 	s := startSite(t, "", senders)
 	c := s.open("HTTP/2.0", "/events")
 	good := `{"kind":"paid","order":{"id":1}}`
@@ -155,7 +155,7 @@ func TestAWebhookThatIsRefusedPublishesNothing(t *testing.T) {
 	c.expect("paid", good) // the first that comes
 }
 
-func TestAnEventNameOrIdThatComesToNothingIsLeftOut(t *testing.T) {
+func TestEmptyEventNameOrIDIsOmitted(t *testing.T) {
 	s := startSite(t, "", senders)
 	c := s.open("HTTP/1.1", "/events")
 	body := `{"order":{"id":1}}`

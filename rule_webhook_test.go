@@ -20,7 +20,7 @@ import (
 	"time"
 )
 
-func TestAHandshakeIsAnsweredAndPublishesNothing(t *testing.T) {
+func TestHandshakeIsAnsweredAndPublishesNothing(t *testing.T) {
 	s := startSite(t, "", `
 	sse /hooks/meta {
 		webhook {
@@ -90,7 +90,7 @@ func fromSlack(now, body string) []string {
 	return []string{"X-Slack-Request-Timestamp", now, "X-Slack-Signature", "v0=" + hex.EncodeToString(mac.Sum(nil))}
 }
 
-func TestSlackIsAnsweredWith200AndNothingToShow(t *testing.T) {
+func TestSlackReceives200WithoutBody(t *testing.T) {
 	s := startSite(t, "", `
 	sse /hooks/slack {
 		webhook {
@@ -110,7 +110,7 @@ func TestSlackIsAnsweredWith200AndNothingToShow(t *testing.T) {
 	c.expect("app_mention", body)
 }
 
-func TestAVerifiedSenderIsACompleteConfiguration(t *testing.T) {
+func TestVerifyAloneConfiguresWebhook(t *testing.T) {
 	s := startSite(t, "", `
 	sse /hooks/github {
 		webhook {
@@ -137,7 +137,7 @@ func TestAVerifiedSenderIsACompleteConfiguration(t *testing.T) {
 	one.expect("issues", `{"repository":{"full_name":"a/b"}}`)
 }
 
-func TestASplitDeliveryIsAnsweredWithAllIDs(t *testing.T) {
+func TestSplitDeliveryReturnsAllIDs(t *testing.T) {
 	s := startSite(t, "", `
 	sse /hooks/items {
 		webhook {
@@ -163,7 +163,7 @@ func TestASplitDeliveryIsAnsweredWithAllIDs(t *testing.T) {
 	}
 }
 
-func TestAThinWebhookHasTheViewsPolledThatItConcerns(t *testing.T) {
+func TestWebhookRefreshPollsNamedViews(t *testing.T) {
 	doc := newDocument(`{"stock":5}`)
 	address := startBackend(t, doc.ServeHTTP)
 	s := startSite(t, "", fmt.Sprintf(`
@@ -210,7 +210,7 @@ func TestAThinWebhookHasTheViewsPolledThatItConcerns(t *testing.T) {
 	}
 }
 
-func TestAPasswordIsAskedForBeforeItIsSent(t *testing.T) {
+func TestBasicAuthenticationIsChallenged(t *testing.T) {
 	// The hash, of "antitiming", is Caddy's own for when there is no user.
 	s := startSite(t, "", `
 	sse /hooks/app {
@@ -233,7 +233,7 @@ func TestAPasswordIsAskedForBeforeItIsSent(t *testing.T) {
 }
 
 // A stand-in for Amazon SNS has a key and a certificate of its own.
-func TestATopicOfAmazonSNSIsSubscribedToAndThenReceived(t *testing.T) {
+func TestAmazonSNSTopicIsConfirmedThenReceived(t *testing.T) {
 	private, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
 		t.Fatal(err)

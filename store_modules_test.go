@@ -32,7 +32,7 @@ func (s *site) restart(global, directives string) {
 	s.reload(global, directives)
 }
 
-func TestWithAFileClientsResumeOverARestart(t *testing.T) {
+func TestFileStoreLetsClientsResumeAfterRestart(t *testing.T) {
 	s, dir := startFile(t, "")
 	for _, protocol := range protocols {
 		c := s.open(protocol, "/events/news")
@@ -53,7 +53,7 @@ func TestWithAFileClientsResumeOverARestart(t *testing.T) {
 	}
 }
 
-func TestWithAFileADocumentThatIsAsBeforeIsNotSentAgainAfterARestart(t *testing.T) {
+func TestFileStoreAvoidsRepeatedDocumentAfterRestart(t *testing.T) {
 	doc := newDocument(`{"n":1}`)
 	backend := startBackend(t, doc.ServeHTTP)
 	dir := filepath.Join(t.TempDir(), "sse")
@@ -66,7 +66,7 @@ func TestWithAFileADocumentThatIsAsBeforeIsNotSentAgainAfterARestart(t *testing.
 	c.expect("", `{"n":2}`)
 }
 
-func TestAReloadKeepsTheFileOpen(t *testing.T) {
+func TestReloadKeepsFileOpen(t *testing.T) {
 	s, dir := startFile(t, "drain 100ms")
 	first := s.publish("news", "1")
 	for i := range 3 {
@@ -106,7 +106,7 @@ func validate(t *testing.T, caddyfile string) error {
 	return caddy.Validate(config)
 }
 
-func TestToValidateAConfigurationTouchesNoFile(t *testing.T) {
+func TestValidateTouchesNoFile(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "sse")
 	rules := fmt.Sprintf(pubsub, "") + "sse /doc {\n poll 1s\n }\n respond ok"
 	if err := validate(t, "{\n"+fileStore(dir, "")+"\n}\nhttp://localhost:1 {\n"+rules+"\n}"); err != nil {
@@ -117,7 +117,7 @@ func TestToValidateAConfigurationTouchesNoFile(t *testing.T) {
 	}
 }
 
-func TestAConfigurationThatIsRejectedMakesNoFile(t *testing.T) {
+func TestRejectedConfigurationCreatesNoFile(t *testing.T) {
 	s, dir := startFile(t, "")
 	id := s.publish("news", "1")
 	more := fileStore(dir, "") + "\n sse more {\n store file " + dir + "\n }"
@@ -131,7 +131,7 @@ func TestAConfigurationThatIsRejectedMakesNoFile(t *testing.T) {
 	s.open("HTTP/1.1", "/events/news", "Last-Event-ID", id).expect("", "2")
 }
 
-func TestEveryHubHasAFileOfItsOwn(t *testing.T) {
+func TestEachHubHasItsOwnFile(t *testing.T) {
 	dir := t.TempDir()
 	t.Setenv("SSE_TEST_DIR", dir)
 	global := ""
@@ -145,7 +145,7 @@ func TestEveryHubHasAFileOfItsOwn(t *testing.T) {
 	}
 }
 
-func TestADamagedFileIsNotStartedWithUnlessThatIsAskedFor(t *testing.T) {
+func TestDamagedFileIsRefusedUnlessReplaceIsConfigured(t *testing.T) {
 	s, dir := startFile(t, "")
 	id := s.publish("news", "1")
 	if err := caddy.Stop(); err != nil {
@@ -169,7 +169,7 @@ func TestADamagedFileIsNotStartedWithUnlessThatIsAskedFor(t *testing.T) {
 	s.open("HTTP/1.1", "/events/news", "Last-Event-ID", id).expect("reset", `{"reason":"the position is not in the history"}`)
 }
 
-func TestAFileThatIsInUseIsRefusedSoonAndDisturbsNothing(t *testing.T) {
+func TestFileInUseIsRefusedSoon(t *testing.T) {
 	s, dir := startFile(t, "")
 	// Another hub whose directory is, by another way, the same.
 	link := filepath.Join(t.TempDir(), "link")

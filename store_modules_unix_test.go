@@ -35,7 +35,7 @@ func limitFiles(t *testing.T, size uint64) (lift func()) {
 	return lift
 }
 
-func TestAFullDiskRefusesWebhooksUntilThereIsRoom(t *testing.T) {
+func TestFullDiskRefusesWebhooksUntilSpaceIsFree(t *testing.T) {
 	s, _ := startFile(t, "")
 	c := s.open("HTTP/1.1", "/events/news")
 	lift := limitFiles(t, 2<<20)

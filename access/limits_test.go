@@ -32,7 +32,7 @@ func limitReached(t *testing.T, s *access.StreamLimiter, l *access.Limits, clien
 	}
 }
 
-func TestOneStreamTooManyIsRefusedUntilAnotherHasLeft(t *testing.T) {
+func TestStreamBeyondLimitIsRefusedUntilAnotherEnds(t *testing.T) {
 	for _, c := range []struct {
 		limits                 access.Limits
 		client, user           string // of the one too many

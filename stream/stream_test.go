@@ -42,7 +42,7 @@ func TestTheHeadersAreThoseOfAStream(t *testing.T) {
 	})
 }
 
-func TestTheFirstBytesComeBeforeAnyEvent(t *testing.T) {
+func TestStreamSendsFirstBytesBeforeAnyEvent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := open(newHub(t, store.History{}), nil, options)
 		writes := s.all()
