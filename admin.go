@@ -17,21 +17,21 @@ func init() {
 	caddy.RegisterModule(Admin{})
 }
 
-// Admin adds to the admin API what there is to see of this module:
+// Admin adds the state of this module to the admin API:
 //
-//	GET /sse/views             what is polled, and what has become of it
-//	GET /sse/hubs              the hubs: what they hold, and who follows
-//	GET /sse/topics            the topics that are followed, and their last events
-//	GET /sse/streams           the streams that are open, and how far they are behind
-//	DELETE /sse/streams?user=  ends those of a user, say
-//	GET /sse/health            200 if events can be stored, 503 if not
-//	GET /sse/refusals          the webhooks that were refused, and why
-//	GET /sse/deadletters       the webhooks that the app has not taken
-//	POST /sse/deadletters?id=  tries one of these again
+//	GET /sse/views             the polled views, and the results of their polls
+//	GET /sse/hubs              the hubs, with the sizes of their logs
+//	GET /sse/topics            the topics with subscribers, and their last events
+//	GET /sse/streams           the open streams, and how far they are behind
+//	DELETE /sse/streams?user=  ends the streams of a user, for example
+//	GET /sse/health            200 if the hubs can store events, otherwise 503
+//	GET /sse/refusals          the refused webhooks, and why
+//	GET /sse/deadletters       the webhooks that could not be forwarded to the app
+//	POST /sse/deadletters?id=  forwards one of these again
 //
-// It shows no credentials, no data and no queries; of viewers it shows their
-// addresses and the ids that they are authenticated by. Topics are shown by their
-// names, and events by their ids, whoever has chosen these: no name is a secret.
+// It shows no credentials, no data and no queries. It shows the addresses and
+// user ids of clients, the names of topics, and the ids of events: none of
+// these should be secret.
 type Admin struct{}
 
 // CaddyModule returns the module's information.
@@ -46,8 +46,8 @@ func (Admin) Routes() []caddy.AdminRoute {
 		{Pattern: "/sse/hubs", Handler: caddy.AdminHandlerFunc(listHubs)},
 		{Pattern: "/sse/topics", Handler: caddy.AdminHandlerFunc(listTopics)},
 		{Pattern: "/sse/streams", Handler: caddy.AdminHandlerFunc(listStreams)},
-		{Pattern: "/sse/health", Handler: caddy.AdminHandlerFunc(health)},
-		{Pattern: "/sse/deadletters", Handler: caddy.AdminHandlerFunc(deadLetters)},
+		{Pattern: "/sse/health", Handler: caddy.AdminHandlerFunc(serveHealth)},
+		{Pattern: "/sse/deadletters", Handler: caddy.AdminHandlerFunc(serveDeadLetters)},
 		{Pattern: "/sse/refusals", Handler: caddy.AdminHandlerFunc(listRefusals)},
 	}
 }
@@ -59,28 +59,27 @@ type viewEntry struct {
 	poll.ViewInfo
 }
 
-// viewList is what GET /sse/views answers.
+// viewList is the response to GET /sse/views.
 type viewList struct {
 	Total int         `json:"total"` // of those that match
 	Views []viewEntry `json:"views"`
 }
 
-// listViews answers with the views that are polled, by hub, rule, host and
-// path: those of ?hub=, ?rule=, ?host= and whose path begins with ?path=, at
-// most ?limit= of them, 1000 unless it says otherwise.
+// listViews lists the polled views by hub, rule, host and path: those of ?hub=,
+// ?rule= and ?host= whose path begins with ?path=, at most ?limit= of them.
 func listViews(w http.ResponseWriter, r *http.Request) error {
-	limit, err := checkListing(r)
+	limit, err := parseLimit(r)
 	if err != nil {
 		return err
 	}
 	query := r.URL.Query()
 	list := viewList{Views: []viewEntry{}}
 	eachPoller(func(rule ruleID, p *poll.Poller) {
-		if !wanted(query, "hub", rule.hub) || !wanted(query, "rule", rule.name) {
+		if !matchesFilter(query, "hub", rule.hub) || !matchesFilter(query, "rule", rule.name) {
 			return
 		}
 		for _, info := range p.List() {
-			if wanted(query, "host", info.Host) && strings.HasPrefix(info.Path, query.Get("path")) {
+			if matchesFilter(query, "host", info.Host) && strings.HasPrefix(info.Path, query.Get("path")) {
 				list.Views = append(list.Views, viewEntry{rule.hub, rule.name, info})
 			}
 		}
@@ -90,12 +89,12 @@ func listViews(w http.ResponseWriter, r *http.Request) error {
 	})
 	list.Total = len(list.Views)
 	list.Views = list.Views[:min(limit, len(list.Views))]
-	return answerJSON(w, http.StatusOK, list)
+	return writeJSON(w, http.StatusOK, list)
 }
 
-// checkListing is for requests for a list: how long it may be.
-func checkListing(r *http.Request) (limit int, err error) {
-	if err := mustGet(r); err != nil {
+// parseLimit returns the ?limit= of a request for a list. Default: 1000.
+func parseLimit(r *http.Request) (limit int, err error) {
+	if err := requireGet(r); err != nil {
 		return 0, err
 	}
 	text := r.URL.Query().Get("limit")
@@ -109,26 +108,28 @@ func checkListing(r *http.Request) (limit int, err error) {
 	return limit, nil
 }
 
-func mustGet(r *http.Request) error {
+func requireGet(r *http.Request) error {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		return methodNotAllowed(r.Method, http.MethodGet)
 	}
 	return nil
 }
 
-func answerJSON(w http.ResponseWriter, status int, answer any) error {
+func writeJSON(w http.ResponseWriter, status int, answer any) error {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	return json.NewEncoder(w).Encode(answer)
 }
 
-// methodNotAllowed is for a path of the admin API on which others are answered.
+// methodNotAllowed is the error for a request with another method than the
+// allowed one.
 func methodNotAllowed(method, allowed string) error {
 	return caddy.APIError{HTTPStatus: http.StatusMethodNotAllowed, Err: fmt.Errorf("%s is not answered here: use %s", method, allowed)}
 }
 
-// wanted tells whether a query that names a value, or doesn't, means this one.
-func wanted(query map[string][]string, name, value string) bool {
+// matchesFilter reports whether the query has the value under that name, or has
+// no such name.
+func matchesFilter(query map[string][]string, name, value string) bool {
 	return len(query[name]) == 0 || slices.Contains(query[name], value)
 }
 

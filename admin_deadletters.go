@@ -10,52 +10,52 @@ import (
 	"github.com/caddy-sse/caddy-sse/upstream/forward"
 )
 
-// letterEntry is a dead letter in the list.
-type letterEntry struct {
+// deadLetterEntry is a dead letter in the list.
+type deadLetterEntry struct {
 	Hub  string `json:"hub"`
 	Rule string `json:"rule"`
 	forward.DeadLetter
 }
 
-// letterList is what GET /sse/deadletters answers.
-type letterList struct {
-	Total   int           `json:"total"` // of those that match
-	Letters []letterEntry `json:"letters"`
+// deadLetterList is the response to GET /sse/deadletters.
+type deadLetterList struct {
+	Total   int               `json:"total"` // of those that match
+	Letters []deadLetterEntry `json:"letters"`
 }
 
-// deadLetters lists the deliveries that were given up, the last first: those of
-// ?hub= and ?rule=, at most ?limit= of them, 1000 unless it says otherwise. A
-// POST with ?id= has one tried again.
-func deadLetters(w http.ResponseWriter, r *http.Request) error {
+// serveDeadLetters lists the deliveries that were given up, the newest first:
+// those of ?hub= and ?rule=, at most ?limit= of them. A POST with ?id= forwards
+// one again.
+func serveDeadLetters(w http.ResponseWriter, r *http.Request) error {
 	if r.Method == http.MethodPost {
-		return retryLetter(w, r)
+		return retryDeadLetter(w, r)
 	}
-	limit, err := checkListing(r)
+	limit, err := parseLimit(r)
 	if err != nil {
 		return err
 	}
 	query := r.URL.Query()
-	list := letterList{Letters: []letterEntry{}}
+	list := deadLetterList{Letters: []deadLetterEntry{}}
 	eachForwarder(func(rule ruleID, f *forward.Forwarder) {
-		if !wanted(query, "hub", rule.hub) || !wanted(query, "rule", rule.name) {
+		if !matchesFilter(query, "hub", rule.hub) || !matchesFilter(query, "rule", rule.name) {
 			return
 		}
 		letters, more := f.DeadLetters()
 		err = errors.Join(err, more)
 		for _, letter := range letters {
-			list.Letters = append(list.Letters, letterEntry{rule.hub, rule.name, letter})
+			list.Letters = append(list.Letters, deadLetterEntry{rule.hub, rule.name, letter})
 		}
 	})
 	if err != nil {
 		return err
 	}
-	slices.SortStableFunc(list.Letters, func(a, b letterEntry) int { return b.Died.Compare(a.Died) })
+	slices.SortStableFunc(list.Letters, func(a, b deadLetterEntry) int { return b.Died.Compare(a.Died) })
 	list.Total = len(list.Letters)
 	list.Letters = list.Letters[:min(limit, len(list.Letters))]
-	return answerJSON(w, http.StatusOK, list)
+	return writeJSON(w, http.StatusOK, list)
 }
 
-func retryLetter(w http.ResponseWriter, r *http.Request) error {
+func retryDeadLetter(w http.ResponseWriter, r *http.Request) error {
 	id := r.URL.Query().Get("id")
 	err := error(forward.ErrNoDeadLetter)
 	eachForwarder(func(_ ruleID, f *forward.Forwarder) {

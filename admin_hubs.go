@@ -14,18 +14,18 @@ type hubEntry struct {
 	hub.Stats
 }
 
-// listHubs answers GET /sse/hubs with the hubs by name.
+// listHubs lists the hubs by name, in response to GET /sse/hubs.
 func listHubs(w http.ResponseWriter, r *http.Request) error {
-	if err := mustGet(r); err != nil {
+	if err := requireGet(r); err != nil {
 		return err
 	}
-	return answerJSON(w, http.StatusOK, map[string][]hubEntry{"hubs": hubEntries()})
+	return writeJSON(w, http.StatusOK, map[string][]hubEntry{"hubs": hubEntries()})
 }
 
-// health answers GET /sse/health: 200 if every hub could store its newest
-// events, or has had none, and 503 with the hubs that could not.
-func health(w http.ResponseWriter, r *http.Request) error {
-	if err := mustGet(r); err != nil {
+// serveHealth responds to GET /sse/health: with 200 if every hub could store its
+// newest events, or has had none, otherwise with 503 and the hubs that could not.
+func serveHealth(w http.ResponseWriter, r *http.Request) error {
+	if err := requireGet(r); err != nil {
 		return err
 	}
 	failing := make(map[string]string)
@@ -35,9 +35,9 @@ func health(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	if len(failing) > 0 {
-		return answerJSON(w, http.StatusServiceUnavailable, map[string]any{"status": "failing", "hubs": failing})
+		return writeJSON(w, http.StatusServiceUnavailable, map[string]any{"status": "failing", "hubs": failing})
 	}
-	return answerJSON(w, http.StatusOK, map[string]string{"status": "ok"})
+	return writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
 }
 
 func hubEntries() []hubEntry {

@@ -14,22 +14,22 @@ type refusalList struct {
 // listRefusals lists the webhooks that were refused, the newest first: those
 // of ?hub=, ?rule=, ?kind=, ?sender= and ?client=, at most ?limit= of them.
 func listRefusals(w http.ResponseWriter, r *http.Request) error {
-	limit, err := checkListing(r)
+	limit, err := parseLimit(r)
 	if err != nil {
 		return err
 	}
 	query := r.URL.Query()
 	list := refusalList{Refusals: []refusalEntry{}}
 	for _, e := range allRefusals() {
-		if wanted(query, "hub", e.Hub) && wanted(query, "rule", e.Rule) && wanted(query, "kind", string(e.Kind)) &&
-			wanted(query, "sender", e.Sender) && wanted(query, "client", e.Client) {
+		if matchesFilter(query, "hub", e.Hub) && matchesFilter(query, "rule", e.Rule) && matchesFilter(query, "kind", string(e.Kind)) &&
+			matchesFilter(query, "sender", e.Sender) && matchesFilter(query, "client", e.Client) {
 			list.Refusals = append(list.Refusals, e)
 		}
 	}
 	slices.SortStableFunc(list.Refusals, func(a, b refusalEntry) int { return b.Last.Compare(a.Last) })
 	list.Total = len(list.Refusals)
 	list.Refusals = list.Refusals[:min(limit, len(list.Refusals))]
-	return answerJSON(w, http.StatusOK, list)
+	return writeJSON(w, http.StatusOK, list)
 }
 
 func allRefusals() (all []refusalEntry) {

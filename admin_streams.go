@@ -21,10 +21,10 @@ import (
 type streamEntry struct {
 	Hub  string `json:"hub"`
 	Rule string `json:"rule"`
-	// Proto is HTTP's major version.
+	// Proto is the major version of HTTP.
 	Proto string `json:"proto"`
-	// Client is the address that it goes to, as far as proxies are trusted to
-	// know it, and User {http.auth.user.id}.
+	// Client is the client's address, as [clientIP] returns it, and User the
+	// value of {http.auth.user.id}.
 	Client string    `json:"client"`
 	User   string    `json:"user,omitempty"`
 	Host   string    `json:"host"`
@@ -32,10 +32,9 @@ type streamEntry struct {
 	Since  time.Time `json:"since"`
 	Events int64     `json:"events"`
 	Bytes  int64     `json:"bytes"`
-	// Lag is how many events were published since the first that the stream
-	// has not read.
+	// Lag is how many events the stream is behind.
 	Lag uint64 `json:"lag"`
-	// Topics is how many it is on; a polled document is none.
+	// Topics is the number of the stream's topics, apart from polled documents.
 	Topics int `json:"topics"`
 }
 
@@ -48,13 +47,13 @@ func (o *openStream) entry() streamEntry {
 	}
 }
 
-// matches tells whether a query means the stream.
+// matches reports whether the stream matches all filters of a query.
 func (o *openStream) matches(query url.Values) bool {
 	for name, value := range map[string]string{
 		"hub": o.rule.id.hub, "rule": o.rule.id.name, "proto": strconv.Itoa(o.request.ProtoMajor),
 		"client": o.client, "user": o.user, "host": o.request.Host,
 	} {
-		if !wanted(query, name, value) {
+		if !matchesFilter(query, name, value) {
 			return false
 		}
 	}
@@ -65,30 +64,30 @@ func (o *openStream) matches(query url.Values) bool {
 	return len(paths) == 0 || slices.ContainsFunc(paths, func(p string) bool { return strings.HasPrefix(o.request.URL.Path, p) })
 }
 
-// streamFilters are what streams can be chosen by.
+// streamFilters are the query parameters that select streams.
 var streamFilters = []string{"hub", "rule", "proto", "client", "user", "host", "topic", "path"}
 
-// streamList is what GET /sse/streams answers.
+// streamList is the response to GET /sse/streams.
 type streamList struct {
 	Total   int           `json:"total"` // of those that match
 	Streams []streamEntry `json:"streams"`
 }
 
-// listStreams answers with the streams that are open, those that are the
-// furthest behind first and of these the oldest: those of ?hub=, ?rule=,
-// ?proto=, ?client=, ?user=, ?host=, ?topic= and whose path begins with ?path=,
-// at most ?limit= of them, 1000 unless it says otherwise. A DELETE ends them.
+// listStreams lists the open streams, those furthest behind first, then the
+// oldest first: those of ?hub=, ?rule=, ?proto=, ?client=, ?user=, ?host= and
+// ?topic= whose path begins with ?path=, at most ?limit= of them. A DELETE ends
+// them.
 func listStreams(w http.ResponseWriter, r *http.Request) error {
 	if r.Method == http.MethodDelete {
 		return endStreams(w, r)
 	}
-	limit, err := checkListing(r)
+	limit, err := parseLimit(r)
 	if err != nil {
 		return err
 	}
 	query := r.URL.Query()
 	query.Del("limit")
-	if err := checkNames(query); err != nil {
+	if err := checkFilterNames(query); err != nil {
 		return caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: err}
 	}
 	list := streamList{Streams: []streamEntry{}}
@@ -102,10 +101,10 @@ func listStreams(w http.ResponseWriter, r *http.Request) error {
 	})
 	list.Total = len(list.Streams)
 	list.Streams = list.Streams[:min(limit, len(list.Streams))]
-	return answerJSON(w, http.StatusOK, list)
+	return writeJSON(w, http.StatusOK, list)
 }
 
-// endStreams ends those that the query means. Nothing is sent to them any more.
+// endStreams ends the streams that match the query. They send nothing more.
 func endStreams(w http.ResponseWriter, r *http.Request) error {
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err == nil {
@@ -125,28 +124,28 @@ func endStreams(w http.ResponseWriter, r *http.Request) error {
 	for g := range groups {
 		g.Notify()
 	}
-	return answerJSON(w, http.StatusOK, map[string]int{"ended": ended})
+	return writeJSON(w, http.StatusOK, map[string]int{"ended": ended})
 }
 
-// checkFilters refuses a query that means all streams, by mistake perhaps.
+// checkFilters refuses a query without filters, which would end all streams.
 func checkFilters(query url.Values) error {
 	if len(query) == 0 {
-		return errors.New("say which streams are to end, by " + strings.Join(streamFilters, ", "))
+		return errors.New("name the streams to end: use at least one of " + strings.Join(streamFilters, ", "))
 	}
 	for name, values := range query {
 		if slices.Contains(values, "") {
-			return fmt.Errorf("%s is empty: say what it is of those streams that are to end", name)
+			return fmt.Errorf("%s is empty: give it the value that the streams to end have", name)
 		}
 	}
-	return checkNames(query)
+	return checkFilterNames(query)
 }
 
-// checkNames refuses what streams can't be chosen by: left out, it would mean
-// more than was asked for.
-func checkNames(query url.Values) error {
+// checkFilterNames refuses unknown filters: if they were ignored, the query would
+// match more streams than intended.
+func checkFilterNames(query url.Values) error {
 	for name := range query {
 		if !slices.Contains(streamFilters, name) {
-			return fmt.Errorf("there is no %q to choose streams by: use %s", name, strings.Join(streamFilters, ", "))
+			return fmt.Errorf("unknown filter %q: use %s", name, strings.Join(streamFilters, ", "))
 		}
 	}
 	return nil

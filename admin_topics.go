@@ -14,37 +14,36 @@ import (
 type topicEntry struct {
 	Hub   string `json:"hub"`
 	Topic string `json:"topic"`
-	// Followers is by how many streams it is followed.
+	// Followers is the number of streams on the topic.
 	Followers int `json:"followers"`
-	// Last is the newest event on it that the history holds; nil: none.
+	// Last is the topic's newest event in the history; nil: none.
 	Last *lastEvent `json:"last,omitempty"`
 }
 
-// lastEvent is when an event was published, and what clients know it by.
+// lastEvent is an event's id on the wire, and when it was published.
 type lastEvent struct {
 	ID   string    `json:"id"`
 	Time time.Time `json:"time"`
 }
 
-// topicList is what GET /sse/topics answers.
+// topicList is the response to GET /sse/topics.
 type topicList struct {
 	Total  int          `json:"total"` // of those that match
 	Topics []topicEntry `json:"topics"`
 }
 
-// listTopics answers with the topics that are followed, those with the most
-// followers first: those of ?hub= and that begin with ?prefix=, at most ?limit=
-// of them, 1000 unless it says otherwise. A topic that is named by ?topic= is
-// looked up whether it is followed or not.
+// listTopics lists the topics with subscribers, those with the most first:
+// those of ?hub= that begin with ?prefix=, at most ?limit= of them. With ?topic=
+// it lists the given topics, also if they have no subscribers.
 func listTopics(w http.ResponseWriter, r *http.Request) error {
-	limit, err := checkListing(r)
+	limit, err := parseLimit(r)
 	if err != nil {
 		return err
 	}
 	query := r.URL.Query()
 	list := topicList{Topics: []topicEntry{}}
 	eachHub(func(name string, s *sharedHub) {
-		if wanted(query, "hub", name) {
+		if matchesFilter(query, "hub", name) {
 			list.add(name, s.Hub, query.Get("prefix"), query["topic"])
 		}
 	})
@@ -53,29 +52,29 @@ func listTopics(w http.ResponseWriter, r *http.Request) error {
 	})
 	list.Total = len(list.Topics)
 	list.Topics = list.Topics[:min(limit, len(list.Topics))]
-	return answerJSON(w, http.StatusOK, list.withLast())
+	return writeJSON(w, http.StatusOK, list.withLast())
 }
 
-// add adds the topics of a hub: those that are named or, if none is, those that
-// are followed.
+// add adds topics of a hub: the named ones or, if none is named, those with
+// subscribers.
 func (l *topicList) add(name string, h *hub.Hub, prefix string, named []string) {
-	followed := h.Topics()
+	subscribers := h.Topics()
 	if len(named) == 0 {
-		for topic, followers := range followed {
+		for topic, n := range subscribers {
 			if strings.HasPrefix(topic, prefix) {
-				l.Topics = append(l.Topics, topicEntry{Hub: name, Topic: topic, Followers: followers})
+				l.Topics = append(l.Topics, topicEntry{Hub: name, Topic: topic, Followers: n})
 			}
 		}
 		return
 	}
 	for _, topic := range named {
-		if hub.CheckTopic(topic) == nil && (followed[topic] > 0 || h.Last(topic) != nil) {
-			l.Topics = append(l.Topics, topicEntry{Hub: name, Topic: topic, Followers: followed[topic]})
+		if hub.CheckTopic(topic) == nil && (subscribers[topic] > 0 || h.Last(topic) != nil) {
+			l.Topics = append(l.Topics, topicEntry{Hub: name, Topic: topic, Followers: subscribers[topic]})
 		}
 	}
 }
 
-// withLast looks up the newest event of each topic that is listed.
+// withLast adds the newest event of each topic in the list.
 func (l *topicList) withLast() *topicList {
 	eachHub(func(name string, s *sharedHub) {
 		for i := range l.Topics {

@@ -36,7 +36,7 @@ func (MatchHealthy) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{ID: "http.matchers.sse_healthy", New: func() caddy.Module { return new(MatchHealthy) }}
 }
 
-// Provision finds the hubs.
+// Provision looks the hubs up.
 func (m *MatchHealthy) Provision(ctx caddy.Context) error {
 	module, err := ctx.App("sse")
 	if err != nil {
@@ -75,7 +75,7 @@ func (m *MatchHealthy) MatchWithError(*http.Request) (bool, error) {
 //
 //	sse_healthy [<hub>...]
 func (m *MatchHealthy) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
-	for d.Next() { // several are one
+	for d.Next() { // the matcher may be repeated
 		m.Hubs = append(m.Hubs, d.RemainingArgs()...)
 		if d.NextBlock(d.Nesting()) {
 			return d.Errf("sse_healthy has no options: write `sse_healthy`, or `sse_healthy <hub>...`")

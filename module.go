@@ -1,5 +1,5 @@
-// Package caddysse is a Caddy module that gives backends which only answer
-// requests live streams (Server-Sent Events), without a change to them.
+// Package caddysse is a Caddy module that adds live streams (Server-Sent Events)
+// to backends that only respond to requests, without changing them.
 package caddysse
 
 import (
@@ -24,15 +24,16 @@ func init() {
 	caddy.RegisterModule(App{})
 }
 
-// defaultHub is the hub of rules that name none. It need not be configured.
+// defaultHub is the hub of rules that name none. It needs no configuration.
 const defaultHub = "default"
 
-// App holds the hubs: logs of events that the rules (see the handler
-// `http.handlers.sse`) publish on and read from. Hubs, with all that is in
-// them, are kept across configuration reloads by their names.
+// App holds the hubs: logs of events on which rules publish and from which
+// their streams read (see the handler `http.handlers.sse`). A hub and its events
+// outlive configuration reloads if the next configuration has a hub of the same
+// name.
 type App struct {
-	// The hubs by name. A rule that names no hub uses "default", which needs
-	// no configuration.
+	// The hubs by name. A rule that names no hub uses the hub "default", which
+	// needs no configuration.
 	Hubs map[string]*HubConfig `json:"hubs,omitempty"`
 
 	shared   map[string]*sharedHub
@@ -51,38 +52,38 @@ type task interface {
 	stop()
 }
 
-// HubConfig configures one hub. All but the store can be changed by a reload
+// HubConfig configures one hub. A reload can change all options but the store
 // while streams are open.
 type HubConfig struct {
-	// Where the log lives: in memory, or in a file that outlives the process.
-	// It is the hub's for as long as the hub lives: another one takes effect
-	// when no configuration has had the hub in between. Default:
+	// Stores the log: in memory, or in a file that outlives the process. A
+	// hub keeps its store as long as it exists: a change takes effect after a
+	// restart, or after a configuration without the hub. Default:
 	// {"type": "memory"}.
 	StoreRaw json.RawMessage `json:"store,omitempty" caddy:"namespace=sse.stores inline_key=type"`
 
-	// How much of the log is kept for clients that come back. The oldest
-	// events go as soon as any of the bounds is passed.
+	// Limits how much of the log is kept for clients that reconnect. The oldest
+	// events are removed as soon as the log exceeds any of the limits.
 	History *History `json:"history,omitempty"`
 
 	// How long a reload may take to move the open streams to the new
-	// configuration: each is ended at a random moment within it, and its
-	// client resumes where it was. Default, and what zero means: 30s.
+	// configuration. Each stream ends at a random time within this period, and
+	// its client resumes at its position. Default: 30s; zero means the default.
 	Drain caddy.Duration `json:"drain,omitempty"`
 
 	opener      StoreOpener
-	storeConfig string // StoreRaw, which Caddy takes away
+	storeConfig string // StoreRaw, which Caddy clears
 }
 
-// History bounds a hub's log.
+// History limits a hub's log.
 type History struct {
-	// How many events are kept. Default, and what zero means: 10000.
+	// Limits the number of events. Default: 10000; zero means the default.
 	MaxEvents int `json:"max_events,omitempty"`
 
-	// How long an event is kept. Default, and what zero means: 24h.
+	// How long an event is kept. Default: 24h; zero means the default.
 	MaxAge caddy.Duration `json:"max_age,omitempty"`
 
-	// How many bytes of memory or disk the events may take. Default, and what
-	// zero means: 268435456 (256 MiB).
+	// Limits the bytes of memory or disk that the events use. Default:
+	// 268435456 (256 MiB); zero means the default.
 	MaxBytes int64 `json:"max_bytes,omitempty"`
 }
 
@@ -91,8 +92,8 @@ func (App) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{ID: "sse", New: func() caddy.Module { return new(App) }}
 }
 
-// Provision takes hold of the hubs. It has no effect on hubs that are in use:
-// the configuration may still be rejected.
+// Provision acquires the hubs. It has no effect on hubs that are in use: Caddy
+// may still reject the configuration.
 func (a *App) Provision(ctx caddy.Context) error {
 	if err := registerMetrics(ctx.GetMetricsRegistry()); err != nil {
 		return err
@@ -169,7 +170,7 @@ func (a *App) provisionHub(ctx caddy.Context, name string, config *HubConfig) er
 	}
 	shared := value.(*sharedHub)
 	if shared.storeConfig != config.storeConfig {
-		a.log.Warn("a hub's store can't be changed while the hub lives: it stays where it is until Caddy is restarted", zap.String("hub", name))
+		a.log.Warn("a hub's store can't change while the hub exists: the hub keeps its store until Caddy restarts", zap.String("hub", name))
 	}
 	a.shared[name] = shared
 	return nil
@@ -199,7 +200,7 @@ func (c *HubConfig) provision(ctx caddy.Context) error {
 	return nil
 }
 
-// history is the configured bounds with their defaults.
+// history returns the configured limits, or their defaults.
 func (c *HubConfig) history() store.History {
 	return store.History{
 		MaxEvents: cmp.Or(c.History.MaxEvents, 10_000),
@@ -208,9 +209,9 @@ func (c *HubConfig) history() store.History {
 	}
 }
 
-// Start opens the hubs' stores, if they aren't yet, and makes the configuration
-// one that has the hubs: what it says of them is applied in place when the
-// configuration before, if there is one, stops.
+// Start opens the hubs' stores, unless they are open, and makes the
+// configuration an owner of the hubs. Its options for a hub take effect when the
+// previous configuration, if there is one, stops.
 func (a *App) Start() error {
 	for name, shared := range a.shared {
 		if err := shared.log.Open(); err != nil {
@@ -223,8 +224,8 @@ func (a *App) Start() error {
 	return nil
 }
 
-// Stop gives the hubs back to the configuration before, if this one is rolled
-// back, or to nobody. The streams have been told by the servers' shutdown.
+// Stop stops the rules' tasks and gives the hubs up. The shutdown of the
+// servers has ended or moved the streams by then; see [ruleKind].
 func (a *App) Stop() error {
 	var stopping sync.WaitGroup
 	for _, t := range a.tasks {
@@ -237,7 +238,7 @@ func (a *App) Stop() error {
 	return nil
 }
 
-// Cleanup lets go of the hubs.
+// Cleanup releases the hubs. A hub that no other configuration has is closed.
 func (a *App) Cleanup() error {
 	var errs []error
 	for name := range a.shared {
@@ -248,7 +249,7 @@ func (a *App) Cleanup() error {
 	return errors.Join(errs...)
 }
 
-// hub returns what a rule needs of the hub of that name.
+// hub returns the hub of that name.
 func (a *App) hub(name string) (*sharedHub, error) {
 	shared := a.shared[name]
 	if shared == nil {

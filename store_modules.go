@@ -18,16 +18,16 @@ func init() {
 	caddy.RegisterModule(FileStore{})
 }
 
-// StoreOpener is what modules in the namespace `sse.stores` are.
+// StoreOpener is the interface of modules in the namespace `sse.stores`.
 type StoreOpener interface {
-	// OpenStore opens the log of the hub of that name. It is called once for
-	// the life of the hub, which may span many configurations, when the
-	// first of them is started: neither for one that is only validated, nor
-	// for one that can't be provisioned.
+	// OpenStore opens the store of the hub of that name. It is called once in
+	// the life of a hub, which may span many configurations: when the first
+	// of them starts. It is not called for a configuration that Caddy only
+	// validates or can't provision.
 	OpenStore(hub string) (store.Store, error)
 }
 
-// MemoryStore keeps a hub's log in memory, so that it ends with the process.
+// MemoryStore stores a hub's log in memory. The log ends with the process.
 type MemoryStore struct{}
 
 // CaddyModule returns the module's information.
@@ -38,21 +38,22 @@ func (MemoryStore) CaddyModule() caddy.ModuleInfo {
 // OpenStore implements [StoreOpener].
 func (MemoryStore) OpenStore(string) (store.Store, error) { return store.NewMemory(), nil }
 
-// FileStore keeps a hub's log in a file of its own, so that it outlives the
-// process: a webhook is acknowledged when its event is on the disk, and clients
-// resume where they were after a restart or a crash.
+// FileStore stores a hub's log in a file, so that it outlives the process. A
+// webhook is acknowledged when its event is on the disk. After a restart or a
+// crash, clients resume at their positions.
 type FileStore struct {
-	// The directory that the file is in, as an absolute path. It is made if
-	// it isn't there, for its owner only. One process at a time can have the
-	// file open. The file's name is the hub's, with the ending .db; bytes other
-	// than a-z, 0-9, - and _ are written as % and two hexadecimal digits.
-	// Placeholders such as {env.STATE_DIRECTORY} can be used. There is no
-	// default.
+	// Sets the directory of the file, as an absolute path. If the directory
+	// doesn't exist, it is created with access for its owner only. The file's
+	// name is the hub's name with the suffix .db; bytes other than a-z, 0-9, -
+	// and _ are written as % and two hexadecimal digits. One process at a time
+	// can open the file. Placeholders such as {env.STATE_DIRECTORY} are
+	// replaced. Required.
 	Dir string `json:"dir,omitempty"`
 
-	// What to do about a damaged file: "refuse" to start and leave it as it
-	// is, or "replace" it by an empty log and keep it beside, with the ending
-	// .damaged- and the time. Default: "refuse".
+	// Sets what happens if the file is damaged: "refuse" refuses to start and
+	// leaves the file unchanged, "replace" starts with an empty log and renames
+	// the damaged file, with the suffix .damaged- and the time. Default:
+	// "refuse".
 	Damaged string `json:"damaged,omitempty"`
 
 	dir string
@@ -103,8 +104,8 @@ func (s *FileStore) OpenStore(hub string) (store.Store, error) {
 	return f, nil
 }
 
-// fileName is the name of a hub's file: another for each hub, also where names
-// in small and capital letters are the same.
+// fileName returns the name of a hub's file. It differs for each hub, also on
+// file systems that ignore case.
 func fileName(hub string) string {
 	var b strings.Builder
 	for i := range len(hub) {
