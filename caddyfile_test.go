@@ -94,7 +94,7 @@ func TestAConfigurationThatCannotWorkIsRefusedWithWhatToWriteInstead(t *testing.
 		{"sse {\n publish {\n token x\n }\n topic news\n}", "one of its own"},
 		{"sse {\n publish {\n token x\n }\n poll 1s\n}", "write two"},
 		{"sse {\n publish {\n token x\n }\n cors *\n}", "no streams"},
-		{"sse {\n publish {\n token x\n }\n jwt {\n key x\n }\n}", "belongs into publish's block"},
+		{"sse {\n publish {\n token x\n }\n jwt {\n key x\n }\n}", "belongs in publish's block"},
 		{"sse {\n topic news\n jwt {\n key short\n }\n}", "openssl rand"},
 		{"sse {\n poll 1s\n jwt {\n key x\n }\n}", "as the viewer"},
 		{"sse {\n webhook\n}", "verify none"},

@@ -12,7 +12,7 @@ import (
 // ruleLabels are the labels of a rule's metrics; their values are a [ruleID].
 var ruleLabels = []string{"hub", "rule"}
 
-var refusalsTotal = counter("refusals_total", "Requests that the rule itself has refused, by status and reason.", "status", "reason")
+var refusalsTotal = counter("refusals_total", "Requests that the rule itself refused, by status and reason.", "status", "reason")
 
 func counter(name, help string, labels ...string) *prometheus.CounterVec {
 	return prometheus.NewCounterVec(prometheus.CounterOpts{

@@ -9,9 +9,9 @@ import (
 )
 
 var (
-	authorizeTotal    = counter("authorize_total", "Questions of authorize, by what they have come to.", "result")
-	recheckTotal      = counter("authorize_rechecks_total", "How often the backend was asked again about a stream that is open.")
-	authorizeDuration = durations("authorize_duration_seconds", "How long questions of authorize took, and waited for their turn.")
+	authorizeTotal    = counter("authorize_total", "Authorization checks, by result.", "result")
+	recheckTotal      = counter("authorize_rechecks_total", "Authorization checks that were repeated for an open stream.")
+	authorizeDuration = durations("authorize_duration_seconds", "Duration of authorization checks, including the time until they began.")
 )
 
 // authorizeMetrics are the metrics of one rule's authorization checks.

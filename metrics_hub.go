@@ -6,11 +6,11 @@ import "github.com/prometheus/client_golang/prometheus"
 type hubCollector struct{}
 
 var (
-	hubPublished = hubDescription("events_published_total", "Events that were ever published on the hub's log.")
-	hubKept      = hubDescription("events_kept", "Events that the hub's history holds.")
-	hubFollowers = hubDescription("followers", "Streams that follow the hub.")
-	hubLag       = hubDescription("lag_events", "How many events the slowest stream is behind.")
-	hubFailing   = hubDescription("store_failing", "1 if the hub could not store its newest events, else 0.")
+	hubPublished = hubDescription("events_published_total", "Events that were published on the hub.")
+	hubKept      = hubDescription("events_kept", "Events in the hub's history.")
+	hubFollowers = hubDescription("followers", "Streams on the hub.")
+	hubLag       = hubDescription("lag_events", "Events that the slowest stream of the hub is behind.")
+	hubFailing   = hubDescription("store_failing", "1 if the hub could not store its newest events, otherwise 0.")
 )
 
 func hubDescription(name, help string) *prometheus.Desc {

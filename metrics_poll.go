@@ -9,15 +9,15 @@ import (
 )
 
 var (
-	pollsTotal     = counter("polls_total", "Requests to the backend, by what they have come to.", "result")
-	pollSavedBytes = counter("poll_saved_bytes_total", "Bytes that viewers were not sent, since changes were told and not whole documents.")
+	pollsTotal     = counter("polls_total", "Polls of the backend, by result.", "result")
+	pollSavedBytes = counter("poll_saved_bytes_total", "Bytes saved by sending changes instead of whole documents.")
 	absorbedTotal  = counter("absorbed_requests_total", "Ordinary requests that were answered from the last poll.")
-	pollDuration   = durations("poll_duration_seconds", "How long requests to the backend took, and waited for their turn.")
+	pollDuration   = durations("poll_duration_seconds", "Duration of polls, including the time until they began.")
 
-	pollViews      = description("poll_views", "Views that are polled.")
-	pollViewers    = description("poll_viewers", "Streams that watch views.")
+	pollViews      = description("poll_views", "Polled views.")
+	pollViewers    = description("poll_viewers", "Streams of polled documents.")
 	pollStaleViews = description("poll_stale_views", "Views whose backend fails.")
-	pollStaleness  = description("poll_staleness_seconds", "Age of the oldest answer of the backend that viewers have.")
+	pollStaleness  = description("poll_staleness_seconds", "Age of the oldest document that viewers have.")
 )
 
 // pollMetrics are the metrics of one poll rule.

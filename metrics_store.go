@@ -12,13 +12,13 @@ var (
 	appendDuration = prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Namespace: "caddy", Subsystem: "sse",
 		Name:    "store_append_duration_seconds",
-		Help:    "How long it took to store events: with a file, until they were on the disk.",
+		Help:    "Duration of appends to the store; for a file, until the events were on the disk.",
 		Buckets: []float64{.0001, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
 	}, []string{"hub"})
 	appendEvents = prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Namespace: "caddy", Subsystem: "sse",
 		Name:    "store_append_events",
-		Help:    "How many events were stored in one step: those of publishers who come at the same time share it.",
+		Help:    "Events per append to the store, which concurrent publishers share.",
 		Buckets: []float64{0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000},
 	}, []string{"hub"})
 )

@@ -11,13 +11,13 @@ import (
 var (
 	streamsOpen = gauge("streams", "Open streams.", "proto")
 
-	streamsOpened = counter("streams_opened_total", "Streams that have begun, by how.", "start")
-	streamsEnded  = counter("streams_ended_total", "Streams that have ended, by why.", "reason")
+	streamsOpened = counter("streams_opened_total", "Streams that have begun, by how they began.", "start")
+	streamsEnded  = counter("streams_ended_total", "Streams that have ended, by reason.", "reason")
 
 	eventsSent = counter("events_sent_total", "Events that were sent to clients.")
 	bytesSent  = counter("bytes_sent_total", "Bytes that were sent to clients.")
 
-	ruleLag = description("rule_lag_events", "How many events the slowest stream of the rule is behind.")
+	ruleLag = description("rule_lag_events", "Events that the slowest stream of the rule is behind.")
 )
 
 // startNames are the labels of the values of [stream.Start], in their order.

@@ -8,9 +8,9 @@ import (
 )
 
 var (
-	webhooksTotal = counter("webhooks_total", "Webhooks that were received, by what has become of them.", "result")
-	forwardsTotal = counter("webhook_forwards_total", "Attempts to pass webhooks on in the background, by what they have come to.", "result")
-	pending       = description("webhooks_pending", "Webhooks that the app has not taken yet.")
+	webhooksTotal = counter("webhooks_total", "Received webhooks, by result.", "result")
+	forwardsTotal = counter("webhook_forwards_total", "Attempts to forward webhooks in the background, by result.", "result")
+	pending       = description("webhooks_pending", "Webhooks that the app has not accepted yet.")
 )
 
 // webhookMetrics are the metrics of one webhook rule.

@@ -22,7 +22,7 @@ var publishKind = kind{
 	refuses: map[string]string{
 		"topic": publishNamesTopics,
 		"allow": publishNamesTopics,
-		"jwt":   "jwt belongs into publish's block",
+		"jwt":   "jwt belongs in publish's block",
 	},
 }
 
@@ -72,7 +72,7 @@ func (p *publishRule) publish(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		p.logPublishFailure(len(messages), err)
 		return p.refuse(w, r, &refusal.Error{
-			Status: http.StatusServiceUnavailable, Kind: refusal.NotStored, Reason: "the events can't be stored, and none of them was; send them again later",
+			Status: http.StatusServiceUnavailable, Kind: refusal.NotStored, Reason: "the events can't be stored; send all of them again later",
 			RetryAfter: 5 * time.Second, Err: err,
 		})
 	}

@@ -27,8 +27,8 @@ func (s *subscribeRule) authorize(w http.ResponseWriter, r *http.Request, next c
 	grant, denial, err := s.authorizer.Authorize(r.Context(), principal, uris, time.Duration(config.Recheck))
 	switch {
 	case err != nil:
-		s.log.Error("backend can't be asked who may watch", zap.Error(err))
-		return nil, s.refuse(w, r, &refusal.Error{Status: http.StatusBadGateway, Kind: refusal.Unwatchable, Reason: "it can't be told who may watch this: " + err.Error(), Err: err})
+		s.log.Error("backend can't be asked who may subscribe", zap.Error(err))
+		return nil, s.refuse(w, r, &refusal.Error{Status: http.StatusBadGateway, Kind: refusal.Unwatchable, Reason: "the backend can't be asked who may subscribe: " + err.Error(), Err: err})
 	case denial != nil:
 		return nil, writeResponse(w, uncacheable(denial))
 	case r.Context().Err() != nil: // the client has left

@@ -108,5 +108,5 @@ func (t *ruleTokens) serveUnlogged(w http.ResponseWriter, r *http.Request, serve
 // refuseTokenInURL refuses a request that would be passed to the next handler
 // if its URL hadn't contained a token.
 func refuseTokenInURL(w http.ResponseWriter, r *http.Request) {
-	refusal.Newf(http.StatusBadRequest, "a URL with a token in it is for nothing but the streams here, asked for with GET, or for what is published with POST").Write(w, r)
+	refusal.Newf(http.StatusBadRequest, "a URL with a token in it is only for streams (GET) and for publishing (POST)").Write(w, r)
 }

@@ -23,7 +23,7 @@ var webhookKind = kind{
 	name:   "webhook",
 	new:    newWebhookRule,
 	refuses: map[string]string{
-		"topic": "a webhook's topic belongs into its block; a rule that lets clients subscribe to topics is one of its own",
+		"topic": "a webhook's topic belongs in its block; a rule that lets clients subscribe to topics is one of its own",
 	},
 	collectors: []prometheus.Collector{webhooksTotal, forwardsTotal, pendingCollector{}},
 }

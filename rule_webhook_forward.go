@@ -39,7 +39,7 @@ func (h *webhookRule) forwardSync(w http.ResponseWriter, r *http.Request, next c
 	case response.status == 0:
 		return h.refuse(w, &original, &refusal.Error{
 			Status: http.StatusBadGateway, Kind: string(webhook.AppRefused),
-			Reason: "nobody has answered", Detail: "no handler comes after the rule: add a reverse_proxy",
+			Reason: "no handler answered", Detail: "no handler follows the rule: add a reverse_proxy",
 		})
 	}
 	return nil

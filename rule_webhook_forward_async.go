@@ -130,7 +130,7 @@ func sendStored(ctx context.Context, server *caddyhttp.Server, stored *forward.R
 		switch p := recover(); p {
 		case nil:
 		case http.ErrAbortHandler:
-			err = errors.New("the answer broke off")
+			err = errors.New("the response broke off")
 		default:
 			err = fmt.Errorf("handler panicked: %v\n%s", p, debug.Stack())
 		}
@@ -140,7 +140,7 @@ func sendStored(ctx context.Context, server *caddyhttp.Server, stored *forward.R
 	case !f.reached:
 		return forward.Response{}, fmt.Errorf("no webhook rule receives the request any more: another handler responded with %d", w.status)
 	case w.status == 0:
-		return forward.Response{}, errors.New("nobody has answered: no handler comes after the rule")
+		return forward.Response{}, errors.New("no handler answered: none follows the rule")
 	case ctx.Err() != nil:
 		return forward.Response{}, context.Cause(ctx)
 	}

@@ -90,13 +90,13 @@ func (s *FileStore) OpenStore(hub string) (store.Store, error) {
 	var options store.FileOptions
 	if s.Damaged == "replace" {
 		options.Replaced = func(aside string, cause error) {
-			s.log.Error("a damaged log is set aside, and an empty one begun: clients are reset",
+			s.log.Error("a damaged log is replaced by an empty one: clients are reset",
 				zap.String("hub", hub), zap.String("aside", aside), zap.Error(cause))
 		}
 	}
 	f, err := store.OpenFile(filepath.Join(s.dir, name), options)
 	if errors.Is(err, store.ErrDamaged) {
-		return nil, fmt.Errorf("%w: move it away, or write `damaged replace` to have that done", err)
+		return nil, fmt.Errorf("%w: move it away, or write `damaged replace`", err)
 	}
 	if err != nil {
 		return nil, err // not f, which is no nil interface
