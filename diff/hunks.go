@@ -11,8 +11,9 @@ type hunk struct{ fromStart, fromEnd, toStart, toEnd int }
 // with the number's square, to 1 MiB. Lists that differ more are one hunk.
 const maxEdits = 512
 
-// diffLists returns the hunks between two lists, in order.
-func diffLists(from, to []value) []hunk {
+// diffLists returns the hunks between two lists, in order. It returns false if
+// the budget is spent.
+func diffLists(from, to []value, work *budget) ([]hunk, bool) {
 	prefix := 0
 	for prefix < min(len(from), len(to)) && from[prefix].digest() == to[prefix].digest() {
 		prefix++
@@ -22,14 +23,14 @@ func diffLists(from, to []value) []hunk {
 		suffix++
 	}
 	a, b := from[prefix:len(from)-suffix], to[prefix:len(to)-suffix]
-	hunks, ok := shortestEdits(a, b)
+	hunks, ok := shortestEdits(a, b, work)
 	if !ok {
 		hunks = []hunk{{0, len(a), 0, len(b)}}
 	}
 	for i := range hunks {
 		hunks[i] = hunks[i].shift(prefix)
 	}
-	return hunks
+	return hunks, work.spend(0)
 }
 
 func (h hunk) shift(by int) hunk {
@@ -38,23 +39,28 @@ func (h hunk) shift(by int) hunk {
 
 // shortestEdits finds the fewest insertions and deletions by the greedy
 // algorithm of E. Myers, "An O(ND) Difference Algorithm and Its Variations"
-// (Algorithmica 1, 1986). It returns false if there are more than [maxEdits].
+// (Algorithmica 1, 1986). It returns false if there are more than [maxEdits],
+// or the budget is spent.
 //
 // In the paper's terms: after d edits, reach[k+d] is the furthest x on diagonal
 // k = x - y, where x items of a and y items of b are consumed.
-func shortestEdits(a, b []value) ([]hunk, bool) {
+func shortestEdits(a, b []value, work *budget) ([]hunk, bool) {
 	var steps [][]int32 // reach after each number of edits
 	for d := 0; d <= min(maxEdits, len(a)+len(b)); d++ {
-		reach := make([]int32, 2*d+1)
+		reach, compared := make([]int32, 2*d+1), d+1
 		for k := -d; k <= d; k += 2 {
 			x := afterEdit(steps, d, k)
 			for x < len(a) && x-k >= 0 && x-k < len(b) && a[x].digest() == b[x-k].digest() {
 				x++
+				compared++
 			}
 			reach[k+d] = int32(x)
 			if x >= len(a) && x-k >= len(b) {
 				return backtrack(append(steps, reach), len(a), len(b)), true
 			}
+		}
+		if !work.spend(comparisonCost * compared) {
+			return nil, false
 		}
 		steps = append(steps, reach)
 	}

@@ -76,12 +76,16 @@ func keyOf(v value, path []digest) (key value, ok bool) {
 // holds more items than it must.
 func itemEvents(from, to keyedList) ([]event.Event, error) {
 	var removed, changed, added []event.Event
+	full := func() bool { return len(removed)+len(changed)+len(added) > MaxItemEvents }
 	for _, it := range from.items {
-		if _, ok := to.byKey[it.key.digest()]; !ok {
+		if _, ok := to.byKey[it.key.digest()]; !ok && !full() {
 			removed = append(removed, itemEvent("removed", it.key, value{}, it.value))
 		}
 	}
 	for _, it := range to.items {
+		if full() {
+			return nil, errSnapshot
+		}
 		old, ok := from.byKey[it.key.digest()]
 		switch {
 		case !ok:
@@ -90,11 +94,10 @@ func itemEvents(from, to keyedList) ([]event.Event, error) {
 			changed = append(changed, itemEvent("changed", it.key, it.value, old))
 		}
 	}
-	events := slices.Concat(removed, changed, added)
-	if len(events) > MaxItemEvents {
+	if full() {
 		return nil, errSnapshot
 	}
-	return events, nil
+	return slices.Concat(removed, changed, added), nil
 }
 
 // itemEvent leaves out item or old if it is the zero value.

@@ -9,12 +9,12 @@ import (
 // mergeDiffer describes a change as a JSON merge patch (RFC 7396). There, null
 // removes a member, so the patch can't set a member to null or to an object with
 // a null in it.
-func mergeDiffer(_ context.Context, from, to *Document) ([]event.Event, error) {
+func mergeDiffer(ctx context.Context, from, to *Document) ([]event.Event, error) {
 	old, updated := newTree(from.text), newTree(to.text)
 	if old.root().kind() != '{' || updated.root().kind() != '{' || old.ambiguous || updated.ambiguous {
 		return nil, errSnapshot
 	}
-	m := mergeWriter{limit: len(to.text)}
+	m := mergeWriter{limit: len(to.text), budget: newBudget(ctx, from, to)}
 	if !m.writeObject(old.root().object(), updated.root().object()) || len(m.patch) >= m.limit {
 		return nil, errSnapshot
 	}
@@ -23,8 +23,9 @@ func mergeDiffer(_ context.Context, from, to *Document) ([]event.Event, error) {
 
 // mergeWriter writes a merge patch that is shorter than limit.
 type mergeWriter struct {
-	patch []byte
-	limit int
+	patch  []byte
+	limit  int
+	budget *budget
 }
 
 // writeObject returns false if a merge patch can't describe the change, or would
@@ -63,8 +64,11 @@ func (m *mergeWriter) writeValue(old value, exists bool, updated value) bool {
 	if hasNull(updated) {
 		return false
 	}
+	if len(m.patch)+len(updated.raw()) >= m.limit || !m.budget.spend(len(updated.raw())) {
+		return false
+	}
 	m.patch = append(m.patch, updated.raw()...)
-	return len(m.patch) < m.limit
+	return true
 }
 
 // hasNull reports whether a value is null or an object with a null in it. Nulls

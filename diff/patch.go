@@ -17,50 +17,49 @@ import (
 // LCS option takes time and memory by the product of the lengths: a second and
 // 130 MiB for a list of 4000 items in 98 KiB. Its Factorize option takes all
 // json.Numbers for equal, and describes {"b":2} as a copy of 3.
-func patchDiffer(_ context.Context, from, to *Document) ([]event.Event, error) {
+func patchDiffer(ctx context.Context, from, to *Document) ([]event.Event, error) {
 	old, updated := newTree(from.text), newTree(to.text)
 	if old.ambiguous || updated.ambiguous {
 		return nil, errSnapshot
 	}
-	p := patchWriter{patch: []byte("[")}
-	p.writeChange(old.root(), updated.root())
-	data := append(p.patch, ']')
-	if len(data) >= len(to.text) {
+	p := patchWriter{patch: []byte("["), budget: newBudget(ctx, from, to)}
+	if !p.writeChange(old.root(), updated.root(), len(to.text)-len(`] `)) {
 		return nil, errSnapshot
 	}
-	return []event.Event{{Name: "patch", Data: data}}, nil
+	return []event.Event{{Name: "patch", Data: append(p.patch, ']')}}, nil
 }
 
-// patchWriter writes a patch.
+// patchWriter writes a patch. Each of its methods that writes takes the number
+// of bytes that the whole patch may have afterwards, and reports whether it
+// was enough.
 type patchWriter struct {
-	patch []byte
-	path  []byte // of the current value: a JSON Pointer as JSON, without quotes
+	patch  []byte
+	path   []byte // of the current value: a JSON Pointer as JSON, without quotes
+	budget *budget
 }
 
 // writeChange writes the operations that turn from into to, or a single replace
-// if that is shorter. Operations end as soon as they are longer, which also
-// bounds the patch of two documents that have nothing in common.
-func (p *patchWriter) writeChange(from, to value) {
+// if that is shorter.
+func (p *patchWriter) writeChange(from, to value, max int) bool {
 	if from.digest() == to.digest() {
-		return
+		return true
 	}
 	start := len(p.patch)
 	limit := start + len(`,{"op":"replace","path":"","value":}`) + len(p.path) + len(to.raw())
-	if p.writeSteps(from, to, limit) && len(p.patch) <= limit {
-		return
+	if p.writeSteps(from, to, min(limit, max)) {
+		return true
 	}
 	p.patch = p.patch[:start]
-	p.writeOperation("replace", to.raw())
+	return p.writeOperation("replace", to.raw(), max)
 }
 
-// writeSteps returns false if the values aren't containers of one kind, or the
-// patch would exceed the limit.
-func (p *patchWriter) writeSteps(from, to value, limit int) bool {
+// writeSteps returns false also if the values aren't containers of one kind.
+func (p *patchWriter) writeSteps(from, to value, max int) bool {
 	switch {
 	case from.kind() == '{' && to.kind() == '{':
-		return p.writeMembers(from.object(), to.object(), limit)
+		return p.writeMembers(from.object(), to.object(), max)
 	case from.kind() == '[' && to.kind() == '[':
-		return p.writeItems(from.items(), to.items(), limit)
+		return p.writeItems(from.items(), to.items(), max)
 	default:
 		return false
 	}
@@ -70,9 +69,9 @@ func (p *patchWriter) writeSteps(from, to value, limit int) bool {
 // contents: "//a" is a valid path that some clients can't follow, among them
 // github.com/evanphx/json-patch v5.9.11. An add replaces an existing member (RFC
 // 6902 §4.1).
-func (p *patchWriter) writeMembers(from, to object, limit int) bool {
+func (p *patchWriter) writeMembers(from, to object, max int) bool {
 	for _, m := range from.members {
-		if _, ok := to.byName[m.name.digest()]; !ok && !p.descend(nameToken(m.name), limit, p.writeRemove) {
+		if _, ok := to.byName[m.name.digest()]; !ok && !p.writeAt(nameToken(m.name), p.removal(max)) {
 			return false
 		}
 	}
@@ -82,7 +81,7 @@ func (p *patchWriter) writeMembers(from, to object, limit int) bool {
 			continue
 		}
 		token := nameToken(m.name)
-		if !p.descend(token, limit, func() { p.writeValue(old, exists && token != "", m.value) }) {
+		if !p.writeAt(token, func() bool { return p.writeValue(old, exists && token != "", m.value, max) }) {
 			return false
 		}
 	}
@@ -91,8 +90,12 @@ func (p *patchWriter) writeMembers(from, to object, limit int) bool {
 
 // writeItems writes the changes of a list hunk by hunk. All items before the
 // current hunk are those of the new list already, so its index is the new list's.
-func (p *patchWriter) writeItems(from, to []value, limit int) bool {
-	for _, h := range diffLists(from, to) {
+func (p *patchWriter) writeItems(from, to []value, max int) bool {
+	hunks, ok := diffLists(from, to, p.budget)
+	if !ok {
+		return false
+	}
+	for _, h := range hunks {
 		removed, added := from[h.fromStart:h.fromEnd], to[h.toStart:h.toEnd]
 		for i, v := range added {
 			var old value
@@ -100,12 +103,12 @@ func (p *patchWriter) writeItems(from, to []value, limit int) bool {
 			if exists {
 				old = removed[i]
 			}
-			if !p.descend(indexToken(h.toStart+i), limit, func() { p.writeValue(old, exists, v) }) {
+			if !p.writeAt(indexToken(h.toStart+i), func() bool { return p.writeValue(old, exists, v, max) }) {
 				return false
 			}
 		}
 		for range len(removed) - len(added) {
-			if !p.descend(indexToken(h.toEnd), limit, p.writeRemove) {
+			if !p.writeAt(indexToken(h.toEnd), p.removal(max)) {
 				return false
 			}
 		}
@@ -113,28 +116,39 @@ func (p *patchWriter) writeItems(from, to []value, limit int) bool {
 	return true
 }
 
-// descend calls write one level further down, and reports whether the patch is
-// within the limit.
-func (p *patchWriter) descend(token string, limit int, write func()) bool {
+// writeAt calls write one level further down.
+func (p *patchWriter) writeAt(token string, write func() bool) bool {
 	length := len(p.path)
 	p.path = append(append(p.path, '/'), token...)
-	write()
+	ok := write()
 	p.path = p.path[:length]
-	return len(p.patch) <= limit
+	return ok
 }
 
 // writeValue adds v at the path, or turns the old value there into v.
-func (p *patchWriter) writeValue(old value, exists bool, v value) {
+func (p *patchWriter) writeValue(old value, exists bool, v value, max int) bool {
 	if exists {
-		p.writeChange(old, v)
-		return
+		return p.writeChange(old, v, max)
 	}
-	p.writeOperation("add", v.raw())
+	return p.writeOperation("add", v.raw(), max)
 }
 
-func (p *patchWriter) writeRemove() { p.writeOperation("remove", nil) }
+func (p *patchWriter) removal(max int) func() bool {
+	return func() bool { return p.writeOperation("remove", nil, max) }
+}
 
-func (p *patchWriter) writeOperation(op string, value []byte) {
+// writeOperation writes an operation whole or not at all.
+func (p *patchWriter) writeOperation(op string, value []byte, max int) bool {
+	size := len(`{"op":"","path":""}`) + len(op) + len(p.path)
+	if len(p.patch) > 1 {
+		size++ // the comma
+	}
+	if value != nil {
+		size += len(`,"value":`) + len(value)
+	}
+	if len(p.patch)+size > max || !p.budget.spend(size) {
+		return false
+	}
 	if len(p.patch) > 1 {
 		p.patch = append(p.patch, ',')
 	}
@@ -145,6 +159,7 @@ func (p *patchWriter) writeOperation(op string, value []byte) {
 		p.patch = append(append(p.patch, `,"value":`...), value...)
 	}
 	p.patch = append(p.patch, '}')
+	return true
 }
 
 func indexToken(i int) string { return strconv.Itoa(i) }
