@@ -1,4 +1,4 @@
-// Package body reads what a request carries, as far as it is bounded.
+// Package body reads the bodies of requests up to a limit.
 package body
 
 import (
@@ -11,9 +11,9 @@ import (
 	"github.com/caddy-sse/caddy-sse/internal/refusal"
 )
 
-// Read reads the whole body, up to maxBytes, and puts it back. A longer one is
-// refused with 413, one that doesn't come whole with 400 or 408. w may be nil;
-// else it is told to close a connection whose body is too large to be read.
+// Read reads the whole body, up to maxBytes, and puts it back. It refuses a larger
+// body with 413, an incomplete one with 400 and a late one with 408. If w isn't
+// nil, Read has it close the connection after a body that is too large.
 func Read(w http.ResponseWriter, r *http.Request, maxBytes int64) ([]byte, *refusal.Error) {
 	if r.ContentLength > maxBytes {
 		return nil, tooLarge(maxBytes)
@@ -29,19 +29,19 @@ func Read(w http.ResponseWriter, r *http.Request, maxBytes int64) ([]byte, *refu
 	return content, nil
 }
 
-// BrokenOff is the kind of refusals of bodies that don't come whole.
+// BrokenOff is the kind of the refusals of incomplete bodies.
 const BrokenOff = "broken_off"
 
 func tooLarge(maxBytes int64) *refusal.Error {
 	return refusal.Newf(http.StatusRequestEntityTooLarge, "the body is larger than %d bytes", maxBytes)
 }
 
-// brokenOff tells why a body couldn't be read. The bound may be another
-// handler's, such as request_body's.
+// brokenOff returns the refusal for a failed read. The limit may be another
+// handler's, for example that of request_body.
 func brokenOff(err error) *refusal.Error {
-	var bound *http.MaxBytesError
-	if errors.As(err, &bound) {
-		return tooLarge(bound.Limit)
+	var tooMany *http.MaxBytesError
+	if errors.As(err, &tooMany) {
+		return tooLarge(tooMany.Limit)
 	}
 	refused := refusal.Newf(http.StatusBadRequest, "the body broke off")
 	refused.Kind = BrokenOff
@@ -53,14 +53,15 @@ func brokenOff(err error) *refusal.Error {
 	return refused
 }
 
-// IsEarly tells whether a request came as TLS early data, here or at a proxy in
-// front, which who has caught it can send again (RFC 8470). It may have an
-// effect only if one that is sent again has none.
+// IsEarly reports whether a request came as TLS early data, here or at a proxy in
+// front. An attacker can send early data again (RFC 8470). It may have an effect
+// only if a repetition has none.
 func IsEarly(r *http.Request) bool {
 	return r.TLS != nil && !r.TLS.HandshakeComplete || r.Header.Get("Early-Data") == "1"
 }
 
-// TooEarly is the refusal by which the client sends it again, safely.
+// TooEarly returns the refusal that makes the client send the request again
+// after the handshake.
 func TooEarly() *refusal.Error {
 	return refusal.Newf(http.StatusTooEarly, "send it again when the TLS handshake is complete")
 }

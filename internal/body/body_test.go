@@ -14,7 +14,7 @@ import (
 	"github.com/caddy-sse/caddy-sse/internal/body"
 )
 
-func TestABodyIsReadWholeAndPutBack(t *testing.T) {
+func TestReadPutsBodyBack(t *testing.T) {
 	for _, content := range []string{"", "hello", strings.Repeat("x", 10)} {
 		r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader(content))
 		got, refused := body.Read(httptest.NewRecorder(), r, 10)
@@ -27,7 +27,7 @@ func TestABodyIsReadWholeAndPutBack(t *testing.T) {
 	}
 }
 
-func TestABodyThatDoesNotComeWholeIsRefused(t *testing.T) {
+func TestIncompleteBodyIsRefused(t *testing.T) {
 	for name, c := range map[string]struct {
 		body   io.Reader
 		status int
@@ -46,7 +46,7 @@ func TestABodyThatDoesNotComeWholeIsRefused(t *testing.T) {
 	}
 }
 
-func TestARequestBeforeTheHandshakeIsEarly(t *testing.T) {
+func TestRequestBeforeHandshakeIsEarlyData(t *testing.T) {
 	plain := httptest.NewRequest(http.MethodPost, "/", nil)
 	whole := httptest.NewRequest(http.MethodPost, "https://localhost/", nil)
 	early := httptest.NewRequest(http.MethodPost, "https://localhost/", nil)

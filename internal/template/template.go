@@ -1,8 +1,7 @@
 // Package template is text with placeholders in braces, as everywhere in Caddy.
 //
-// It is compiled here, and not left to Caddy's replacer, so that mistakes show
-// when the configuration is loaded, and so that what takes a placeholder's
-// place can never be taken for a placeholder itself.
+// Unlike Caddy's replacer, [Compile] reports mistakes when the configuration is
+// loaded, and [Template.Expand] never expands placeholders in a value.
 package template
 
 import (
@@ -10,22 +9,23 @@ import (
 	"strings"
 )
 
-// Template is compiled text. It is safe for concurrent use.
+// Template is a compiled template. It is safe for concurrent use.
 type Template struct {
 	parts []Part
 }
 
-// Part is literal text or a placeholder's name.
+// Part is literal text or the name of a placeholder.
 type Part struct {
 	Text        string
 	Placeholder bool
 }
 
-// Parts are what the template is made of, in order. They must not be changed.
+// Parts returns the parts of the template, in order. Callers must not change
+// them.
 func (t *Template) Parts() []Part { return t.parts }
 
-// Compile compiles src. As in all of Caddy, \{ and \} are braces that are meant
-// as such. {file.*} is refused: what a client sends must not choose files.
+// Compile compiles src. As everywhere in Caddy, \{ and \} are literal braces. It
+// refuses {file.*}: a client's data must not choose files.
 func Compile(src string) (*Template, error) {
 	parts, err := split(src)
 	if err != nil {
@@ -37,7 +37,7 @@ func Compile(src string) (*Template, error) {
 			return nil, fmt.Errorf("`%s`: the placeholder {} has no name", src)
 		}
 		if strings.HasPrefix(name, "file.") {
-			return nil, fmt.Errorf("`%s`: {%s} can't be used here: nothing is read from files for a request", src, name)
+			return nil, fmt.Errorf("`%s`: {%s} is not available here: templates don't read files", src, name)
 		}
 	}
 	return t, nil
@@ -52,7 +52,7 @@ func split(src string) (parts []Part, err error) {
 			i++
 			text.WriteByte(src[i])
 		case c == '{' && inside, c == '}' && !inside:
-			return nil, fmt.Errorf("unbalanced %q at byte %d: a brace that is meant as such is written \\%c", c, i, c)
+			return nil, fmt.Errorf("unbalanced %q at byte %d: write a literal brace as \\%c", c, i, c)
 		case c == '{', c == '}':
 			if text.Len() > 0 || inside {
 				parts = append(parts, Part{text.String(), inside})
@@ -72,7 +72,7 @@ func split(src string) (parts []Part, err error) {
 	return parts, nil
 }
 
-// Placeholders are the names of the placeholders, without braces, in order.
+// Placeholders returns the names of the placeholders, without braces, in order.
 func (t *Template) Placeholders() []string {
 	var names []string
 	for _, p := range t.parts {
@@ -83,8 +83,8 @@ func (t *Template) Placeholders() []string {
 	return names
 }
 
-// Expand joins the parts. What a placeholder stands for is asked of value,
-// whose error ends the expansion.
+// Expand returns the text with each placeholder replaced by what value returns. An
+// error of value ends the expansion.
 func (t *Template) Expand(value func(name string) (string, error)) (string, error) {
 	var out strings.Builder
 	for _, p := range t.parts {

@@ -12,7 +12,7 @@ import (
 // braced stands for a placeholder by its name in angle brackets.
 func braced(name string) (string, error) { return "<" + name + ">", nil }
 
-func TestPlaceholdersAreReplaced(t *testing.T) {
+func TestExpandReplacesPlaceholders(t *testing.T) {
 	for src, want := range map[string]struct {
 		text  string
 		names []string
@@ -41,20 +41,20 @@ func TestPlaceholdersAreReplaced(t *testing.T) {
 	}
 }
 
-func TestMistakesAreFoundWhenItIsCompiled(t *testing.T) {
+func TestCompileReportsMistakes(t *testing.T) {
 	for src, want := range map[string]string{
 		"{":             "not closed",
 		"a{b":           "not closed",
 		"a}":            "byte 1",
 		"}{":            "byte 0",
-		"{a{b}}":        `written \{`,
-		"{a}}":          `written \}`,
+		"{a{b}}":        `brace as \{`,
+		"{a}}":          `brace as \}`,
 		"{}":            "no name",
 		"a{}b":          "no name",
-		"{file./etc/x}": "nothing is read from files",
+		"{file./etc/x}": "templates don't read files",
 		"{a}{file.{b}}": "unbalanced",
 		`a\b\\{c}`:      "byte 7", // the backslash before the brace escapes it
-		`{file.\{b\}}`:  "nothing is read from files",
+		`{file.\{b\}}`:  "templates don't read files",
 		`{a\}`:          "not closed",
 	} {
 		if tmpl, err := template.Compile(src); err == nil || tmpl != nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), src) {
@@ -63,7 +63,7 @@ func TestMistakesAreFoundWhenItIsCompiled(t *testing.T) {
 	}
 }
 
-func TestAValueIsNeverTakenForAPlaceholder(t *testing.T) {
+func TestValueIsNeverExpanded(t *testing.T) {
 	tmpl, err := template.Compile("{a}/{b}")
 	if err != nil {
 		t.Fatal(err)
@@ -74,7 +74,7 @@ func TestAValueIsNeverTakenForAPlaceholder(t *testing.T) {
 	}
 }
 
-func TestAnErrorEndsTheExpansion(t *testing.T) {
+func TestErrorEndsExpansion(t *testing.T) {
 	tmpl, err := template.Compile("x{a}{b}")
 	if err != nil {
 		t.Fatal(err)

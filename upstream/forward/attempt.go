@@ -17,19 +17,17 @@ const (
 	maxPause   = time.Hour
 )
 
-// schedule is when it is tried again: pauses that double, spread by half.
-type schedule struct{ *backoff.ExponentialBackOff }
-
-func newSchedule() *schedule {
+// newBackoff returns pauses between attempts that double, with a jitter of half.
+func newBackoff() *backoff.ExponentialBackOff {
 	b := backoff.NewExponentialBackOff()
 	b.InitialInterval, b.Multiplier, b.MaxInterval = firstPause, 2, maxPause
 	b.Reset()
-	return &schedule{b}
+	return b
 }
 
-// attempt has the app have a delivery once.
+// attempt sends a delivery to the app once.
 func (f *Forwarder) attempt(p *pending) {
-	if p.taken {
+	if p.accepted {
 		f.finish(p)
 		return
 	}
@@ -40,42 +38,43 @@ func (f *Forwarder) attempt(p *pending) {
 	p.attempts++
 	ctx, cancel := context.WithTimeout(f.attempts, attemptTimeout)
 	defer cancel()
-	answer, err := f.Send(ctx, r)
+	response, err := f.Send(ctx, r)
 	now := time.Now()
 	switch {
-	case err == nil && answer.Status >= 200 && answer.Status <= 299:
+	case err == nil && response.Status >= 200 && response.Status <= 299:
 		f.finish(p)
-	case f.attempts.Err() != nil: // it was us who gave up
+	case f.attempts.Err() != nil: // this forwarder has aborted it
 		p.attempts--
-	case err == nil && answer.Status == http.StatusGone:
-		f.bury(p, r, answer, Dead, "the app wants no such deliveries any more (410)")
+	case err == nil && response.Status == http.StatusGone:
+		f.deadLetter(p, r, response, Dead, "the app wants no such deliveries any more (410)")
 	case now.Sub(p.received) >= f.For:
-		f.bury(p, r, answer, Dead, why(answer, err))
+		f.deadLetter(p, r, response, Dead, failure(response, err))
 	default:
-		f.retry(p, answer, err, now)
+		f.retry(p, response, err, now)
 	}
 }
 
-// load reads a delivery from the log. What isn't there any more is lost.
+// load reads a delivery from the log. A delivery that has left the log is lost.
 func (f *Forwarder) load(p *pending) (*Request, bool) {
 	e := f.hub.Entry(p.seq)
 	if e == nil || e.ID != p.id {
-		f.bury(p, new(Request), Response{}, Lost, "it has left the history before the app had it: make the hub's history larger")
+		f.deadLetter(p, new(Request), Response{}, Lost, "it has left the history before the app had it: make the hub's history larger")
 		return nil, false
 	}
 	r := new(Request)
 	if err := decodeFrame(e.Frame, r); err != nil {
-		f.bury(p, r, Response{}, Lost, "it can't be read: "+err.Error())
+		f.deadLetter(p, r, Response{}, Lost, "it can't be read: "+err.Error())
 		return nil, false
 	}
 	return r, true
 }
 
-// finish notes that a delivery is done with. If that can't be stored, it is
-// noted later; after a crash before that the app gets it again.
+// finish records that the app has accepted a delivery. If the store fails, the
+// forwarder records it later. After a crash before that, the app gets the
+// delivery again.
 func (f *Forwarder) finish(p *pending) {
-	p.taken = true
-	if _, err := f.hub.PublishAll(nil, f.receipt(p.id)); err != nil {
+	p.accepted = true
+	if _, err := f.hub.PublishAll(nil, f.doneKey(p.id)); err != nil {
 		f.postpone(p, err)
 		return
 	}
@@ -83,10 +82,10 @@ func (f *Forwarder) finish(p *pending) {
 	f.forget(p)
 }
 
-// postpone is for when the store fails.
+// postpone schedules another attempt after the store has failed.
 func (f *Forwarder) postpone(p *pending, err error) {
-	f.Log.Error("that a delivery is done with can't be stored; it is tried again", zap.String("rule", f.Rule), zap.Error(err))
-	f.setDue(p, time.Now().Add(p.backOff.NextBackOff()))
+	f.Log.Error("the result of a delivery can't be stored; the forwarder tries again", zap.String("rule", f.Rule), zap.Error(err))
+	f.setDue(p, time.Now().Add(p.backoff.NextBackOff()))
 }
 
 func (f *Forwarder) setDue(p *pending, due time.Time) {
@@ -95,25 +94,25 @@ func (f *Forwarder) setDue(p *pending, due time.Time) {
 	p.due = due
 }
 
-// retry has it tried again, not before the app wants it, and once more when its
-// time is up.
-func (f *Forwarder) retry(p *pending, answer Response, err error, now time.Time) {
+// retry schedules another attempt: not before the response's Retry-After, and a
+// last one when the time for the delivery is over.
+func (f *Forwarder) retry(p *pending, response Response, err error, now time.Time) {
 	f.Count(Failed)
-	pause := max(p.backOff.NextBackOff(), subrequest.RetryAfter(answer.Header, now, f.For))
+	pause := max(p.backoff.NextBackOff(), subrequest.RetryAfter(response.Header, now, f.For))
 	due := now.Add(pause)
 	if end := p.received.Add(f.For); due.After(end) {
 		due = end
 	}
 	if p.attempts == 1 {
-		f.Log.Info("the app has not taken a delivery; it is tried again", zap.String("rule", f.Rule), zap.String("why", why(answer, err)))
+		f.Log.Info("the app has not accepted a delivery; the forwarder tries again", zap.String("rule", f.Rule), zap.String("why", failure(response, err)))
 	}
 	f.setDue(p, due)
 }
 
-// why is for the operator.
-func why(answer Response, err error) string {
+// failure describes a failed attempt to the operator.
+func failure(response Response, err error) string {
 	if err != nil {
 		return err.Error()
 	}
-	return fmt.Sprintf("the app answered with %d", answer.Status)
+	return fmt.Sprintf("the app responded with %d", response.Status)
 }

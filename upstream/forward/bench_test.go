@@ -14,28 +14,28 @@ import (
 	"github.com/caddy-sse/caddy-sse/upstream/forward"
 )
 
-// What a delivery costs when an app is back that was down for long: the time is
-// that of one of those that were left.
-func BenchmarkDeliveriesThatWereLeft(b *testing.B) {
-	for _, left := range []int{1_000, 10_000, 100_000} {
-		b.Run(fmt.Sprint("left=", left), func(b *testing.B) {
+// BenchmarkPendingDeliveries measures the cost of one delivery when an app is back
+// after a long outage.
+func BenchmarkPendingDeliveries(b *testing.B) {
+	for _, pending := range []int{1_000, 10_000, 100_000} {
+		b.Run(fmt.Sprint("pending=", pending), func(b *testing.B) {
 			for range b.N {
 				b.StopTimer()
-				deliverAll(b, left)
+				forwardAll(b, pending)
 			}
-			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*left), "ns/delivery")
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*pending), "ns/delivery")
 			b.ReportMetric(0, "ns/op")
 		})
 	}
 }
 
-// deliverAll has that many left, and times their delivery.
-func deliverAll(b *testing.B, left int) {
+// forwardAll publishes that many deliveries, and measures the time to forward them.
+func forwardAll(b *testing.B, pending int) {
 	b.Helper()
-	kept := store.History{MaxEvents: 3 * left, MaxAge: time.Hour}
+	kept := store.History{MaxEvents: 3 * pending, MaxAge: time.Hour}
 	h := hub.New(store.NewMemory(), kept)
 	defer func() { _ = h.Close() }()
-	for i := range left {
+	for i := range pending {
 		message, err := forward.Message(forward.QueueOf(h, "rule"), &forward.Request{Method: "POST", URI: []byte("/hook"), Body: fmt.Append(nil, i)})
 		if err != nil {
 			b.Fatal(err)
@@ -49,7 +49,7 @@ func deliverAll(b *testing.B, left int) {
 	f := forward.New(h, forward.Options{
 		Queue: forward.QueueOf(h, "rule"), For: time.Hour, History: kept, Log: zap.NewNop(),
 		Send: func(context.Context, *forward.Request) (forward.Response, error) {
-			if taken.Add(1) == int64(left) {
+			if taken.Add(1) == int64(pending) {
 				close(all)
 			}
 			return status(200)

@@ -1,6 +1,6 @@
 package forward
 
-// Encode and DecodeFrame are what keeps a request.
+// Encode and DecodeFrame encode and decode a stored request.
 var (
 	Encode      = encode
 	DecodeFrame = decodeFrame

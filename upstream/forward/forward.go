@@ -1,9 +1,10 @@
-// Package forward delivers requests to an app in the background, again and
-// again until it takes them.
+// Package forward forwards requests to an app in the background. It retries a
+// request until the app accepts it.
 //
-// What is to be delivered is an event on a topic of the hub that nobody outside
-// can name: it is stored in one step with what is published of it, and is as
-// durable. That it is done with is told by a receipt.
+// A request to forward is an event on an internal topic of the hub that no
+// client can name. The hub stores it in one step with the events that it
+// publishes of the request, so it is as durable as they are. An idempotency
+// record marks it as done.
 package forward
 
 import (
@@ -14,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/cenkalti/backoff/v5"
 	"go.uber.org/zap"
 
 	"github.com/caddy-sse/caddy-sse/event"
@@ -22,103 +24,105 @@ import (
 )
 
 const (
-	// maxInFlight is how many deliveries of a rule the app has at a time.
+	// maxInFlight limits the concurrent attempts of a rule.
 	maxInFlight = 8
-	// orderPause is how long a delivery holds up the next one: as long as the
-	// app answers within it, deliveries come in order.
+	// orderPause is how long an attempt delays the next one. While the app
+	// responds within this time, deliveries arrive in order.
 	orderPause = 100 * time.Millisecond
-	// attemptTimeout is how long the app may take for one.
+	// attemptTimeout limits one attempt.
 	attemptTimeout = 30 * time.Second
-	// storePause is how long after the store has failed it is asked again.
+	// storePause is the pause after a failure of the store.
 	storePause = time.Second
-	// batchBytes is how much of the log is read at a time.
+	// batchBytes is how much of the log the forwarder reads at a time.
 	batchBytes = 1 << 20
 )
 
-// Result is what has become of an attempt.
+// Result is the result of an attempt or of a delivery.
 type Result string
 
-// What becomes of attempts, and of deliveries.
+// The results of attempts and deliveries.
 const (
-	// Delivered: the app has taken it.
+	// Delivered means that the app has accepted the delivery.
 	Delivered Result = "delivered"
-	// Failed: it is tried again.
+	// Failed means that the attempt failed and another one follows.
 	Failed Result = "failed"
-	// Dead: it was given up, or the app wants no such deliveries any more.
+	// Dead means that the forwarder has given the delivery up, or that the app
+	// wants no such deliveries any more (410).
 	Dead Result = "dead"
-	// Lost: it left the history before the app had it.
+	// Lost means that the delivery left the history before the app accepted it.
 	Lost Result = "lost"
 )
 
-// Results are all of them.
+// Results are all results.
 var Results = []Result{Delivered, Failed, Dead, Lost}
 
-// Response is what an app has said.
+// Response is the response of an app.
 type Response struct {
 	Status int
 	Header http.Header
 }
 
-// Options are what a forwarder needs.
+// Options configure a forwarder.
 type Options struct {
-	// Queue names the deliveries of a rule; see [QueueOf].
+	// Queue identifies the deliveries of a rule: see [QueueOf].
 	Queue string
-	// Rule is what the rule is called in the log.
+	// Rule is the name of the rule in the log.
 	Rule string
 	// Send makes one attempt. It must return soon after its context ends.
 	Send func(ctx context.Context, r *Request) (Response, error)
-	// For is how long an app may fail to take a delivery until it is given up.
+	// For is how long the forwarder retries a delivery before it gives it up.
 	For time.Duration
-	// History is how much the hub's log keeps: a count and an age above zero.
+	// History is how much the hub's log keeps. Its count and its age are above
+	// zero.
 	History store.History
-	// Count is told of every result. It may be nil.
+	// Count counts every result. It may be nil.
 	Count func(Result)
 	Log   *zap.Logger
 }
 
-// Forwarder delivers what a rule has received. It is safe for concurrent use.
+// Forwarder forwards the deliveries of a rule. It is safe for concurrent use.
 type Forwarder struct {
 	Options
 	hub *hub.Hub
 
-	stop     context.CancelFunc // no attempt begins any more
+	stop     context.CancelFunc // no further attempt begins
 	stopping context.Context
-	cut      context.CancelFunc // those that are under way end
+	abort    context.CancelFunc // the attempts in flight end
 	attempts context.Context
-	done     chan struct{} // all has ended
+	done     chan struct{} // Run has returned
 	wake     chan struct{}
 
 	mu       sync.Mutex
 	pending  map[string]*pending // by id
-	queue    queue               // those that aren't under way
+	queue    queue               // the deliveries that aren't in flight
 	inFlight int
 }
 
-// pending is a delivery that the app has not taken yet. What it holds is read
-// from the log when it is its turn.
+// pending is a delivery that the app has not accepted yet. An attempt reads its
+// request from the log.
 type pending struct {
 	id       string
 	seq      uint64
 	received time.Time
 	attempts int
 	due      time.Time
-	taken    bool // the app has it, which is not noted yet
-	backOff  *schedule
+	accepted bool // by the app; the store doesn't know yet
+	backoff  *backoff.ExponentialBackOff
 }
 
-// New returns a forwarder, which does nothing until it runs.
+// New returns a forwarder. [Forwarder.Run] starts it.
 func New(h *hub.Hub, o Options) *Forwarder {
 	if o.Count == nil {
 		o.Count = func(Result) {}
 	}
 	f := &Forwarder{Options: o, hub: h, done: make(chan struct{}), wake: make(chan struct{}, 1), pending: make(map[string]*pending), queue: newQueue()}
 	f.stopping, f.stop = context.WithCancel(context.Background())
-	f.attempts, f.cut = context.WithCancel(context.Background())
+	f.attempts, f.abort = context.WithCancel(context.Background())
 	return f
 }
 
 // QueueOf returns the name of the queue of a rule's deliveries. The scope
-// names the rule, and is the same after a restart.
+// identifies the rule and must be the same after a restart.
 func QueueOf(h *hub.Hub, scope string) string { return h.Digest("forward", scope) }
 
 const (
@@ -126,11 +130,11 @@ const (
 	deadTopicPrefix = "\x00dead/"
 )
 
-// Topic returns the topic on which the deliveries of a queue are published.
+// Topic returns the internal topic of the deliveries of a queue.
 func Topic(queue string) string { return topicPrefix + queue }
 
-// Queues returns the queues of which the hub's log holds deliveries or dead
-// letters, with the name of the rule that received them.
+// Queues returns the queues with deliveries or dead letters in the hub's log, and
+// for each the name of the rule that received them.
 func Queues(h *hub.Hub) map[string]string {
 	rules := make(map[string]string)
 	for _, prefix := range []string{topicPrefix, deadTopicPrefix} {
@@ -143,7 +147,7 @@ func Queues(h *hub.Hub) map[string]string {
 	return rules
 }
 
-// ruleOf returns the rule that a stored delivery or dead letter names.
+// ruleOf returns the name of the rule in a stored delivery or dead letter.
 func ruleOf(e *store.Entry) string {
 	var named struct{ Rule string }
 	if e == nil || decodeFrame(e.Frame, &named) != nil {
@@ -152,44 +156,45 @@ func ruleOf(e *store.Entry) string {
 	return named.Rule
 }
 
-// idPrefix is how the ids of deliveries begin.
+// idPrefix starts the ID of each message.
 const idPrefix = "forward-"
 
-// Message is the event that has a request delivered.
+// Message returns the event that queues a request for the app.
 func Message(queue string, r *Request) (hub.Message, error) {
 	data, err := encode(r)
 	return hub.Message{Topics: []string{Topic(queue)}, Event: event.Event{ID: idPrefix + rand.Text(), Data: data}}, err
 }
 
-// IsMessage tells whether an id is one of a [Message].
+// IsMessage reports whether an event ID is the ID of a [Message].
 func IsMessage(id string) bool { return strings.HasPrefix(id, idPrefix) && len(id) > len(idPrefix)+20 }
 
-// Run delivers until the forwarder is stopped: first, in order, what was left.
-// It waits for the one that had the scope before, if there is one.
-func (f *Forwarder) Run(before *Forwarder) {
+// Run forwards deliveries until the forwarder is stopped, starting with the
+// pending ones in order. It waits for the previous forwarder of the queue, if
+// there is one.
+func (f *Forwarder) Run(previous *Forwarder) {
 	defer close(f.done)
-	defer f.cut()
-	if before != nil { // also when this one is stopped already: the next one waits for it
+	defer f.abort()
+	if previous != nil { // even if this one is stopped already: the next one waits for it
 		select {
-		case <-before.done:
+		case <-previous.done:
 		case <-f.attempts.Done():
-			before.cut()
-			<-before.done
+			previous.abort()
+			<-previous.done
 		}
 	}
 	var attempts sync.WaitGroup
 	defer attempts.Wait()
 	for f.stopping.Err() == nil {
-		f.follow(&attempts)
+		f.forward(&attempts)
 	}
 }
 
-// Stop lets no attempt begin any more. Those under way may end, for as long as
-// patience lasts; then they are cut off. It returns at once, or, if it is to
-// wait, when all have ended or were told to.
-func (f *Forwarder) Stop(patience time.Duration, wait bool) {
+// Stop starts no further attempt, and aborts the attempts in flight after the
+// grace period. With wait it returns when all attempts have ended, or at most a
+// second after it has aborted them. Otherwise it returns at once.
+func (f *Forwarder) Stop(grace time.Duration, wait bool) {
 	f.stop()
-	timer := time.AfterFunc(patience, f.cut)
+	timer := time.AfterFunc(grace, f.abort)
 	if !wait {
 		return
 	}
@@ -199,12 +204,12 @@ func (f *Forwarder) Stop(patience time.Duration, wait bool) {
 	case <-f.attempts.Done():
 		select {
 		case <-f.done:
-		case <-time.After(time.Second): // a handler that doesn't mind its context
+		case <-time.After(time.Second): // a handler that ignores its context
 		}
 	}
 }
 
-// Done tells that the forwarder has ended.
+// Done reports whether Run has returned.
 func (f *Forwarder) Done() bool {
 	select {
 	case <-f.done:
@@ -214,25 +219,25 @@ func (f *Forwarder) Done() bool {
 	}
 }
 
-// Pending is how many deliveries the app has not taken yet.
+// Pending returns how many deliveries the app has not accepted yet.
 func (f *Forwarder) Pending() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return len(f.pending)
 }
 
-// follow reads the log from its beginning, and makes the attempts that are due.
-// It returns when the forwarder is stopped, or the log has moved on.
-func (f *Forwarder) follow(attempts *sync.WaitGroup) {
+// forward reads the log from its beginning and makes the attempts that are due.
+// It returns when the forwarder is stopped, or after it has failed to read.
+func (f *Forwarder) forward(attempts *sync.WaitGroup) {
 	cursor := f.hub.SubscribeAll([]string{Topic(f.Queue)})
 	defer cursor.Close()
 	for f.stopping.Err() == nil {
 		if err := f.read(cursor); err != nil {
-			f.Log.Warn("deliveries to the app can't be read; it is tried again", zap.String("rule", f.Rule), zap.Error(err))
+			f.Log.Warn("deliveries to the app can't be read; the forwarder tries again", zap.String("rule", f.Rule), zap.Error(err))
 			f.sleep(storePause)
 			return
 		}
-		wait := f.begin(attempts)
+		wait := f.startAttempt(attempts)
 		if wait <= 0 {
 			continue
 		}
@@ -254,14 +259,14 @@ func (f *Forwarder) sleep(d time.Duration) {
 	}
 }
 
-// read takes note of what is new in the log.
+// read adds the new deliveries in the log.
 func (f *Forwarder) read(cursor *hub.Cursor) error {
 	for f.stopping.Err() == nil {
 		entries, err := cursor.Next(batchBytes, nil)
 		if err != nil {
 			return err
 		}
-		f.note(entries)
+		f.addPending(entries)
 		if cursor.Drained() {
 			break
 		}
@@ -269,14 +274,14 @@ func (f *Forwarder) read(cursor *hub.Cursor) error {
 	return nil
 }
 
-func (f *Forwarder) note(entries []*store.Entry) {
+func (f *Forwarder) addPending(entries []*store.Entry) {
 	for _, e := range entries {
-		if _, done := f.hub.PublishedBefore(f.receipt(e.ID)); done {
+		if _, done := f.hub.PublishedBefore(f.doneKey(e.ID)); done {
 			continue
 		}
 		f.mu.Lock()
 		if f.pending[e.ID] == nil {
-			p := &pending{id: e.ID, seq: e.Seq, received: e.Time, due: e.Time, backOff: newSchedule()}
+			p := &pending{id: e.ID, seq: e.Seq, received: e.Time, due: e.Time, backoff: newBackoff()}
 			f.pending[e.ID] = p
 			f.queue.add(p)
 		}
@@ -284,17 +289,17 @@ func (f *Forwarder) note(entries []*store.Entry) {
 	}
 }
 
-// receipt tells that a delivery is done with. It lasts longer than the delivery
-// is in the log: while it is there, no more than the log holds can be done that
-// came before it, and as many that came after it.
-func (f *Forwarder) receipt(id string) hub.IdempotencyKey {
+// doneKey is the idempotency key of the record that a delivery is done. The
+// record outlives the delivery in the log: meanwhile at most as many deliveries
+// as the log holds can end that came before it, and as many that came after it.
+func (f *Forwarder) doneKey(id string) hub.IdempotencyKey {
 	window := store.Window{MaxCount: 2*f.History.MaxEvents + maxInFlight, MaxAge: f.History.MaxAge + time.Hour}
 	return hub.IdempotencyKey{Scope: "forwarded " + f.Queue, ID: id, Window: window}
 }
 
-// begin makes the first attempt that is due, if one more may be under way. It
-// returns how long it is until the next look.
-func (f *Forwarder) begin(attempts *sync.WaitGroup) time.Duration {
+// startAttempt starts the first attempt that is due, if the limit allows one
+// more. It returns how long to wait before the next call.
+func (f *Forwarder) startAttempt(attempts *sync.WaitGroup) time.Duration {
 	p, wait := f.take()
 	if p == nil {
 		return wait
@@ -312,15 +317,15 @@ func (f *Forwarder) begin(attempts *sync.WaitGroup) time.Duration {
 	return 0
 }
 
-// idle is how long it is to the next look if nothing is to be done.
+// idle is how long to wait if no attempt is due.
 const idle = time.Hour
 
-// take takes the first delivery that is due, if one more may be under way.
+// take takes the first delivery that is due, if the limit allows one more.
 func (f *Forwarder) take() (*pending, time.Duration) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.inFlight >= maxInFlight {
-		return nil, idle // until one ends
+		return nil, idle // until an attempt ends
 	}
 	p, wait := f.queue.take(time.Now())
 	if p != nil {
@@ -331,7 +336,7 @@ func (f *Forwarder) take() (*pending, time.Duration) {
 
 func (f *Forwarder) release(p *pending) {
 	f.mu.Lock()
-	if f.pending[p.id] == p { // the app has not taken it
+	if f.pending[p.id] == p { // it isn't done
 		f.queue.add(p)
 	}
 	f.inFlight--

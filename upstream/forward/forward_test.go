@@ -27,12 +27,13 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var history = store.History{MaxEvents: 1000, MaxAge: 100 * time.Hour}
 
-// app takes note of what it gets, and says what it is told to.
+// app records the requests that it gets. respond returns its responses; nil
+// responds with 200.
 type app struct {
-	mu     sync.Mutex
-	got    []string
-	at     []time.Time
-	answer func(ctx context.Context, body string, n int) (forward.Response, error)
+	mu      sync.Mutex
+	got     []string
+	at      []time.Time
+	respond func(ctx context.Context, body string, n int) (forward.Response, error)
 }
 
 func (a *app) send(ctx context.Context, r *forward.Request) (forward.Response, error) {
@@ -41,10 +42,10 @@ func (a *app) send(ctx context.Context, r *forward.Request) (forward.Response, e
 	a.got, a.at = append(a.got, body), append(a.at, time.Now())
 	n := len(a.got)
 	a.mu.Unlock()
-	if a.answer == nil {
+	if a.respond == nil {
 		return forward.Response{Status: http.StatusOK}, nil
 	}
-	return a.answer(ctx, body, n)
+	return a.respond(ctx, body, n)
 }
 
 func (a *app) bodies() []string {
@@ -53,7 +54,7 @@ func (a *app) bodies() []string {
 	return slices.Clone(a.got)
 }
 
-// env is a hub in a bubble whose clock is faked, and a forwarder.
+// env is a hub and a forwarder in a bubble with a fake clock.
 type env struct {
 	*testing.T
 	*app
@@ -79,7 +80,7 @@ func within(t *testing.T, s func() store.Store, run func(e *env)) {
 
 func memory() store.Store { return store.NewMemory() }
 
-func (e *env) start(before *forward.Forwarder) {
+func (e *env) start(previous *forward.Forwarder) {
 	e.f = forward.New(e.hub, forward.Options{
 		Queue: forward.QueueOf(e.hub, "rule"), Send: e.send, For: 24 * time.Hour, History: history, Log: zap.NewNop(),
 		Count: func(r forward.Result) {
@@ -88,7 +89,7 @@ func (e *env) start(before *forward.Forwarder) {
 			e.counts[r]++
 		},
 	})
-	go e.f.Run(before)
+	go e.f.Run(previous)
 	synctest.Wait()
 }
 
@@ -123,7 +124,7 @@ func (e *env) count(r forward.Result) int {
 
 func status(n int) (forward.Response, error) { return forward.Response{Status: n}, nil }
 
-func TestDeliveriesComeInOrderAndOnce(t *testing.T) {
+func TestDeliveriesArriveInOrderAndOnce(t *testing.T) {
 	within(t, memory, func(e *env) {
 		var want []string
 		for i := range 100 {
@@ -141,9 +142,9 @@ func TestDeliveriesComeInOrderAndOnce(t *testing.T) {
 	})
 }
 
-func TestADeliveryThatFailsIsTriedAgainWithGrowingPausesAndHoldsNobodyUp(t *testing.T) {
+func TestFailedDeliveryIsRetriedWithBackoffAndBlocksNoOther(t *testing.T) {
 	within(t, memory, func(e *env) {
-		e.answer = func(_ context.Context, body string, n int) (forward.Response, error) {
+		e.respond = func(_ context.Context, body string, n int) (forward.Response, error) {
 			switch {
 			case body != "bad":
 				return status(204)
@@ -184,15 +185,15 @@ func TestADeliveryThatFailsIsTriedAgainWithGrowingPausesAndHoldsNobodyUp(t *test
 	})
 }
 
-func TestWhatWasGivenUpCanBeTriedAgainOnce(t *testing.T) {
+func TestDeadLetterCanBeRetriedOnce(t *testing.T) {
 	within(t, memory, func(e *env) {
-		e.answer = func(context.Context, string, int) (forward.Response, error) { return status(http.StatusGone) }
+		e.respond = func(context.Context, string, int) (forward.Response, error) { return status(http.StatusGone) }
 		e.put("a")
 		letters, _ := e.f.DeadLetters()
 		if len(letters) != 1 || letters[0].Status != 410 {
 			t.Fatalf("%+v", letters)
 		}
-		e.answer = nil
+		e.respond = nil
 		if err := e.f.Retry(letters[0].ID); err != nil {
 			t.Fatal(err)
 		}
@@ -209,9 +210,9 @@ func TestWhatWasGivenUpCanBeTriedAgainOnce(t *testing.T) {
 	})
 }
 
-func TestAnAppThatAsksForTimeHasIt(t *testing.T) {
+func TestRetryAfterDelaysNextAttempt(t *testing.T) {
 	within(t, memory, func(e *env) {
-		e.answer = func(_ context.Context, _ string, n int) (forward.Response, error) {
+		e.respond = func(_ context.Context, _ string, n int) (forward.Response, error) {
 			if n == 1 {
 				return forward.Response{Status: 429, Header: http.Header{"Retry-After": {"600"}}}, nil
 			}
@@ -225,10 +226,10 @@ func TestAnAppThatAsksForTimeHasIt(t *testing.T) {
 	})
 }
 
-func TestASlowAppHasABoundedNumberAtATime(t *testing.T) {
+func TestConcurrentAttemptsAreLimited(t *testing.T) {
 	within(t, memory, func(e *env) {
 		var now, most atomic.Int32
-		e.answer = func(ctx context.Context, _ string, _ int) (forward.Response, error) {
+		e.respond = func(ctx context.Context, _ string, _ int) (forward.Response, error) {
 			most.Store(max(most.Load(), now.Add(1)))
 			defer now.Add(-1)
 			select {
@@ -243,36 +244,36 @@ func TestASlowAppHasABoundedNumberAtATime(t *testing.T) {
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		if got := e.bodies(); len(got) != 40 || most.Load() != 8 || e.f.Pending() != 0 {
-			t.Errorf("%d came, %d at a time, %d are left", len(got), most.Load(), e.f.Pending())
+			t.Errorf("%d came, %d at a time, %d are pending", len(got), most.Load(), e.f.Pending())
 		}
 	})
 }
 
-func TestWhoTakesOverWaitsForWhatIsUnderWay(t *testing.T) {
+func TestNextForwarderWaitsForAttemptsInFlight(t *testing.T) {
 	within(t, memory, func(e *env) {
-		e.answer = func(ctx context.Context, body string, _ int) (forward.Response, error) {
+		e.respond = func(ctx context.Context, body string, _ int) (forward.Response, error) {
 			if body == "slow" {
 				time.Sleep(10 * time.Second)
 			}
 			return status(200)
 		}
 		e.put("slow")
-		before := e.f
-		e.start(before) // as in a reload: the new one starts before the old one stops
-		before.Stop(time.Minute, false)
+		previous := e.f
+		e.start(previous) // as in a reload: the next forwarder starts before the previous one stops
+		previous.Stop(time.Minute, false)
 		e.put("next")
 		e.want("slow")
 		time.Sleep(11 * time.Second)
 		e.want("slow", "next")
-		if !before.Done() {
-			t.Error("the old one has not ended")
+		if !previous.Done() {
+			t.Error("the previous forwarder runs")
 		}
 	})
 }
 
-func TestAnExitCutsOffWhatIsUnderWayAndItIsDoneAgain(t *testing.T) {
+func TestExitAbortsAttemptsAndNextStartRetriesThem(t *testing.T) {
 	within(t, memory, func(e *env) {
-		e.answer = func(ctx context.Context, _ string, n int) (forward.Response, error) {
+		e.respond = func(ctx context.Context, _ string, n int) (forward.Response, error) {
 			if n > 1 {
 				return status(200)
 			}
@@ -290,9 +291,9 @@ func TestAnExitCutsOffWhatIsUnderWayAndItIsDoneAgain(t *testing.T) {
 	})
 }
 
-func TestWhatLeavesTheHistoryUndeliveredIsCounted(t *testing.T) {
+func TestDeliveryThatLeavesHistoryCountsAsLost(t *testing.T) {
 	within(t, memory, func(e *env) {
-		e.answer = func(context.Context, string, int) (forward.Response, error) { return status(500) }
+		e.respond = func(context.Context, string, int) (forward.Response, error) { return status(500) }
 		e.put("a")
 		e.hub.SetHistory(store.History{MaxEvents: 1})
 		if _, _, err := e.hub.Publish([]string{"t"}, event.Event{Data: []byte("x")}); err != nil {
@@ -310,7 +311,7 @@ func TestWhatLeavesTheHistoryUndeliveredIsCounted(t *testing.T) {
 	})
 }
 
-// brokenStore takes nothing while it is broken.
+// brokenStore fails while it is broken.
 type brokenStore struct {
 	store.Store
 	broken atomic.Bool
@@ -323,17 +324,17 @@ func (s *brokenStore) Append(entries []*store.Entry, receipts []store.Idempotenc
 	return s.Store.Append(entries, receipts)
 }
 
-func TestWhatCouldNotBeNotedIsNotedLaterWithoutAnotherDelivery(t *testing.T) {
+func TestAcceptanceIsStoredLaterWithoutAnotherAttempt(t *testing.T) {
 	s := &brokenStore{Store: store.NewMemory()}
 	within(t, func() store.Store { return s }, func(e *env) {
-		e.answer = func(context.Context, string, int) (forward.Response, error) {
+		e.respond = func(context.Context, string, int) (forward.Response, error) {
 			s.broken.Store(true)
 			return status(200)
 		}
 		e.put("a")
 		time.Sleep(time.Minute)
 		if e.f.Pending() != 1 {
-			t.Error("it is done with")
+			t.Error("the delivery is done")
 		}
 		s.broken.Store(false)
 		time.Sleep(5 * time.Minute)
@@ -344,7 +345,7 @@ func TestWhatCouldNotBeNotedIsNotedLaterWithoutAnotherDelivery(t *testing.T) {
 	})
 }
 
-func TestARequestIsKeptByteForByte(t *testing.T) {
+func TestRequestIsForwardedByteForByte(t *testing.T) {
 	within(t, memory, func(e *env) {
 		all := make([]byte, 256)
 		for i := range all {
@@ -368,7 +369,7 @@ func TestARequestIsKeptByteForByte(t *testing.T) {
 			t.Fatalf("%v %v", outcome, err)
 		}
 		if hub.CheckTopic(message.Topics[0]) == nil || strings.Contains(message.Topics[0], "rule") {
-			t.Errorf("somebody may name the topic %q", message.Topics[0])
+			t.Errorf("clients can name the topic %q", message.Topics[0])
 		}
 		go e.f.Run(nil)
 		synctest.Wait()
@@ -378,9 +379,9 @@ func TestARequestIsKeptByteForByte(t *testing.T) {
 	})
 }
 
-func TestWhoTakesOverTwiceInARowStillWaits(t *testing.T) {
+func TestThirdForwarderWaitsForFirst(t *testing.T) {
 	within(t, memory, func(e *env) {
-		e.answer = func(ctx context.Context, body string, _ int) (forward.Response, error) {
+		e.respond = func(ctx context.Context, body string, _ int) (forward.Response, error) {
 			select {
 			case <-time.After(10 * time.Second):
 				return status(200)
@@ -398,7 +399,7 @@ func TestWhoTakesOverTwiceInARowStillWaits(t *testing.T) {
 		time.Sleep(5 * time.Second)
 		e.want("slow") // and not twice
 		began := time.Now()
-		e.f.Stop(time.Second, true) // an exit cuts all of them off
+		e.f.Stop(time.Second, true) // an exit aborts the attempts of all three
 		synctest.Wait()
 		if !first.Done() || !second.Done() || !e.f.Done() || time.Since(began) > 2*time.Second {
 			t.Errorf("after %v: %v %v %v", time.Since(began), first.Done(), second.Done(), e.f.Done())

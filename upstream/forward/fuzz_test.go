@@ -10,7 +10,7 @@ import (
 	"github.com/caddy-sse/caddy-sse/upstream/forward"
 )
 
-// FuzzRequest: whatever a stranger has sent comes back as it was.
+// FuzzRequest checks that a request survives encoding and decoding.
 func FuzzRequest(f *testing.F) {
 	f.Add([]byte("/a?b"), "h", "X-A", "v", []byte("body"))
 	f.Add([]byte("/\xff"), "\xfe", "Data: x\n\n", "\r\n\x00data: ", []byte("\n\ndata: \r"))
@@ -18,7 +18,7 @@ func FuzzRequest(f *testing.F) {
 		name = http.CanonicalHeaderKey(name)
 		for _, c := range []byte(name) {
 			if c < '!' || c > '~' {
-				return // no header has such a name
+				return // not the name of a header
 			}
 		}
 		sent := &forward.Request{Method: "POST", URI: uri, Host: []byte(host), Body: body}

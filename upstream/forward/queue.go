@@ -5,24 +5,24 @@ import (
 	"time"
 )
 
-// queue has those deliveries of which none is under way. It costs the logarithm
-// of their number to take one: an app that was down for long leaves many.
+// queue holds the pending deliveries that aren't in flight. Taking one costs the
+// logarithm of their number: an app that was down for long leaves many.
 type queue struct {
-	waiting pile // for their time
-	ready   pile // for their turn
+	waiting deliveryHeap // not due yet, by due time
+	ready   deliveryHeap // due, by age
 }
 
 func newQueue() queue {
 	return queue{
-		waiting: pile{before: func(a, b *pending) bool { return a.due.Before(b.due) }},
-		ready:   pile{before: func(a, b *pending) bool { return a.seq < b.seq }},
+		waiting: deliveryHeap{less: func(a, b *pending) bool { return a.due.Before(b.due) }},
+		ready:   deliveryHeap{less: func(a, b *pending) bool { return a.seq < b.seq }},
 	}
 }
 
 func (q *queue) add(p *pending) { heap.Push(&q.waiting, p) }
 
-// take takes the oldest of those that are due. If none is, it returns how long
-// it is until one will be, or idle.
+// take takes the oldest delivery that is due. If none is due, it returns how long
+// to wait for the next one, or idle.
 func (q *queue) take(now time.Time) (*pending, time.Duration) {
 	for len(q.waiting.all) > 0 && !q.waiting.all[0].due.After(now) {
 		heap.Push(&q.ready, heap.Pop(&q.waiting))
@@ -37,21 +37,21 @@ func (q *queue) take(now time.Time) (*pending, time.Duration) {
 	}
 }
 
-// pile is a heap.
-type pile struct {
-	all    []*pending
-	before func(a, b *pending) bool
+// deliveryHeap implements [heap.Interface].
+type deliveryHeap struct {
+	all  []*pending
+	less func(a, b *pending) bool
 }
 
-func (p *pile) Len() int           { return len(p.all) }
-func (p *pile) Less(i, j int) bool { return p.before(p.all[i], p.all[j]) }
-func (p *pile) Swap(i, j int)      { p.all[i], p.all[j] = p.all[j], p.all[i] }
-func (p *pile) Push(x any)         { p.all = append(p.all, x.(*pending)) }
+func (h *deliveryHeap) Len() int           { return len(h.all) }
+func (h *deliveryHeap) Less(i, j int) bool { return h.less(h.all[i], h.all[j]) }
+func (h *deliveryHeap) Swap(i, j int)      { h.all[i], h.all[j] = h.all[j], h.all[i] }
+func (h *deliveryHeap) Push(x any)         { h.all = append(h.all, x.(*pending)) }
 
-func (p *pile) Pop() any {
-	last := len(p.all) - 1
-	x := p.all[last]
-	p.all[last] = nil
-	p.all = p.all[:last]
+func (h *deliveryHeap) Pop() any {
+	last := len(h.all) - 1
+	x := h.all[last]
+	h.all[last] = nil
+	h.all = h.all[:last]
 	return x
 }

@@ -10,28 +10,28 @@ import (
 	"github.com/caddy-sse/caddy-sse/event"
 )
 
-// Request is a request that is kept for the app. It holds what its sender has
-// sent, credentials too.
+// Request is a received request that the app is to get. It holds all that its
+// sender has sent, including credentials.
 type Request struct {
 	// Rule names the rule that has received the request.
 	Rule   string
 	Method string
-	// URI is the request's target as it came.
+	// URI is the request target as it came.
 	URI  []byte
 	Host []byte
 	// Proto is the version of HTTP, for example HTTP/2.0.
 	Proto string
-	// Remote and Local are the addresses of the connection's ends.
+	// Remote and Local are the addresses of the connection.
 	Remote string
 	Local  string
-	// TLS tells that it came over TLS, ServerName for whom.
+	// TLS means that the request came over TLS, and ServerName is its SNI.
 	TLS        bool
 	ServerName string
 	Header     map[string][][]byte
 	Body       []byte
 }
 
-// SetHeader keeps the headers as they came: they need not be text.
+// SetHeader copies the headers. Their values need not be text.
 func (r *Request) SetHeader(header http.Header) {
 	r.Header = make(map[string][][]byte, len(header))
 	for name, values := range header {
@@ -41,7 +41,7 @@ func (r *Request) SetHeader(header http.Header) {
 	}
 }
 
-// HTTPHeader returns the headers.
+// HTTPHeader returns a copy of the headers.
 func (r *Request) HTTPHeader() http.Header {
 	header := make(http.Header, len(r.Header))
 	for name, values := range r.Header {
@@ -54,14 +54,14 @@ func (r *Request) HTTPHeader() http.Header {
 
 func encode(v any) ([]byte, error) { return json.Marshal(v) }
 
-// decodeFrame finds what [encode] has written in an event of one line of data.
+// decodeFrame decodes the data of an event that [encode] has encoded.
 func decodeFrame(frame event.Frame, v any) error {
 	_, rest, ok := bytes.Cut(frame, []byte("data: "))
 	if !ok {
-		return errors.New("an event without data")
+		return errors.New("the event has no data")
 	}
 	if err := json.Unmarshal(bytes.TrimSuffix(rest, []byte("\n\n")), v); err != nil {
-		return fmt.Errorf("decoding what was kept: %w", err)
+		return fmt.Errorf("decoding the stored request: %w", err)
 	}
 	return nil
 }

@@ -16,17 +16,17 @@ import (
 	"github.com/caddy-sse/caddy-sse/internal/refusal"
 )
 
-// parser makes events of a body.
+// parser parses a body into messages.
 type parser func(content []byte) ([]hub.Message, *refusal.Error)
 
-// parserOf chooses by the content type.
+// parserOf returns the parser of a Content-Type.
 func parserOf(h http.Header) (parser, *refusal.Error) {
 	if coding := strings.ToLower(h.Get("Content-Encoding")); coding != "" && coding != "identity" {
-		return nil, refusal.Newf(http.StatusUnsupportedMediaType, "a body with Content-Encoding is not taken: send it as it is")
+		return nil, refusal.Newf(http.StatusUnsupportedMediaType, "a body with Content-Encoding is not accepted: send it without")
 	}
 	mediaType, params, err := mime.ParseMediaType(h.Get("Content-Type"))
 	if charset := params["charset"]; err == nil && charset != "" && !strings.EqualFold(charset, "utf-8") {
-		return nil, refusal.Newf(http.StatusUnsupportedMediaType, "the charset %q is not taken: send UTF-8", charset)
+		return nil, refusal.Newf(http.StatusUnsupportedMediaType, "the charset %q is not accepted: send UTF-8", charset)
 	}
 	switch mediaType {
 	case "application/json":
@@ -37,7 +37,7 @@ func parserOf(h http.Header) (parser, *refusal.Error) {
 		return parseForm, nil
 	}
 	return nil, refusal.Newf(http.StatusUnsupportedMediaType,
-		"the Content-Type is not taken: send application/json, application/x-ndjson or application/x-www-form-urlencoded")
+		"the Content-Type is not accepted: send application/json, application/x-ndjson or application/x-www-form-urlencoded")
 }
 
 func unprocessable(format string, args ...any) *refusal.Error {
@@ -48,7 +48,7 @@ func badRequest(format string, args ...any) *refusal.Error {
 	return refusal.Newf(http.StatusBadRequest, format, args...)
 }
 
-// parseJSON takes an object, or a list of them.
+// parseJSON parses an object or a list of objects.
 func parseJSON(content []byte) ([]hub.Message, *refusal.Error) {
 	if !utf8.Valid(content) {
 		return nil, badRequest("the body is not UTF-8")
@@ -58,14 +58,14 @@ func parseJSON(content []byte) ([]hub.Message, *refusal.Error) {
 	}
 	objects := []json.RawMessage{content}
 	if bytes.HasPrefix(bytes.TrimLeft(content, " \t\r\n"), []byte("[")) {
-		if err := json.Unmarshal(content, &objects); err != nil { // it was found to be JSON
+		if err := json.Unmarshal(content, &objects); err != nil { // unreachable: it is valid JSON
 			return nil, badRequest("the body isn't a list")
 		}
 	}
-	return batch(objects)
+	return parseObjects(objects)
 }
 
-// parseLines takes an object in each line; lines that are empty don't count.
+// parseLines parses an object on each line. It skips empty lines.
 func parseLines(content []byte) ([]hub.Message, *refusal.Error) {
 	if !utf8.Valid(content) {
 		return nil, badRequest("the body is not UTF-8")
@@ -84,11 +84,11 @@ func parseLines(content []byte) ([]hub.Message, *refusal.Error) {
 			break
 		}
 	}
-	return batch(objects)
+	return parseObjects(objects)
 }
 
-// batch makes an event of each object.
-func batch(objects []json.RawMessage) ([]hub.Message, *refusal.Error) {
+// parseObjects parses each object into a message.
+func parseObjects(objects []json.RawMessage) ([]hub.Message, *refusal.Error) {
 	switch {
 	case len(objects) == 0:
 		return nil, unprocessable(`there is no event: send at least one, such as {"topic": "news", "data": "hello"}`)
@@ -98,7 +98,7 @@ func batch(objects []json.RawMessage) ([]hub.Message, *refusal.Error) {
 	messages := make([]hub.Message, len(objects))
 	for i, object := range objects {
 		var refused *refusal.Error
-		if messages[i], refused = fromJSON(object); refused != nil {
+		if messages[i], refused = parseObject(object); refused != nil {
 			if len(objects) > 1 {
 				refused.Reason = fmt.Sprintf("event %d of %d: %s", i+1, len(objects), refused.Reason)
 			}
@@ -108,44 +108,45 @@ func batch(objects []json.RawMessage) ([]hub.Message, *refusal.Error) {
 	return messages, nil
 }
 
-// members are what an event is made of, and what its fields are called.
-var members = []string{"topic", "event", "id", "data"}
+// eventFields are the names of the members of an object, and of the fields of a
+// form.
+var eventFields = []string{"topic", "event", "id", "data"}
 
-// unknown refuses a misspelt member, which would be missed in silence.
-func unknown[T any](fields map[string]T, what string) *refusal.Error {
+// checkFields refuses unknown names, which are misspelt ones mostly.
+func checkFields[T any](fields map[string]T, what string) *refusal.Error {
 	for name := range fields {
-		if !slices.Contains(members, name) {
-			return unprocessable("%s %q is unknown: want %s", what, shorten(name), strings.Join(members, ", "))
+		if !slices.Contains(eventFields, name) {
+			return unprocessable("%s %q is unknown: want %s", what, shorten(name), strings.Join(eventFields, ", "))
 		}
 	}
 	return nil
 }
 
-// shorten keeps a stranger's words from filling a reason.
+// shorten limits the length of a client's text in a reason.
 func shorten(name string) string {
-	const most = 40
-	if len(name) > most {
-		return strings.ToValidUTF8(name[:most], "") + "…"
+	const maxBytes = 40
+	if len(name) > maxBytes {
+		return strings.ToValidUTF8(name[:maxBytes], "") + "…"
 	}
 	return name
 }
 
-func fromJSON(object json.RawMessage) (hub.Message, *refusal.Error) {
+func parseObject(object json.RawMessage) (hub.Message, *refusal.Error) {
 	var fields map[string]json.RawMessage
 	if err := json.Unmarshal(object, &fields); err != nil || fields == nil {
-		return hub.Message{}, unprocessable(`it is no object: send {"topic": …, "data": …}`)
+		return hub.Message{}, unprocessable(`it is not an object: send {"topic": …, "data": …}`)
 	}
-	if refused := unknown(fields, "member"); refused != nil {
+	if refused := checkFields(fields, "member"); refused != nil {
 		return hub.Message{}, refused
 	}
 	var m hub.Message
-	topics, refused := topicsOf(fields["topic"])
+	topics, refused := parseTopics(fields["topic"])
 	if refused != nil {
 		return m, refused
 	}
 	for name, dst := range map[string]*string{"event": &m.Event.Name, "id": &m.Event.ID} {
 		if raw := fields[name]; raw != nil && json.Unmarshal(raw, dst) != nil {
-			return m, unprocessable("%s is no text", name)
+			return m, unprocessable("%s is not a string", name)
 		}
 	}
 	data, ok := fields["data"]
@@ -153,19 +154,19 @@ func fromJSON(object json.RawMessage) (hub.Message, *refusal.Error) {
 		return m, noData()
 	}
 	var compact bytes.Buffer
-	if err := json.Compact(&compact, data); err != nil { // it was found to be JSON
+	if err := json.Compact(&compact, data); err != nil { // unreachable: it is valid JSON
 		return m, badRequest("data isn't JSON")
 	}
 	m.Event.Data = compact.Bytes()
-	return checked(m, topics)
+	return withTopics(m, topics)
 }
 
 func noData() *refusal.Error {
-	return unprocessable("the event has no data: say `null`, or in a form `data=`, if it needs none")
+	return unprocessable("the event has no data: send `null`, or `data=` in a form, if it needs none")
 }
 
-// topicsOf reads a text or a list of texts.
-func topicsOf(raw json.RawMessage) (topics []string, refused *refusal.Error) {
+// parseTopics parses a string or a list of strings.
+func parseTopics(raw json.RawMessage) (topics []string, refused *refusal.Error) {
 	if raw == nil {
 		return nil, nil
 	}
@@ -174,49 +175,49 @@ func topicsOf(raw json.RawMessage) (topics []string, refused *refusal.Error) {
 	}
 	topics = make([]string, 1)
 	if json.Unmarshal(raw, &topics[0]) != nil {
-		return nil, unprocessable("topic is neither a text nor a list of texts")
+		return nil, unprocessable("topic is neither a string nor a list of strings")
 	}
 	return topics, nil
 }
 
-// parseForm takes one event, whose topic may stand several times.
+// parseForm parses one event. Its topic may come several times.
 func parseForm(content []byte) ([]hub.Message, *refusal.Error) {
 	if start := bytes.TrimLeft(content, " \t\r\n"); len(start) > 0 && (start[0] == '{' || start[0] == '[') {
 		return nil, refusal.Newf(http.StatusUnsupportedMediaType,
-			"the body looks like JSON and is called a form: send it with `Content-Type: application/json` (curl: --json)")
+			"the body looks like JSON, but its Content-Type is a form: send it with `Content-Type: application/json` (curl: --json)")
 	}
 	form, err := url.ParseQuery(string(content))
 	if err != nil {
 		return nil, badRequest("the body isn't a form (application/x-www-form-urlencoded)")
 	}
-	if refused := unknown(form, "field"); refused != nil {
+	if refused := checkFields(form, "field"); refused != nil {
 		return nil, refused
 	}
 	for _, name := range []string{"event", "id", "data"} {
 		if len(form[name]) > 1 {
-			return nil, unprocessable("%s stands more than once in the form", name)
+			return nil, unprocessable("%s comes more than once in the form", name)
 		}
 	}
 	if !form.Has("data") {
 		return nil, noData()
 	}
-	m, refused := checked(hub.Message{Event: event.Event{
+	m, refused := withTopics(hub.Message{Event: event.Event{
 		ID: form.Get("id"), Name: form.Get("event"), Data: []byte(form.Get("data")),
 	}}, form["topic"])
 	return []hub.Message{m}, refused
 }
 
-// maxTopics is how many topics an event may have.
+// maxTopics limits the topics of an event.
 const maxTopics = 100
 
-// checked adds the topics, each once, and tells what the event can't be
-// published with.
-func checked(m hub.Message, topics []string) (hub.Message, *refusal.Error) {
+// withTopics returns the message with its topics, each once. It refuses a message
+// that the hub can't publish.
+func withTopics(m hub.Message, topics []string) (hub.Message, *refusal.Error) {
 	switch {
 	case len(topics) == 0:
-		return m, unprocessable("the event has no topic: say on which it is to be published")
+		return m, unprocessable("the event has no topic: send the topic on which to publish it")
 	case len(topics) > maxTopics:
-		return m, unprocessable("the event has %d topics: %d are taken", len(topics), maxTopics)
+		return m, unprocessable("the event has %d topics: send at most %d", len(topics), maxTopics)
 	}
 	for _, topic := range topics {
 		if err := hub.CheckTopic(topic); err != nil {

@@ -1,5 +1,5 @@
-// Package publish turns the POST requests of services that are trusted into
-// events: one or a batch, as JSON, lines of JSON or a form.
+// Package publish turns POST requests of trusted services into events. A request
+// holds one event or a batch, as JSON, JSON lines or a form.
 package publish
 
 import (
@@ -19,35 +19,36 @@ import (
 )
 
 const (
-	// DefaultMaxBody is how many bytes a body may have unless the rule says
-	// otherwise: 1 MiB.
+	// DefaultMaxBody is the default limit of a body's size in bytes: 1 MiB.
 	DefaultMaxBody = 1 << 20
-	// MaxEvents is how many events a request may hold.
+	// MaxEvents limits the events of a request.
 	MaxEvents = 1000
-	// Claim is that which lists what a token may publish, unless the rule
-	// says otherwise.
+	// Claim is the default name of the claim that lists the topics on which a
+	// token may publish.
 	Claim = "publish"
 )
 
-// Publish turns POST requests into events. The request says on which topics:
+// Publish turns POST requests into events. The request names the topics:
 //
 //	{"topic": "a", "event": "greeting", "id": "1", "data": {"any": "JSON"}}
 //
-// `topic` is a text or a list of texts; `event` and `id` may be left out. A list
-// of such objects, or one in each line, is published whole or not at all. A form
-// has fields of the same names, and its data is sent as the text it is.
+// `topic` is a string or a list of strings; `event` and `id` are optional. The
+// module publishes all events of a list, or of JSON lines, or none. A form has
+// fields with the same names, and its data is plain text.
 type Publish struct {
-	// Secrets of which the header `Authorization: Bearer …` must have one,
-	// for any topic; several are for rotation. Placeholders, such as
-	// {env.PUBLISH_TOKEN}, are replaced when the configuration is loaded.
+	// Sets the tokens that may publish on any topic. The request sends one in the
+	// header `Authorization: Bearer …`. Several allow rotation. The module
+	// replaces placeholders, for example {env.PUBLISH_TOKEN}, when it loads the
+	// configuration.
 	Tokens []string `json:"tokens,omitempty"`
 
-	// Takes JSON Web Tokens. Their claim, "publish" by default, lists patterns
-	// of the topics that may be published; one without it may publish nothing.
+	// Accepts JSON Web Tokens. Their claim, "publish" by default, lists patterns
+	// of topics on which the token may publish. A token without the claim may
+	// publish on none.
 	JWT *access.JWT `json:"jwt,omitempty"`
 
-	// How many bytes a body may have; a longer one is refused with 413.
-	// Default, and what zero means: 1048576 (1 MiB).
+	// Limits the size of a body in bytes. The module refuses a larger body with
+	// 413. Default, and what zero means: 1048576 (1 MiB).
 	MaxBody int64 `json:"max_body,omitempty"`
 
 	digests [][sha256.Size]byte
@@ -55,11 +56,11 @@ type Publish struct {
 
 // Validate checks the configuration without resolving placeholders or reading
 // files: a token that holds a placeholder passes. It changes nothing, so that a
-// Caddyfile's parser can call it.
+// Caddyfile parser can call it.
 func (p *Publish) Validate() error {
 	switch {
 	case len(p.Tokens) == 0 && p.JWT == nil:
-		return errors.New("publish must say who may: write `token {env.PUBLISH_TOKEN}`, or a `jwt` block")
+		return errors.New("publish has no credentials: write `token {env.PUBLISH_TOKEN}`, or a `jwt` block")
 	case p.MaxBody < 0:
 		return fmt.Errorf("max_body is %d bytes: want a positive number, or none for the default", p.MaxBody)
 	}
@@ -73,8 +74,8 @@ func emptyToken(i int) error {
 	return fmt.Errorf("token %d is empty: make one with `openssl rand -hex 32`", i+1)
 }
 
-// Provision checks the configuration. Cleanup must be called when the rule
-// goes, also after an error.
+// Provision checks the configuration and resolves its placeholders with repl. The
+// caller must call Cleanup when it drops the rule, even after an error.
 func (p *Publish) Provision(repl *caddy.Replacer) error {
 	if err := p.Validate(); err != nil {
 		return err
@@ -96,17 +97,17 @@ func (p *Publish) Provision(repl *caddy.Replacer) error {
 	return nil
 }
 
-// Cleanup gives back what Provision has taken.
+// Cleanup releases the resources of the rule.
 func (p *Publish) Cleanup() {
 	if p.JWT != nil {
 		p.JWT.Cleanup()
 	}
 }
 
-// Receive makes the events that a request stands for: one or more. Nothing of
-// the body is read before the request was found to have a right. The credential
-// is what the rule's JWT has taken from the request; without one it isn't looked
-// at. Every error is a [refusal.Error].
+// Receive authorizes a request and parses it into one or more messages. It reads
+// the body after the authorization. c is the credential that the rule's JWT has
+// taken from the request; Receive ignores it if the rule has no JWT. Every error
+// is a [refusal.Error].
 func (p *Publish) Receive(w http.ResponseWriter, r *http.Request, c access.Credential) ([]hub.Message, error) {
 	messages, refused := p.receive(w, r, c)
 	if refused != nil { // a nil *refusal.Error must not become an error
@@ -132,7 +133,7 @@ func (p *Publish) receive(w http.ResponseWriter, r *http.Request, c access.Crede
 	if refused != nil {
 		return nil, refused
 	}
-	return messages, permit(r, messages, token)
+	return messages, authorizeMessages(r, messages, token)
 }
 
 func (p *Publish) maxBody() int64 {
@@ -142,15 +143,15 @@ func (p *Publish) maxBody() int64 {
 	return DefaultMaxBody
 }
 
-// authorize returns the request's JWT, or nil if it has one of the secrets, with
-// which it may publish anything.
+// authorize returns the request's JWT. It returns nil for a request with one of
+// the rule's tokens, which may publish on any topic.
 func (p *Publish) authorize(r *http.Request, c access.Credential) (*access.Token, *refusal.Error) {
-	secret := access.Bearer(r)
-	if p.isSecret(secret) {
+	bearer := access.Bearer(r)
+	if p.isToken(bearer) {
 		return nil, nil
 	}
 	switch {
-	case p.JWT == nil && secret == "":
+	case p.JWT == nil && bearer == "":
 		return nil, access.NoToken("the header Authorization: Bearer …")
 	case p.JWT == nil:
 		return nil, access.WrongToken()
@@ -162,19 +163,19 @@ func (p *Publish) authorize(r *http.Request, c access.Credential) (*access.Token
 	return token, refused
 }
 
-// isSecret compares digests, all of them: neither their order nor the secrets'
-// lengths can be learnt from how long it takes.
-func (p *Publish) isSecret(secret string) bool {
-	digest, found := sha256.Sum256([]byte(secret)), 0
+// isToken reports whether a text is one of the rule's tokens. It compares the
+// digests of all: its time reveals neither their order nor their lengths.
+func (p *Publish) isToken(text string) bool {
+	digest, found := sha256.Sum256([]byte(text)), 0
 	for i := range p.digests {
 		found |= subtle.ConstantTimeCompare(digest[:], p.digests[i][:])
 	}
 	return found == 1
 }
 
-// permit refuses what the token doesn't let its owner publish, and early data
-// that would be published again if it came again.
-func permit(r *http.Request, messages []hub.Message, token *access.Token) *refusal.Error {
+// authorizeMessages refuses topics that the token doesn't cover. It also refuses
+// early data without an ID, which an attacker can send again.
+func authorizeMessages(r *http.Request, messages []hub.Message, token *access.Token) *refusal.Error {
 	early := body.IsEarly(r)
 	for _, m := range messages {
 		if early && m.Event.ID == "" {

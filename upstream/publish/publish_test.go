@@ -55,7 +55,7 @@ func post(contentType, body string, header ...string) *http.Request {
 	return r
 }
 
-// receive wants either messages or a refusal.
+// receive returns either messages or a refusal.
 func receive(t testing.TB, p *publish.Publish, r *http.Request) ([]hub.Message, *refusal.Error) {
 	t.Helper()
 	var c access.Credential
@@ -77,7 +77,7 @@ func text(messages []hub.Message) (all []string) {
 	return all
 }
 
-func TestARequestBecomesEvents(t *testing.T) {
+func TestRequestBecomesEvents(t *testing.T) {
 	for name, c := range map[string]struct {
 		contentType, body string
 		want              []string
@@ -100,7 +100,7 @@ func TestARequestBecomesEvents(t *testing.T) {
 	}
 }
 
-func TestWhatCannotBePublishedIsRefusedWithWhatToSendInstead(t *testing.T) {
+func TestRefusalSaysWhatToSendInstead(t *testing.T) {
 	many := strings.Repeat(`{"topic":"a","data":1}`+"\n", publish.MaxEvents+1)
 	for name, c := range map[string]struct {
 		contentType, body string
@@ -122,9 +122,9 @@ func TestWhatCannotBePublishedIsRefusedWithWhatToSendInstead(t *testing.T) {
 		"nothing":                   {plainJSON, "", 400, "isn't JSON"},
 		"no lines":                  {lines, "\n\n", 422, "no event"},
 		"an empty list":             {plainJSON, "[]", 422, "no event"},
-		"no object":                 {plainJSON, `"a"`, 422, "no object"},
-		"null":                      {plainJSON, `null`, 422, "no object"},
-		"a list in a list":          {plainJSON, `[[]]`, 422, "no object"},
+		"not an object":             {plainJSON, `"a"`, 422, "not an object"},
+		"null":                      {plainJSON, `null`, 422, "not an object"},
+		"a list in a list":          {plainJSON, `[[]]`, 422, "not an object"},
 		"no topic":                  {plainJSON, `{"data":1}`, 422, "no topic"},
 		"no topic in the list":      {plainJSON, `{"topic":[],"data":1}`, 422, "no topic"},
 		"no topic in a form":        {form, "data=1", 422, "no topic"},
@@ -134,8 +134,8 @@ func TestWhatCannotBePublishedIsRefusedWithWhatToSendInstead(t *testing.T) {
 		"a topic of our own":        {plainJSON, `{"topic":"\u0000poll","data":1}`, 422, "control character"},
 		"a topic with a line break": {form, "topic=a%0ab&data=", 422, "control character"},
 		"a long topic":              {form, "topic=" + strings.Repeat("a", 1025) + "&data=", 422, "1024"},
-		"a topic that is a number":  {plainJSON, `{"topic":7,"data":1}`, 422, "list of texts"},
-		"an id that is a number":    {plainJSON, `{"topic":"a","id":7,"data":1}`, 422, "id is no text"},
+		"a topic that is a number":  {plainJSON, `{"topic":7,"data":1}`, 422, "list of strings"},
+		"an id that is a number":    {plainJSON, `{"topic":"a","id":7,"data":1}`, 422, "id is not a string"},
 		"an id with a line break":   {form, "topic=a&id=a%0adata:&data=", 422, "printable ASCII"},
 		"a name with a line break":  {form, "topic=a&event=a%0adata:&data=", 422, "line breaks"},
 		"a name that is taken":      {form, "topic=a&event=error&data=", 422, "taken"},
@@ -155,14 +155,14 @@ func TestWhatCannotBePublishedIsRefusedWithWhatToSendInstead(t *testing.T) {
 	}
 }
 
-func TestACompressedBodyIsRefused(t *testing.T) {
+func TestCompressedBodyIsRefused(t *testing.T) {
 	_, refused := receive(t, rule(t, new(publish.Publish)), post(plainJSON, "x", "Content-Encoding", "gzip"))
 	if refused == nil || refused.Status != http.StatusUnsupportedMediaType {
 		t.Error(refused)
 	}
 }
 
-func TestOnlyWhoHasATokenPublishes(t *testing.T) {
+func TestPublishNeedsToken(t *testing.T) {
 	t.Setenv("PUBLISH_TOKEN", "from the environment")
 	p := rule(t, &publish.Publish{Tokens: []string{"old", "{env.PUBLISH_TOKEN}"}})
 	for header, status := range map[string]int{
@@ -183,7 +183,7 @@ func TestOnlyWhoHasATokenPublishes(t *testing.T) {
 	}
 }
 
-func TestNothingIsReadOfABodyThatHasNoRight(t *testing.T) {
+func TestUnauthorizedBodyIsNotRead(t *testing.T) {
 	body := strings.NewReader("topic=a&data=")
 	r := httptest.NewRequest(http.MethodPost, "/publish", body)
 	if _, refused := receive(t, rule(t, new(publish.Publish)), r); refused == nil || refused.Status != 401 || body.Len() != len("topic=a&data=") {
@@ -200,7 +200,7 @@ func token(claims jwt.MapClaims) string {
 	return signed
 }
 
-func TestAJWTMayPublishWhatItsClaimNames(t *testing.T) {
+func TestJWTPublishesOnlyOnTopicsOfItsClaim(t *testing.T) {
 	both := rule(t, &publish.Publish{Tokens: []string{secret}, JWT: &access.JWT{Keys: []string{jwtSecret}, Cookie: "session"}})
 	renamed := rule(t, &publish.Publish{JWT: &access.JWT{Keys: []string{jwtSecret}, Claim: "may"}})
 	all := token(jwt.MapClaims{"publish": []string{"orders/*", "news"}})
@@ -235,7 +235,7 @@ func TestAJWTMayPublishWhatItsClaimNames(t *testing.T) {
 	}
 }
 
-func TestEarlyDataIsTakenOnlyIfAllOfItHasIDs(t *testing.T) {
+func TestEarlyDataNeedsIDForEachEvent(t *testing.T) {
 	for body, status := range map[string]int{
 		`{"topic":"a","id":"1","data":1}`:                                  0,
 		`{"topic":"a","data":1}`:                                           425,
@@ -249,7 +249,7 @@ func TestEarlyDataIsTakenOnlyIfAllOfItHasIDs(t *testing.T) {
 	}
 }
 
-func TestARuleThatCannotWorkIsRefusedWithWhatToWriteInstead(t *testing.T) {
+func TestConfigurationErrorSaysWhatToWrite(t *testing.T) {
 	for want, p := range map[string]*publish.Publish{
 		"write `token":        {},
 		"is the variable set": {Tokens: []string{"{env.NOT_SET_ANYWHERE}"}},
@@ -282,8 +282,8 @@ func TestValidateResolvesNoPlaceholder(t *testing.T) {
 	}
 }
 
-// FuzzReceive sends what those may send who have a token: each event that is
-// taken can be published.
+// FuzzReceive sends authorized requests: the hub can publish every event that
+// Receive accepts.
 func FuzzReceive(f *testing.F) {
 	for _, body := range []string{
 		`{"topic":"a","event":"e","id":"1","data":{"n":1.50}}`, `[{"topic":["a","b"],"data":null}]`, "{\"topic\":\"a\",\"data\":1}\n\n{}",

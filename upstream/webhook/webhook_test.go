@@ -442,13 +442,13 @@ func TestAMistakeInTheRuleIsAnErrorThatSaysWhatToWrite(t *testing.T) {
 		{webhook.Webhook{Verify: none, Select: ".a |"}, "select: jq program `.a |`"},
 		{webhook.Webhook{Verify: none, Topics: []string{"a", ""}}, "topic is empty"},
 		{webhook.Webhook{Verify: none, Topics: []string{"a{json.b"}}, "topic `a{json.b`: the placeholder {json.b is not closed"},
-		{webhook.Webhook{Verify: none, Event: "a}b"}, `event ` + "`a}b`" + `: unbalanced '}' at byte 1: a brace that is meant as such is written \}`},
+		{webhook.Webhook{Verify: none, Event: "a}b"}, `event ` + "`a}b`" + `: unbalanced '}' at byte 1: write a literal brace as \}`},
 		{webhook.Webhook{Verify: none, ID: "{a{b}}"}, "unbalanced '{'"},
 		{webhook.Webhook{Verify: none, Data: "{}"}, "the placeholder {} has no name"},
 		{webhook.Webhook{Verify: none, Data: "{form.}"}, "write {form.NAME}"},
 		{webhook.Webhook{Verify: none, Data: "{json.}"}, "write {json.PATH}"},
 		{webhook.Webhook{Verify: none, Data: "{json}"}, "write {json.PATH}"},
-		{webhook.Webhook{Verify: none, Data: "{file./etc/passwd}"}, "nothing is read from files"},
+		{webhook.Webhook{Verify: none, Data: "{file./etc/passwd}"}, "templates don't read files"},
 	} {
 		err := mistake(t, tc.wh)
 		if err == nil || !strings.Contains(err.Error(), tc.words) {
