@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// openStreams is what the admin API tells of streams.
-type openStreams struct {
+// streamListing is what the admin API tells of streams.
+type streamListing struct {
 	Total   int
 	Streams []openStream
 }
@@ -23,8 +23,8 @@ type openStream struct {
 	Events, Bytes, Lag, Topics                 int
 }
 
-// topicsOf is what the admin API tells of topics.
-type topicsOf struct {
+// topicListing is what the admin API tells of topics.
+type topicListing struct {
 	Total  int
 	Topics []struct {
 		Hub, Topic string
@@ -36,10 +36,10 @@ type topicsOf struct {
 	}
 }
 
-// get reads what the admin API answers.
+// get requests a list from the admin API.
 func get[T any](s *site, path string) (answer T) {
 	s.t.Helper()
-	status, body := s.ask("GET", path)
+	status, body := s.requestAdmin("GET", path)
 	if status != http.StatusOK {
 		s.t.Fatalf("%s: %d %s", path, status, body)
 	}
@@ -49,8 +49,8 @@ func get[T any](s *site, path string) (answer T) {
 	return answer
 }
 
-// watchers is a site whose streams are those of users of a proxy's clients.
-func watchers(t *testing.T) (s *site, hub string) {
+// authenticatedSite is a site whose streams are those of users of a proxy's clients.
+func authenticatedSite(t *testing.T) (s *site, hub string) {
 	hub = newHubName()
 	doc := newDocument(`{"n":1}`)
 	return watchedSite(t, "sse "+hub+" {\n drain 100ms\n }\n servers {\n trusted_proxies static 127.0.0.0/8\n client_ip_headers X-Forwarded-For\n }", `
@@ -80,7 +80,7 @@ func watchers(t *testing.T) (s *site, hub string) {
 }
 
 func TestStreamListShowsOpenStreamsWithoutSecrets(t *testing.T) {
-	s, hub := watchers(t)
+	s, hub := authenticatedSite(t)
 	began := time.Now()
 	for i, protocol := range protocols {
 		s.open(protocol, "/events/x?topic=verysecret", "Authorization", basicAuth("ann"), "X-Forwarded-For", fmt.Sprintf("192.0.2.%d", i))
@@ -89,9 +89,9 @@ func TestStreamListShowsOpenStreamsWithoutSecrets(t *testing.T) {
 	events := s.open("HTTP/2.0", "/events/y")
 	s.do("POST", "/hooks/a?topic=news", "hello")
 	events.expect("", "hello")
-	var l openStreams
+	var l streamListing
 	waitFor(t, "every stream to have its event", func() bool {
-		l = get[openStreams](s, "/sse/streams?hub="+hub)
+		l = get[streamListing](s, "/sse/streams?hub="+hub)
 		return !slices.ContainsFunc(l.Streams, func(o openStream) bool { return o.Events != 1 })
 	})
 	if l.Total != 5 || len(l.Streams) != 5 {
@@ -110,29 +110,29 @@ func TestStreamListShowsOpenStreamsWithoutSecrets(t *testing.T) {
 		"&rule=events": 4, "&proto=2": 3, "&client=192.0.2.1": 1, "&user=ann": 3, "&user=ann&user=": 5, "&path=/api": 1, "&topic=news": 4,
 		"&topic=verysecret": 3, "&topic=none": 0, "&host=example.com": 0, "&user=ann&proto=2": 1,
 	} {
-		if l := get[openStreams](s, "/sse/streams?hub="+hub+query); l.Total != want || len(l.Streams) != want {
+		if l := get[streamListing](s, "/sse/streams?hub="+hub+query); l.Total != want || len(l.Streams) != want {
 			t.Errorf("%s: %+v, want %d", query, l, want)
 		}
 	}
-	if l := get[openStreams](s, "/sse/streams?limit=1&hub="+hub); l.Total != 5 || len(l.Streams) != 1 {
+	if l := get[streamListing](s, "/sse/streams?limit=1&hub="+hub); l.Total != 5 || len(l.Streams) != 1 {
 		t.Errorf("%+v", l)
 	}
-	if _, body := s.ask("GET", "/sse/streams"); strings.Contains(body, "verysecret") {
+	if _, body := s.requestAdmin("GET", "/sse/streams"); strings.Contains(body, "verysecret") {
 		t.Errorf("it shows a secret: %s", body)
 	}
 	events.close()
-	waitFor(t, "the list without who has left", func() bool { return get[openStreams](s, "/sse/streams?hub="+hub).Total == 4 })
+	waitFor(t, "the list without who has left", func() bool { return get[streamListing](s, "/sse/streams?hub="+hub).Total == 4 })
 }
 
 func TestTopicListShowsSubscribedTopics(t *testing.T) {
-	s, hub := watchers(t)
+	s, hub := authenticatedSite(t)
 	s.open("HTTP/1.1", "/events/x?topic=orders")
 	s.open("HTTP/3.0", "/events/x")
 	s.open("HTTP/2.0", "/api/x").next()
 	before := time.Now()
 	s.do("POST", "/hooks/a?topic=orders", "1", "X-Id", "1")
 	s.do("POST", "/hooks/a?topic=nobody's", "2")
-	l := get[topicsOf](s, "/sse/topics?hub="+hub)
+	l := get[topicListing](s, "/sse/topics?hub="+hub)
 	if l.Total != 2 || len(l.Topics) != 2 {
 		t.Fatalf("%+v", l)
 	}
@@ -147,7 +147,7 @@ func TestTopicListShowsSubscribedTopics(t *testing.T) {
 		"topic=" + url.QueryEscape("nobody's"): "nobody's", "topic=orders&topic=news": "news,orders", "topic=none": "", "topic=%00poll/": "",
 	} {
 		var names []string
-		for _, o := range get[topicsOf](s, "/sse/topics?hub="+hub+"&"+query).Topics {
+		for _, o := range get[topicListing](s, "/sse/topics?hub="+hub+"&"+query).Topics {
 			names = append(names, o.Topic)
 		}
 		if got := strings.Join(names, ","); got != want {
@@ -157,7 +157,7 @@ func TestTopicListShowsSubscribedTopics(t *testing.T) {
 }
 
 func TestOperatorEndsStreamsOfUserAndClientsResume(t *testing.T) {
-	s, hub := watchers(t)
+	s, hub := authenticatedSite(t)
 	for _, protocol := range protocols {
 		t.Run(protocol, func(t *testing.T) {
 			ann := s.open(protocol, "/events/x", "Authorization", basicAuth("ann"))
@@ -165,7 +165,7 @@ func TestOperatorEndsStreamsOfUserAndClientsResume(t *testing.T) {
 			s.do("POST", "/hooks/a?topic=news", "1")
 			last := ann.expect("", "1")
 			zoe.expect("", "1")
-			if status, body := s.ask("DELETE", "/sse/streams?user=ann&hub="+hub); status != http.StatusOK || body != "{\"ended\":1}\n" {
+			if status, body := s.requestAdmin("DELETE", "/sse/streams?user=ann&hub="+hub); status != http.StatusOK || body != "{\"ended\":1}\n" {
 				t.Errorf("%d %s", status, body)
 			}
 			ann.ended()
@@ -175,7 +175,7 @@ func TestOperatorEndsStreamsOfUserAndClientsResume(t *testing.T) {
 			again.expect("", "2")
 			again.close()
 			zoe.close()
-			waitFor(t, "no stream", func() bool { return get[openStreams](s, "/sse/streams?hub="+hub).Total == 0 })
+			waitFor(t, "no stream", func() bool { return get[streamListing](s, "/sse/streams?hub="+hub).Total == 0 })
 		})
 	}
 	s.wantMetric(hub, `streams_ended_total{reason="ended by the operator",rule="events"}`, 3)
@@ -190,26 +190,26 @@ func TestOperatorEndsStreamsOfUserAndClientsResume(t *testing.T) {
 }
 
 func TestEndStreamsRequiresFilter(t *testing.T) {
-	s, hub := watchers(t)
+	s, hub := authenticatedSite(t)
 	c := s.open("HTTP/2.0", "/events/x")
 	for query, says := range map[string]string{
-		"": "say which", "?usr=ann&hub=" + hub: `no \"usr\"`, "?user=": "user is empty", "?user=%zz": "invalid", "?limit=1": `no \"limit\"`,
+		"": "name the streams", "?usr=ann&hub=" + hub: `unknown filter \"usr\"`, "?user=": "user is empty", "?user=%zz": "invalid", "?limit=1": `unknown filter \"limit\"`,
 	} {
-		if status, body := s.ask("DELETE", "/sse/streams"+query); status != http.StatusBadRequest || !strings.Contains(body, says) {
+		if status, body := s.requestAdmin("DELETE", "/sse/streams"+query); status != http.StatusBadRequest || !strings.Contains(body, says) {
 			t.Errorf("%q: %d %s", query, status, body)
 		}
 	}
-	if status, body := s.ask("DELETE", "/sse/streams?user=nobody&hub="+hub); status != http.StatusOK || body != "{\"ended\":0}\n" {
+	if status, body := s.requestAdmin("DELETE", "/sse/streams?user=nobody&hub="+hub); status != http.StatusOK || body != "{\"ended\":0}\n" {
 		t.Errorf("%d %s", status, body)
 	}
 	s.do("POST", "/hooks/a?topic=news", "1")
 	c.expect("", "1")
 	for _, bad := range []string{"/sse/topics?limit=many", "/sse/streams?limit=-1", "/sse/streams?usr=ann"} {
-		if status, _ := s.ask("GET", bad); status != http.StatusBadRequest {
+		if status, _ := s.requestAdmin("GET", bad); status != http.StatusBadRequest {
 			t.Errorf("%s: %d", bad, status)
 		}
 	}
-	if status, _ := s.ask("POST", "/sse/streams"); status != http.StatusMethodNotAllowed {
+	if status, _ := s.requestAdmin("POST", "/sse/streams"); status != http.StatusMethodNotAllowed {
 		t.Errorf("a POST is answered with %d", status)
 	}
 }

@@ -14,8 +14,8 @@ import (
 type topicEntry struct {
 	Hub   string `json:"hub"`
 	Topic string `json:"topic"`
-	// Followers is the number of streams on the topic.
-	Followers int `json:"followers"`
+	// Subscribers is the number of streams on the topic.
+	Subscribers int `json:"followers"`
 	// Last is the topic's newest event in the history; nil: none.
 	Last *lastEvent `json:"last,omitempty"`
 }
@@ -48,7 +48,7 @@ func listTopics(w http.ResponseWriter, r *http.Request) error {
 		}
 	})
 	slices.SortFunc(list.Topics, func(a, b topicEntry) int {
-		return cmp.Or(cmp.Compare(b.Followers, a.Followers), strings.Compare(a.Hub, b.Hub), strings.Compare(a.Topic, b.Topic))
+		return cmp.Or(cmp.Compare(b.Subscribers, a.Subscribers), strings.Compare(a.Hub, b.Hub), strings.Compare(a.Topic, b.Topic))
 	})
 	list.Total = len(list.Topics)
 	list.Topics = list.Topics[:min(limit, len(list.Topics))]
@@ -62,14 +62,14 @@ func (l *topicList) add(name string, h *hub.Hub, prefix string, named []string) 
 	if len(named) == 0 {
 		for topic, n := range subscribers {
 			if strings.HasPrefix(topic, prefix) {
-				l.Topics = append(l.Topics, topicEntry{Hub: name, Topic: topic, Followers: n})
+				l.Topics = append(l.Topics, topicEntry{Hub: name, Topic: topic, Subscribers: n})
 			}
 		}
 		return
 	}
 	for _, topic := range named {
 		if hub.CheckTopic(topic) == nil && (subscribers[topic] > 0 || h.Last(topic) != nil) {
-			l.Topics = append(l.Topics, topicEntry{Hub: name, Topic: topic, Followers: subscribers[topic]})
+			l.Topics = append(l.Topics, topicEntry{Hub: name, Topic: topic, Subscribers: subscribers[topic]})
 		}
 	}
 }

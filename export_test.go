@@ -8,18 +8,18 @@ import (
 	"time"
 )
 
-// WriteTimeout is how long a client may block a write.
+// WriteTimeout limits one write to a client.
 var WriteTimeout = &writeTimeout
 
-// SetWriteTimeout sets how long a client may block a write, for the sites that
-// a test starts afterwards.
+// SetWriteTimeout sets the limit of one write to a client, for the sites that a
+// test starts afterwards.
 func SetWriteTimeout(t testing.TB, d time.Duration) {
 	before := writeTimeout
 	writeTimeout = d
 	t.Cleanup(func() { writeTimeout = before })
 }
 
-// SetBodyTime sets how long a body may take to come, apart from its size, for
+// SetBodyTime sets the deadline of request bodies, apart from their size, for
 // the sites that a test starts afterwards.
 func SetBodyTime(t testing.TB, d time.Duration) {
 	before := bodyTime
@@ -27,7 +27,7 @@ func SetBodyTime(t testing.TB, d time.Duration) {
 	t.Cleanup(func() { bodyTime = before })
 }
 
-// BoundPeer is what is done to a stream's connection.
-func BoundPeer(r *http.Request, c net.Conn, timeout time.Duration) (release func()) {
+// LimitConnection sets the timeout of a stream's connection.
+func LimitConnection(r *http.Request, c net.Conn, timeout time.Duration) (release func()) {
 	return limitConnection(r.WithContext(context.WithValue(r.Context(), connKey{}, c)), timeout)
 }

@@ -10,17 +10,18 @@ import (
 	"github.com/caddy-sse/caddy-sse/store"
 )
 
-// fullLog is one that takes nothing.
-type fullLog struct{ *store.Memory }
+// fullStore is a store that refuses all events.
+type fullStore struct{ *store.Memory }
 
-func (fullLog) Append([]*store.Entry, []store.IdempotencyRecord) error {
+func (fullStore) Append([]*store.Entry, []store.IdempotencyRecord) error {
 	return errors.New("no space left")
 }
 
-// Who is sent no requests, since it is unwell, can't find out that it is well.
+// A load balancer sends no requests to a failing server, so that its hub could
+// never recover otherwise.
 func TestFailedHubMatchesHealthyAgainAfterFailureTTL(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		log := store.NewLazy(func() (store.Store, error) { return fullLog{store.NewMemory()}, nil })
+		log := store.NewLazy(func() (store.Store, error) { return fullStore{store.NewMemory()}, nil })
 		shared := newSharedHub(log, "", store.History{})
 		defer shared.Close()
 		m := &MatchHealthy{hubs: []*sharedHub{shared}}

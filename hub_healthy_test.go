@@ -14,8 +14,8 @@ import (
 	"github.com/caddy-sse/caddy-sse/store"
 )
 
-// healthAnswer is what the documentation says to write.
-const healthAnswer = `
+// healthDirectives are the directives that the documentation recommends.
+const healthDirectives = `
 	@unwell not sse_healthy %s
 	handle /healthz {
 		respond @unwell 503
@@ -33,7 +33,7 @@ func TestHealthyMatchesOnlyWhileHubCanStore(t *testing.T) {
 		want   int
 	}{{"", 503}, {well, 200}, {well + " " + broken, 503}} {
 		t.Run("of "+c.counts, func(t *testing.T) {
-			s := startSite(t, global, hooks+fmt.Sprintf(healthAnswer, c.counts))
+			s := startSite(t, global, hooks+fmt.Sprintf(healthDirectives, c.counts))
 			for _, isBroken := range []bool{false, true, false} {
 				fragile.Store(isBroken)
 				for _, protocol := range protocols {
@@ -54,26 +54,27 @@ func TestHealthyMatchesOnlyWhileHubCanStore(t *testing.T) {
 }
 
 func TestHealthyRefusesUnknownHub(t *testing.T) {
-	s := startSite(t, "", fmt.Sprintf(healthAnswer, ""))
-	if err := s.load("", fmt.Sprintf(healthAnswer, "nowhere")); err == nil || !strings.Contains(err.Error(), "add `sse nowhere` to the global options") {
+	s := startSite(t, "", fmt.Sprintf(healthDirectives, ""))
+	if err := s.load("", fmt.Sprintf(healthDirectives, "nowhere")); err == nil || !strings.Contains(err.Error(), "add `sse nowhere` to the global options") {
 		t.Errorf("of a hub that isn't there it is said: %v", err)
 	}
 }
 
-func init() { caddy.RegisterModule(fragileStore{}) }
+func init() { caddy.RegisterModule(failingStore{}) }
 
-// fragileStore is a log in memory that takes nothing while fragile is set.
-type fragileStore struct{}
+// failingStore opens stores in memory that refuse all events while fragile is
+// set.
+type failingStore struct{}
 
 var fragile atomic.Bool
 
-func (fragileStore) CaddyModule() caddy.ModuleInfo {
-	return caddy.ModuleInfo{ID: "sse.stores.fragile", New: func() caddy.Module { return new(fragileStore) }}
+func (failingStore) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "sse.stores.fragile", New: func() caddy.Module { return new(failingStore) }}
 }
 
-func (*fragileStore) UnmarshalCaddyfile(d *caddyfile.Dispenser) error { d.Next(); return nil }
+func (*failingStore) UnmarshalCaddyfile(d *caddyfile.Dispenser) error { d.Next(); return nil }
 
-func (fragileStore) OpenStore(string) (store.Store, error) { return fragileLog{store.NewMemory()}, nil }
+func (failingStore) OpenStore(string) (store.Store, error) { return fragileLog{store.NewMemory()}, nil }
 
 type fragileLog struct{ *store.Memory }
 

@@ -10,7 +10,7 @@ import (
 )
 
 func TestHealthyStopsMatchingWhileCaddyExits(t *testing.T) {
-	m := startMortal(t, "shutdown_delay 3s", fmt.Sprintf(healthAnswer, "")+"sse /events {\n topic news\n }")
+	m := startMortal(t, "shutdown_delay 3s", fmt.Sprintf(healthDirectives, "")+"sse /events {\n topic news\n }")
 	c := m.open("HTTP/2.0", "/events")
 	if resp := m.do("GET", "/healthz", ""); resp.StatusCode != http.StatusOK {
 		t.Fatalf("got %s", resp.Status)

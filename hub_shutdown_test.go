@@ -10,12 +10,10 @@ import (
 	"time"
 )
 
-// fullSize tells that tests which CI runs in a shortened form shall be run in
-// full.
+// fullSize reports whether to run long versions of tests that CI shortens.
 var fullSize = os.Getenv("CADDY_SSE_FULL") != ""
 
-// openMany opens streams over a protocol, no more than fifty on a connection
-// that they share.
+// openMany opens streams over a protocol, at most fifty per connection.
 func (s *site) openMany(protocol string, count int, path string) []*client {
 	s.t.Helper()
 	const together = 50
@@ -41,7 +39,7 @@ func (s *site) openMany(protocol string, count int, path string) []*client {
 	return clients
 }
 
-// ending is what a client was sent until its stream has ended.
+// ending holds what a client received until its stream ended.
 type ending struct {
 	names []string
 	at    time.Time
@@ -66,9 +64,8 @@ func untilEnd(clients []*client) []ending {
 	return endings
 }
 
-// A process that is told to exit ends all streams itself, those that are still
-// under an earlier configuration too, and then ends with no error, though it
-// has no grace period.
+// Without a grace period, an exiting process ends all streams, including those
+// of earlier configurations, and then exits without an error.
 func TestSIGTERMEndsAllStreamsWithShutdownEventIfConfigured(t *testing.T) {
 	sizes := []int{30}
 	if fullSize {
@@ -77,10 +74,10 @@ func TestSIGTERMEndsAllStreamsWithShutdownEventIfConfigured(t *testing.T) {
 	for _, protocol := range protocols {
 		for _, size := range sizes {
 			if protocol == "HTTP/3.0" && size > 1_000 {
-				continue // not measured
+				continue // not part of the result
 			}
 			t.Run(fmt.Sprintf("%s/streams=%d", protocol, size), func(t *testing.T) {
-				global := "sse {\n drain 10000h\n }" // so that none moves by itself
+				global := "sse {\n drain 10000h\n }" // so that no stream moves by itself
 				m := startMortal(t, global, fmt.Sprintf(pubsub, "shutdown_event"))
 				early := m.openMany(protocol, size/2, "/events/news")
 				m.reload(global, fmt.Sprintf(pubsub, "shutdown_event\n retry 2s"))
@@ -117,7 +114,7 @@ func TestReloadSendsNoShutdownEvent(t *testing.T) {
 			t.Errorf("%s: a reload was told with %q", protocol, e.names)
 		}
 		c = s.open(protocol, "/events/news")
-		s.reload("", "respond gone") // with its hub
+		s.reload("", "respond gone") // its hub is gone, too
 		if e := c.untilEnd(); len(e.names) > 0 {
 			t.Errorf("%s: a reload without the hub was told with %q", protocol, e.names)
 		}

@@ -6,11 +6,11 @@ import "github.com/prometheus/client_golang/prometheus"
 type hubCollector struct{}
 
 var (
-	hubPublished = hubDescription("events_published_total", "Events that were published on the hub.")
-	hubKept      = hubDescription("events_kept", "Events in the hub's history.")
-	hubFollowers = hubDescription("followers", "Streams on the hub.")
-	hubLag       = hubDescription("lag_events", "Events that the slowest stream of the hub is behind.")
-	hubFailing   = hubDescription("store_failing", "1 if the hub could not store its newest events, otherwise 0.")
+	hubPublished   = hubDescription("events_published_total", "Events that were published on the hub.")
+	hubKept        = hubDescription("events_kept", "Events in the hub's history.")
+	hubSubscribers = hubDescription("followers", "Streams on the hub.")
+	hubLag         = hubDescription("lag_events", "Events that the slowest stream of the hub is behind.")
+	hubFailing     = hubDescription("store_failing", "1 if the hub could not store its newest events, otherwise 0.")
 )
 
 func hubDescription(name, help string) *prometheus.Desc {
@@ -19,7 +19,7 @@ func hubDescription(name, help string) *prometheus.Desc {
 
 // Describe implements [prometheus.Collector].
 func (hubCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{hubPublished, hubKept, hubFollowers, hubLag, hubFailing} {
+	for _, d := range []*prometheus.Desc{hubPublished, hubKept, hubSubscribers, hubLag, hubFailing} {
 		ch <- d
 	}
 }
@@ -33,7 +33,7 @@ func (hubCollector) Collect(ch chan<- prometheus.Metric) {
 		}
 		ch <- prometheus.MustNewConstMetric(hubPublished, prometheus.CounterValue, float64(h.Published), h.Hub)
 		ch <- prometheus.MustNewConstMetric(hubKept, prometheus.GaugeValue, float64(h.Kept), h.Hub)
-		ch <- prometheus.MustNewConstMetric(hubFollowers, prometheus.GaugeValue, float64(h.Followers), h.Hub)
+		ch <- prometheus.MustNewConstMetric(hubSubscribers, prometheus.GaugeValue, float64(h.Followers), h.Hub)
 		ch <- prometheus.MustNewConstMetric(hubLag, prometheus.GaugeValue, float64(h.Lag), h.Hub)
 		ch <- prometheus.MustNewConstMetric(hubFailing, prometheus.GaugeValue, failing, h.Hub)
 	}

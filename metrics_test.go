@@ -16,12 +16,12 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// watchedSite is a site whose admin API listens.
+// watchedSite starts a site with an admin API.
 func watchedSite(t *testing.T, global, directives string) *site {
 	t.Helper()
 	address := fmt.Sprintf("127.0.0.1:%d", freePort(t))
 	s := startSiteWithAdmin(t, address, global, directives)
-	t.Cleanup(func() { // before the site is stopped, which leaves the admin API
+	t.Cleanup(func() { // before the site stops, which leaves the admin API running
 		if err := caddy.Load([]byte(`{"admin":{"disabled":true,"config":{"persist":false}}}`), true); err != nil {
 			t.Error(err)
 		}
@@ -31,11 +31,11 @@ func watchedSite(t *testing.T, global, directives string) *site {
 
 var hubNames atomic.Int64
 
-// newHubName is one that no test has used in this process.
+// newHubName returns a name that no test of this process has used.
 func newHubName() string { return fmt.Sprint("hub", hubNames.Add(1)) }
 
-// ask asks the admin API.
-func (s *site) ask(method, path string) (status int, body string) {
+// requestAdmin sends a request to the admin API.
+func (s *site) requestAdmin(method, path string) (status int, body string) {
 	s.t.Helper()
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	req, err := http.NewRequestWithContext(s.t.Context(), method, "http://"+s.admin+path, nil)
@@ -56,10 +56,11 @@ func (s *site) ask(method, path string) (status int, body string) {
 
 var sample = regexp.MustCompile(`(?m)^caddy_sse_(.+) (\S+)$`)
 
-// scrape returns the module's metrics of a hub, by name and labels but for the hub.
+// scrape returns the module's metrics of a hub by name and labels, without the
+// hub's label.
 func (s *site) scrape(hub string) map[string]float64 {
 	s.t.Helper()
-	_, body := s.ask("GET", "/metrics")
+	_, body := s.requestAdmin("GET", "/metrics")
 	values := make(map[string]float64)
 	for _, m := range sample.FindAllStringSubmatch(body, -1) {
 		if name := strings.Replace(m[1], `hub="`+hub+`",`, "", 1); name != m[1] {
@@ -69,8 +70,8 @@ func (s *site) scrape(hub string) map[string]float64 {
 	return values
 }
 
-// wantMetric waits until a metric has a value: some are told after the client has
-// its answer.
+// wantMetric waits until a metric has a value: some change after the client has
+// its response.
 func (s *site) wantMetric(hub, name string, want float64) {
 	s.t.Helper()
 	var got float64
@@ -86,12 +87,12 @@ func (s *site) wantMetric(hub, name string, want float64) {
 }
 
 func TestMetricsCountRulesAndContinueAfterReload(t *testing.T) {
-	hub := newHubName() // the counters of others go on
+	hub := newHubName() // other tests' counters keep their values
 	doc := newDocument(`{"stock":5,"note":"` + strings.Repeat("x", 200) + `"}`)
 	directives := "sse /api/* {\n hub " + hub + "\n poll 1h {\n send merge\n absorb\n max_views 2\n }\n }\n reverse_proxy " + startBackend(t, doc.ServeHTTP)
 	s := watchedSite(t, "sse "+hub+" {\n drain 100ms\n }", directives)
 	const rule = `rule="/api/*"`
-	// All are there before anything happens.
+	// All series exist from the beginning.
 	for _, name := range []string{"poll_views", "poll_viewers", "poll_stale_views", "absorbed_requests_total", "poll_saved_bytes_total"} {
 		if _, ok := s.scrape(hub)[name+"{"+rule+"}"]; !ok {
 			t.Errorf("%s isn't there: %v", name, s.scrape(hub))
@@ -133,12 +134,12 @@ func TestMetricsCountRulesAndContinueAfterReload(t *testing.T) {
 	s.wantMetric(hub, `streams{proto="3",`+rule+`}`, 1)
 	s.wantMetric(hub, `poll_views{`+rule+`}`, 1)
 
-	if _, body := s.ask("GET", "/metrics"); strings.Contains(body, "verysecret") || strings.Contains(body, "xxxx") || strings.Contains(body, "/api/x") {
+	if _, body := s.requestAdmin("GET", "/metrics"); strings.Contains(body, "verysecret") || strings.Contains(body, "xxxx") || strings.Contains(body, "/api/x") {
 		t.Error("the metrics tell of a request")
 	}
 }
 
-// listed is what the admin API tells of views.
+// listed is the admin API's list of views.
 type listed struct {
 	Total int
 	Views []struct {
@@ -153,7 +154,7 @@ type listed struct {
 
 func (s *site) list(query string) (l listed) {
 	s.t.Helper()
-	status, body := s.ask("GET", "/sse/views"+query)
+	status, body := s.requestAdmin("GET", "/sse/views"+query)
 	if status != http.StatusOK {
 		s.t.Fatalf("%s: %d %s", query, status, body)
 	}
@@ -195,7 +196,7 @@ func TestViewListShowsPolledViewsWithoutSecrets(t *testing.T) {
 		t.Errorf("%+v", v)
 	}
 	for _, path := range []string{"/sse/views", "/metrics"} {
-		if _, body := s.ask("GET", path); strings.Contains(body, "topsecret") {
+		if _, body := s.requestAdmin("GET", path); strings.Contains(body, "topsecret") {
 			t.Errorf("%s shows a secret: %s", path, body)
 		}
 	}
@@ -219,7 +220,7 @@ func TestViewListShowsPolledViewsWithoutSecrets(t *testing.T) {
 		{"GET", "/sse/views?limit=-1", http.StatusBadRequest},
 		{"POST", "/sse/views", http.StatusMethodNotAllowed},
 	} {
-		if status, _ := s.ask(bad.method, bad.path); status != bad.status {
+		if status, _ := s.requestAdmin(bad.method, bad.path); status != bad.status {
 			t.Errorf("%s %s: %d", bad.method, bad.path, status)
 		}
 	}
@@ -240,7 +241,7 @@ func TestHubListAndHealthShowWhetherHubsCanStore(t *testing.T) {
 		s.do("POST", "/hooks/a", "x")
 		c.expect("", "x")
 	}
-	status, body := s.ask("GET", "/sse/hubs")
+	status, body := s.requestAdmin("GET", "/sse/hubs")
 	var answer struct {
 		Hubs []struct {
 			Hub                             string
@@ -259,14 +260,14 @@ func TestHubListAndHealthShowWhetherHubsCanStore(t *testing.T) {
 	if !found {
 		t.Errorf("%s", body)
 	}
-	if status, body := s.ask("GET", "/sse/health"); status != 200 || body != "{\"status\":\"ok\"}\n" {
+	if status, body := s.requestAdmin("GET", "/sse/health"); status != 200 || body != "{\"status\":\"ok\"}\n" {
 		t.Errorf("%d %s", status, body)
 	}
-	if status, _ := s.ask("POST", "/sse/hubs"); status != 405 {
+	if status, _ := s.requestAdmin("POST", "/sse/hubs"); status != 405 {
 		t.Errorf("a POST is answered with %d", status)
 	}
 	s.wantMetric(hub, `events_sent_total{rule="/events"}`, 3)
-	_, metrics := s.ask("GET", "/metrics")
+	_, metrics := s.requestAdmin("GET", "/metrics")
 	for _, line := range []string{`caddy_sse_events_published_total{hub="` + hub + `"} 3`, `caddy_sse_followers{hub="` + hub + `"} 1`,
 		`caddy_sse_store_append_duration_seconds_count{hub="` + hub + `"} 3`, `caddy_sse_store_append_events_sum{hub="` + hub + `"} 3`, `caddy_sse_store_append_events_bucket{hub="` + hub + `",le="0"} 0`,
 		`caddy_sse_store_failing{hub="` + hub + `"} 0`} {
@@ -315,8 +316,8 @@ func TestMetricsCountRefusalsByReason(t *testing.T) {
 		{"GET", "/open/x", "", "open", "bad_request", "400"},
 		{"GET", "/jwt", "", "jwt", "no_token", "401"},
 		{"GET", "/jwt", "Bearer verysecret", "jwt", "wrong_token", "401"},
-		{"GET", "/jwt", "Bearer " + signed(t, -time.Minute, jwt.MapClaims{}), "jwt", "expired_token", "401"},
-		{"GET", "/jwt", "Bearer " + signed(t, time.Hour, jwt.MapClaims{"nbf": 9e9}), "jwt", "invalid_claims", "401"},
+		{"GET", "/jwt", "Bearer " + signedToken(t, -time.Minute, jwt.MapClaims{}), "jwt", "expired_token", "401"},
+		{"GET", "/jwt", "Bearer " + signedToken(t, time.Hour, jwt.MapClaims{"nbf": 9e9}), "jwt", "invalid_claims", "401"},
 		{"POST", "/hooks/a", "", "hooks", "bad_signature", "401"},
 		{"POST", "/in", "Bearer verysecret", "in", "wrong_token", "401"},
 		{"POST", "/in", "Bearer " + jwtSecret, "in", "unsupported_media_type", "415"},
@@ -333,14 +334,14 @@ func TestMetricsCountRefusalsByReason(t *testing.T) {
 		}
 		s.wantMetric(hub, name, 1)
 	}
-	if _, body := s.ask("GET", "/metrics"); strings.Contains(body, "verysecret") {
+	if _, body := s.requestAdmin("GET", "/metrics"); strings.Contains(body, "verysecret") {
 		t.Error("the metrics tell of a request")
 	}
 }
 
 func TestMetricsCountAuthorizationChecks(t *testing.T) {
 	hub := newHubName()
-	backend := &repos{status: map[string]int{"ann caddy": 200}}
+	backend := &repoBackend{status: map[string]int{"ann caddy": 200}}
 	s := watchedSite(t, "sse "+hub, `sse /events {
 		hub `+hub+`
 		name events
@@ -366,8 +367,8 @@ func TestMetricsCountAuthorizationChecks(t *testing.T) {
 	atLeast(`authorize_total{result="granted",rule="events"}`, 1)
 	atLeast(`authorize_total{result="shared",rule="events"}`, 1)
 	atLeast(`authorize_rechecks_total{rule="events"}`, 2)
-	backend.set(func(b *repos) { b.down = http.StatusServiceUnavailable })
+	backend.set(func(b *repoBackend) { b.down = http.StatusServiceUnavailable })
 	atLeast(`authorize_total{result="failed",rule="events"}`, 1)
-	backend.set(func(b *repos) { b.down, b.status = 0, nil })
+	backend.set(func(b *repoBackend) { b.down, b.status = 0, nil })
 	atLeast(`streams_ended_total{reason="access revoked",rule="events"}`, 3)
 }

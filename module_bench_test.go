@@ -19,7 +19,7 @@ func BenchmarkFanOut(b *testing.B) {
 	for _, protocol := range protocols {
 		for _, streams := range []int{1, 100, 1000} {
 			if protocol == "HTTP/3.0" && streams > 100 {
-				continue // that is what Caddy lets one connection have
+				continue // Caddy's limit for one connection
 			}
 			b.Run(fmt.Sprintf("%s/streams=%d", protocol, streams), func(b *testing.B) {
 				s := startSite(b, "", fmt.Sprintf(pubsub, ""))
@@ -46,9 +46,9 @@ func BenchmarkFanOut(b *testing.B) {
 	}
 }
 
-// count opens a stream of which only the events are counted: a client that
-// parses would be most of what is measured. It tells arrived whenever all
-// streams have had one more.
+// count opens a stream and counts its events without parsing them, which would
+// dominate the measurement. It signals arrived whenever all streams have
+// received one more.
 func (s *site) count(b *testing.B, protocol, path string, received *atomic.Int64, streams int64, arrived chan<- struct{}) {
 	b.Helper()
 	ctx, cancel := context.WithCancel(context.Background())

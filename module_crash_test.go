@@ -27,16 +27,16 @@ import (
 	caddysse "github.com/caddy-sse/caddy-sse"
 )
 
-// crashConfig names the configuration that this binary runs, instead of its
-// tests, until it is killed or told to exit.
+// crashConfig is the environment variable with the configuration that this
+// binary runs instead of its tests, until it is killed or told to exit.
 const crashConfig = "CADDY_SSE_CRASH_CONFIG"
 
-// crashWriteTimeout is how long its clients may block a write, if it isn't the
-// default.
+// crashWriteTimeout is the environment variable with the limit of one write to
+// a client, if it isn't the default.
 const crashWriteTimeout = "CADDY_SSE_CRASH_WRITE_TIMEOUT"
 
-// runUntilKilled is Caddy. Each line of its standard input is a configuration
-// to load, or empty, and is answered with a status.
+// runUntilKilled runs Caddy. It reads lines from standard input, each a
+// configuration to load or empty, and responds to each with a processStatus.
 func runUntilKilled(path string) int {
 	if d, err := time.ParseDuration(os.Getenv(crashWriteTimeout)); err == nil {
 		*caddysse.WriteTimeout = d
@@ -69,43 +69,43 @@ func loadFile(path string) error {
 	return caddy.Load(config, true)
 }
 
-// processStatus is what a Caddy in a process of its own says of itself.
+// processStatus is the status of a Caddy in a process of its own.
 type processStatus struct {
 	Error      string // of the load
-	Heap       uint64 // what is in use after a collection
+	Heap       uint64 // in use after a collection
 	Goroutines int
 }
 
 func (s *processStatus) read() {
 	runtime.GC()
-	runtime.GC() // what finalizers and pools have held until the first
+	runtime.GC() // the first runs finalizers and empties pools
 	var stats runtime.MemStats
 	runtime.ReadMemStats(&stats)
 	s.Heap, s.Goroutines = stats.HeapAlloc, runtime.NumGoroutine()
 }
 
-// mortal is a Caddy in a process of its own, which can be killed.
-type mortal struct {
+// childCaddy is a Caddy in a process of its own, which a test can kill.
+type childCaddy struct {
 	*site
 	config string
 	child  *exec.Cmd
-	stdin  io.WriteCloser // held on to: the process ends with it
+	stdin  io.WriteCloser // the process ends when this closes
 	stdout *bufio.Scanner
 }
 
-func startMortal(t *testing.T, global, directives string) *mortal {
+func startMortal(t *testing.T, global, directives string) *childCaddy {
 	t.Helper()
 	s := &site{t: t, http: freePort(t), https: freePort(t), admin: fmt.Sprintf("127.0.0.1:%d", freePort(t))}
 	s = s.withClients()
-	m := &mortal{site: s, config: filepath.Join(t.TempDir(), "caddy.json")}
+	m := &childCaddy{site: s, config: filepath.Join(t.TempDir(), "caddy.json")}
 	m.write(global, directives)
 	m.start()
 	t.Cleanup(m.kill)
 	return m
 }
 
-// write makes a configuration the one that the process starts with.
-func (m *mortal) write(global, directives string) {
+// write sets the configuration with which the process starts.
+func (m *childCaddy) write(global, directives string) {
 	m.t.Helper()
 	config, err := adapt(m.caddyfile(global, directives))
 	if err == nil {
@@ -116,7 +116,7 @@ func (m *mortal) write(global, directives string) {
 	}
 }
 
-func (m *mortal) start() {
+func (m *childCaddy) start() {
 	m.t.Helper()
 	child := exec.Command(os.Args[0])
 	child.Env = append(os.Environ(), crashConfig+"="+m.config)
@@ -134,13 +134,13 @@ func (m *mortal) start() {
 	}
 }
 
-func (m *mortal) kill() {
+func (m *childCaddy) kill() {
 	_ = m.child.Process.Kill()
-	_ = m.child.Wait() // which closes what it was read and written by
+	_ = m.child.Wait() // closes the pipes, too
 }
 
-// tell has the process load a configuration, if there is a path.
-func (m *mortal) tell(path string) (s processStatus) {
+// load makes the process load the configuration at a path, if there is one.
+func (m *childCaddy) load(path string) (s processStatus) {
 	m.t.Helper()
 	if _, err := fmt.Fprintln(m.stdin, path); err != nil {
 		m.t.Fatal(err)
@@ -154,17 +154,17 @@ func (m *mortal) tell(path string) (s processStatus) {
 	return s
 }
 
-func (m *mortal) reload(global, directives string) {
+func (m *childCaddy) reload(global, directives string) {
 	m.t.Helper()
 	m.write(global, directives)
-	if s := m.tell(m.config); s.Error != "<nil>" {
+	if s := m.load(m.config); s.Error != "<nil>" {
 		m.t.Fatalf("loading: %s", s.Error)
 	}
 }
 
-// rss is what Linux counts as the process's memory, in bytes; 0 where that
-// isn't told.
-func (m *mortal) rss() int64 {
+// rss returns the process's resident memory in bytes; 0 on other systems than
+// Linux.
+func (m *childCaddy) rss() int64 {
 	statm, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", m.child.Process.Pid))
 	if err != nil {
 		return 0
@@ -173,20 +173,20 @@ func (m *mortal) rss() int64 {
 	return pages * int64(os.Getpagesize())
 }
 
-// cpu is how long the process has kept a CPU busy; 0 where that isn't told.
-func (m *mortal) cpu() time.Duration {
+// cpu returns the process's CPU time; 0 on other systems than Linux.
+func (m *childCaddy) cpu() time.Duration {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", m.child.Process.Pid))
 	if err != nil {
 		return 0
 	}
-	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:])) // the third, and so on
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:])) // from the third on
 	user, _ := strconv.ParseInt(fields[14-3], 10, 64)
 	system, _ := strconv.ParseInt(fields[15-3], 10, 64)
 	return time.Duration(user+system) * 10 * time.Millisecond
 }
 
-// deliverAtLast posts an event as a sender does who never gives up.
-func (m *mortal) deliverAtLast(ctx context.Context, data string) (id string) {
+// publishUntilAcknowledged repeats a webhook until it is acknowledged.
+func (m *childCaddy) publishUntilAcknowledged(ctx context.Context, data string) (id string) {
 	for ctx.Err() == nil {
 		resp, err := m.send(ctx, "HTTP/1.1", "POST", "/hooks/news?id=d"+data, data)
 		if err == nil {
@@ -201,8 +201,8 @@ func (m *mortal) deliverAtLast(ctx context.Context, data string) (id string) {
 	return ""
 }
 
-// collectAtLast reads as a client does who never gives up.
-func (m *mortal) collectAtLast(ctx context.Context, protocol, position string) (got []string) {
+// collectUntilDone reads like a client that always reconnects.
+func (m *childCaddy) collectUntilDone(ctx context.Context, protocol, position string) (got []string) {
 	for ctx.Err() == nil {
 		c, err := m.tryOpen(protocol, "/events/news", "Last-Event-ID", position)
 		if err != nil {
@@ -225,8 +225,8 @@ func (m *mortal) collectAtLast(ctx context.Context, protocol, position string) (
 	return got
 }
 
-// Every event that was acknowledged reaches every client once and in order,
-// whenever Caddy is killed.
+// Each acknowledged event reaches each client once and in order, whenever Caddy
+// is killed.
 func TestRepeatedKillsLoseNoAcknowledgedEvent(t *testing.T) {
 	kills, clients := 5, 10
 	if testing.Short() {
@@ -236,19 +236,19 @@ func TestRepeatedKillsLoseNoAcknowledgedEvent(t *testing.T) {
 	m := startMortal(t, "sse {\n store file "+dir+"\n history 1000000 24h 1GiB\n }", fmt.Sprintf(pubsub, ""))
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
-	position := m.deliverAtLast(ctx, "start")
+	position := m.publishUntilAcknowledged(ctx, "start")
 
 	stop := make(chan struct{})
 	var published []string
 	results := make([][]string, clients)
 	var publishing, reading sync.WaitGroup
-	publishing.Go(func() { published = m.deliverUntil(ctx, stop) })
+	publishing.Go(func() { published = m.publishNumbersUntil(ctx, stop) })
 	for i := range results {
 		protocol := protocols[i%2]
-		reading.Go(func() { results[i] = m.collectAtLast(ctx, protocol, position) })
+		reading.Go(func() { results[i] = m.collectUntilDone(ctx, protocol, position) })
 	}
 	for range kills {
-		time.Sleep(time.Duration(100+rand.IntN(400)) * time.Millisecond) // at any moment
+		time.Sleep(time.Duration(100+rand.IntN(400)) * time.Millisecond) // at a random time
 		m.kill()
 		m.start()
 	}
@@ -263,8 +263,8 @@ func TestRepeatedKillsLoseNoAcknowledgedEvent(t *testing.T) {
 	t.Logf("%d events, %d clients, %d kills", len(published), clients, kills)
 }
 
-// deliverUntil publishes numbers until stop is closed, and then the last event.
-func (m *mortal) deliverUntil(ctx context.Context, stop <-chan struct{}) (published []string) {
+// publishNumbersUntil publishes numbers until stop closes, and then the last event.
+func (m *childCaddy) publishNumbersUntil(ctx context.Context, stop <-chan struct{}) (published []string) {
 	for n := 0; ctx.Err() == nil; n++ {
 		data := strconv.Itoa(n)
 		select {
@@ -272,7 +272,7 @@ func (m *mortal) deliverUntil(ctx context.Context, stop <-chan struct{}) (publis
 			data = lastEvent
 		default:
 		}
-		m.deliverAtLast(ctx, data)
+		m.publishUntilAcknowledged(ctx, data)
 		if published = append(published, data); data == lastEvent {
 			break
 		}
@@ -280,20 +280,20 @@ func (m *mortal) deliverUntil(ctx context.Context, stop <-chan struct{}) (publis
 	return published
 }
 
-// delivery is one that a sender must get through, from one to three times.
+// delivery is a webhook that a sender sends one to three times.
 type delivery struct {
 	number int
 	times  int
 	acked  bool
-	ids    map[string]bool // what it was answered
+	ids    map[string]bool // of the responses
 }
 
-// persistent tells whether the sender doesn't give up.
+// persistent reports whether the sender repeats the delivery until it is
+// acknowledged.
 func (d *delivery) persistent() bool { return d.number%2 == 1 }
 
-// Senders repeat themselves, give up or don't, and Caddy is killed: what was
-// acknowledged is there, nothing is there twice, and the same delivery is
-// always answered alike.
+// Senders repeat deliveries or give up while Caddy is killed. Each acknowledged
+// delivery is published once, and all responses to it are equal.
 func TestTenThousandDeliveriesArePublishedOnceDespiteKills(t *testing.T) {
 	total, senders, kills := 10_000, 50, 3
 	if testing.Short() {
@@ -303,14 +303,14 @@ func TestTenThousandDeliveriesArePublishedOnceDespiteKills(t *testing.T) {
 	m := startMortal(t, "sse {\n store file "+dir+"\n history 1000000 24h 1GiB\n }", fmt.Sprintf(pubsub, ""))
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
-	position := m.deliverAtLast(ctx, "start")
+	position := m.publishUntilAcknowledged(ctx, "start")
 
 	deliveries := make([]*delivery, total)
 	work := make(chan *delivery, 3*total)
 	for i := range deliveries {
 		deliveries[i] = &delivery{number: i, times: 1 + rand.IntN(3), ids: make(map[string]bool)}
 	}
-	for round := range 3 { // so that the same one comes from several senders at once
+	for round := range 3 { // so that several senders send the same delivery at once
 		for _, d := range deliveries {
 			if round < d.times {
 				work <- d
@@ -337,10 +337,10 @@ func TestTenThousandDeliveriesArePublishedOnceDespiteKills(t *testing.T) {
 		m.start()
 	}
 	sending.Wait()
-	m.deliverAtLast(ctx, lastEvent)
+	m.publishUntilAcknowledged(ctx, lastEvent)
 
 	times := make(map[string]int)
-	for _, data := range m.collectAtLast(ctx, "HTTP/2.0", position) {
+	for _, data := range m.collectUntilDone(ctx, "HTTP/2.0", position) {
 		times[data]++
 	}
 	acked := 0
@@ -356,9 +356,9 @@ func TestTenThousandDeliveriesArePublishedOnceDespiteKills(t *testing.T) {
 	t.Logf("%d deliveries sent %d times, %d acknowledged, %d kills", total, sent.Load(), acked, kills)
 }
 
-// tryDelivery sends a delivery once, or until it is acknowledged if it is one
-// whose sender doesn't give up.
-func (m *mortal) tryDelivery(ctx context.Context, d *delivery, mu *sync.Mutex) {
+// tryDelivery sends a delivery once or, if its sender is persistent, until it is
+// acknowledged.
+func (m *childCaddy) tryDelivery(ctx context.Context, d *delivery, mu *sync.Mutex) {
 	data := strconv.Itoa(d.number)
 	for ctx.Err() == nil {
 		resp, err := m.send(ctx, "HTTP/1.1", "POST", "/hooks/news?id=n"+data, data)

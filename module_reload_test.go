@@ -22,9 +22,9 @@ import (
 	"github.com/caddy-sse/caddy-sse/event"
 )
 
-// follower is a client that comes back, as an EventSource does, until it is
-// told to stop.
-type follower struct {
+// reconnectingClient is a client that reconnects, as an EventSource does, until
+// it is stopped.
+type reconnectingClient struct {
 	site           *site
 	protocol, path string
 	took           func(event.Event) (more bool)
@@ -33,8 +33,8 @@ type follower struct {
 	under  atomic.Value // the header X-Config of the newest
 }
 
-// follow returns the position that it has come to.
-func (f *follower) follow(position string) string {
+// run returns the position that the client has reached.
+func (f *reconnectingClient) run(position string) string {
 	for failures := 0; ; {
 		header := []string{"Last-Event-ID", position}
 		if position == "" {
@@ -42,12 +42,12 @@ func (f *follower) follow(position string) string {
 		}
 		c, err := f.site.tryOpen(f.protocol, f.path, header...)
 		if network := new(url.Error); errors.As(err, &network) && failures < 100 {
-			failures++ // an EventSource tries again, too
+			failures++ // an EventSource retries, too
 			time.Sleep(10 * time.Millisecond)
 			continue
 		}
 		if err != nil {
-			f.site.t.Errorf("%s over %s: %v", f.path, f.protocol, err) // and gives up for good
+			f.site.t.Errorf("%s over %s: %v", f.path, f.protocol, err) // and stops
 			return position
 		}
 		f.under.Store(c.resp.Header.Get("X-Config"))
@@ -65,22 +65,21 @@ func (f *follower) follow(position string) string {
 	}
 }
 
-// followers are clients over all protocols, of which no more than fifty share
-// a connection.
-func followers(s *site, count int, path string, make func(i int) func(event.Event) bool) []*follower {
-	all := []*follower{}
+// reconnectingClients starts clients over all protocols, at most fifty per
+// connection.
+func reconnectingClients(s *site, count int, path string, make func(i int) func(event.Event) bool) []*reconnectingClient {
+	all := []*reconnectingClient{}
 	from := s
 	for i := range count {
 		if i%50 == 0 {
 			from = s.withClients()
 		}
-		all = append(all, &follower{site: from, protocol: protocols[i%3], path: path, took: make(i)})
+		all = append(all, &reconnectingClient{site: from, protocol: protocols[i%3], path: path, took: make(i)})
 	}
 	return all
 }
 
-// numbered takes the numbers that a publisher gives to its events, and fails
-// on any that is not one more than the one before.
+// numbered checks that each event's number is one more than the one before.
 type numbered struct{ next int }
 
 func (n *numbered) take(t *testing.T, e event.Event) bool {
@@ -100,9 +99,8 @@ func (n *numbered) take(t *testing.T, e event.Event) bool {
 	return true
 }
 
-// While a publisher and many clients go on, one reload follows the other.
-// Nothing is lost, doubled or out of order, and nothing is left of the
-// configurations of before.
+// Caddy reloads again and again while a publisher and many clients continue. No
+// event is lost, repeated or out of order, and the old configurations are freed.
 func TestReloadsUnderLoadLoseNoEventAndLeakNothing(t *testing.T) {
 	reloads, clients, pause := 10, 60, 10*time.Millisecond
 	if fullSize {
@@ -113,13 +111,13 @@ func TestReloadsUnderLoadLoseNoEventAndLeakNothing(t *testing.T) {
 		return fmt.Sprintf("header X-Config %d\n", n) + fmt.Sprintf(pubsub, "retry 100ms")
 	}
 	m := startMortal(t, global, rules(0))
-	for range kept { // or it would grow by its log
+	for range kept { // so that the log doesn't grow any more
 		m.publish("news", "before")
 	}
 	position := m.publish("news", "start")
 
 	counts := make([]numbered, clients)
-	all := followers(m.site, clients, "/events/news", func(i int) func(event.Event) bool {
+	all := reconnectingClients(m.site, clients, "/events/news", func(i int) func(event.Event) bool {
 		return func(e event.Event) bool { return counts[i].take(t, e) }
 	})
 	stop := make(chan struct{})
@@ -127,18 +125,18 @@ func TestReloadsUnderLoadLoseNoEventAndLeakNothing(t *testing.T) {
 	var publishing, reading sync.WaitGroup
 	publishing.Go(func() { published = m.publishEvery(pause, stop) })
 	for _, f := range all {
-		reading.Go(func() { f.follow(position) })
+		reading.Go(func() { f.run(position) })
 	}
 	var early, late processStatus
 	var earlyRSS, lateRSS int64
 	for n := 1; n <= reloads && !t.Failed(); n++ {
 		m.reload(global, rules(n))
-		waitUnder(t, all, n)
+		waitForConfiguration(t, all, n)
 		if n == max(1, reloads/10) {
-			early, earlyRSS = m.atRest(), m.rss()
+			early, earlyRSS = m.settledStatus(), m.rss()
 		}
 	}
-	late, lateRSS = m.atRest(), m.rss()
+	late, lateRSS = m.settledStatus(), m.rss()
 	close(stop)
 	publishing.Wait()
 	reading.Wait()
@@ -159,9 +157,9 @@ func TestReloadsUnderLoadLoseNoEventAndLeakNothing(t *testing.T) {
 
 func mib[N int64 | uint64](bytes N) float64 { return float64(bytes) / (1 << 20) }
 
-// waitUnder waits until the newest stream of each client is one of the n-th
-// configuration.
-func waitUnder(t *testing.T, all []*follower, n int) {
+// waitForConfiguration waits until the newest stream of each client belongs to
+// the n-th configuration.
+func waitForConfiguration(t *testing.T, all []*reconnectingClient, n int) {
 	t.Helper()
 	want := strconv.Itoa(n)
 	deadline := time.Now().Add(20 * time.Second)
@@ -175,39 +173,39 @@ func waitUnder(t *testing.T, all []*follower, n int) {
 	}
 }
 
-// atRest is what the process says of itself when the requests of before have
-// ended: the least of what it says within a second.
-func (m *mortal) atRest() processStatus {
-	least := m.tell("")
+// settledStatus returns the process's status when earlier requests have ended:
+// the minimum within a second.
+func (m *childCaddy) settledStatus() processStatus {
+	least := m.load("")
 	for range 10 {
 		time.Sleep(100 * time.Millisecond)
-		s := m.tell("")
+		s := m.load("")
 		least.Goroutines, least.Heap = min(least.Goroutines, s.Goroutines), min(least.Heap, s.Heap)
 	}
 	return least
 }
 
-// publishEvery publishes numbers until stop is closed, and then the last event.
+// publishEvery publishes numbers until stop closes, and then the last event.
 func (s *site) publishEvery(pause time.Duration, stop <-chan struct{}) (published int) {
 	for {
 		select {
 		case <-stop:
-			s.deliver("news", lastEvent)
+			s.publishUntilAcknowledged("news", lastEvent)
 			return published
 		case <-time.After(pause):
-			s.deliver("news", strconv.Itoa(published))
+			s.publishUntilAcknowledged("news", strconv.Itoa(published))
 			published++
 		}
 	}
 }
 
-// copied is a client's copy of a document, made of what it was sent.
-type copied struct {
+// documentCopy is a client's copy of a document, built from the events.
+type documentCopy struct {
 	mu  sync.Mutex
 	doc []byte
 }
 
-func (c *copied) take(t *testing.T, e event.Event) bool {
+func (c *documentCopy) take(t *testing.T, e event.Event) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch e.Name {
@@ -228,20 +226,20 @@ func (c *copied) take(t *testing.T, e event.Event) bool {
 	return !t.Failed()
 }
 
-func (c *copied) is(doc string) bool {
+func (c *documentCopy) is(doc string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var got, want any
 	return json.Unmarshal(c.doc, &got) == nil && json.Unmarshal([]byte(doc), &want) == nil && reflect.DeepEqual(got, want)
 }
 
-// stocks is a document of which now and then a part changes.
+// stocks returns the n-th version of a document of which parts change.
 func stocks(n int) string {
 	return fmt.Sprintf(`{"changes":%d,"note":%q,"items":[%d,%d]}`, n, strings.Repeat("long ", 40), n/2, n/3)
 }
 
-// randomReloads is a site that is reloaded again and again while clients over
-// all protocols watch topics, and a document in two ways.
+// randomReloads is a site that reloads again and again while clients over all
+// protocols subscribe to topics and to a document in two ways.
 type randomReloads struct {
 	*site
 	t       *testing.T
@@ -250,7 +248,7 @@ type randomReloads struct {
 	history int
 	drain   time.Duration
 	retry   time.Duration
-	all     []*follower
+	all     []*reconnectingClient
 }
 
 func (r *randomReloads) global() string {
@@ -272,13 +270,13 @@ func (r *randomReloads) rules() string {
 	reverse_proxy %[2]s`, r.retry, r.backend)
 }
 
-// reloadSomehow replaces the configuration, or fails to.
-func (r *randomReloads) reloadSomehow() {
+// reloadRandomly replaces the configuration, or fails to.
+func (r *randomReloads) reloadRandomly() {
 	switch rand.IntN(5) {
 	case 0:
 		r.rejected("a poll each millisecond", func(rules string) error { return r.load(r.global(), rules+"\nsse /x {\n poll 1ms\n }") })
 		return
-	case 1: // only after its apps were started: the address is another machine's
+	case 1: // rejected only after its apps were started: the address is another machine's
 		r.rejected("a listener that can't be", func(rules string) error {
 			return loadCaddyfile(r.caddyfile("sse {\n history 1\n drain 1ms\n }", rules) + fmt.Sprintf("http://localhost:%d {\n bind 192.0.2.1\n}", freePort(r.t)))
 		})
@@ -292,20 +290,21 @@ func (r *randomReloads) reloadSomehow() {
 	r.reload(r.global(), r.rules())
 }
 
-// rejected loads what can't be, while no stream moves: none ends.
+// rejected loads an invalid configuration while no stream moves, and checks that
+// none ends.
 func (r *randomReloads) rejected(what string, load func(rules string) error) {
-	waitUnder(r.t, r.all, r.number)
+	waitForConfiguration(r.t, r.all, r.number)
 	before := r.streams()
 	if err := load(r.rules()); err == nil {
 		r.t.Errorf("%s was accepted", what)
 	}
-	time.Sleep(50 * time.Millisecond) // what must not happen gives no sign
+	time.Sleep(50 * time.Millisecond) // long enough to notice what must not happen
 	if after := r.streams(); after != before {
 		r.t.Errorf("%s has ended streams: there were %d, and then %d", what, before, after)
 	}
 }
 
-// streams is how many were opened.
+// streams returns how many streams the clients have opened.
 func (r *randomReloads) streams() (n int64) {
 	for _, f := range r.all {
 		n += f.opened.Load()
@@ -323,14 +322,14 @@ func TestReloadsAtRandomTimesLoseNoEvent(t *testing.T) {
 	r.site = startSite(t, r.global(), r.rules())
 	position := r.publish("news", "start")
 
-	counts, copies := make([]numbered, clients), make([]copied, 2*clients)
-	topics := followers(r.site, clients, "/events/news", func(i int) func(event.Event) bool {
+	counts, copies := make([]numbered, clients), make([]documentCopy, 2*clients)
+	topics := reconnectingClients(r.site, clients, "/events/news", func(i int) func(event.Event) bool {
 		return func(e event.Event) bool { return counts[i].take(t, e) }
 	})
 	var done atomic.Bool
-	var documents []*follower
+	var documents []*reconnectingClient
 	for way, path := range []string{"/full/doc", "/patch/doc"} {
-		documents = append(documents, followers(r.site, clients, path, func(i int) func(event.Event) bool {
+		documents = append(documents, reconnectingClients(r.site, clients, path, func(i int) func(event.Event) bool {
 			return func(e event.Event) bool { return copies[way*clients+i].take(t, e) && !done.Load() }
 		})...)
 	}
@@ -341,14 +340,14 @@ func TestReloadsAtRandomTimesLoseNoEvent(t *testing.T) {
 	publishing.Go(func() { published = r.publishEvery(2*time.Millisecond, stop) })
 	publishing.Go(func() { changes = doc.changeUntil(stop) })
 	for _, f := range topics {
-		reading.Go(func() { f.follow(position) })
+		reading.Go(func() { f.run(position) })
 	}
 	for _, f := range documents {
-		reading.Go(func() { f.follow("") })
+		reading.Go(func() { f.run("") })
 	}
 	for range reloads {
-		time.Sleep(time.Duration(rand.IntN(200)) * time.Millisecond) // at any moment
-		r.reloadSomehow()
+		time.Sleep(time.Duration(rand.IntN(200)) * time.Millisecond) // at a random time
+		r.reloadRandomly()
 	}
 	close(stop)
 	publishing.Wait()
@@ -366,7 +365,7 @@ func TestReloadsAtRandomTimesLoseNoEvent(t *testing.T) {
 	t.Logf("%d reloads, %d of them accepted, %d clients, %d streams, %d events, %d changes of the document", reloads, r.number, len(r.all), r.streams(), published, changes)
 }
 
-// changeUntil changes the document until stop is closed.
+// changeUntil changes the document until stop closes.
 func (d *document) changeUntil(stop <-chan struct{}) (changes int) {
 	for {
 		select {
@@ -379,8 +378,9 @@ func (d *document) changeUntil(stop <-chan struct{}) (changes int) {
 	}
 }
 
-// With an hour to drain, who sees the new backend's document soon was moved
-// since the old one has failed, or has it from those who came to the new one.
+// The drain is an hour. A viewer that sees the new backend's document soon was
+// moved because the old backend failed, or shares a topic with viewers that
+// opened their streams on the new one.
 func TestReloadMovesAllViewersToNewBackendAddress(t *testing.T) {
 	for _, dead := range []bool{true, false} {
 		for _, send := range []string{"full", "patch"} {
@@ -401,13 +401,13 @@ func TestReloadMovesAllViewersToNewBackendAddress(t *testing.T) {
 					global := "sse {\n drain " + drain + "\n }"
 					rules := "sse /api/* {\n poll 100ms {\n send " + send + "\n }\n retry 20ms\n }\n reverse_proxy "
 					s := startSite(t, global, rules+old)
-					watchers := make([]copied, 5)
+					watchers := make([]documentCopy, 5)
 					var reading sync.WaitGroup
-					for i, f := range followers(s, len(watchers), "/api/doc", func(i int) func(event.Event) bool {
+					for i, f := range reconnectingClients(s, len(watchers), "/api/doc", func(i int) func(event.Event) bool {
 						return func(e event.Event) bool { return watchers[i].take(t, e) && string(e.Data) != `"new"` }
 					}) {
 						f.protocol = protocol
-						reading.Go(func() { f.follow("") })
+						reading.Go(func() { f.run("") })
 						waitFor(t, "old document", func() bool { return watchers[i].is(`"old"`) })
 					}
 					s.reload(global, rules+now)
@@ -423,7 +423,7 @@ func TestReloadAppliesChangedHubOptions(t *testing.T) {
 	s := startSite(t, "sse {\n drain 1h\n history 3\n }", fmt.Sprintf(pubsub, ""))
 	c := s.open("HTTP/1.1", "/events/news")
 	s.reload("sse {\n drain 10ms\n history 5\n }", fmt.Sprintf(pubsub, ""))
-	c.ended() // with the drain of the new configuration
+	c.ended() // within the new configuration's drain
 	first := s.publish("news", "0")
 	for i := 1; i <= 5; i++ {
 		s.publish("news", strconv.Itoa(i))
@@ -436,7 +436,7 @@ func TestRejectedConfigurationDoesNotShortenHistory(t *testing.T) {
 	first := s.publish("news", "0")
 	s.publish("news", "1")
 	s.publish("news", "2")
-	for range 10 { // Caddy starts a configuration's apps in any order
+	for range 10 { // Caddy starts a configuration's apps in random order
 		rejected := s.caddyfile("sse {\n history 1\n }", fmt.Sprintf(pubsub, "")) + fmt.Sprintf("http://localhost:%d {\n bind 192.0.2.1\n}", freePort(t))
 		if err := loadCaddyfile(rejected); err == nil {
 			t.Fatal("a listener on another machine's address was accepted")
@@ -451,8 +451,8 @@ func TestRejectedConfigurationDoesNotShortenHistory(t *testing.T) {
 	})
 }
 
-// A connection that is accepted before a reload, and whose handshake ends
-// afterwards, is served by the configuration of before.
+// The old configuration serves a connection that it accepts before a reload,
+// even if the handshake ends after it.
 func TestReloadMovesStreamOnLateHTTP2Connection(t *testing.T) {
 	rules := func(n int) string { return fmt.Sprintf("header X-Config %d\n", n) + fmt.Sprintf(pubsub, "retry 20ms") }
 	const global = "sse {\n drain 10ms\n }"
@@ -463,7 +463,7 @@ func TestReloadMovesStreamOnLateHTTP2Connection(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { early.Close() })
-	time.Sleep(100 * time.Millisecond) // until it is accepted, which gives no sign
+	time.Sleep(100 * time.Millisecond) // until it is accepted, which nothing reports
 	s.reload(global, rules(1))
 	transport := s.clients["HTTP/2.0"].Transport.(*http.Transport)
 	dial, used := transport.DialContext, false

@@ -20,9 +20,9 @@ import (
 	"golang.org/x/crypto/bcrypt"
 )
 
-// secretly is a site with all that is given secrets. Each secret begins with the
-// same mark, so that it is found wherever it gets to; none is in it twice.
-const secretly = `
+// secretsSite is a site with every option that holds secrets. Each secret begins
+// with the same mark, so that a search finds it anywhere.
+const secretsSite = `
 	log
 	sse /hooks/github {
 		hub %[1]s
@@ -101,7 +101,7 @@ const secretly = `
 
 const secretJWTKey = "s3cr3t-key-of-tokens-0123456789abcdef"
 
-// secretToken is a token of which no part may be seen.
+// secretToken returns a token of which no part may appear.
 func secretToken(t *testing.T, key string, claims jwt.MapClaims) string {
 	t.Helper()
 	claims["exp"] = time.Now().Add(time.Hour).Unix()
@@ -118,10 +118,10 @@ func hubSignature(key, body string) string {
 	return "sha256=" + hex.EncodeToString(mac.Sum(nil))
 }
 
-// No secret and no body is in any line of the log, Caddy's own at the level
-// DEBUG included, in what the admin API and the metrics say, or in an answer to
-// who may not have it. What Caddy's own lines hold of a request are its query
-// and its other headers: there it is the module's lines that must not.
+// No log line (Caddy's own at the level DEBUG included), no list of the admin
+// API, no metric and no response to an unauthorized client contains a secret or a
+// body. Caddy's own lines contain a request's query and other headers; the
+// module's lines must not.
 func TestSecretsNeverAppearInLogsResponsesOrMetrics(t *testing.T) {
 	log := filepath.Join(t.TempDir(), "log")
 	hub := newHubName()
@@ -132,7 +132,7 @@ func TestSecretsNeverAppearInLogsResponsesOrMetrics(t *testing.T) {
 	backend := startBackend(t, func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case strings.HasPrefix(r.URL.Path, "/hooks/"):
-			w.WriteHeader(http.StatusGone) // the delivery is dead at once
+			w.WriteHeader(http.StatusGone) // which makes the delivery a dead letter at once
 		case strings.Contains(r.URL.Path, "refused"):
 			w.WriteHeader(http.StatusForbidden)
 		case strings.Contains(r.URL.Path, "failing"):
@@ -142,7 +142,7 @@ func TestSecretsNeverAppearInLogsResponsesOrMetrics(t *testing.T) {
 		}
 	})
 	global := "metrics\n sse\n sse " + hub + "\n log everything {\n output file " + log + " {\n roll_disabled\n }\n format json\n level DEBUG\n }"
-	s := watchedSite(t, global, fmt.Sprintf(secretly, hub, hash, secretJWTKey, backend))
+	s := watchedSite(t, global, fmt.Sprintf(secretsSite, hub, hash, secretJWTKey, backend))
 
 	const body = `{"order":1,"private":"s3cr3t-body"}`
 	github, gitlab := hubSignature("s3cr3t-key-of-github", body), hubSignature("s3cr3t-key-of-gitlab", body)
@@ -216,16 +216,16 @@ func TestSecretsNeverAppearInLogsResponsesOrMetrics(t *testing.T) {
 		}
 		s.open(protocol, "/mine?token="+good)
 	}
-	s.wantMetric(hub, `webhook_forwards_total{result="dead",rule="/hooks/github"}`, 9) // what can't be mapped is passed on, too
+	s.wantMetric(hub, `webhook_forwards_total{result="dead",rule="/hooks/github"}`, 9) // webhooks that can't be mapped are forwarded, too
 
-	never := []string{ // in no line of the log
+	never := []string{ // in no log line
 		"s3cr3t-key", "s3cr3t-password", "s3cr3t-authorization", "s3cr3t-cookie", "s3cr3t-body", "s3cr3t-data", "s3cr3t-document", "s3cr3t-token-to-publish",
 		"s3cr3t-wrong-password", "s3cr3t-client-state", "s3cr3t-wrong-state", "s3cr3t-of-the-key-set",
 		lastOf(good), lastOf(forged), string(hash), basic("s3cr3t-password-of-ann")[6:], basic("s3cr3t-wrong-password")[6:],
 	}
-	shown := append([]string{"s3cr3t", github[7:], gitlab[7:]}, never...) // nowhere else, but in what Caddy says of a request
+	shown := append([]string{"s3cr3t", github[7:], gitlab[7:]}, never...) // nowhere else, apart from Caddy's own description of a request
 	for _, path := range []string{"/sse/views", "/sse/hubs", "/sse/health", "/sse/refusals", "/sse/deadletters", "/metrics"} {
-		_, text := s.ask("GET", path)
+		_, text := s.requestAdmin("GET", path)
 		wantNone(t, path, text, shown)
 		if len(text) < 10 {
 			t.Errorf("%s has nothing to say: %q", path, text)
@@ -256,7 +256,7 @@ func TestSecretsNeverAppearInLogsResponsesOrMetrics(t *testing.T) {
 	}
 }
 
-// lastOf is a token's signature.
+// lastOf returns a token's signature.
 func lastOf(token string) string { return token[strings.LastIndexByte(token, '.')+1:] }
 
 func wantNone(t *testing.T, where, text string, secrets []string) {

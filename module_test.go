@@ -31,11 +31,11 @@ import (
 type site struct {
 	t           testing.TB
 	http, https int
-	admin       string // where the admin API is
+	admin       string // address of the admin API
 	clients     map[string]*http.Client
 }
 
-// protocols are what every client-facing behaviour is tested over.
+// protocols are the protocols over which tests check what clients see.
 var protocols = []string{"HTTP/1.1", "HTTP/2.0", "HTTP/3.0"}
 
 // startSite loads a configuration whose site has the given directives, and
@@ -58,8 +58,8 @@ func startSiteWithAdmin(t testing.TB, admin, global, directives string) *site {
 	return s
 }
 
-// withClients is the same site, for clients with connections of their own: one
-// over HTTP/3 takes a hundred streams.
+// withClients returns the same site for clients with connections of their own:
+// one HTTP/3 connection has at most a hundred streams.
 func (s *site) withClients() *site {
 	other := *s
 	other.clients = map[string]*http.Client{
@@ -118,7 +118,7 @@ func loadCaddyfile(caddyfile string) error {
 	return caddy.Load(config, true)
 }
 
-// adapt fails on warnings, but for the one about formatting.
+// adapt fails on warnings, apart from the one about formatting.
 func adapt(caddyfile string) ([]byte, error) {
 	adapter := caddyconfig.GetAdapter("caddyfile")
 	config, warnings, err := adapter.Adapt([]byte(caddyfile), map[string]any{"filename": "Caddyfile"})
@@ -130,8 +130,8 @@ func adapt(caddyfile string) ([]byte, error) {
 	return config, err
 }
 
-// freePort is one that nobody has for TCP, nor for UDP, which clients by the
-// thousand may have on a busy machine.
+// freePort returns a port that is free for TCP and for UDP, of which thousands of
+// clients may use many.
 func freePort(t testing.TB) int {
 	t.Helper()
 	for range 1000 {
@@ -149,13 +149,13 @@ func freePort(t testing.TB) int {
 	return 0
 }
 
-// localhost resolves names that a certificate is for to where the site is.
+// localhost replaces the host of an address by the site's.
 func localhost(addr string) string {
 	_, port, _ := net.SplitHostPort(addr)
 	return net.JoinHostPort("127.0.0.1", port)
 }
 
-// files holds the site's certificate, and what Caddy stores.
+// files is the directory of the site's certificate and of Caddy's storage.
 var files string
 
 func TestMain(m *testing.M) {
@@ -180,7 +180,7 @@ func TestMain(m *testing.M) {
 	}())
 }
 
-var insecure = &tls.Config{InsecureSkipVerify: true} //nolint:gosec // a certificate of this test's own
+var insecure = &tls.Config{InsecureSkipVerify: true} //nolint:gosec // the test's own certificate
 
 func (s *site) tcpClient(http2 bool) *http.Client {
 	protocols := new(http.Protocols)
@@ -192,7 +192,7 @@ func (s *site) tcpClient(http2 bool) *http.Client {
 		DisableCompression: true,
 		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
 			conn, err := new(net.Dialer).DialContext(ctx, network, localhost(addr))
-			if err == nil { // else Caddy's end of it would wait for ours
+			if err == nil { // otherwise Caddy's end would wait for this one
 				s.t.Cleanup(func() { conn.Close() })
 			}
 			return conn, err
@@ -204,7 +204,7 @@ func (s *site) quicClient() *http.Client {
 	transport := &http3.Transport{
 		TLSClientConfig:    insecure.Clone(),
 		DisableCompression: true,
-		// The transport forgets connections that the server has asked to leave.
+		// The transport forgets connections that the server has asked it to leave.
 		Dial: func(ctx context.Context, addr string, config *tls.Config, options *quic.Config) (*quic.Conn, error) {
 			conn, err := quic.DialAddrEarly(ctx, localhost(addr), config, options)
 			if err == nil {
@@ -217,7 +217,7 @@ func (s *site) quicClient() *http.Client {
 	return &http.Client{Transport: transport}
 }
 
-// url is the address of a path: over plain HTTP for HTTP/1.1.
+// url returns the URL of a path: plain HTTP for HTTP/1.1.
 func (s *site) url(protocol, path string) string {
 	if protocol == "HTTP/1.1" {
 		return fmt.Sprintf("http://localhost:%d%s", s.http, path)
@@ -225,14 +225,14 @@ func (s *site) url(protocol, path string) string {
 	return fmt.Sprintf("https://localhost:%d%s", s.https, path)
 }
 
-// response is a finished answer.
+// response is a response with its whole body.
 type response struct {
 	*http.Response
 	body string
 }
 
-// do makes a request over HTTP/1.1 and reads the whole answer. Headers are
-// given as name and value in turn.
+// do sends a request over HTTP/1.1 and reads the whole response. Header
+// arguments alternate between name and value.
 func (s *site) do(method, path, body string, header ...string) response {
 	s.t.Helper()
 	return s.doOver("HTTP/1.1", method, path, body, header...)
@@ -263,8 +263,8 @@ func (s *site) send(ctx context.Context, protocol, method, path, body string, he
 		req.Header.Set(header[i], header[i+1])
 	}
 	// Not sent: it lets net/http repeat a POST on a new connection if the server
-	// has closed the idle one without an answer, as the one of before does after
-	// a reload.
+	// has closed the idle one without a response, as the old server does after a
+	// reload.
 	req.Header["Idempotency-Key"] = nil
 	return s.clients[protocol].Do(req)
 }
@@ -278,7 +278,7 @@ type client struct {
 	err    error // why the stream ended, once events is closed
 }
 
-// open opens a stream, which must be answered as one.
+// open opens a stream and fails the test if the response is none.
 func (s *site) open(protocol, path string, header ...string) *client {
 	s.t.Helper()
 	c, err := s.tryOpen(protocol, path, header...)
@@ -288,7 +288,7 @@ func (s *site) open(protocol, path string, header ...string) *client {
 	return c
 }
 
-// post opens a stream by a query.
+// post opens a stream with a POST.
 func (s *site) post(protocol, path, query string, header ...string) *client {
 	s.t.Helper()
 	c, err := s.tryOpenBy(http.MethodPost, query, protocol, path, append([]string{"Content-Type", "application/json"}, header...)...)
@@ -342,7 +342,7 @@ func (c *client) close() {
 	c.resp.Body.Close()
 }
 
-// next is the next event.
+// next returns the next event.
 func (c *client) next() event.Event {
 	c.t.Helper()
 	select {
@@ -357,7 +357,7 @@ func (c *client) next() event.Event {
 	}
 }
 
-// expect is for the next event, whose data must be as given.
+// expect returns the next event, which must have this name and data.
 func (c *client) expect(name, data string) event.Event {
 	c.t.Helper()
 	e := c.next()
@@ -380,7 +380,7 @@ func (c *client) ended() {
 	}
 }
 
-// startBackend is an application that knows nothing of streams.
+// startBackend starts an application without streams.
 func startBackend(t testing.TB, handler http.HandlerFunc) (address string) {
 	t.Helper()
 	server := httptest.NewServer(handler)

@@ -14,16 +14,16 @@ import (
 	"testing"
 )
 
-// What the operator sees is on the admin API and nowhere else, and no page that
-// the operator's browser has open gets to it there.
+// Only the admin API serves the operator's lists, and no page in the operator's
+// browser can request them.
 func TestAdminAPIIsUnreachableFromSitesAndForeignPages(t *testing.T) {
 	a, address := startApp(t)
-	a.answers(says(http.StatusGone, "no more"))
+	a.respond(respondWith(http.StatusGone, "no more"))
 	hub := newHubName()
-	s := watchedSite(t, "sse "+hub, fmt.Sprintf(forwardedLater, hub, address))
+	s := watchedSite(t, "sse "+hub, fmt.Sprintf(forwardAsyncSite, hub, address))
 	s.sendToShop("HTTP/1.1", "d1", `{"order":1}`)
 	s.wantMetric(hub, `webhook_forwards_total{result="dead",rule="/hooks/shop"}`, 1)
-	_, text := s.ask("GET", "/sse/deadletters?hub="+hub)
+	_, text := s.requestAdmin("GET", "/sse/deadletters?hub="+hub)
 	var list struct{ Letters []struct{ ID string } }
 	if err := json.Unmarshal([]byte(text), &list); err != nil || len(list.Letters) != 1 {
 		t.Fatalf("%v: %s", err, text)
@@ -61,7 +61,7 @@ func TestAdminAPIIsUnreachableFromSitesAndForeignPages(t *testing.T) {
 	}
 	http.DefaultTransport.(*http.Transport).CloseIdleConnections()
 	s.wantMetric(hub, `webhook_forwards_total{result="dead",rule="/hooks/shop"}`, 1)
-	if status, _ := s.ask("POST", retry); status != http.StatusAccepted {
+	if status, _ := s.requestAdmin("POST", retry); status != http.StatusAccepted {
 		t.Errorf("the operator got %d", status)
 	}
 	s.wantMetric(hub, `webhook_forwards_total{result="dead",rule="/hooks/shop"}`, 2)
@@ -76,7 +76,7 @@ func TestDecompressedDocumentBeyondLimitIsRefused(t *testing.T) {
 		}
 		w.Header().Set("Content-Encoding", "gzip")
 		zip := gzip.NewWriter(w)
-		for range 1 << 10 { // each a MiB, and a KiB on the wire
+		for range 1 << 10 { // 1 MiB each, 1 KiB on the wire
 			if _, err := zip.Write(make([]byte, 1<<20)); err != nil {
 				return
 			}
@@ -93,8 +93,8 @@ func TestDecompressedDocumentBeyondLimitIsRefused(t *testing.T) {
 	}
 }
 
-// A proxy drops headers that Connection names, and some applications take X_Viewer
-// for X-Viewer: neither makes a viewer another one.
+// A proxy drops headers that Connection names, and some applications treat
+// X_Viewer as X-Viewer. Neither lets a client pose as another viewer.
 func TestPollCarriesNoSmuggledHeader(t *testing.T) {
 	backend := startBackend(t, func(w http.ResponseWriter, r *http.Request) {
 		seen := []string{}
@@ -125,7 +125,7 @@ func TestPollCarriesNoSmuggledHeader(t *testing.T) {
 			for _, header := range [][]string{nil, {"X-Viewer", "ann"}, {"X_Viewer", "ann"}, {"x.viewer", "ann"}} {
 				s.open(protocol, path, header...).expect("", `["X-Viewer: [\"nobody\"]"]`)
 			}
-			if protocol == "HTTP/1.1" { // others have no Connection
+			if protocol == "HTTP/1.1" { // the others have no Connection header
 				if e := s.open(protocol, path+"/hop", "Connection", "X-Viewer").next(); strings.Contains(string(e.Data), "ann") {
 					t.Errorf("%q: got %s", vary, e.Data)
 				}
@@ -138,7 +138,8 @@ func TestPollCarriesNoSmuggledHeader(t *testing.T) {
 	}
 }
 
-// named is what a page calls a test: in code, or, of a suite, in italics.
+// named and namedSuite match the tests that a page names: in code or, for a suite,
+// in italics.
 var (
 	named      = regexp.MustCompile("`((?:Test|Fuzz)[A-Za-z0-9_]+)`")
 	namedSuite = regexp.MustCompile("`(storetest|e2e/[a-z]+\\.test\\.mjs)`:((?: \\*[^*]+\\*,?)+)")
@@ -146,7 +147,7 @@ var (
 	defined    = regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)[A-Za-z0-9_]+)\(`)
 )
 
-// What is said to be tested is tested by something of that name.
+// Each test that the documentation names exists.
 func TestEveryTestThatAPageNamesIsThere(t *testing.T) {
 	tests := make(map[string]bool)
 	sources := make(map[string]string) // of the suites
@@ -219,7 +220,7 @@ func walkSources(f func(path, content string)) error {
 	})
 }
 
-// threats are the rows of the table of threats.
+// threats returns the rows of the table of threats.
 func threats() (rows [][]string, err error) {
 	content, err := os.ReadFile("docs/security.md")
 	_, after, _ := strings.Cut(string(content), "\n## Threats\n")

@@ -9,7 +9,7 @@ import (
 	caddysse "github.com/caddy-sse/caddy-sse"
 )
 
-// trickle is a body that never ends: a byte now and then.
+// trickle is a body that sends a byte now and then and never ends.
 type trickle struct{ ended <-chan struct{} }
 
 func (b trickle) Read(p []byte) (int, error) {

@@ -12,8 +12,7 @@ import (
 	caddysse "github.com/caddy-sse/caddy-sse"
 )
 
-// A connection of HTTP/1 may have other requests later, whose clients are given
-// the time that they had before.
+// Later requests on an HTTP/1 connection have the default timeout again.
 func TestConnectionTimeoutAppliesOnlyWhileStreamsAreOpen(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -44,7 +43,7 @@ func TestConnectionTimeoutAppliesOnlyWhileStreamsAreOpen(t *testing.T) {
 	for proto, after := range map[int]int{1: 0, 2: 30_000} {
 		r := httptest.NewRequest("GET", "/", nil)
 		r.ProtoMajor = proto
-		release := caddysse.BoundPeer(r, tls.Server(conn, new(tls.Config)), 30*time.Second)
+		release := caddysse.LimitConnection(r, tls.Server(conn, new(tls.Config)), 30*time.Second)
 		if ms := timeout(); ms != 30_000 {
 			t.Errorf("HTTP/%d: while there is a stream it is %d ms", proto, ms)
 		}

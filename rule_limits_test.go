@@ -32,7 +32,7 @@ func TestStreamBeyondLimitIsRefusedUntilAnotherEnds(t *testing.T) {
 				if resp := s.doOver(protocol, "HEAD", "/x", ""); resp.StatusCode >= 300 {
 					t.Errorf("%s: who asks for no stream is refused with %s", protocol, resp.Status)
 				}
-				first.close() // which the server may notice after the next request
+				first.close() // the server may notice after the next request
 				second.close()
 				s.open(protocol, "/x", "X-Forwarded-For", client+"3").close()
 				s.open(protocol, "/x", "X-Forwarded-For", client+"4").close()
@@ -62,13 +62,13 @@ func TestUserLimitCountsStreamsFromAllAddresses(t *testing.T) {
 	}
 }
 
-// basicAuth is the header of a user whose password is x.
+// basicAuth returns the Authorization header of a user with the password x.
 func basicAuth(user string) string {
 	return "Basic " + base64.StdEncoding.EncodeToString([]byte(user+":x"))
 }
 
-// A reload moves the streams, with others waiting for their places, to a
-// configuration that has fewer of them.
+// A reload moves streams to a configuration with fewer slots while other clients
+// wait for one.
 func TestReloadNeverRefusesReconnectBecauseOfLimits(t *testing.T) {
 	const viewers = 10
 	global := "sse {\n drain 300ms\n }\n servers {\n trusted_proxies static 127.0.0.0/8\n client_ip_headers X-Forwarded-For\n }"

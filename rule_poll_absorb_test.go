@@ -35,7 +35,7 @@ func TestAbsorbAnswersGetWithoutBackend(t *testing.T) {
 			if n := doc.count(); n != before {
 				t.Errorf("the backend was asked %d times", n-before)
 			}
-			// Who writes reads what they have written, at once.
+			// A client reads its own write at once.
 			s.doOver(protocol, "PUT", path, `{"stock":4}`)
 			if resp := s.doOver(protocol, "GET", path, ""); resp.body != `{"stock":4}` {
 				t.Errorf("after the write: %q", resp.body)

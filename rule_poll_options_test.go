@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// changes is a document, how changes of it are told, and what a viewer gets.
+// The table has versions of a document, the option `send`, and the events.
 func TestChangesAreSentAsConfigured(t *testing.T) {
 	const before = `{"shop": "x", "orders": [{"id": 1, "stock": 5}, {"id": 2, "stock": 9007199254740993}]}`
 	for _, c := range []struct {
@@ -157,7 +157,7 @@ func TestPollHonorsRetryAfter(t *testing.T) {
 	})
 	c := s.open("HTTP/1.1", "/api/x")
 	c.expect("", `1`)
-	s.do("PUT", "/api/x", `2`) // a write that is seen doesn't wait
+	s.do("PUT", "/api/x", `2`) // an invalidation doesn't wait
 	c.expect("", `2`)
 	if n := doc.count(); n != 2 {
 		t.Errorf("%d polls, want 2", n)
@@ -171,7 +171,7 @@ func TestUnsafeRequestThroughTwoRulesCostsOnePoll(t *testing.T) {
 	c.expect("", `1`)
 	s.do("PUT", "/api/x", `2`)
 	c.expect("", `2`)
-	time.Sleep(300 * time.Millisecond) // what must not happen gives no sign
+	time.Sleep(300 * time.Millisecond) // long enough to notice what must not happen
 	if n := doc.count(); n != 2 {
 		t.Errorf("%d polls, want 2", n)
 	}

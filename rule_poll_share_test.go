@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// club is a document for those who have one of some cookies.
-type club struct {
+// membersDocument is a document for clients with one of some cookies.
+type membersDocument struct {
 	mu      sync.Mutex
 	allowed map[string]bool
 	content string
@@ -17,15 +17,15 @@ type club struct {
 	asked   map[string]int
 }
 
-func newClub(names ...string) *club {
-	c := &club{allowed: make(map[string]bool), content: `1`, asked: make(map[string]int)}
+func newClub(names ...string) *membersDocument {
+	c := &membersDocument{allowed: make(map[string]bool), content: `1`, asked: make(map[string]int)}
 	for _, n := range names {
 		c.allowed[n] = true
 	}
 	return c
 }
 
-func (c *club) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (c *membersDocument) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	who := r.Header.Get("Cookie")
@@ -40,7 +40,7 @@ func (c *club) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = fmt.Fprint(w, c.content)
 }
 
-func (c *club) update(f func()) {
+func (c *membersDocument) update(f func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	f()

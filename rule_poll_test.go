@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// document is a JSON document that a backend serves, and what was asked of it.
+// document is a JSON document that a backend serves, with the requests for it.
 type document struct {
 	mu         sync.Mutex
 	content    string
@@ -63,7 +63,7 @@ func (d *document) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.WriteString(w, d.content)
 }
 
-// polled is a site that polls what is below /api/.
+// polled starts a site that polls documents below /api/.
 func polled(t *testing.T, poll string, backend http.HandlerFunc) *site {
 	t.Helper()
 	return startSite(t, "", fmt.Sprintf("sse /api/* {\n poll %s\n }\n reverse_proxy %s", poll, startBackend(t, backend)))
@@ -157,7 +157,7 @@ func TestFailedUnsafeRequestInvalidatesNothing(t *testing.T) {
 	c := s.open("HTTP/1.1", "/api/x")
 	c.expect("", `1`)
 	s.do("PUT", "/api/x", "2")
-	s.do("POST", "/api/x", "3") // succeeds, so a poll after it has seen both
+	s.do("POST", "/api/x", "3") // succeeds: the poll after it sees both
 	c.expect("", `3`)
 	if n := doc.count(); n != 2 {
 		t.Errorf("%d polls, want 2", n)
@@ -169,7 +169,7 @@ func TestThousandViewersCostOnePollPerInterval(t *testing.T) {
 		t.Skip("opens a thousand streams")
 	}
 	doc := newDocument(`0`)
-	s := polled(t, "500ms {\n timeout 1m\n }", doc.ServeHTTP) // opening them takes a while
+	s := polled(t, "500ms {\n timeout 1m\n }", doc.ServeHTTP) // opening the streams takes a while
 	const viewers = 1000
 	var open sync.WaitGroup
 	var failed atomic.Int64
@@ -502,7 +502,7 @@ func TestPollingStopsWithoutViewers(t *testing.T) {
 	c.close()
 	waitFor(t, "the last poll", func() bool {
 		before := doc.count()
-		time.Sleep(350 * time.Millisecond) // what must not happen gives no sign
+		time.Sleep(350 * time.Millisecond) // long enough to notice what must not happen
 		return doc.count() == before
 	})
 }

@@ -16,41 +16,41 @@ import (
 	"github.com/quic-go/quic-go/http3"
 )
 
-// deaf is a client's socket that hears nothing before its time: until then the
-// server has what the client has sent at first, its early data, and no more.
-type deaf struct {
-	net.PacketConn // and nothing by which quic-go would read otherwise
+// delayedConn is a client's socket that receives nothing until it is opened:
+// until then the server has the client's early data only.
+type delayedConn struct {
+	net.PacketConn // without the methods with which quic-go would bypass it
 	heard          context.Context
 }
 
-func (d deaf) ReadFrom(p []byte) (int, net.Addr, error) {
+func (d delayedConn) ReadFrom(p []byte) (int, net.Addr, error) {
 	n, from, err := d.PacketConn.ReadFrom(p)
 	<-d.heard.Done()
 	return n, from, err
 }
 
-// earlyClient publishes over HTTP/3 connections of its own, which resume the
-// sessions of those before.
+// earlyClient publishes over new HTTP/3 connections that resume earlier TLS
+// sessions.
 type earlyClient struct {
 	*site
-	log string // a file that has a line for each request that was answered
+	log string // a file with a line for each response
 	tls *tls.Config
 }
 
 func newEarlyClient(s *site, log string) *earlyClient {
 	return &earlyClient{s, log, &tls.Config{
-		InsecureSkipVerify: true, //nolint:gosec // a certificate of this test's own
+		InsecureSkipVerify: true, //nolint:gosec // the test's own certificate
 		ServerName:         "localhost", NextProtos: []string{http3.NextProtoH3}, ClientSessionCache: tls.NewLRUClientSessionCache(1),
 	}}
 }
 
-// answered is how many requests were.
+// answered returns the number of responses.
 func (c *earlyClient) answered() int {
 	content, _ := os.ReadFile(c.log)
 	return strings.Count(string(content), `"handled request"`)
 }
 
-// publish sends a form: as early data, or when the handshake is complete.
+// publish sends a form: as early data, or after the handshake.
 func (c *earlyClient) publish(t *testing.T, form string, early bool) (status int, body string) {
 	t.Helper()
 	heard, hear := context.WithCancel(context.Background())
@@ -60,7 +60,7 @@ func (c *earlyClient) publish(t *testing.T, form string, early bool) (status int
 		t.Fatal(err)
 	}
 	defer socket.Close()
-	transport := &quic.Transport{Conn: deaf{socket, heard}}
+	transport := &quic.Transport{Conn: delayedConn{socket, heard}}
 	defer transport.Close()
 	defer hear() // before the transport waits for its reader
 	if !early {
@@ -105,7 +105,7 @@ func (c *earlyClient) write(t *testing.T, stream *http3.RequestStream, form stri
 	if err != nil {
 		t.Fatal(err)
 	}
-	req.Body, req.ContentLength = http.NoBody, int64(len(form)) // which follows
+	req.Body, req.ContentLength = http.NoBody, int64(len(form)) // the body follows
 	req.Header.Set("Authorization", "Bearer "+publishToken)
 	req.Header.Set("Content-Type", formType)
 	if err := stream.SendRequestHeader(req); err != nil {
@@ -119,11 +119,10 @@ func (c *earlyClient) write(t *testing.T, stream *http3.RequestStream, form stri
 	}
 }
 
-// The client speaks before it has heard the server: what it says so can be sent
-// again by anyone who has caught it.
+// Anyone who captures early data can replay it.
 func TestHTTP3EarlyDataNeverPublishesTwice(t *testing.T) {
 	log := filepath.Join(t.TempDir(), "log")
-	s := startSite(t, "log access {\n output file "+log+" {\n roll_disabled\n }\n include http.log.access\n }", publishing+"\nlog")
+	s := startSite(t, "log access {\n output file "+log+" {\n roll_disabled\n }\n include http.log.access\n }", publishSite+"\nlog")
 	events := s.open("HTTP/2.0", "/open")
 	c := newEarlyClient(s, log)
 	if status, body := c.publish(t, "topic=a&data=late", false); status != http.StatusOK {

@@ -25,9 +25,9 @@ const (
 	formType     = "application/x-www-form-urlencoded"
 )
 
-// publishing is a site where trusted services publish, and those whose JWT says
-// so watch.
-const publishing = `
+// publishSite is a site where trusted services publish and clients with a JWT
+// subscribe.
+const publishSite = `
 	sse /publish {
 		publish {
 			token old ` + publishToken + `
@@ -57,8 +57,8 @@ const publishing = `
 	respond "the app"
 `
 
-// signed is a token that lasts for so long.
-func signed(t testing.TB, lasts time.Duration, claims jwt.MapClaims) string {
+// signedToken returns a token with this lifetime.
+func signedToken(t testing.TB, lasts time.Duration, claims jwt.MapClaims) string {
 	t.Helper()
 	claims["exp"] = time.Now().Add(lasts).Unix()
 	token, err := jwt.NewWithClaims(jwt.SigningMethodHS256, claims).SignedString([]byte(jwtSecret))
@@ -68,14 +68,14 @@ func signed(t testing.TB, lasts time.Duration, claims jwt.MapClaims) string {
 	return token
 }
 
-// publishedAs is what who has published is told.
+// publishedAs is the response to a publish request.
 type publishedAs struct {
 	IDs        []string
 	Streams    int
 	Duplicates []string
 }
 
-// publishOver publishes a body by the secret, which must succeed.
+// publishOver publishes a body with the secret. It must succeed.
 func (s *site) publishOver(protocol, contentType, body string) (answer publishedAs) {
 	s.t.Helper()
 	resp := s.doOver(protocol, "POST", "/publish", body, "Authorization", "Bearer "+publishToken, "Content-Type", contentType)
@@ -89,7 +89,7 @@ func (s *site) publishOver(protocol, contentType, body string) (answer published
 func TestPublishedEventsReachOpenStreams(t *testing.T) {
 	for _, protocol := range protocols {
 		t.Run(protocol, func(t *testing.T) {
-			s := startSite(t, "", publishing)
+			s := startSite(t, "", publishSite)
 			c := s.open(protocol, "/open")
 			answer := s.publishOver(protocol, formType, "topic=a&event=greeting&data=hello%0Aworld")
 			if e := c.expect("greeting", "hello\nworld"); len(answer.IDs) != 1 || e.ID != answer.IDs[0] || answer.Streams != 1 {
@@ -117,9 +117,9 @@ func TestPublishedEventsReachOpenStreams(t *testing.T) {
 }
 
 func TestPublishRequestPublishesAllEventsOrNone(t *testing.T) {
-	s := startSite(t, "", publishing)
+	s := startSite(t, "", publishSite)
 	c := s.open("HTTP/1.1", "/open")
-	own := signed(t, time.Hour, jwt.MapClaims{"publish": []string{"a"}})
+	own := signedToken(t, time.Hour, jwt.MapClaims{"publish": []string{"a"}})
 	for name, r := range map[string]struct {
 		token, contentType, body string
 		status                   int
@@ -127,7 +127,7 @@ func TestPublishRequestPublishesAllEventsOrNone(t *testing.T) {
 		"a wrong token":         {"wrong", formType, "topic=a&data=1", 401},
 		"no token":              {"", formType, "topic=a&data=1", 401},
 		"another topic":         {own, "application/json", `[{"topic":"a","data":1},{"topic":"b","data":1}]`, 403},
-		"a JWT for who watches": {signed(t, time.Hour, jwt.MapClaims{"topics": "**"}), formType, "topic=a&data=1", 403},
+		"a JWT for who watches": {signedToken(t, time.Hour, jwt.MapClaims{"topics": "**"}), formType, "topic=a&data=1", 403},
 		"one of two is wrong":   {publishToken, "application/json", `[{"topic":"a","data":1},{"topic":"","data":1}]`, 422},
 		"not JSON":              {publishToken, "application/json", `{"topic":"a"`, 400},
 		"another type":          {publishToken, "text/plain", `{"topic":"a","data":1}`, 415},
@@ -155,12 +155,12 @@ func TestPublishRequestPublishesAllEventsOrNone(t *testing.T) {
 }
 
 func TestJWTIdentifiesSubscriberAndLimitsTopics(t *testing.T) {
-	s := startSite(t, "", publishing)
+	s := startSite(t, "", publishSite)
 	for _, protocol := range protocols {
-		ann := signed(t, time.Hour, jwt.MapClaims{"sub": "ann"})
+		ann := signedToken(t, time.Hour, jwt.MapClaims{"sub": "ann"})
 		mine := s.open(protocol, "/mine", "Authorization", "Bearer "+ann)
 		byQuery := s.open(protocol, "/mine?token="+ann)
-		named := s.open(protocol, "/chosen?topic=orders/1&topic=orders/2", "Cookie", "session="+signed(t, time.Hour, jwt.MapClaims{"topics": []string{"orders/*"}}))
+		named := s.open(protocol, "/chosen?topic=orders/1&topic=orders/2", "Cookie", "session="+signedToken(t, time.Hour, jwt.MapClaims{"topics": []string{"orders/*"}}))
 		s.publishOver(protocol, formType, "topic=users/bob&data=not+for+ann")
 		s.publishOver(protocol, formType, "topic=users/ann&data=for+ann")
 		s.publishOver(protocol, formType, "topic=orders/2&data=order")
@@ -173,9 +173,9 @@ func TestJWTIdentifiesSubscriberAndLimitsTopics(t *testing.T) {
 		}{
 			"no token":                    {"/mine", "", 401},
 			"one that isn't one":          {"/mine", "x", 401},
-			"expired":                     {"/mine", signed(t, -time.Hour, jwt.MapClaims{"sub": "ann"}), 401},
-			"a topic that isn't named":    {"/mine", signed(t, time.Hour, jwt.MapClaims{"sub": "ann", "topics": "news"}), 403},
-			"chosen and not named":        {"/chosen?topic=secrets", signed(t, time.Hour, jwt.MapClaims{"topics": "orders/*"}), 403},
+			"expired":                     {"/mine", signedToken(t, -time.Hour, jwt.MapClaims{"sub": "ann"}), 401},
+			"a topic that isn't named":    {"/mine", signedToken(t, time.Hour, jwt.MapClaims{"sub": "ann", "topics": "news"}), 403},
+			"chosen and not named":        {"/chosen?topic=secrets", signedToken(t, time.Hour, jwt.MapClaims{"topics": "orders/*"}), 403},
 			"chosen, and nothing is said": {"/chosen?topic=orders/1", ann, 403},
 		} {
 			header := []string{"Accept", "text/event-stream"}
@@ -190,11 +190,11 @@ func TestJWTIdentifiesSubscriberAndLimitsTopics(t *testing.T) {
 }
 
 func TestStreamEndsWhenTokenExpires(t *testing.T) {
-	s := startSite(t, "", publishing)
+	s := startSite(t, "", publishSite)
 	var clients []*client
 	began := time.Now()
 	for _, protocol := range protocols {
-		clients = append(clients, s.open(protocol, "/mine", "Authorization", "Bearer "+signed(t, 3*time.Second, jwt.MapClaims{"sub": "ann"})))
+		clients = append(clients, s.open(protocol, "/mine", "Authorization", "Bearer "+signedToken(t, 3*time.Second, jwt.MapClaims{"sub": "ann"})))
 	}
 	for _, c := range clients {
 		c.ended()
@@ -204,16 +204,16 @@ func TestStreamEndsWhenTokenExpires(t *testing.T) {
 	}
 }
 
-// keyServer stands in for a login server with a key set.
-type keyServer struct {
+// jwksServer stands in for a login server with a key set.
+type jwksServer struct {
 	mu      sync.Mutex
 	keys    map[string]*ecdsa.PrivateKey
 	down    bool
 	fetches atomic.Int32
 }
 
-// rotate replaces all keys by a new one.
-func (k *keyServer) rotate(t *testing.T, id string) {
+// rotate replaces all keys with a new one.
+func (k *jwksServer) rotate(t *testing.T, id string) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -224,7 +224,7 @@ func (k *keyServer) rotate(t *testing.T, id string) {
 	k.keys = map[string]*ecdsa.PrivateKey{id: key}
 }
 
-func (k *keyServer) token(t *testing.T, id string) string {
+func (k *jwksServer) token(t *testing.T, id string) string {
 	t.Helper()
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -237,7 +237,7 @@ func (k *keyServer) token(t *testing.T, id string) string {
 	return text
 }
 
-func (k *keyServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (k *jwksServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	k.fetches.Add(1)
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -255,7 +255,7 @@ func (k *keyServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func TestJWKSIsFetchedAndRotated(t *testing.T) {
-	keys := new(keyServer)
+	keys := new(jwksServer)
 	keys.rotate(t, "1")
 	directives := fmt.Sprintf("sse /mine {\n topic users/{http.auth.user.id}\n jwt {\n jwks http://%s/keys\n }\n}", startBackend(t, keys.ServeHTTP))
 	s := startSite(t, "", directives)
@@ -265,12 +265,12 @@ func TestJWKSIsFetchedAndRotated(t *testing.T) {
 	for _, protocol := range protocols {
 		s.open(protocol, "/mine", "Authorization", "Bearer "+keys.token(t, "1"))
 	}
-	if n := keys.fetches.Load(); n != 2 { // one for each rule: the site is there twice
+	if n := keys.fetches.Load(); n != 2 { // one for each rule: the site exists twice
 		t.Errorf("%d fetches for three streams", n)
 	}
 	old := keys.token(t, "1")
 	keys.rotate(t, "2")
-	// A reload begins anew, as ten seconds without a fetch would.
+	// A reload fetches again, as ten seconds without a fetch would.
 	s.reload("", directives+"\nrespond reloaded")
 	s.open("HTTP/2.0", "/mine", "Authorization", "Bearer "+keys.token(t, "2"))
 	if resp := s.do("GET", "/mine", "", "Accept", "text/event-stream", "Authorization", "Bearer "+old); resp.StatusCode != http.StatusUnauthorized {
@@ -289,8 +289,8 @@ func TestJWKSIsFetchedAndRotated(t *testing.T) {
 func TestQueryTokenNeverReachesLogsOrNextHandlers(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "log")
 	global := "log everything {\n output file " + file + " {\n roll_disabled\n }\n level DEBUG\n }"
-	s := startSite(t, global, publishing+"\nlog")
-	ann := signed(t, time.Hour, jwt.MapClaims{"sub": "ann"})
+	s := startSite(t, global, publishSite+"\nlog")
+	ann := signedToken(t, time.Hour, jwt.MapClaims{"sub": "ann"})
 	handled := 0
 	for _, protocol := range protocols {
 		c := s.open(protocol, "/mine?a=1&token="+ann)
@@ -316,7 +316,7 @@ func TestQueryTokenNeverReachesLogsOrNextHandlers(t *testing.T) {
 		log = string(content)
 		return err == nil && strings.Count(log, "handled request, without the token in its query") == handled && strings.Contains(log, "/mine?a=logged")
 	})
-	// Not even the signature's last bytes, in whatever encoding.
+	// Not even the signature's last bytes, in any encoding.
 	if strings.Contains(log, ann[len(ann)-20:]) || !strings.Contains(log, `/mine?a=1"`) {
 		t.Errorf("the token is in the log, or what stands for it isn't:\n%s", log)
 	}
@@ -330,7 +330,7 @@ func TestAuthorizationCheckHidesJWTFromBackend(t *testing.T) {
 			w.WriteHeader(http.StatusForbidden)
 		}
 	})
-	s := startSite(t, "", strings.Replace(publishing, `respond "the app"`, "", 1)+`
+	s := startSite(t, "", strings.Replace(publishSite, `respond "the app"`, "", 1)+`
 	sse /asked {
 		topic {query.topic}
 		authorize /api/{query.topic}
@@ -342,7 +342,7 @@ func TestAuthorizationCheckHidesJWTFromBackend(t *testing.T) {
 	reverse_proxy /api/* `+backend+` {
 		header_up X-Viewer {http.auth.user.id}
 	}`)
-	ann := signed(t, time.Hour, jwt.MapClaims{"sub": "ann"})
+	ann := signedToken(t, time.Hour, jwt.MapClaims{"sub": "ann"})
 	for _, protocol := range protocols {
 		c := s.open(protocol, "/asked?topic=orders&token="+ann)
 		s.publishOver(protocol, formType, "topic=orders&data=hello")
@@ -352,7 +352,7 @@ func TestAuthorizationCheckHidesJWTFromBackend(t *testing.T) {
 	if resp := s.do("GET", "/asked?topic=secrets&token="+ann, "", "Accept", "text/event-stream"); resp.StatusCode != http.StatusForbidden {
 		t.Errorf("what the backend refuses: %s %q", resp.Status, resp.body)
 	}
-	named := signed(t, time.Hour, jwt.MapClaims{"topics": "news"})
+	named := signedToken(t, time.Hour, jwt.MapClaims{"topics": "news"})
 	if resp := s.do("GET", "/asked?topic=orders", "", "Accept", "text/event-stream", "Authorization", "Bearer "+named); resp.StatusCode != http.StatusForbidden {
 		t.Errorf("what the token does not name: %s %q", resp.Status, resp.body)
 	}

@@ -20,12 +20,12 @@ import (
 	"github.com/caddy-sse/caddy-sse/internal/connection"
 )
 
-// churnStreams is the environment variable that says how many streams come and
-// go, for more than CI has time for. go run ./bench -run churn has 100,000.
+// churnStreams is the environment variable with the number of streams, if it is
+// to be more than CI has time for. go run ./bench -run churn uses 100,000.
 const churnStreams = "CADDY_SSE_CHURN"
 
-// Streams come and go over connections of their own, some of which are reset or
-// just fall silent.
+// Streams open and close over connections of their own. Some connections are
+// reset or fall silent.
 func TestOpeningAndClosingStreamsLeaksNothing(t *testing.T) {
 	total := int64(2000)
 	if testing.Short() {
@@ -40,8 +40,8 @@ func TestOpeningAndClosingStreamsLeaksNothing(t *testing.T) {
 	hub := newHubName()
 	backend := startBackend(t, newDocument(`1`).ServeHTTP)
 	// golang.org/x/net/http2 and quic-go start a connection's idle timer when its
-	// last stream has ended, also if the connection has: both are kept for so long,
-	// which is 5m otherwise.
+	// last stream ends, even if the connection has ended, and keep it until then:
+	// 5m by default.
 	s := watchedSite(t, "servers {\n timeouts {\n idle 5s\n }\n }\n sse "+hub, fmt.Sprintf(`
 	sse /events {
 		topic news
@@ -54,13 +54,13 @@ func TestOpeningAndClosingStreamsLeaksNothing(t *testing.T) {
 		hub %[1]s
 	}
 	reverse_proxy %[2]s`, hub, backend))
-	s.comeAndGo(30) // what is made once is there
-	s.nobodyIsLeft(hub)
-	before, heapBefore := settledGoroutines(), heap()
+	s.openAndClose(30) // now all that is allocated once exists
+	s.waitUntilEmpty(hub)
+	before, heapBefore := stableGoroutines(), heap()
 
-	s.comeAndGo(total)
+	s.openAndClose(total)
 
-	s.nobodyIsLeft(hub)
+	s.waitUntilEmpty(hub)
 	goroutines, bytes := before+int(total/100), heapBefore+512<<10+512*uint64(total)
 	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
 		if runtime.NumGoroutine() <= goroutines && heap() <= bytes {
@@ -72,8 +72,8 @@ func TestOpeningAndClosingStreamsLeaksNothing(t *testing.T) {
 	t.Errorf("before there were %d goroutines and %d bytes in use, now %d and %d:\n%s", before, heapBefore, runtime.NumGoroutine(), heap(), stacks.String())
 }
 
-// comeAndGo has so many streams come and go.
-func (s *site) comeAndGo(streams int64) {
+// openAndClose opens and closes this many streams.
+func (s *site) openAndClose(streams int64) {
 	var left atomic.Int64
 	left.Store(streams)
 	var visitors sync.WaitGroup
@@ -88,7 +88,7 @@ func (s *site) comeAndGo(streams int64) {
 }
 
 // visit opens a stream on a connection of its own, reads its first line, and
-// leaves, or is gone without a word.
+// closes it, resets it or abandons it.
 func (s *site) visit(protocol, path string, rudely bool) {
 	conn, err := connect(protocol)
 	if err != nil {
@@ -120,7 +120,7 @@ func (s *site) visit(protocol, path string, rudely bool) {
 	}
 }
 
-// connect makes a connection that Caddy gives up 3 s after it has fallen silent.
+// connect opens a connection that Caddy drops 3 s after it has fallen silent.
 func connect(protocol string) (*connection.Connection, error) {
 	switch protocol {
 	case "HTTP/1.1":
@@ -132,9 +132,9 @@ func connect(protocol string) (*connection.Connection, error) {
 	}
 }
 
-// nobodyIsLeft waits until the admin API shows no followers, topics and views
-// of a hub.
-func (s *site) nobodyIsLeft(hub string) {
+// waitUntilEmpty waits until the admin API shows no streams, topics and views of
+// a hub.
+func (s *site) waitUntilEmpty(hub string) {
 	s.t.Helper()
 	var left string
 	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
@@ -153,8 +153,8 @@ func (s *site) left(hub string) string {
 		}
 		Total int // of views
 	}
-	_, hubs := s.ask("GET", "/sse/hubs")
-	_, views := s.ask("GET", "/sse/views?hub="+hub)
+	_, hubs := s.requestAdmin("GET", "/sse/hubs")
+	_, views := s.requestAdmin("GET", "/sse/views?hub="+hub)
 	for _, body := range []string{hubs, views} {
 		if err := json.Unmarshal([]byte(body), &list); err != nil {
 			s.t.Fatal(err)
@@ -168,8 +168,9 @@ func (s *site) left(hub string) string {
 	return ""
 }
 
-// settledGoroutines is how many there are when none has ended for a while.
-func settledGoroutines() int {
+// stableGoroutines returns the number of goroutines when none has ended for a
+// while.
+func stableGoroutines() int {
 	count := runtime.NumGoroutine()
 	for since := time.Now(); time.Since(since) < 500*time.Millisecond; time.Sleep(10 * time.Millisecond) {
 		if n := runtime.NumGoroutine(); n < count {
@@ -179,10 +180,10 @@ func settledGoroutines() int {
 	return count
 }
 
-// heap is how many bytes are in use when all that can be is collected.
+// heap returns the bytes in use after a full collection.
 func heap() uint64 {
 	runtime.GC()
-	runtime.GC() // what finalizers and pools have held until the first
+	runtime.GC() // the first runs finalizers and empties pools
 	var stats runtime.MemStats
 	runtime.ReadMemStats(&stats)
 	return stats.HeapAlloc

@@ -22,8 +22,8 @@ import (
 	"github.com/caddy-sse/caddy-sse/internal/hostile"
 )
 
-// stalls are the ways to open a stream of /stalled and not to read it. Those
-// that have another stream on the same connection return it.
+// stalls are ways to open a stream of /stalled without reading it. Some return
+// another stream on the same connection.
 var stalls = []struct {
 	name, proto string
 	open        func(s *site) *client
@@ -40,7 +40,7 @@ func TestStalledClientLosesStreamAndDelaysNoOther(t *testing.T) {
 	for _, stall := range stalls {
 		t.Run(stall.name, func(t *testing.T) {
 			if runtime.GOOS != "linux" && stall.name == "a whole HTTP/2 connection" {
-				return // its end is Linux's doing
+				return // only Linux ends it
 			}
 			caddysse.SetWriteTimeout(t, 3*time.Second)
 			s, hub := stalledSite(t)
@@ -54,7 +54,7 @@ func TestStalledClientLosesStreamAndDelaysNoOther(t *testing.T) {
 			published := 0
 			for ; s.scrape(hub)[open] == 1; published += size {
 				if published > most && stall.proto != "2" {
-					time.Sleep(10 * time.Millisecond) // enough is there: it is the time that ends it
+					time.Sleep(10 * time.Millisecond) // the buffers are full: only time ends the stream
 				}
 				data := fmt.Sprintf("%016d%s", published, padding)
 				s.publish("", data)
@@ -76,7 +76,7 @@ func TestStalledClientLosesStreamAndDelaysNoOther(t *testing.T) {
 	}
 }
 
-// stallable has a stream not to read, and others.
+// stallable is a site with a stream that a test doesn't read, and others.
 const stallable = `
 		sse /hooks/* {
 			hub %[1]s
@@ -95,14 +95,14 @@ const stallable = `
 			topic news
 		}`
 
-// stalledSite is one with a hub of its own.
+// stalledSite starts such a site with a hub of its own.
 func stalledSite(t *testing.T) (s *site, hub string) {
 	t.Helper()
 	hub = newHubName()
 	return watchedSite(t, "sse "+hub+" {\n history 16MiB\n }", fmt.Sprintf(stallable, hub)), hub
 }
 
-// Without a grace period, Caddy waits on exit until all requests have ended.
+// Without a grace period, an exiting Caddy waits until all requests have ended.
 func TestExitDoesNotWaitForStalledClients(t *testing.T) {
 	for _, stall := range stalls {
 		t.Run(stall.name, func(t *testing.T) {
@@ -116,7 +116,7 @@ func TestExitDoesNotWaitForStalledClients(t *testing.T) {
 			open := fmt.Sprintf("streams{proto=%q,rule=\"stalled\"}", stall.proto)
 			waitFor(t, "the stalled stream is open", func() bool { return m.scrape(hub)[open] == 1 })
 			data := strings.Repeat("x", 64<<10)
-			for range 64 { // more than is kept for a client
+			for range 64 { // more than the server buffers for a client
 				m.publish("", data)
 				for _, c := range readers {
 					c.expect("", data)
@@ -133,7 +133,7 @@ func TestExitDoesNotWaitForStalledClients(t *testing.T) {
 			for _, c := range readers {
 				c.ended()
 			}
-			if stall.proto == "3" { // Caddy goes on to wait for the client to leave, or QUIC's idle timeout
+			if stall.proto == "3" { // Caddy waits until the client leaves, or for QUIC's idle timeout
 				waitFor(t, "the stalled stream has ended", func() bool { return m.scrape(hub)[open] == 0 })
 				_ = m.child.Process.Kill()
 				<-ended
@@ -153,7 +153,7 @@ func TestExitDoesNotWaitForStalledClients(t *testing.T) {
 	}
 }
 
-// tinyBuffer is what the system makes as small a receive buffer of as it has.
+// tinyBuffer makes the system use its smallest receive buffer.
 const tinyBuffer = 1
 
 func (s *site) dial(port int) net.Conn {
@@ -175,7 +175,7 @@ func stalledHTTP1(s *site) *client {
 }
 
 func stalledHTTP2Connection(s *site) *client {
-	// More may be sent on it than anybody will take.
+	// The window is larger than what the client reads.
 	c, err := hostile.NewHTTP2(s.dial(s.https), "localhost", insecure, 1<<30)
 	if err == nil {
 		err = c.Allow(0, 1<<30)
@@ -189,7 +189,8 @@ func stalledHTTP2Connection(s *site) *client {
 	return nil
 }
 
-// stalledHTTP2Stream allows no byte on one stream, and all on another.
+// stalledHTTP2Stream opens a stream with a window of zero, and another that is
+// read.
 func stalledHTTP2Stream(s *site) *client {
 	conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", s.https))
 	if err != nil {
@@ -239,7 +240,7 @@ func stalledHTTP2Stream(s *site) *client {
 	return beside
 }
 
-// stalledHTTP3Stream leaves one stream's body unread, and reads another's.
+// stalledHTTP3Stream opens a stream that is not read, and another that is.
 func stalledHTTP3Stream(s *site) *client {
 	transport := &http3.Transport{TLSClientConfig: insecure, DisableCompression: true, QUICConfig: &quic.Config{
 		InitialStreamReceiveWindow: 16 << 10, MaxStreamReceiveWindow: 16 << 10,
@@ -278,7 +279,7 @@ func TestClientThatPausesBeyondHistoryIsReset(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer resp.Body.Close()
-		for range 256 { // more than fits between the two
+		for range 256 { // more than the buffers between them hold
 			s.publish("", padding)
 		}
 		decoder, last := event.NewDecoder(resp.Body, 0), ""

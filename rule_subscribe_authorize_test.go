@@ -12,27 +12,27 @@ import (
 	"time"
 )
 
-// repos is an application that knows who may read what, and nothing of streams.
-type repos struct {
+// repoBackend is an application without streams that authorizes users.
+type repoBackend struct {
 	mu     sync.Mutex
-	status map[string]int // by "user repo"; else 404
-	down   int            // the status that it fails with
+	status map[string]int // by "user repo"; otherwise 404
+	down   int            // status of its failures; zero: none
 	asked  []string
 }
 
-func (b *repos) set(change func(b *repos)) {
+func (b *repoBackend) set(change func(b *repoBackend)) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	change(b)
 }
 
-func (b *repos) questions() []string {
+func (b *repoBackend) questions() []string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return slices.Clone(b.asked)
 }
 
-func (b *repos) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (b *repoBackend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.asked = append(b.asked, r.RequestURI)
@@ -70,9 +70,9 @@ const watchRepos = `
 	reverse_proxy %s
 `
 
-func startRepos(t *testing.T, block string) (*site, *repos) {
+func startRepos(t *testing.T, block string) (*site, *repoBackend) {
 	t.Helper()
-	backend := &repos{status: map[string]int{"ann caddy": 200, "ann both": 200, "zoe both": 204}}
+	backend := &repoBackend{status: map[string]int{"ann caddy": 200, "ann both": 200, "zoe both": 204}}
 	return startSite(t, "", fmt.Sprintf(watchRepos, block, startBackend(t, backend.ServeHTTP))), backend
 }
 
@@ -136,7 +136,7 @@ func TestClientCannotAlterAuthorizationCheck(t *testing.T) {
 func TestStreamWaitsWhileBackendIsDown(t *testing.T) {
 	s, backend := startRepos(t, "")
 	for _, protocol := range protocols {
-		backend.set(func(b *repos) { b.down = http.StatusBadGateway })
+		backend.set(func(b *repoBackend) { b.down = http.StatusBadGateway })
 		ann := s.open(protocol, "/events?repo=caddy", "Authorization", "ann")
 		zoe := s.open(protocol, "/events?repo=caddy", "Authorization", "zoe")
 		for _, c := range []*client{ann, zoe} {
@@ -149,7 +149,7 @@ func TestStreamWaitsWhileBackendIsDown(t *testing.T) {
 			t.Errorf("%s: HEAD gets %s", protocol, resp.Status)
 		}
 		s.publish("caddy", "meanwhile")
-		backend.set(func(b *repos) { b.down = 0 })
+		backend.set(func(b *repoBackend) { b.down = 0 })
 		s.publish("caddy", "afterwards")
 		ann.expect("", "meanwhile")
 		ann.expect("", "afterwards")
@@ -157,20 +157,20 @@ func TestStreamWaitsWhileBackendIsDown(t *testing.T) {
 	}
 }
 
-// A client that is moved while it waits comes back to where it was.
+// A client that is moved while it waits resumes at its position.
 func TestMovedClientThatAwaitsAuthorizationMissesNothing(t *testing.T) {
-	backend := &repos{status: map[string]int{"ann caddy": 200}, down: http.StatusServiceUnavailable}
+	backend := &repoBackend{status: map[string]int{"ann caddy": 200}, down: http.StatusServiceUnavailable}
 	global, site := "sse {\n drain 50ms\n }", fmt.Sprintf(watchRepos, "", startBackend(t, backend.ServeHTTP))
 	for _, protocol := range protocols {
 		t.Run(protocol, func(t *testing.T) {
 			s := startSite(t, global, site)
-			backend.set(func(b *repos) { b.down = http.StatusServiceUnavailable })
+			backend.set(func(b *repoBackend) { b.down = http.StatusServiceUnavailable })
 			c := s.open(protocol, "/events?repo=caddy", "Authorization", "ann")
 			position := c.next().ID
 			s.publish("caddy", "meanwhile")
 			s.reload(global, site+"# again")
 			c.ended()
-			backend.set(func(b *repos) { b.down = 0 })
+			backend.set(func(b *repoBackend) { b.down = 0 })
 			s.open(protocol, "/events?repo=caddy", "Authorization", "ann", "Last-Event-ID", position).expect("", "meanwhile")
 		})
 	}
@@ -179,10 +179,10 @@ func TestMovedClientThatAwaitsAuthorizationMissesNothing(t *testing.T) {
 func TestRecheckEndsStreamOfRevokedClient(t *testing.T) {
 	s, backend := startRepos(t, "{\n recheck 1s\n }")
 	for _, protocol := range protocols {
-		backend.set(func(b *repos) { b.status["ann both"] = 200 })
+		backend.set(func(b *repoBackend) { b.status["ann both"] = 200 })
 		ann := s.open(protocol, "/events?repo=both", "Authorization", "ann")
 		zoe := s.open(protocol, "/events?repo=both", "Authorization", "zoe")
-		backend.set(func(b *repos) { b.status["ann both"] = http.StatusForbidden })
+		backend.set(func(b *repoBackend) { b.status["ann both"] = http.StatusForbidden })
 		ann.ended()
 		resp := s.doOver(protocol, "GET", "/events?repo=both", "", "Authorization", "ann")
 		if resp.StatusCode != http.StatusForbidden {

@@ -19,8 +19,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 )
 
-// pubsub lets anyone publish on what is below /hooks/, and watch it below
-// /events/.
+// pubsub lets anyone publish below /hooks/ and subscribe below /events/.
 const pubsub = `
 	sse /hooks/* {
 		webhook {
@@ -42,7 +41,7 @@ func startPubsub(t *testing.T, options string) *site {
 	return startSite(t, "", fmt.Sprintf(pubsub, options))
 }
 
-// publish posts an event and returns its id.
+// publish sends a webhook and returns its event's id.
 func (s *site) publish(topic, data string) string {
 	s.t.Helper()
 	resp := s.do("POST", "/hooks/"+topic, data)
@@ -280,7 +279,7 @@ func TestLostTopicPositionYieldsReset(t *testing.T) {
 	c.expect("", "later")
 }
 
-// A client that is cut at random moments must end up with each event once and
+// A client whose connection breaks at random times receives each event once and
 // in order.
 func TestHundredReconnectsReceiveEveryEventOnceInOrder(t *testing.T) {
 	const cuts, events = 100, 10_000
@@ -338,7 +337,7 @@ func TestReloadWithOpenStreamsLosesNoEvent(t *testing.T) {
 			}
 			for range reloads {
 				s.reload(global, fmt.Sprintf(pubsub, "retry 20ms"))
-				time.Sleep(300 * time.Millisecond) // the drain of one reload before the next
+				time.Sleep(300 * time.Millisecond) // so that one reload's drain ends before the next
 			}
 			close(stop)
 			publishing.Wait()
@@ -352,10 +351,10 @@ func TestReloadWithOpenStreamsLosesNoEvent(t *testing.T) {
 	}
 }
 
-// lastEvent is the data of the last event of a test.
+// lastEvent is the data of a test's last event.
 const lastEvent = "last"
 
-// publishUntil publishes numbers until stop is closed, and then the last event.
+// publishUntil publishes numbers until stop closes, and then the last event.
 func (s *site) publishUntil(stop <-chan struct{}) (published []string) {
 	for n := 0; ; n++ {
 		data := strconv.Itoa(n)
@@ -364,7 +363,7 @@ func (s *site) publishUntil(stop <-chan struct{}) (published []string) {
 			data = lastEvent
 		case <-time.After(time.Millisecond):
 		}
-		s.deliver("news", data)
+		s.publishUntilAcknowledged("news", data)
 		published = append(published, data)
 		if data == lastEvent {
 			return published
@@ -372,10 +371,9 @@ func (s *site) publishUntil(stop <-chan struct{}) (published []string) {
 	}
 }
 
-// deliver posts an event as a sender does who has to: again, under the same
-// id, until it is told that the event is there. A server that shuts down may
-// close a connection on which a request is under way.
-func (s *site) deliver(topic, data string) {
+// publishUntilAcknowledged repeats a webhook with the same id until it is
+// acknowledged: a server that shuts down may close the connection of a request.
+func (s *site) publishUntilAcknowledged(topic, data string) {
 	path := fmt.Sprintf("/hooks/%s?id=%s", topic, data)
 	for range 100 {
 		resp, err := s.send(context.Background(), "HTTP/1.1", "POST", path, data)
@@ -390,18 +388,18 @@ func (s *site) deliver(topic, data string) {
 	s.t.Errorf("event %s could not be delivered", data)
 }
 
-// collect reads as an EventSource does, reconnecting from its last position,
-// until it has the last event.
+// collect reads like an EventSource, which reconnects with its last position,
+// until the last event.
 func (s *site) collect(protocol, position string) (got []string) {
 	for failures := 0; ; {
 		c, err := s.tryOpen(protocol, "/events/news", "Last-Event-ID", position)
 		if network := new(url.Error); errors.As(err, &network) && failures < 100 {
-			failures++ // an EventSource tries again, too
+			failures++ // an EventSource retries, too
 			time.Sleep(10 * time.Millisecond)
 			continue
 		}
 		if err != nil {
-			s.t.Errorf("reconnecting: %v", err) // and gives up for good
+			s.t.Errorf("reconnecting: %v", err) // and stops
 			return got
 		}
 		for e := range c.events {
@@ -441,7 +439,7 @@ func TestClientWithoutEventsMissesNothingInReload(t *testing.T) {
 					position = strings.TrimSpace(id)
 				}
 			}
-			s.deliver("quiet", "in-the-gap")
+			s.publishUntilAcknowledged("quiet", "in-the-gap")
 			s.open(protocol, "/events/quiet", "Last-Event-ID", position).expect("", "in-the-gap")
 		})
 	}
@@ -465,8 +463,8 @@ func TestReloadDoesNotRepeatDocument(t *testing.T) {
 	}
 }
 
-// Else who watches what one of them answers could read, by an old position,
-// what another has answered.
+// Otherwise a viewer of one rule could read another rule's document with an old
+// position.
 func TestReorderedRulesKeepTheirViews(t *testing.T) {
 	doc := newDocument(`1`)
 	backend := startBackend(t, doc.ServeHTTP)
@@ -491,7 +489,7 @@ func TestRejectedConfigurationDisturbsNoStream(t *testing.T) {
 	if err := s.load("", "sse /x {\n poll 1ms\n }"); err == nil {
 		t.Fatal("a poll each millisecond was accepted")
 	}
-	// Rejected only after its apps were started: another process has the port.
+	// Rejected only after its apps were started: another process uses the port.
 	if err := loadCaddyfile(fmt.Sprintf("{\n admin off\n}\nhttp://localhost:%d {\n sse /x {\n poll 1s\n }\n}\nhttp://localhost:%d {\n bind 192.0.2.1\n}", s.http, freePort(t))); err == nil {
 		t.Fatal("a listener on another machine's address was accepted")
 	}

@@ -10,7 +10,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 )
 
-const forwardedLater = `
+const forwardAsyncSite = `
 	sse /hooks/shop {
 		hub %[1]s
 		webhook {
@@ -38,7 +38,7 @@ func (a *app) wantBodies(t *testing.T, want ...string) {
 	var got []string
 	waitFor(t, fmt.Sprintf("the app to get %q", want), func() bool {
 		got = nil
-		for _, r := range a.got() {
+		for _, r := range a.received() {
 			got = append(got, r.body)
 		}
 		return len(got) >= len(want)
@@ -51,13 +51,13 @@ func (a *app) wantBodies(t *testing.T, want ...string) {
 func TestForwardAsyncForwardsAcknowledgedWebhook(t *testing.T) {
 	a, address := startApp(t)
 	hub := newHubName()
-	s := startSite(t, "sse "+hub, fmt.Sprintf(forwardedLater, hub, address))
+	s := startSite(t, "sse "+hub, fmt.Sprintf(forwardAsyncSite, hub, address))
 	var want []string
 	for i, protocol := range protocols {
 		c := s.open(protocol, "/events")
 		id := fmt.Sprint("d", i)
 		body := fmt.Sprintf(`{ "order": 1,  "n":%d }`, i)
-		for range 2 { // a duplicate is known, and the app gets it once
+		for range 2 { // the app receives the duplicate once
 			if got := s.sendToShop(protocol, id, body); got != fmt.Sprintf("202 {\"id\":%q}\n", id) {
 				t.Fatalf("got %q", got)
 			}
@@ -78,7 +78,7 @@ func TestForwardAsyncForwardsAcknowledgedWebhook(t *testing.T) {
 		a.wantBodies(t, want...)
 		c.close()
 	}
-	for i, r := range a.got() {
+	for i, r := range a.received() {
 		if r.uri != "/hooks/shop?a=b%2fc" || r.method != "POST" || !strings.HasPrefix(r.host, "localhost:") ||
 			r.header.Get("X-Token") != secret || r.header.Get("Content-Type") != "text/x-odd" || r.header.Get("X-Forwarded-For") != "127.0.0.1" {
 			t.Errorf("%d: the app got %+v", i, r)
@@ -87,7 +87,7 @@ func TestForwardAsyncForwardsAcknowledgedWebhook(t *testing.T) {
 			t.Errorf("%d: it came over %s", i, proto)
 		}
 	}
-	// Who follows nothing gets nothing of it, from the beginning either.
+	// Deliveries are invisible to subscribers, also from the beginning.
 	c := s.open("HTTP/1.1", "/events", "Last-Event-ID", "d0")
 	c.expect("", `{ "order": 1,  "n":1 }`)
 	c.expect("", `{ "order": 1,  "n":2 }`)
@@ -95,10 +95,10 @@ func TestForwardAsyncForwardsAcknowledgedWebhook(t *testing.T) {
 
 func TestPendingDeliveriesSurviveReloadAndRestart(t *testing.T) {
 	a, address := startApp(t)
-	a.answers(says(http.StatusInternalServerError, "down"))
+	a.respond(respondWith(http.StatusInternalServerError, "down"))
 	hub := newHubName()
 	global := "sse " + hub + " {\n store file " + t.TempDir() + "\n drain 100ms\n }"
-	s := startSite(t, global, fmt.Sprintf(forwardedLater, hub, address))
+	s := startSite(t, global, fmt.Sprintf(forwardAsyncSite, hub, address))
 	if got := s.sendToShop("HTTP/2.0", "d1", `{"order":1}`); !strings.HasPrefix(got, "202") {
 		t.Fatal(got)
 	}
@@ -106,38 +106,38 @@ func TestPendingDeliveriesSurviveReloadAndRestart(t *testing.T) {
 	if err := caddy.Stop(); err != nil {
 		t.Fatal(err)
 	}
-	a.answers(says(http.StatusOK, ""))
-	before := len(a.got())
-	s.reload(global, fmt.Sprintf(forwardedLater, hub, address))
-	waitFor(t, "the delivery after a restart", func() bool { return len(a.got()) > before })
+	a.respond(respondWith(http.StatusOK, ""))
+	before := len(a.received())
+	s.reload(global, fmt.Sprintf(forwardAsyncSite, hub, address))
+	waitFor(t, "the delivery after a restart", func() bool { return len(a.received()) > before })
 
 	// The app moves to another address while it is slow.
 	block := make(chan struct{})
-	a.answers(func(w http.ResponseWriter, _ *http.Request) {
+	a.respond(func(w http.ResponseWriter, _ *http.Request) {
 		<-block
 		w.WriteHeader(http.StatusOK)
 	})
-	before = len(a.got())
+	before = len(a.received())
 	s.sendToShop("HTTP/2.0", "d2", `{"order":2}`)
-	waitFor(t, "the slow delivery", func() bool { return len(a.got()) > before })
+	waitFor(t, "the slow delivery", func() bool { return len(a.received()) > before })
 	if err := s.load(global, "sse /x {\n webhook {\n verify github {env.CADDY_SSE_NOT_SET}\n forward async\n }\n }"); err == nil {
 		t.Error("a configuration without a secret is taken")
-	} // and disturbs nothing
+	} // and the configuration in force continues
 	other, otherAddress := startApp(t)
-	s.reload(global, fmt.Sprintf(forwardedLater, hub, otherAddress))
+	s.reload(global, fmt.Sprintf(forwardAsyncSite, hub, otherAddress))
 	s.sendToShop("HTTP/2.0", "d3", `{"order":3}`)
 	close(block)
-	other.wantBodies(t, `{"order":3}`) // and not what the other has
-	if got := len(a.got()); got != before+1 {
+	other.wantBodies(t, `{"order":3}`) // but not what the first address received
+	if got := len(a.received()); got != before+1 {
 		t.Errorf("the old address got %d more", got-before)
 	}
 }
 
 func TestOperatorListsAndRetriesDeadLetters(t *testing.T) {
 	a, address := startApp(t)
-	a.answers(says(http.StatusGone, "no more"))
+	a.respond(respondWith(http.StatusGone, "no more"))
 	hub := newHubName()
-	s := watchedSite(t, "sse "+hub, fmt.Sprintf(forwardedLater, hub, address))
+	s := watchedSite(t, "sse "+hub, fmt.Sprintf(forwardAsyncSite, hub, address))
 	const rule = `rule="/hooks/shop"`
 	for _, name := range []string{`webhook_forwards_total{result="delivered",`, `webhook_forwards_total{result="dead",`, `webhooks_pending{`} {
 		if _, ok := s.scrape(hub)[name+rule+"}"]; !ok {
@@ -147,7 +147,7 @@ func TestOperatorListsAndRetriesDeadLetters(t *testing.T) {
 	s.sendToShop("HTTP/1.1", "d1", `{"order":1,"private":"data"}`)
 	s.wantMetric(hub, `webhook_forwards_total{result="dead",`+rule+`}`, 1)
 	s.wantMetric(hub, `webhooks_pending{`+rule+`}`, 0)
-	status, text := s.ask("GET", "/sse/deadletters?hub="+hub)
+	status, text := s.requestAdmin("GET", "/sse/deadletters?hub="+hub)
 	var list struct {
 		Total   int
 		Letters []struct {
@@ -168,7 +168,7 @@ func TestOperatorListsAndRetriesDeadLetters(t *testing.T) {
 			t.Errorf("it shows %q: %s", hidden, text)
 		}
 	}
-	a.answers(says(http.StatusOK, ""))
+	a.respond(respondWith(http.StatusOK, ""))
 	for _, try := range []struct {
 		method, path string
 		status       int
@@ -178,12 +178,12 @@ func TestOperatorListsAndRetriesDeadLetters(t *testing.T) {
 		{"POST", "/sse/deadletters", http.StatusNotFound},
 		{"PUT", "/sse/deadletters", http.StatusMethodNotAllowed},
 	} {
-		if status, text := s.ask(try.method, try.path); status != try.status {
+		if status, text := s.requestAdmin(try.method, try.path); status != try.status {
 			t.Errorf("%s %s: %d %s", try.method, try.path, status, text)
 		}
 	}
 	s.wantMetric(hub, `webhook_forwards_total{result="delivered",`+rule+`}`, 1)
-	if _, text := s.ask("GET", "/sse/deadletters?hub="+hub); !strings.HasPrefix(text, `{"total":0,`) {
+	if _, text := s.requestAdmin("GET", "/sse/deadletters?hub="+hub); !strings.HasPrefix(text, `{"total":0,`) {
 		t.Error(text)
 	}
 }
@@ -192,13 +192,13 @@ func TestForwardedRequestThatMissesItsRuleIsNotDelivered(t *testing.T) {
 	a, address := startApp(t)
 	hub := newHubName()
 	global := "sse " + hub + " {\n drain 100ms\n }"
-	s := watchedSite(t, global, fmt.Sprintf(forwardedLater, hub, "127.0.0.1:1"))
+	s := watchedSite(t, global, fmt.Sprintf(forwardAsyncSite, hub, "127.0.0.1:1"))
 	s.sendToShop("HTTP/1.1", "d1", `{"order":1}`)
 	s.wantMetric(hub, `webhook_forwards_total{result="failed",rule="/hooks/shop"}`, 1)
-	// Something before the rule answers in its place.
-	s.reload(global, "redir /hooks/shop /elsewhere\n"+fmt.Sprintf(forwardedLater, hub, address))
+	// Another handler responds before the rule.
+	s.reload(global, "redir /hooks/shop /elsewhere\n"+fmt.Sprintf(forwardAsyncSite, hub, address))
 	s.wantMetric(hub, `webhook_forwards_total{result="failed",rule="/hooks/shop"}`, 2)
-	s.reload(global, fmt.Sprintf(forwardedLater, hub, address))
+	s.reload(global, fmt.Sprintf(forwardAsyncSite, hub, address))
 	a.wantBodies(t, `{"order":1}`)
 	s.wantMetric(hub, `webhook_forwards_total{result="delivered",rule="/hooks/shop"}`, 1)
 }

@@ -21,10 +21,10 @@ import (
 
 func init() { caddy.RegisterModule(testStore{}) }
 
-// testStore is a store of which a test says what it is.
+// testStore opens the store that openTestStore returns.
 type testStore struct{}
 
-// openTestStore is what the test says.
+// openTestStore is set by the test.
 var openTestStore func() (store.Store, error)
 
 func (testStore) CaddyModule() caddy.ModuleInfo {
@@ -33,20 +33,20 @@ func (testStore) CaddyModule() caddy.ModuleInfo {
 
 func (testStore) OpenStore(string) (store.Store, error) { return openTestStore() }
 
-// flakyLog fails while it is told to.
-type flakyLog struct {
+// flakyStore fails while fails is set.
+type flakyStore struct {
 	store.Store
 	fails atomic.Bool
 }
 
-func (s *flakyLog) Append(entries []*store.Entry, receipts []store.IdempotencyRecord) error {
+func (s *flakyStore) Append(entries []*store.Entry, receipts []store.IdempotencyRecord) error {
 	if s.fails.Load() {
 		return errors.New("no room")
 	}
 	return s.Store.Append(entries, receipts)
 }
 
-// app is what webhooks were made for before: it takes note of what it gets.
+// app is the app that webhooks are forwarded to. It records their requests.
 type app struct {
 	mu       sync.Mutex
 	requests []appRequest
@@ -67,19 +67,19 @@ func (a *app) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	answer(w, r)
 }
 
-func (a *app) answers(answer http.HandlerFunc) {
+func (a *app) respond(answer http.HandlerFunc) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.answer = answer
 }
 
-func (a *app) got() []appRequest {
+func (a *app) received() []appRequest {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return append([]appRequest(nil), a.requests...)
 }
 
-func says(status int, body string) http.HandlerFunc {
+func respondWith(status int, body string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("X-App", "yes")
 		w.WriteHeader(status)
@@ -88,11 +88,11 @@ func says(status int, body string) http.HandlerFunc {
 }
 
 func startApp(t testing.TB) (*app, string) {
-	a := &app{answer: says(http.StatusCreated, "thanks")}
+	a := &app{answer: respondWith(http.StatusCreated, "thanks")}
 	return a, startBackend(t, a.ServeHTTP)
 }
 
-const forwarded = `
+const forwardSyncSite = `
 	sse /hooks/shop {
 		hub %[1]s
 		webhook {
@@ -112,17 +112,17 @@ const forwarded = `
 func TestAppAnswersForwardedWebhookBeforePublish(t *testing.T) {
 	a, address := startApp(t)
 	hub := newHubName()
-	s := startSite(t, "sse "+hub, fmt.Sprintf(forwarded, hub, address))
+	s := startSite(t, "sse "+hub, fmt.Sprintf(forwardSyncSite, hub, address))
 	for i, protocol := range protocols {
 		t.Run(protocol, func(t *testing.T) {
 			c := s.open(protocol, "/events")
-			before := len(a.got())
+			before := len(a.received())
 			send := func(id, body string) response {
 				return s.doOver(protocol, "POST", "/hooks/shop?a=b%2fc", body, "X-Token", secret, "X-Delivery", id, "Content-Type", "text/x-odd")
 			}
 			id := fmt.Sprint("d", i)
 			body := `{ "order": 1,  "kind":"paid" }` + "\n"
-			for range 2 { // the second is a duplicate, which the app gets as ever
+			for range 2 { // the second is a duplicate, which the app receives, too
 				if resp := send(id, body); resp.StatusCode != http.StatusCreated || resp.body != "thanks" || resp.Header.Get("X-App") != "yes" {
 					t.Fatalf("got %s %q %v", resp.Status, resp.body, resp.Header)
 				}
@@ -132,22 +132,22 @@ func TestAppAnswersForwardedWebhookBeforePublish(t *testing.T) {
 					t.Errorf("%q got %s", body, resp.Status)
 				}
 			}
-			a.answers(says(http.StatusTeapot, "no"))
+			a.respond(respondWith(http.StatusTeapot, "no"))
 			if resp := send(id+"-refused", body); resp.StatusCode != http.StatusTeapot || resp.body != "no" {
 				t.Errorf("got %s %q", resp.Status, resp.body)
 			}
-			a.answers(says(http.StatusCreated, "thanks"))
+			a.respond(respondWith(http.StatusCreated, "thanks"))
 			if resp := s.doOver(protocol, "POST", "/hooks/shop", body, "X-Token", "wrong"); resp.StatusCode != http.StatusUnauthorized {
 				t.Errorf("got %s", resp.Status)
 			}
-			// What the app has refused is taken when it comes again.
+			// A webhook that the app has refused is published when it is repeated.
 			if resp := send(id+"-refused", `{"order":1,"kind":"last"}`); resp.StatusCode != http.StatusCreated {
 				t.Errorf("got %s", resp.Status)
 			}
 			c.expect("", strings.TrimSuffix(body, "\n")+"\n")
 			c.expect("", `{"order":1,"kind":"last"}`)
 
-			got := a.got()[before:]
+			got := a.received()[before:]
 			if len(got) != 8 {
 				t.Fatalf("the app got %d requests: %v", len(got), got)
 			}
@@ -161,14 +161,14 @@ func TestAppAnswersForwardedWebhookBeforePublish(t *testing.T) {
 
 func TestForwardedWebhookThatCannotBeStoredFails(t *testing.T) {
 	a, address := startApp(t)
-	log := &flakyLog{Store: store.NewMemory()}
+	log := &flakyStore{Store: store.NewMemory()}
 	openTestStore = func() (store.Store, error) { return log, nil }
 	hub := newHubName()
-	s := startSite(t, "sse "+hub+" {\n store of_a_test\n }", fmt.Sprintf(forwarded, hub, address))
+	s := startSite(t, "sse "+hub+" {\n store of_a_test\n }", fmt.Sprintf(forwardSyncSite, hub, address))
 	c := s.open("HTTP/2.0", "/events")
-	a.answers(func(w http.ResponseWriter, r *http.Request) {
+	a.respond(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Etag", `"app"`)
-		for range 64 { // more than any buffer
+		for range 64 { // more than any buffer holds
 			_, _ = io.WriteString(w, strings.Repeat("x", 4096))
 			_ = http.NewResponseController(w).Flush()
 		}
@@ -189,11 +189,11 @@ func TestForwardedWebhookThatCannotBeStoredFails(t *testing.T) {
 
 func TestForwardWithoutNextHandlerIsRefused(t *testing.T) {
 	hub := newHubName()
-	s := startSite(t, "sse "+hub, strings.Replace(fmt.Sprintf(forwarded, hub, "X"), "reverse_proxy X", "", 1))
+	s := startSite(t, "sse "+hub, strings.Replace(fmt.Sprintf(forwardSyncSite, hub, "X"), "reverse_proxy X", "", 1))
 	if resp := s.do("POST", "/hooks/shop", `{"order":1}`, "X-Token", secret); resp.StatusCode != http.StatusBadGateway {
 		t.Errorf("got %s %q", resp.Status, resp.body)
 	}
-	s.reload("sse "+hub, fmt.Sprintf(forwarded, hub, "127.0.0.1:1"))
+	s.reload("sse "+hub, fmt.Sprintf(forwardSyncSite, hub, "127.0.0.1:1"))
 	if resp := s.do("POST", "/hooks/shop", `{"order":1}`, "X-Token", secret); resp.StatusCode != http.StatusBadGateway {
 		t.Errorf("an app that is down: got %s %q", resp.Status, resp.body)
 	}
@@ -215,7 +215,7 @@ func TestForwardLetsAppAnswerHandshakes(t *testing.T) {
 		}
 	}
 	reverse_proxy `+address)
-	a.answers(says(http.StatusOK, "the app's"))
+	a.respond(respondWith(http.StatusOK, "the app's"))
 	now := strconv.FormatInt(time.Now().Unix(), 10)
 	body := `{"type":"url_verification","challenge":"c"}`
 	if resp := s.do("POST", "/hooks/slack", body, fromSlack(now, body)...); resp.StatusCode != http.StatusOK || resp.body != "the app's" {
@@ -227,7 +227,7 @@ func TestForwardLetsAppAnswerHandshakes(t *testing.T) {
 	if resp := s.do("POST", "/hooks/slack", body); resp.StatusCode != http.StatusUnauthorized {
 		t.Errorf("an unsigned one got %s", resp.Status)
 	}
-	if got := len(a.got()); got != 2 {
+	if got := len(a.received()); got != 2 {
 		t.Errorf("the app got %d requests", got)
 	}
 }
@@ -268,7 +268,7 @@ func TestConcurrentDuplicatesArePublishedOnceWithSameResponse(t *testing.T) {
 		c.expect("", "2")
 	}
 	s.do("POST", "/hooks/a", `["last"]`, "X-Token", secret)
-	c.expect("", `"last"`) // nothing came in between
+	c.expect("", `"last"`) // without events in between
 }
 
 const remembering = `
@@ -297,7 +297,7 @@ const remembering = `
 
 func TestIdempotencyKeysSurviveRestartPerRule(t *testing.T) {
 	hub := newHubName()
-	global := "sse " + hub + " {\n store file " + t.TempDir() + "\n history 1\n }" // the events are gone at once
+	global := "sse " + hub + " {\n store file " + t.TempDir() + "\n history 1\n }" // events leave the history at once
 	s := startSite(t, global, fmt.Sprintf(remembering, hub, ""))
 	send := func(rule, id, body string) string {
 		t.Helper()
@@ -323,7 +323,7 @@ func TestIdempotencyKeysSurviveRestartPerRule(t *testing.T) {
 	again()
 	s.reload(global, fmt.Sprintf(remembering, hub, "event changed\n max_body 1KiB\n data changed"))
 	again()
-	if err := caddy.Stop(); err != nil { // the whole of it
+	if err := caddy.Stop(); err != nil { // the whole process
 		t.Fatal(err)
 	}
 	s.reload(global, fmt.Sprintf(remembering, hub, ""))
@@ -332,11 +332,11 @@ func TestIdempotencyKeysSurviveRestartPerRule(t *testing.T) {
 	if got := send("a", "d3", `{"want":true,"n":3}`); !strings.HasPrefix(got, "202") {
 		t.Errorf("what was refused is remembered: %q", got)
 	}
-	c.expect("", `{"want":true,"n":3}`) // the first that comes
+	c.expect("", `{"want":true,"n":3}`) // the first event
 
 	s.reload(global, fmt.Sprintf(remembering, hub, "dedupe off"))
-	// Its event has left the history. The server of before may take a last
-	// connection, on which it is a duplicate.
+	// Its event has left the history. The old server may accept a last connection,
+	// on which it is a duplicate.
 	waitFor(t, "a delivery that is no duplicate any more", func() bool {
 		send("a", "d1", `{"want":true,"again":1}`)
 		select {
@@ -370,7 +370,7 @@ func TestRefusalListShowsReasonsWithoutSecrets(t *testing.T) {
 	for result, want := range map[string]float64{"bad_signature": 5, "unmapped": 1, "accepted": 1, "duplicate": 1, "too_large": 0} {
 		s.wantMetric(hub, `webhooks_total{result="`+result+`",`+rule+`}`, want)
 	}
-	status, text := s.ask("GET", "/sse/refusals?hub="+hub)
+	status, text := s.requestAdmin("GET", "/sse/refusals?hub="+hub)
 	var list struct {
 		Total    int
 		Refusals []struct {
@@ -397,10 +397,10 @@ func TestRefusalListShowsReasonsWithoutSecrets(t *testing.T) {
 	if strings.Contains(text, "verysecret") || strings.Contains(text, secret) || strings.Contains(text, "AAAA") || strings.Contains(text, fromShop(body)[1]) {
 		t.Errorf("it shows a secret: %s", text)
 	}
-	if status, _ := s.ask("POST", "/sse/refusals"); status != http.StatusMethodNotAllowed {
+	if status, _ := s.requestAdmin("POST", "/sse/refusals"); status != http.StatusMethodNotAllowed {
 		t.Errorf("got %d", status)
 	}
-	if _, text := s.ask("GET", "/sse/refusals?hub="+hub+"&kind=unmapped"); !strings.HasPrefix(text, `{"total":1,`) {
+	if _, text := s.requestAdmin("GET", "/sse/refusals?hub="+hub+"&kind=unmapped"); !strings.HasPrefix(text, `{"total":1,`) {
 		t.Error(text)
 	}
 }
@@ -408,17 +408,17 @@ func TestRefusalListShowsReasonsWithoutSecrets(t *testing.T) {
 func TestSenderReceivesAppsFailure(t *testing.T) {
 	a, address := startApp(t)
 	hub := newHubName()
-	s := startSite(t, "sse "+hub, fmt.Sprintf(forwarded, hub, address))
+	s := startSite(t, "sse "+hub, fmt.Sprintf(forwardSyncSite, hub, address))
 	c := s.open("HTTP/2.0", "/events")
 	for _, protocol := range protocols {
-		a.answers(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }) // no answer at all
+		a.respond(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }) // no response at all
 		if resp := s.doOver(protocol, "POST", "/hooks/shop", `{"order":1}`, "X-Token", secret); resp.StatusCode != http.StatusBadGateway {
 			t.Errorf("%s: got %s", protocol, resp.Status)
 		}
 		if protocol == "HTTP/3.0" {
-			continue // quic-go leaves goroutines behind when an answer breaks off, with or without a rule
+			continue // quic-go leaks goroutines when a response breaks off, with or without a rule
 		}
-		a.answers(func(w http.ResponseWriter, _ *http.Request) { // one that breaks off after the status
+		a.respond(func(w http.ResponseWriter, _ *http.Request) { // a response that breaks off after the status
 			w.Header().Set("Content-Length", "10")
 			_, _ = io.WriteString(w, "12345")
 			_ = http.NewResponseController(w).Flush()
@@ -434,7 +434,7 @@ func TestSenderReceivesAppsFailure(t *testing.T) {
 		if err == nil {
 			t.Errorf("%s: the answer was whole", protocol)
 		}
-		c.expect("", `{"order":1,"over":"`+protocol+`"}`) // the app has said that it took it
+		c.expect("", `{"order":1,"over":"`+protocol+`"}`) // the app's status was a success
 	}
 }
 
@@ -443,7 +443,7 @@ func TestForwardedWebhookInvalidatesViewsAfterApp(t *testing.T) {
 	address := startBackend(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodPost {
 			doc.set(`{"stock":4}`)
-			return // 200 without a word
+			return // an implicit 200
 		}
 		doc.ServeHTTP(w, r)
 	})
@@ -473,7 +473,7 @@ func TestForwardedWebhookInvalidatesViewsAfterApp(t *testing.T) {
 func TestConcurrentDuplicatesAreForwardedEachTimeAndPublishedOnce(t *testing.T) {
 	a, address := startApp(t)
 	hub := newHubName()
-	s := startSite(t, "sse "+hub, fmt.Sprintf(forwarded, hub, address))
+	s := startSite(t, "sse "+hub, fmt.Sprintf(forwardSyncSite, hub, address))
 	c := s.open("HTTP/2.0", "/events")
 	var wg sync.WaitGroup
 	for range 50 {
@@ -487,7 +487,7 @@ func TestConcurrentDuplicatesAreForwardedEachTimeAndPublishedOnce(t *testing.T) 
 	s.do("POST", "/hooks/shop", `{"order":1,"last":true}`, "X-Token", secret)
 	c.expect("", `{"order":1}`)
 	c.expect("", `{"order":1,"last":true}`)
-	if got := len(a.got()); got != 51 {
+	if got := len(a.received()); got != 51 {
 		t.Errorf("the app got %d", got)
 	}
 }

@@ -57,7 +57,7 @@ func (s *site) sendToSecondShop(id string) string {
 
 func TestForwardedDeliveriesOutliveTheRuleBeforeTheirs(t *testing.T) {
 	a, address := startApp(t)
-	a.answers(says(http.StatusInternalServerError, "down"))
+	a.respond(respondWith(http.StatusInternalServerError, "down"))
 	hub := newHubName()
 	both, second := shops(hub, address)
 	global := "sse " + hub + " {\n drain 100ms\n }"
@@ -66,20 +66,20 @@ func TestForwardedDeliveriesOutliveTheRuleBeforeTheirs(t *testing.T) {
 		t.Fatal(got)
 	}
 	a.wantBodies(t, `{"order":1}`)
-	a.answers(says(http.StatusOK, ""))
-	before := len(a.got())
+	a.respond(respondWith(http.StatusOK, ""))
+	before := len(a.received())
 	s.reload(global, second)
-	waitFor(t, "the delivery after the first rule was removed", func() bool { return len(a.got()) > before })
+	waitFor(t, "the delivery after the first rule was removed", func() bool { return len(a.received()) > before })
 	s.reload(global, both)
 	s.reload(global, second)
-	if got := len(a.got()) - before; got != 1 {
+	if got := len(a.received()) - before; got != 1 {
 		t.Errorf("the app got it %d times", got)
 	}
 }
 
 func TestForwardedDeliveriesOutliveARestartWithoutTheRuleBeforeTheirs(t *testing.T) {
 	a, address := startApp(t)
-	a.answers(says(http.StatusInternalServerError, "down"))
+	a.respond(respondWith(http.StatusInternalServerError, "down"))
 	hub := newHubName()
 	both, second := shops(hub, address)
 	global := "sse " + hub + " {\n store file " + t.TempDir() + "\n drain 100ms\n }"
@@ -89,10 +89,10 @@ func TestForwardedDeliveriesOutliveARestartWithoutTheRuleBeforeTheirs(t *testing
 	if err := caddy.Stop(); err != nil {
 		t.Fatal(err)
 	}
-	a.answers(says(http.StatusOK, ""))
-	before := len(a.got())
+	a.respond(respondWith(http.StatusOK, ""))
+	before := len(a.received())
 	s.reload(global, second)
-	waitFor(t, "the delivery after a restart without the first rule", func() bool { return len(a.got()) > before })
+	waitFor(t, "the delivery after a restart without the first rule", func() bool { return len(a.received()) > before })
 }
 
 func TestDuplicatesAreKnownWithoutTheRuleBeforeTheirs(t *testing.T) {
@@ -116,14 +116,14 @@ func TestDuplicatesAreKnownWithoutTheRuleBeforeTheirs(t *testing.T) {
 // A rule is renamed by its matcher, or has another sender.
 func TestForwardedDeliveriesOutliveAnEditOfTheirRule(t *testing.T) {
 	a, address := startApp(t)
-	a.answers(says(http.StatusInternalServerError, "down"))
+	a.respond(respondWith(http.StatusInternalServerError, "down"))
 	hub := newHubName()
 	global := "sse " + hub + " {\n drain 100ms\n }"
-	config := fmt.Sprintf(forwardedLater, hub, address)
+	config := fmt.Sprintf(forwardAsyncSite, hub, address)
 	s := watchedSite(t, global, config)
 	s.sendToShop("HTTP/1.1", "d1", `{"order":1}`)
 	a.wantBodies(t, `{"order":1}`)
-	a.answers(says(http.StatusOK, ""))
+	a.respond(respondWith(http.StatusOK, ""))
 	s.reload(global, strings.Replace(config, "sse /hooks/shop {", "sse /hooks/* {", 1))
 	s.wantMetric(hub, `webhook_forwards_total{result="delivered",rule="/hooks/shop"}`, 1)
 	a.wantBodies(t, `{"order":1}`, `{"order":1}`)
@@ -137,16 +137,16 @@ func TestForwardedDeliveriesOutliveAnEditOfTheirRule(t *testing.T) {
 // must not publish again what it published before.
 func TestForwardedDeliveriesAreNotPublishedAgainByAnEditedRule(t *testing.T) {
 	a, address := startApp(t)
-	a.answers(says(http.StatusInternalServerError, "down"))
+	a.respond(respondWith(http.StatusInternalServerError, "down"))
 	hub := newHubName()
 	global := "sse " + hub + " {\n drain 100ms\n }"
-	config := strings.Replace(fmt.Sprintf(forwardedLater, hub, address), "id     {header.X-Delivery}", "", 1)
+	config := strings.Replace(fmt.Sprintf(forwardAsyncSite, hub, address), "id     {header.X-Delivery}", "", 1)
 	s := startSite(t, global, config)
 	c := s.open("HTTP/1.1", "/events")
 	s.sendToShop("HTTP/1.1", "", `{"order":1}`)
 	first := c.expect("", `{"order":1}`)
 	a.wantBodies(t, `{"order":1}`)
-	a.answers(says(http.StatusOK, ""))
+	a.respond(respondWith(http.StatusOK, ""))
 	s.reload(global, strings.Replace(config, "forward async", "", 1))
 	a.wantBodies(t, `{"order":1}`, `{"order":1}`)
 	c.close()
@@ -157,16 +157,16 @@ func TestForwardedDeliveriesAreNotPublishedAgainByAnEditedRule(t *testing.T) {
 
 func TestDeliveriesWhoseRuleIsGoneBecomeDeadLetters(t *testing.T) {
 	a, address := startApp(t)
-	a.answers(says(http.StatusInternalServerError, "down"))
+	a.respond(respondWith(http.StatusInternalServerError, "down"))
 	hub := newHubName()
 	// The history is short, and so is the time that attempts may fail.
 	global := "sse " + hub + " {\n history 3s\n drain 100ms\n }"
-	s := watchedSite(t, global, fmt.Sprintf(forwardedLater, hub, address))
+	s := watchedSite(t, global, fmt.Sprintf(forwardAsyncSite, hub, address))
 	s.sendToShop("HTTP/1.1", "d1", `{"order":1}`)
 	a.wantBodies(t, `{"order":1}`)
 	s.reload(global, "respond /hooks/* 200")
 	s.wantMetric(hub, `webhook_forwards_total{result="dead",rule="/hooks/shop"}`, 1)
-	if _, text := s.ask("GET", "/sse/deadletters?hub="+hub); !strings.Contains(text, `"rule":"/hooks/shop"`) {
+	if _, text := s.requestAdmin("GET", "/sse/deadletters?hub="+hub); !strings.Contains(text, `"rule":"/hooks/shop"`) {
 		t.Errorf("the dead letter is not listed: %s", text)
 	}
 }

@@ -20,8 +20,8 @@ const (
 	standardSecret = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
 )
 
-// senders is a site with a rule for each kind of sender, whose events are all
-// watched at /events.
+// senders is a site with a rule for each kind of sender. /events streams the
+// events of all.
 const senders = `
 	sse /hooks/github {
 		webhook {
@@ -71,7 +71,7 @@ func fromShop(body string) []string {
 	return []string{"X-Shop-Signature", base64.StdEncoding.EncodeToString(signature(body))}
 }
 
-// fromStandard is signed by the standard's own library.
+// fromStandard returns a webhook signed by the standard's own library.
 func fromStandard(t *testing.T, body string, at time.Time) []string {
 	t.Helper()
 	wh, err := standardwebhooks.NewWebhook(standardSecret)
@@ -152,7 +152,7 @@ func TestRefusedWebhookPublishesNothing(t *testing.T) {
 	if resp := s.do("POST", "/hooks/shop", good, fromShop(good)...); resp.StatusCode != http.StatusAccepted {
 		t.Fatalf("got %s", resp.Status)
 	}
-	c.expect("paid", good) // the first that comes
+	c.expect("paid", good) // the first event
 }
 
 func TestEmptyEventNameOrIDIsOmitted(t *testing.T) {

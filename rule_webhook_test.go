@@ -79,7 +79,7 @@ func TestHandshakeIsAnsweredAndPublishesNothing(t *testing.T) {
 			if resp.StatusCode != http.StatusOK {
 				t.Fatalf("got %s %s", resp.Status, resp.body)
 			}
-			c.expect("page", body) // the first that comes
+			c.expect("page", body) // the first event
 		})
 	}
 }
@@ -195,7 +195,7 @@ func TestWebhookRefreshPollsNamedViews(t *testing.T) {
 			parent := s.open(protocol, "/api/inventory", "X-Test", protocol)
 			c.expect("", `{"stock":5}`)
 			parent.expect("", `{"stock":5}`)
-			doc.set(`{"stock":4}`) // behind Caddy's back
+			doc.set(`{"stock":4}`) // without a request through Caddy
 			send := func(body string) int {
 				return s.doOver(protocol, "POST", "/hooks/stock", body, "X-Token", secret).StatusCode
 			}
@@ -205,13 +205,13 @@ func TestWebhookRefreshPollsNamedViews(t *testing.T) {
 			c.expect("", `{"stock":4}`)
 			parent.expect("", `{"stock":4}`)
 			s.do("POST", "/hooks/last", protocol, "X-Token", secret)
-			published.expect("", protocol) // the first that comes
+			published.expect("", protocol) // the first event
 		})
 	}
 }
 
 func TestBasicAuthenticationIsChallenged(t *testing.T) {
-	// The hash, of "antitiming", is Caddy's own for when there is no user.
+	// Caddy itself uses this hash, of "antitiming", if there is no user.
 	s := startSite(t, "", `
 	sse /hooks/app {
 		webhook {
@@ -232,7 +232,7 @@ func TestBasicAuthenticationIsChallenged(t *testing.T) {
 	}
 }
 
-// A stand-in for Amazon SNS has a key and a certificate of its own.
+// The test stands in for Amazon SNS, with a key and a certificate of its own.
 func TestAmazonSNSTopicIsConfirmedThenReceived(t *testing.T) {
 	private, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {

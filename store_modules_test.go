@@ -12,7 +12,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 )
 
-// startFile starts a site whose log is in a file of a directory.
+// startFile starts a site with a file store in a directory.
 func startFile(t *testing.T, options string) (s *site, dir string) {
 	t.Helper()
 	dir = filepath.Join(t.TempDir(), "sse")
@@ -23,7 +23,7 @@ func fileStore(dir, options string) string {
 	return fmt.Sprintf("sse {\n store file %s\n %s\n }", dir, options)
 }
 
-// restart ends all that is running, and starts it again.
+// restart stops Caddy and starts it again.
 func (s *site) restart(global, directives string) {
 	s.t.Helper()
 	if err := caddy.Stop(); err != nil {
@@ -71,7 +71,7 @@ func TestReloadKeepsFileOpen(t *testing.T) {
 	first := s.publish("news", "1")
 	for i := range 3 {
 		s.reload(fileStore(dir, fmt.Sprintf("history %d", 100+i)), fmt.Sprintf(pubsub, ""))
-		s.deliver("news", fmt.Sprint(i))
+		s.publishUntilAcknowledged("news", fmt.Sprint(i))
 	}
 	c := s.open("HTTP/1.1", "/events/news", "Last-Event-ID", first)
 	for i := range 3 {
@@ -79,7 +79,7 @@ func TestReloadKeepsFileOpen(t *testing.T) {
 	}
 }
 
-// filesIn are the names in a directory, none if it isn't there.
+// filesIn returns the names in a directory, none if it doesn't exist.
 func filesIn(t *testing.T, dir string) string {
 	t.Helper()
 	list, err := os.ReadDir(dir)
@@ -171,7 +171,7 @@ func TestDamagedFileIsRefusedUnlessReplaceIsConfigured(t *testing.T) {
 
 func TestFileInUseIsRefusedSoon(t *testing.T) {
 	s, dir := startFile(t, "")
-	// Another hub whose directory is, by another way, the same.
+	// Another hub with the same directory by another path.
 	link := filepath.Join(t.TempDir(), "link")
 	if err := os.MkdirAll(link, 0o700); err != nil {
 		t.Fatal(err)

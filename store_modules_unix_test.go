@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// limitFiles makes files that grow beyond a size fail, as on a full disk, until
-// the returned function is called.
+// limitFiles makes writes beyond a file size fail, as on a full disk, until the
+// returned function is called.
 func limitFiles(t *testing.T, size uint64) (lift func()) {
 	t.Helper()
 	signal.Ignore(syscall.SIGXFSZ)
