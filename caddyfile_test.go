@@ -104,7 +104,7 @@ func TestAConfigurationThatCannotWorkIsRefusedWithWhatToWriteInstead(t *testing.
 		{"sse {\n webhook {\n verify none\n select `{path}`\n }\n}", "{path: .path}"},
 		{"sse {\n webhook {\n verify token X-Token\n }\n}", "verify token X-Token {env.WEBHOOK_TOKEN}"},
 		{"sse {\n webhook {\n verify basic ann secret\n }\n}", "caddy hash-password"},
-		{"sse {\n webhook {\n verify sns orders\n }\n}", "no topic's name"},
+		{"sse {\n webhook {\n verify sns orders\n }\n}", "not the name of a topic"},
 		{"sse {\n webhook {\n verify none\n refresh orders\n }\n}", "/v1/orders/{json.id}"},
 		{"sse {\n webhook {\n verify none\n when .[\n }\n}", "when: jq program"},
 		{"sse {\n poll 1s\n webhook {\n verify none\n }\n}", "write two"},
