@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
-# Builds Caddy with this module, shows what it can do, tests it. It needs Go;
-# `test` says what else it needs.
+# Builds Caddy with this module, runs a demo, runs the tests. It needs Go;
+# `test` reports what else it needs.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
-# Neither somebody's flags nor a workspace further up have a say here.
+# Ignore the user's flags and a workspace in a parent folder.
 export GOFLAGS='' GOWORK=off
 
-readonly build=.build # what is made on the way, and what Caddy keeps
+readonly build=.build # build results, logs and Caddy's data
 
 usage() {
 	cat <<'END'
 ./xcaddy.sh               builds ./caddy: Caddy with this module
-./xcaddy.sh demo          builds it and shows it, in front of the petstore
+./xcaddy.sh demo          builds it and runs it in front of the petstore
 ./xcaddy.sh run [flags]   builds it and runs it: ./xcaddy.sh run --config Caddyfile
 ./xcaddy.sh test          runs all tests
 ./xcaddy.sh fuzz [time]   runs each fuzz target for a time (default: 5m)
@@ -22,7 +22,8 @@ END
 say() { printf '%s\n' "$*"; }
 fail() { printf '%s\n' "$*" >&2; exit 1; }
 
-# The system's own Caddy keeps its certificates and settings where it does.
+# with_own_data keeps the certificates and settings of the system's Caddy
+# untouched.
 with_own_data() {
 	XDG_DATA_HOME=$PWD/$build/data XDG_CONFIG_HOME=$PWD/$build/config "$@"
 }
@@ -35,8 +36,8 @@ need_go() {
 
 caddy_version() { go list -m -f '{{.Version}}' github.com/caddyserver/caddy/v2; }
 
-# A build takes a minute or two. It is left out while no source is newer than
-# its result.
+# A build takes a minute or two. It is skipped if no source is newer than its
+# result.
 is_built() {
 	[[ -x caddy ]] && [[ -z $(find . \( -name node_modules -o -name "$build" -o -name .git \) -prune -o \
 		\( -name '*.go' -o -name go.mod -o -name go.sum \) ! -name '*_test.go' -newer caddy -print) ]]
@@ -49,10 +50,10 @@ build_caddy() {
 	local version started=$SECONDS
 	version=$(caddy_version)
 	say "building ./caddy: Caddy ${version#v} with this module (the first time takes some minutes)"
-	# What is written while the build runs is not in it: the result is as old
-	# as the build's beginning.
+	# The build may miss a source that changes while it runs, so its result
+	# gets the time of the build's start.
 	touch "$build/begun"
-	# xcaddy asks for no version: the module proxy need not know which exist.
+	# With @v0.0.0 xcaddy does not ask the module proxy for versions.
 	if ! go tool xcaddy build "$version" --output "$build/caddy" \
 		--with "$(go list -m)@v0.0.0=." >"$build/xcaddy.log" 2>&1; then
 		cat "$build/xcaddy.log" >&2
@@ -69,8 +70,8 @@ build_petstore() { go build -buildvcs=false -o "$build/petstore" ./examples/pets
 
 caddy_pid='' petstore_pid=''
 
-# answers tells whether a URL path of a local port is answered with 200. It
-# needs nothing but bash.
+# answers succeeds if a local port responds to a URL path with 200. It needs
+# only bash.
 answers() {
 	local status
 	exec 3<>"/dev/tcp/127.0.0.1/$1" || return 1
@@ -86,14 +87,14 @@ check_ports() {
 	local port
 	for port in 8080 8443 9001 2029; do
 		if is_taken "$port"; then
-			fail "port $port is taken: the demo needs 8080, 8443, 9001 and 2029. Stop what listens there first."
+			fail "port $port is taken: the demo needs 8080, 8443, 9001 and 2029. Stop the program that listens there."
 		fi
 	done
 }
 
 is_running() { kill -0 "$1" 2>/dev/null; }
 
-# end stops what the demo has started, and nothing else.
+# end stops the processes that the demo has started, and no others.
 end() {
 	trap - EXIT INT TERM
 	local pid
@@ -111,7 +112,7 @@ check_alive() {
 }
 
 died() {
-	say "$1 has ended. The last that it said ($build/$1.log):" >&2
+	say "$1 has ended. Its last lines ($build/$1.log):" >&2
 	tail -n 15 "$build/$1.log" >&2
 	exit 1
 }
@@ -120,7 +121,7 @@ wait_until_both_answer() {
 	local tries=0
 	until answers 9001 /v1/inventory && answers 8080 /v1/inventory; do
 		check_alive
-		((++tries < 150)) || fail "nothing answers on port 8080: see $build/caddy.log and $build/petstore.log"
+		((++tries < 150)) || fail "no response on port 8080: see $build/caddy.log and $build/petstore.log"
 		sleep 0.2
 	done
 }
@@ -131,16 +132,16 @@ tell() {
 The petstore is live:
 
   http://localhost:8080     HTTP/1.1
-  https://localhost:8443    HTTP/2 and HTTP/3, which is what streams are made for; the browser
-                            asks once about the certificate, made by Caddy's own CA
+  https://localhost:8443    HTTP/2 and HTTP/3, which carry many streams on one connection. The
+                            browser warns once about the certificate of Caddy's own CA
 
-In other terminals, watch the inventory, change it through Caddy, and behind its back:
+In other terminals, stream the inventory, change it through Caddy, then at the backend:
 
   curl -N -H 'Accept: text/event-stream' http://localhost:8080/v1/inventory
   curl -X PATCH -d '{"stock":42}' http://localhost:8080/v1/inventory/1
   curl -X PATCH -d '{"stock":7}' http://127.0.0.1:9001/v1/inventory/1
 
-Ctrl-C ends it.
+Ctrl-C ends the demo.
 END
 }
 
@@ -167,7 +168,7 @@ demo() {
 
 # ---------------------------------------------------------------- test
 
-left_out=() # what could not be tested, and why
+left_out=() # the tests that can't run, and why
 
 heading() { printf '\n== %s\n' "$*"; }
 
@@ -175,8 +176,8 @@ is_root_on_debian() { [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; }
 
 node_major() { node -p 'process.versions.node.split(".")[0]' 2>/dev/null || echo 0; }
 
-# need_tools installs those of the tools that are missing, where it may. What is
-# still missing afterwards is the caller's to find out.
+# need_tools installs missing tools if it runs as root on Debian. The caller has
+# to check for tools that are still missing.
 need_tools() {
 	is_root_on_debian || return 0
 	local tool missing=()
@@ -201,11 +202,11 @@ find_prometheus() { command -v prometheus; }
 
 find_alertmanager() { command -v prometheus-alertmanager; }
 
-# find_php_fpm: Debian's has its version in its name.
+# find_php_fpm finds Debian's, too, which has its version in its name.
 find_php_fpm() { command -v php-fpm || compgen -G '/usr/sbin/php-fpm[0-9]*'; }
 
-# need_daemons installs what tests put Caddy in front of. The tests start it
-# themselves: here none of it is started, neither now nor with the machine.
+# need_daemons installs the backends of the tests. The tests start them: the
+# packages must start no service, neither now nor at boot.
 need_daemons() {
 	local missing=() pattern script
 	find_prometheus >/dev/null || missing+=(prometheus)
@@ -213,7 +214,7 @@ need_daemons() {
 	find_php_fpm >/dev/null || missing+=(php-fpm)
 	[[ ${#missing[@]} == 0 ]] && return
 	if ! without_services apt_install "${missing[@]}"; then
-		say "not installed: ${missing[*]}, since /usr/sbin/policy-rc.d would have them started"
+		say "not installed: ${missing[*]}, because /usr/sbin/policy-rc.d would start them"
 		return
 	fi
 	for pattern in "${missing[@]/#php-fpm/php*-fpm}"; do
@@ -223,9 +224,9 @@ need_daemons() {
 	done
 }
 
-# without_services runs something that installs packages. Debian's maintainer
-# scripts start no service that this file refuses, by its status 101. One that is
-# there already is the machine's own, and has to refuse too.
+# without_services runs a command that installs packages, and starts no service:
+# Debian's maintainer scripts start none if policy-rc.d exits with 101. If the
+# machine has its own policy-rc.d, that must exit with 101, too.
 without_services() (
 	policy=/usr/sbin/policy-rc.d
 	if [[ ! -e $policy ]]; then
@@ -239,7 +240,7 @@ without_services() (
 	"$@"
 )
 
-# Debian 12 has Node 18. A newer one comes as a package of npm's registry.
+# Debian 12 has Node 18. npm's registry has newer versions as a package.
 need_node() {
 	if (($(node_major) >= 20)) || ! command -v npm >/dev/null; then return; fi
 	heading "installing Node 22 beside $(node --version)"
@@ -253,9 +254,9 @@ check_format() {
 	[[ -z $unformatted ]] || fail "not formatted, run gofmt -w: $unformatted"
 }
 
-# summary makes of `go test -v` a line for each package, one for each skipped
-# test, and all that a failed package has said. With fail_skips, a skip is a
-# failure: what CI leaves out nobody runs.
+# summary shortens the output of `go test -v` to a line for each package and each
+# skipped test, and the whole output of failed packages. With fail_skips, a skip
+# is a failure: nobody else runs a test that CI skips.
 summary() {
 	awk -v fail_skips="$1" '
 		/^(=== (RUN|PAUSE|CONT|NAME)|PASS$|{"level":"(debug|info|warn)")/ { next }
@@ -290,12 +291,12 @@ test_go() {
 		race=()
 		left_out+=("the race detector: it needs a C compiler")
 	fi
-	# Caddy runs in these tests, too. GOENV: Go's own settings stay where they are.
+	# Caddy runs in these tests, too. GOENV keeps Go's settings.
 	GOENV=$(go env GOENV) with_own_data \
 		go test ${race[@]+"${race[@]}"} -v -timeout 10m ./... 2>&1 | summary "$in_ci"
 }
 
-# missing_for_e2e says what the end-to-end tests can't go without.
+# missing_for_e2e prints the missing tools that the end-to-end tests need.
 missing_for_e2e() {
 	local tool
 	for tool in npm curl; do
@@ -311,10 +312,10 @@ test_e2e() {
 	local missing
 	missing=$(missing_for_e2e)
 	if [[ -n $missing ]]; then
-		left_out+=("the end-to-end tests: missing are $missing")
+		left_out+=("the end-to-end tests: missing $missing")
 		return
 	fi
-	# What is missing of these, its tests find out for themselves.
+	# The tests skip themselves if these are missing.
 	find_prometheus >/dev/null || left_out+=("the end-to-end tests with Prometheus: it is missing")
 	find_alertmanager >/dev/null || left_out+=("the end-to-end test with Alertmanager: it is missing")
 	find_php_fpm >/dev/null || left_out+=("the end-to-end tests with PHP: php-fpm is missing")
@@ -343,22 +344,22 @@ run_tests() {
 		heading "all tests passed"
 		return
 	fi
-	heading "passed, but left out was:"
+	heading "passed, but without:"
 	printf '%s\n' "${left_out[@]}"
 	return "$in_ci"
 }
 
 # ---------------------------------------------------------------- fuzz
 
-# fuzz runs one target after the other, each in a line of its own. A finding is
-# in testdata/fuzz of its package, and is a failure.
+# fuzz runs one target after the other and prints a line for each. It writes a
+# finding to testdata/fuzz of the package, and fails.
 fuzz() {
 	need_go
 	local file target found=0
 	while IFS=: read -r file target; do
 		printf '%s %s: ' "${file%/*}" "$target"
 		if go test -run '^$' -fuzz "^$target\$" -fuzztime "$1" "./${file%/*}" >"$build/fuzz.log" 2>&1; then
-			tail -n 3 "$build/fuzz.log" | grep -o 'execs: .*' || printf 'too short a time\n'
+			tail -n 3 "$build/fuzz.log" | grep -o 'execs: .*' || printf 'the time was too short\n'
 		else
 			found=1
 			printf 'FAILED\n'
