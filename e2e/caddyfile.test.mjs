@@ -12,7 +12,7 @@ test('Caddyfile.example adapts without a warning', async () => {
   JSON.parse(stdout);
 });
 
-test('the lines that the page shows are lines of Caddyfile.example, in their order', async () => {
+test('the petstore\'s page quotes lines of Caddyfile.example in their order', async () => {
   const page = await readFile(join(root, 'examples/petstore/web/index.html'), 'utf8');
   const [, snippet] = page.match(/<pre[^>]*><code>(.*?)<\/code><\/pre>/s);
   const shown = lines(snippet.replace(/<i>.*?<\/i>/g, '').replace(/<\/?b>/g, ''));
@@ -20,11 +20,11 @@ test('the lines that the page shows are lines of Caddyfile.example, in their ord
   let at = -1;
   for (const line of shown) {
     at = file.indexOf(line, at + 1);
-    assert.notEqual(at, -1, `"${line}" is not in Caddyfile.example, or stands elsewhere`);
+    assert.notEqual(at, -1, `"${line}" is not in Caddyfile.example, or not in this order`);
   }
 });
 
-// lines are the lines without indentation, comments and blanks.
+// lines returns the lines without indentation, comments and blank lines.
 function lines(text) {
   return text.split('\n').map((line) => line.replace(/(^|\s)#.*/, '').trim()).filter(Boolean);
 }

@@ -35,8 +35,8 @@ http://127.0.0.1:${http}, https://localhost:${https} {
 		cors https://app.example
 	}
 
-	@elsewhere not path_regexp ^/(hooks|events)/[^/]+$
-	respond @elsewhere 404
+	@other not path_regexp ^/(hooks|events)/[^/]+$
+	respond @other 404
 }
 `;
 
@@ -58,7 +58,7 @@ const config = ({ http, https }) => ({
   cors: { allowedOrigin: 'https://app.example', disallowedOrigin: 'https://evil.example', credentials: true },
 });
 
-test('it conforms to the standard of event streams', { skip: !suite && 'SSE_CONFORMANCE names no suite' }, async (t) => {
+test('topics conform to the standard of event streams', { skip: !suite && 'SSE_CONFORMANCE names no suite' }, async (t) => {
   const [http, https, admin] = await freePorts(3);
   const ports = { http, https, admin };
   const caddy = await Caddy.start(caddyfile(ports), { url: `http://127.0.0.1:${http}` });
@@ -70,6 +70,6 @@ test('it conforms to the standard of event streams', { skip: !suite && 'SSE_CONF
   const named = (verdict) => result.checks.filter((check) => check.verdict === verdict).map(({ name, note }) => ({ name, note }));
   t.diagnostic(`${result.passed} passed, ${result.failed} failed, ${result.skipped} skipped`);
   assert.deepEqual(named('FAIL'), []);
-  // A subscription to topics has no end and needs no login here.
+  // Here a subscription to topics never ends and needs no login.
   assert.deepEqual(named('SKIP').map(({ name }) => name).sort(), ['http.auth-required', 'http.stop-204']);
 });

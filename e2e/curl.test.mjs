@@ -8,30 +8,30 @@ import { Site } from './lib/site.mjs';
 const site = await Site.start();
 after(() => site.stop());
 
-test('curl prints the inventory at once, and a change behind Caddy\'s back at the next poll', async (t) => {
+test('curl prints the inventory at once, and a change made directly at the backend after the next poll', async (t) => {
   for (const [url, flags] of [[site.url, []], [site.secureUrl, ['--http2', '--cacert', site.caddy.certificate]]]) {
     const curl = new Program('curl', ['-sN', ...flags, '-H', 'Accept: text/event-stream', `${url}/v1/inventory`]);
     t.after(() => curl.stop());
     const prints = (text) => until(`curl prints ${text}`, () => curl.stdout.includes(text));
     const stock = url === site.url ? 41 : 43;
-    const begun = performance.now();
+    const started = performance.now();
     await prints('data: {"pets":[');
     const atOnce = performance.now();
     await fetch(`${site.backendUrl}/v1/inventory/1`, { method: 'PATCH', body: `{"stock":${stock}}` });
     await prints(`"stock":${stock}`);
-    t.diagnostic(`${url.split(':')[0]}: the document after ${ms(atOnce - begun)}, the change after ${ms(performance.now() - atOnce)} with an interval of 2 s`);
+    t.diagnostic(`${url.split(':')[0]}: the document after ${ms(atOnce - started)}, the change after ${ms(performance.now() - atOnce)} with an interval of 2 s`);
   }
 });
 
-test('the lines of curl that the demo prints do what it says of them', async (t) => {
+test('the curl commands that the demo prints work', async (t) => {
   const script = site.onOwnPorts(await readFile(join(root, 'xcaddy.sh'), 'utf8'));
-  const [watch, change, changeBehind, ...more] = script.match(/^ {2}curl .*/gm).map((line) => line.trim());
+  const [stream, change, changeDirectly, ...more] = script.match(/^ {2}curl .*/gm).map((line) => line.trim());
   assert.deepEqual(more, []);
-  const watching = new Program('bash', ['-c', `exec ${watch}`]);
-  t.after(() => watching.stop());
-  const prints = (text) => until(`curl prints ${text}`, () => watching.stdout.includes(text));
+  const streaming = new Program('bash', ['-c', `exec ${stream}`]);
+  t.after(() => streaming.stop());
+  const prints = (text) => until(`curl prints ${text}`, () => streaming.stdout.includes(text));
   await prints('data: {"pets":[');
-  for (const [line, stock] of [[change, 42], [changeBehind, 7]]) {
+  for (const [line, stock] of [[change, 42], [changeDirectly, 7]]) {
     const { code, stdout, stderr } = await finished('bash', ['-c', line]);
     assert.equal(code, 0, stderr);
     assert.equal(JSON.parse(stdout).stock, stock);
@@ -39,7 +39,7 @@ test('the lines of curl that the demo prints do what it says of them', async (t)
   }
 });
 
-test('without asking for a stream curl gets what the backend says', async () => {
+test('curl gets the backend\'s own response if it does not ask for a stream', async () => {
   const [through, directly] = await Promise.all([site.url, site.backendUrl].map((url) => finished('curl', ['-s', `${url}/v1/inventory`])));
   assert.equal(through.stdout, directly.stdout);
 });

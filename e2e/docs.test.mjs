@@ -1,5 +1,5 @@
-// The examples in docs/ do what the pages show: each Caddyfile is started in
-// front of a fresh petstore, and the commands below it print what is there.
+// Runs the examples of docs/: each Caddyfile in front of a new petstore, then the
+// commands below it, and compares their output with the page.
 import assert from 'node:assert/strict';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -13,20 +13,20 @@ const pages = ['poll.md', 'operations.md'];
 const examples = new Map();
 for (const page of pages) examples.set(page, (await examplesOf(page)).filter(({ commands }) => commands.length > 0));
 
-// How long what the page shows may take, and how long a write whose effect is
-// not shown is waited for.
+// patience limits the wait for the page's output, in milliseconds; effect the wait
+// for a write that may have no visible effect.
 const patience = 10_000;
 const effect = 1_500;
 
-test('every option of poll has an example that is run here', async (t) => {
+test('every option of poll has an example that this test runs', async (t) => {
   const shown = new Set(examples.get('poll.md').flatMap(({ caddyfile }) => optionsIn(caddyfile)));
   const missing = (await optionsOfPoll(t)).filter((option) => !shown.has(option));
-  assert.deepEqual(missing, [], 'docs/poll.md shows no commands for these');
+  assert.deepEqual(missing, [], 'docs/poll.md has no commands for these');
 });
 
 const promtool = installed(/^promtool$/);
 
-test('the alert rules are such as Prometheus takes', { skip: !promtool && 'promtool is missing' }, async (t) => {
+test('Prometheus accepts the alert rules of operations.md', { skip: !promtool && 'promtool is missing' }, async (t) => {
   const page = await readFile(join(root, 'docs', 'operations.md'), 'utf8');
   const [, rules] = page.match(/^```yaml\n(groups:.*?)^```$/ms);
   const file = join(await folderFor(t), 'rules.yml');
@@ -45,7 +45,7 @@ for (const [page, list] of examples) {
   });
 }
 
-// optionsOfPoll are those that the parser names when it is given another.
+// optionsOfPoll returns the options that the parser lists for an unknown one.
 async function optionsOfPoll(t) {
   const file = join(await folderFor(t), 'Caddyfile');
   await writeFile(file, 'localhost {\n\tsse {\n\t\tpoll 1s {\n\t\t\tno_such_option\n\t\t}\n\t}\n}\n');
@@ -60,7 +60,7 @@ async function folderFor(t) {
   return folder;
 }
 
-// Terminal is where an example's commands are typed, on ports of its own.
+// Terminal runs an example's commands, on free ports.
 class Terminal {
   static async open(t, caddyfile) {
     const terminal = new Terminal();
@@ -77,14 +77,14 @@ class Terminal {
   async close() {
     for (const { program } of this.streams) await program.stop();
     await this.caddy?.stop();
-    await this.petstore.stop('SIGKILL'); // else it waits for connections that nobody has used yet
+    await this.petstore.stop('SIGKILL'); // with SIGTERM it waits for unused connections
   }
 
   onOwnPorts(text) {
     return text.replace(/\b(8080|9001|2019)\b/g, (port) => this.ports[port]);
   }
 
-  // start starts a command in the folder that goes with the site.
+  // start starts a command in the site's folder.
   start(command) {
     const line = this.onOwnPorts(this.names.of(command.line));
     return new Program('bash', ['-c', line], { cwd: this.caddy.folder, isGroup: true });
@@ -92,12 +92,12 @@ class Terminal {
 
   run(typed) {
     const command = { ...typed, shown: typed.shown.map((line) => this.onOwnPorts(line)) };
-    if (command.isStream) return this.watch(command);
+    if (command.isStream) return this.startStream(command);
     return command.line.includes('localhost:2019') ? this.inspect(command) : this.type(command);
   }
 
-  // watch starts a stream, and waits until it is open: its first event is there.
-  async watch(command) {
+  // startStream starts a stream and waits for its first event.
+  async startStream(command) {
     const stream = new Stream(command, this.start(command), this.names);
     this.streams.push(stream);
     const opening = command.shown.findIndex((line) => line.startsWith('data:')) + 1;
@@ -106,23 +106,23 @@ class Terminal {
     if (command.isInterrupted) await stream.program.stop();
   }
 
-  // type runs a command to its end, and waits for what a write brings about
-  // before the next: two at once would be one change.
+  // type runs a command to its end. After a write it waits for the effect: two
+  // writes at once would be one change.
   async type(command) {
     const before = this.progress();
     const program = this.start(command);
     await program.ended;
     this.expect(command, program.stdout);
     if (command.isWrite && this.streams.some((stream) => !stream.isShown())) {
-      await until('a change shows', () => this.progress() > before, effect).catch(() => {}); // it need not bring one about
+      await until('the write has an effect', () => this.progress() > before, effect).catch(() => {}); // it may have none
     }
   }
 
-  // inspect asks the admin API until it answers as shown: what it tells of goes
-  // on by itself.
+  // inspect repeats a command that asks the admin API until its output matches,
+  // because the state changes by itself.
   async inspect(command) {
     let output;
-    await until('the admin API answers as shown', async () => {
+    await until('the admin API responds as shown', async () => {
       const program = this.start(command);
       await program.ended;
       output = program.stdout;
@@ -130,7 +130,7 @@ class Terminal {
     }, patience).catch(() => this.expect(command, output));
   }
 
-  // settle waits until all streams have shown what they should, and no more.
+  // settle waits until all streams have printed the page's output, and no more.
   async settle() {
     for (const stream of this.streams) {
       await this.shows(stream, () => stream.isShown());
@@ -139,7 +139,7 @@ class Terminal {
   }
 
   async shows(stream, condition) {
-    await until('the stream shows what the page does', () => condition() || stream.isWrong(), patience).catch(() => {});
+    await until('the stream prints the page\'s output', () => condition() || stream.isWrong(), patience).catch(() => {});
     if (!condition()) this.expect(stream.command, stream.program.stdout);
   }
 
@@ -153,17 +153,17 @@ class Terminal {
   expect(command, output) {
     if (this.isShown(command, output)) return;
     const log = this.caddy.program.tail();
-    assert.fail(`$ ${command.line}\nthe page shows:\n${command.shown.join('\n')}\n\nbut it printed:\n${output}\nCaddy has said:\n${log}`);
+    assert.fail(`$ ${command.line}\nthe page shows:\n${command.shown.join('\n')}\n\nbut the command printed:\n${output}\nCaddy's log:\n${log}`);
   }
 }
 
-// Stream is a command that goes on while others are typed.
+// Stream is a command that runs while others run.
 class Stream {
   constructor(command, program, names) { Object.assign(this, { command, program, names }); }
 
   printed() { return linesOf(this.program.stdout, this.program.isRunning); }
 
-  // matched is how many lines of what is shown have been printed.
+  // matched returns how many of the page's lines the command has printed.
   matched() {
     const printed = this.printed();
     const wrong = this.command.shown.findIndex((line, i) => printed[i] === undefined || !this.names.matches(line, printed[i]));
@@ -172,11 +172,11 @@ class Stream {
 
   isShown() { return this.matched() === this.command.shown.length; }
 
-  // isWrong tells that what is printed next won't make it right.
+  // isWrong reports whether no further output can match the page.
   isWrong() { return !this.isShown() && (!this.program.isRunning || this.printed().length > this.matched()); }
 }
 
-// withGlobals keeps a Caddyfile of a page to this machine.
+// withGlobals restricts a page's Caddyfile to this machine.
 function withGlobals(caddyfile) {
   const own = '\tadmin localhost:2019\n\tdefault_bind 127.0.0.1\n';
   return caddyfile.startsWith('{\n') ? caddyfile.replace('{\n', () => `{\n${own}`) : `{\n${own}}\n${caddyfile}`;

@@ -4,7 +4,7 @@ import { launch, open, screenshot } from './lib/browser.mjs';
 import { until } from './lib/program.mjs';
 import { Site } from './lib/site.mjs';
 
-// A step is longer than the orders' interval, so that no status goes unseen.
+// A step is longer than the orders' interval, so that polls see each status.
 const site = await Site.start({ flags: ['-step', '1500ms', '-think', '100ms', '-shop', '2s'] });
 const browser = await launch();
 after(async () => {
@@ -14,7 +14,7 @@ after(async () => {
 
 const steps = ['payment_processing', 'payment_confirmed', 'preparing_shipment', 'shipped'];
 
-test('over HTTP/1.1 an order moves through its steps, and each is a toast and an event in the timeline', async () => {
+test('over HTTP/1.1 the page shows each step of an order as a toast and in the timeline', async () => {
   const page = await open(browser, site.url);
   await page.locator('#inventory tbody tr').nth(7).waitFor();
   await logIn(page, 'alice');
@@ -33,11 +33,11 @@ test('over HTTP/1.1 an order moves through its steps, and each is a toast and an
   }
   await page.locator('#protocol', { hasText: 'HTTP/1.1' }).waitFor();
   await screenshot(page, 'http1');
-  checkComplaints(page);
+  checkProblems(page);
   await page.context().close();
 });
 
-test('over HTTP/2 a page has more than twenty EventSources on one connection, and they share a poll', async () => {
+test('over HTTP/2 more than twenty EventSources share one connection and one poll', async () => {
   const page = await open(browser, 'about:blank');
   const streams = await countStreams(page);
   await page.goto(site.secureUrl);
@@ -54,14 +54,14 @@ test('over HTTP/2 a page has more than twenty EventSources on one connection, an
   assert.deepEqual(new Set(streams.map((stream) => stream.protocol)), new Set(['h2']));
   assert.equal(new Set(streams.map((stream) => stream.connection)).size, 1);
   const { polls, intervals } = await pollsOfInventory();
-  // One view, and that of the page before, which is kept warm for a while.
+  // One view, and that of the page before, which lingers.
   assert.ok(polls <= 2 * (intervals + 1), `the inventory was polled ${polls} times in ${intervals} intervals`);
   await screenshot(page, 'http2');
-  checkComplaints(page);
+  checkProblems(page);
   await page.context().close();
 });
 
-test('the page fits a phone, and a dark room', async () => {
+test('the page fits a phone and a dark colour scheme', async () => {
   const page = await open(browser, site.secureUrl, { viewport: { width: 390, height: 844 }, colorScheme: 'dark' });
   await logIn(page, 'alice');
   await page.locator('#surprise').click();
@@ -74,7 +74,7 @@ test('the page fits a phone, and a dark room', async () => {
   await page.context().close();
 });
 
-test('a page tells that the backend has gone, and is live again when it is back', async () => {
+test('the page shows an outage of the backend, and is live again afterwards', async () => {
   const page = await open(browser, site.secureUrl);
   await page.locator('#inventory tbody tr').nth(7).waitFor();
   await site.backend.stop();
@@ -92,7 +92,7 @@ async function logIn(page, user) {
   await page.locator('.stream .state[data-state="live"]').nth(3).waitFor();
 }
 
-// watchStatuses notes each status that the newest order's card has had.
+// watchStatuses records each status of the newest order's card.
 function watchStatuses(page) {
   return page.evaluate(() => {
     window.statuses = [];
@@ -103,7 +103,7 @@ function watchStatuses(page) {
   });
 }
 
-// countStreams notes each event stream that opens, and its connection.
+// countStreams records each event stream that opens, and its connection.
 async function countStreams(page) {
   const streams = [];
   const devtools = await page.context().newCDPSession(page);
@@ -114,19 +114,19 @@ async function countStreams(page) {
   return streams;
 }
 
-// pollsOfInventory counts the polls from one to the third after it, and how many
-// intervals have passed meanwhile.
+// pollsOfInventory waits for three polls and returns their number and how many
+// intervals have passed.
 async function pollsOfInventory() {
   const count = async () => (await site.ask('GET', '/v1/requests')).content['GET /v1/inventory'];
-  const [first, begun] = [await count(), performance.now()];
+  const [first, started] = [await count(), performance.now()];
   const last = await until('three more polls', async () => {
     const now = await count();
     return now >= first + 3 && now;
   });
-  return { polls: last - first, intervals: (performance.now() - begun) / 2000 };
+  return { polls: last - first, intervals: (performance.now() - started) / 2000 };
 }
 
-// The browser itself reports the answer to "who am I" of one who is nobody yet.
-function checkComplaints(page) {
-  assert.deepEqual(page.complaints.filter((text) => !/401.*\/v1\/me\)$/.test(text)), []);
+// The browser reports the 401 of /v1/me before the login.
+function checkProblems(page) {
+  assert.deepEqual(page.problems.filter((text) => !/401.*\/v1\/me\)$/.test(text)), []);
 }

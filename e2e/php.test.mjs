@@ -13,7 +13,7 @@ describe('in front of PHP', { skip: !phpFPM && 'php-fpm is missing' }, () => {
     const [https, http] = await freePorts(2);
     url = `https://localhost:${https}`;
     php = await PHP.start(['shop.php']);
-    // What is polled is polled so rarely that only a write can make it show.
+    // Polls are so rare that only a write can show a change in time.
     caddy = await Caddy.start(await recipe('PHP', {
       'https://localhost:8443': `${url}, http://localhost:${http}`,
       '/srv/shop/public': php.public,
@@ -29,7 +29,7 @@ describe('in front of PHP', { skip: !phpFPM && 'php-fpm is missing' }, () => {
     await php?.stop();
   });
 
-  // Customer is a browser that has its own cookies.
+  // Customer is a browser with its own cookies.
   class Customer {
     static async arrive(t) {
       const customer = new Customer();
@@ -57,7 +57,7 @@ describe('in front of PHP', { skip: !phpFPM && 'php-fpm is missing' }, () => {
       return this.page.evaluate(async (body) => (await fetch('/shop.php', { method: 'POST', body: new URLSearchParams(body) })).status, form);
     }
 
-    watch() {
+    subscribe() {
       return this.page.evaluate(() => {
         window.received = [];
         window.source = new EventSource('/shop.php');
@@ -72,9 +72,9 @@ describe('in front of PHP', { skip: !phpFPM && 'php-fpm is missing' }, () => {
     }
   }
 
-  test('a purchase shows at once over HTTP/2, to each customer what is theirs', async (t) => {
+  test('a purchase shows at once over HTTP/2, and each customer receives their own cart', async (t) => {
     const [alice, bob] = await Promise.all(['alice', 'bob'].map((user) => Customer.login(t, user)));
-    await Promise.all([alice.watch(), bob.watch()]);
+    await Promise.all([alice.subscribe(), bob.subscribe()]);
     await Promise.all([alice.got(1), bob.got(1)]);
     assert.equal(await alice.post({ item: 'tea' }), 200);
     await Promise.all([alice.got(2), bob.got(2)]);
@@ -87,16 +87,16 @@ describe('in front of PHP', { skip: !phpFPM && 'php-fpm is missing' }, () => {
     }
     assert.equal(await alice.post({ item: 'tea' }), 409, 'it is sold out');
     const delay = await alice.page.evaluate(async () => {
-      const begun = performance.now();
+      const started = performance.now();
       await fetch('/shop.php', { method: 'POST', body: new URLSearchParams({ item: 'coffee' }) });
       while (received.length < 4) await new Promise(requestAnimationFrame);
-      return received[3].at - begun;
+      return received[3].at - started;
     });
     t.diagnostic(`from the POST to the event: ${delay.toFixed(0)} ms; polled every hour`);
     assert.deepEqual((await alice.got(4)).at(-1), { user: 'alice', cart: ['tea', 'coffee'], stock: { tea: 0, coffee: 4 } });
   });
 
-  test('who has no session gets PHP\'s refusal, and no session by it', async (t) => {
+  test('a client without a session gets PHP\'s refusal without a session cookie', async (t) => {
     const context = await browser.newContext({ ignoreHTTPSErrors: true });
     t.after(() => context.close());
     for (const accept of ['text/event-stream', 'application/json']) {
@@ -108,9 +108,9 @@ describe('in front of PHP', { skip: !phpFPM && 'php-fpm is missing' }, () => {
     }
   });
 
-  test('who logs out in one tab watches nothing in another', async (t) => {
+  test('a logout in one tab ends the stream in another', async (t) => {
     const carol = await Customer.login(t, 'carol');
-    await carol.watch();
+    await carol.subscribe();
     await carol.got(1);
     const other = await carol.context.newPage();
     await other.goto(`${url}/shop.php`);

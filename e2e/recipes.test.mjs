@@ -1,4 +1,4 @@
-// The recipes that need nothing but Caddy, the petstore and Alertmanager.
+// Tests of the recipes that need only Caddy, the petstore and Alertmanager.
 import assert from 'node:assert/strict';
 import { createHmac } from 'node:crypto';
 import { after, before, describe, test } from 'node:test';
@@ -13,20 +13,20 @@ import { Terminal } from './lib/terminal.mjs';
 const passwords = { u1: 'secret1', u2: 'secret2', ann: 'secret1', bob: 'secret2', team: 'secret1' };
 const basic = (user) => `Basic ${Buffer.from(`${user}:${passwords[user]}`).toString('base64')}`;
 
-const begun = new WeakMap();
+const started = new WeakMap();
 
-// atEnd has a test end what it has begun, the last first: a server that is to end
-// waits for connections that a browser, or Caddy, keeps in store.
+// atEnd stops what a test has started, in reverse order: a server waits at its end
+// for connections that a browser, or Caddy, keeps open.
 function atEnd(t, stop) {
-  if (!begun.has(t)) {
-    begun.set(t, []);
+  if (!started.has(t)) {
+    started.set(t, []);
     t.after(async () => {
       const failures = [];
-      for (const end of begun.get(t).reverse()) await end().catch((error) => failures.push(error));
+      for (const end of started.get(t).reverse()) await end().catch((error) => failures.push(error));
       assert.deepEqual(failures, []);
     });
   }
-  begun.get(t).push(stop);
+  started.get(t).push(stop);
 }
 
 describe('recipes', () => {
@@ -34,7 +34,7 @@ describe('recipes', () => {
   before(async () => { browser = await launch(); });
   after(() => browser?.close());
 
-  // start runs a recipe's Caddyfile.
+  // start starts Caddy with a recipe's Caddyfile.
   async function start(t, heading, { env = {}, replacements = {}, port } = {}) {
     port ??= (await freePorts(1))[0];
     const url = `http://localhost:${port}`;
@@ -44,8 +44,8 @@ describe('recipes', () => {
     return recipe;
   }
 
-  // withPetstore runs it in front of a shop where nothing happens by itself. What
-  // is polled is polled so rarely that only a write or a webhook can make it show.
+  // withPetstore starts a recipe in front of a shop that changes nothing by itself.
+  // Polls are so rare that only a write or a webhook can show a change in time.
   async function withPetstore(t, heading, poll, { env = {}, flags = () => [] } = {}) {
     const [port, shop] = await freePorts(2);
     const petstore = await startPetstore(shop, { env, flags: ['-shop', '0', '-webhook', '', ...flags(`http://localhost:${port}`)] });
@@ -59,19 +59,19 @@ describe('recipes', () => {
     return terminal;
   }
 
-  // show opens the recipe's page as if the site had it, and waits for its
-  // stream: what is published from then on reaches it.
+  // show opens the recipe's page as if the site served it, and waits for its
+  // stream, so that the page receives all later events.
   async function show(t, { url, page: html }, { as, cookies = [], streams = true } = {}) {
     const context = await browser.newContext({ httpCredentials: as && { username: as, password: passwords[as] } });
-    const complaints = [];
+    const problems = [];
     atEnd(t, async () => {
       await context.close();
-      assert.deepEqual(complaints, []);
+      assert.deepEqual(problems, []);
     });
     await context.addCookies(cookies.map((cookie) => ({ ...cookie, url })));
     const page = await context.newPage();
     page.setDefaultTimeout(10_000);
-    page.on('pageerror', (error) => complaints.push(String(error)));
+    page.on('pageerror', (error) => problems.push(String(error)));
     await page.route(`${url}/`, (route) => route.fulfill({ contentType: 'text/html; charset=utf-8', body: html }));
     await Promise.all([streams && opens(page), page.goto(`${url}/`)]);
     return page;
@@ -79,7 +79,7 @@ describe('recipes', () => {
 
   const opens = (page) => page.waitForResponse((response) => response.headers()['content-type'] === 'text/event-stream');
 
-  // lists waits until an element's children read like that.
+  // lists waits until an element's children have these texts.
   const lists = (page, selector, texts) => page.waitForFunction(([where, wanted]) => {
     const found = [...document.querySelector(where).children].map(({ innerText }) => innerText);
     return JSON.stringify(found) === wanted;
@@ -89,7 +89,7 @@ describe('recipes', () => {
 
   const post = (url, body, headers = {}) => fetch(url, { method: 'POST', body, headers }).then(({ status }) => status);
 
-  test('notifications: each user sees their own, and what the app has not said nobody sees', async (t) => {
+  test('notifications: each user receives their own, and nobody receives forged ones', async (t) => {
     const recipe = await start(t, 'Notifications per user', { env: { NOTIFY_TOKEN: 's3cret' } });
     const [first, second] = await Promise.all(['u1', 'u2'].map((as) => show(t, recipe, { as })));
     const terminal = await openTerminal(t);
@@ -98,20 +98,20 @@ describe('recipes', () => {
     await terminal.printsAll();
     const notify = (notification, token) => post(`${recipe.url}/api/notify`, JSON.stringify(notification), { 'X-Notify-Token': token });
     assert.equal(await notify({ userId: 'u2', type: 'info', message: 'forged' }, 's3cres'), 401);
-    assert.equal(await notify({ type: 'info', message: 'for nobody' }, 's3cret'), 422);
+    assert.equal(await notify({ type: 'info', message: 'without a user' }, 's3cret'), 422);
     assert.equal(await notify({ userId: 'u2', type: 'warning', message: 'For you alone.' }, 's3cret'), 202);
     await lists(second, '#notifications', ['For you alone.']);
     assert.equal(await second.locator('.warning').count(), 1);
     assert.equal(await notify({ userId: 'u1', type: 'info', message: 'And for you.' }, 's3cret'), 202);
     await lists(first, '#notifications', ['Your export is ready.', 'And for you.']);
     await terminal.prints('And for you.');
-    assert.ok(!terminal.printed.includes('For you alone'), 'a stream has what is for somebody else');
+    assert.ok(!terminal.printed.includes('For you alone'), 'a stream has another user\'s notification');
     for (const headers of [{}, { Authorization: `Basic ${btoa('u1:secret2')}` }]) {
       assert.equal((await fetch(`${recipe.url}/notifications`, { headers })).status, 401);
     }
   });
 
-  test('live prices: a price is an event, a stock is none', async (t) => {
+  test('live prices: a changed price is an event, a changed stock is not', async (t) => {
     const recipe = await withPetstore(t, 'Live prices', 'poll 2s');
     const page = await show(t, recipe);
     const others = ['Biscuit 120.00', 'Bubbles 12.50', 'Hazel 18.90', 'Kiwi 210.00', 'Miso 85.00', 'Pepper 32.50', 'Sheldon 64.00', 'Spike 47.00'];
@@ -123,7 +123,7 @@ describe('recipes', () => {
     await terminal.printsAll();
   });
 
-  test('inventory: a delivery and an order move the stock on the page', async (t) => {
+  test('inventory: a restock and an order change the page', async (t) => {
     const recipe = await withPetstore(t, 'Inventory', 'poll 2s');
     const page = await show(t, recipe);
     const stands = (id, count) => page.locator(`#pet-${id} td`, { hasText: new RegExp(`^${count}$`) }).waitFor();
@@ -136,7 +136,7 @@ describe('recipes', () => {
     await terminal.printsAll();
   });
 
-  test('order status: each step shows when the shop says so, and only to the customer', async (t) => {
+  test('order status: each step shows at once, and only to the customer', async (t) => {
     const recipe = await withPetstore(t, 'Order status', 'poll 60s', {
       env: { PETSTORE_WEBHOOK_SECRET: 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw' },
       flags: (url) => ['-webhook', `${url}/hooks/petstore`, '-step', '1s'],
@@ -159,7 +159,7 @@ describe('recipes', () => {
     assert.equal(refused.status, 401);
   });
 
-  test('progress of a long job: the bar comes to its end, and who comes back is told to stay away', async (t) => {
+  test('progress of a long job: the bar finishes, and a client that reconnects gets 204', async (t) => {
     const jobs = await Jobs.start();
     atEnd(t, () => jobs.close());
     const recipe = await start(t, 'Progress of a long job', { replacements: { 'localhost:9001': jobs.address } });
@@ -179,7 +179,7 @@ describe('recipes', () => {
     assert.equal(again.status, 204);
   });
 
-  test('chat: what one says the others see, under the name that was authenticated', async (t) => {
+  test('chat: everyone receives each message, under the authenticated name', async (t) => {
     const recipe = await start(t, 'Chat');
     const [ann, bob] = await Promise.all(['ann', 'bob'].map((as) => show(t, recipe, { as })));
     const terminal = await openTerminal(t);
@@ -187,7 +187,7 @@ describe('recipes', () => {
     await lists(ann, '#said', ['bob: Anybody here?']);
     await terminal.printsAll();
     const json = { 'content-type': 'application/json' };
-    assert.equal(await post(`${recipe.url}/chat`, '{"text":"I am nobody"}', json), 401);
+    assert.equal(await post(`${recipe.url}/chat`, '{"text":"no login"}', json), 401);
     const form = { authorization: basic('bob'), 'content-type': 'text/plain' };
     assert.equal(await post(`${recipe.url}/chat`, '{"text":"from another site"}', form), 405);
     await ann.locator('#say input').fill('ann is, bob: who else?');
@@ -196,7 +196,7 @@ describe('recipes', () => {
     assert.equal(await ann.locator('#say input').inputValue(), '');
   });
 
-  test('GitHub: what it signs is in the team\'s feed once, and nothing else is', async (t) => {
+  test('GitHub: a signed delivery shows once in the team\'s feed, an unsigned one never', async (t) => {
     const secret = 'its-a-secret';
     const recipe = await start(t, 'A team\'s GitHub events', { env: { GITHUB_SECRET: secret } });
     const page = await show(t, recipe, { as: 'team' });
@@ -223,7 +223,7 @@ describe('recipes', () => {
     assert.equal((await fetch(`${recipe.url}/team`)).status, 401);
   });
 
-  test('alerts: Alertmanager\'s show while they fire, each once', { skip: !alertmanager && 'Alertmanager is missing' }, async (t) => {
+  test('alerts: an alert shows while it fires, and is sent once', { skip: !alertmanager && 'Alertmanager is missing' }, async (t) => {
     const [port] = await freePorts(1);
     const address = `localhost:${port}`;
     const recipe = await start(t, 'Alerts', {
@@ -247,7 +247,7 @@ describe('recipes', () => {
       await terminal.prints(`"instance":"${instance}"`);
     }
     await lists(page, '#alerts', ['Slow · web1 · 9 s', 'Slow · web2 · 9 s']);
-    assert.equal(terminal.printed.match(/web1/g).length, 1, 'it is sent once');
+    assert.equal(terminal.printed.match(/web1/g).length, 1, 'the alert is sent once');
     assert.equal(await post(`${recipe.url}/hooks/alerts`, '{"alerts":[]}', { authorization: 'Bearer s3cres' }), 401);
     await post(`${recipe.url}/api/v2/alerts`, '[{"labels":{"alertname":"Forged"}}]', { 'content-type': 'application/json' });
     const known = await (await fetch(`${recipe.url}/api/v2/alerts`)).json();

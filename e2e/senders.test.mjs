@@ -1,4 +1,4 @@
-// The senders' own libraries sign what is sent here.
+// The senders' own libraries sign these deliveries.
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { sign as signForGitHub } from '@octokit/webhooks-methods';
@@ -7,7 +7,7 @@ import { Webhook as StandardWebhook } from 'standardwebhooks';
 import { Stripe } from 'stripe';
 import twilio from 'twilio/lib/webhooks/webhooks.js';
 import { Caddy, freePorts } from './lib/site.mjs';
-import { Watcher } from './lib/watcher.mjs';
+import { Subscriber } from './lib/subscriber.mjs';
 
 const secrets = {
   github: 'a secret of GitHub',
@@ -19,8 +19,8 @@ const secrets = {
 const stripe = new Stripe('sk_test_unused');
 const seconds = (time) => Math.floor(time.getTime() / 1000);
 
-// A sender makes a delivery with a number in it: what is posted, how it is
-// signed, and what a viewer then gets.
+// A sender makes a delivery with a number in it: the request, its signature, and
+// the event that a subscriber receives.
 const senders = {
   github: {
     sign: async ({ n, secret = secrets.github }) => {
@@ -96,7 +96,7 @@ for (const mode of ['binary', 'structured']) {
   };
 }
 
-describe('senders sign with their own libraries', () => {
+describe('deliveries signed by the senders\' own libraries', () => {
   let caddy, url;
 
   before(async () => {
@@ -147,12 +147,12 @@ ${url} {
   after(() => caddy?.stop());
 
   for (const [name, sender] of Object.entries(senders)) {
-    test(`${name}: what is signed arrives, and nothing else`, async (t) => {
+    test(`${name}: signed deliveries are published, others refused`, async (t) => {
       const path = sender.path ?? name;
       const target = `${url}${path === 'twilio' ? '/public' : ''}/hooks/${path}`;
-      const watcher = new Watcher(`${url}/events?topic=hooks/${path}`, { events: sender.event === 'message' ? [] : [sender.event] });
-      t.after(() => watcher.close());
-      await watcher.open();
+      const subscriber = new Subscriber(`${url}/events?topic=hooks/${path}`, { events: sender.event === 'message' ? [] : [sender.event] });
+      t.after(() => subscriber.close());
+      await subscriber.open();
 
       const post = async (delivery, change = (body) => body) => {
         const { body, headers, query = '' } = await sender.sign({ ...delivery, url: target });
@@ -170,9 +170,9 @@ ${url} {
       }
       for (const n of [6, 6, 7]) assert.ok([202, 204].includes(await post({ n })), 'accepted, also a second time');
 
-      await watcher.event('the last event', ({ data }) => sender.number(data) === 7);
+      await subscriber.event('the last event', ({ data }) => sender.number(data) === 7);
       assert.deepEqual(
-        watcher.received.map(({ type, id, data }) => [type, id, sender.number(data)]),
+        subscriber.received.map(({ type, id, data }) => [type, id, sender.number(data)]),
         [6, 7].map((n) => [sender.event, sender.id(n), n]),
       );
     });

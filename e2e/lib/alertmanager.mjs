@@ -1,8 +1,8 @@
-// Alertmanager as the system has it, with a configuration and data of its own.
+// The system's Alertmanager, with a configuration and data of its own.
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Program, answers, installed } from './program.mjs';
+import { Program, responds, installed } from './program.mjs';
 
 export const alertmanager = installed(/^prometheus-alertmanager$/);
 
@@ -17,9 +17,9 @@ export class Alertmanager {
       `--config.file=${file}`,
       `--storage.path=${it.folder}/data`,
       `--web.listen-address=${address}`,
-      '--cluster.listen-address=', // it looks for no others
+      '--cluster.listen-address=', // no cluster
     ]);
-    await answers(it.program, `${it.url}/-/ready`, (response) => response?.ok);
+    await responds(it.program, `${it.url}/-/ready`, (response) => response?.ok);
     return it;
   }
 
@@ -27,7 +27,7 @@ export class Alertmanager {
     const response = await fetch(`${this.url}/api/v2/alerts`, {
       method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify([alert]),
     });
-    if (!response.ok) throw new Error(`Alertmanager answered ${response.status}: ${await response.text()}`);
+    if (!response.ok) throw new Error(`Alertmanager responded ${response.status}: ${await response.text()}`);
   }
 
   async stop() {

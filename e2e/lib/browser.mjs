@@ -6,7 +6,7 @@ import { root } from './program.mjs';
 const out = join(root, 'e2e', 'out');
 
 // launch starts Debian's Chromium, or the one that CHROMIUM names. Without QUIC
-// it is known which protocol a page comes over.
+// the protocol of a page is known.
 export function launch() {
   return chromium.launch({
     executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
@@ -14,14 +14,14 @@ export function launch() {
   });
 }
 
-// open shows the page in a window of its own, with what it complains of.
+// open shows the page in a new window and records its errors and warnings.
 export async function open(browser, url, options = {}) {
   const context = await browser.newContext({ ignoreHTTPSErrors: true, viewport: { width: 1440, height: 900 }, ...options });
   const page = await context.newPage();
-  page.complaints = [];
-  page.on('pageerror', (error) => page.complaints.push(String(error)));
+  page.problems = [];
+  page.on('pageerror', (error) => page.problems.push(String(error)));
   page.on('console', (message) => {
-    if (['error', 'warning'].includes(message.type())) page.complaints.push(`${message.text()} (${message.location().url})`);
+    if (['error', 'warning'].includes(message.type())) page.problems.push(`${message.text()} (${message.location().url})`);
   });
   await page.goto(url);
   return page;

@@ -1,5 +1,4 @@
-// A connection that can be cut: what stands between a client and the server is
-// a network, and networks fail.
+// A TCP proxy whose connections a test can cut, to simulate a failing network.
 import { connect, createServer } from 'node:net';
 
 export class Gate {

@@ -1,17 +1,17 @@
-// An app with long jobs, which go on when a test says so.
+// An app with long jobs, which a test advances.
 import { createServer } from 'node:http';
 
 export class Jobs {
   static async start() {
     const it = new Jobs();
     it.jobs = [];
-    it.server = createServer((request, response) => it.answer(request, response));
+    it.server = createServer((request, response) => it.respond(request, response));
     await new Promise((resolve, reject) => it.server.once('error', reject).listen(0, '127.0.0.1', resolve));
     it.address = `localhost:${it.server.address().port}`;
     return it;
   }
 
-  answer({ method, url }, response) {
+  respond({ method, url }, response) {
     response.setHeader('Content-Type', 'application/json');
     if (method === 'POST') {
       const path = `/jobs/${this.jobs.push({ state: 'running', done: 0, total: 5 })}`;
@@ -22,7 +22,7 @@ export class Jobs {
     response.writeHead(job ? 200 : 404).end(JSON.stringify(job ?? {}));
   }
 
-  // advance has every job get that far.
+  // advance sets the progress of every job.
   advance(done) {
     for (const job of this.jobs) Object.assign(job, { done, state: done === job.total ? 'done' : 'running' });
   }

@@ -1,10 +1,10 @@
-// What a page of docs/ shows: a Caddyfile, commands, and what they print.
+// Parses a page of docs/: Caddyfiles, commands, and their output.
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { root } from './program.mjs';
 
-// examplesOf are a page's Caddyfiles, each with the commands in the console
-// blocks that follow until the next one.
+// examplesOf returns a page's Caddyfiles, each with the commands of the console
+// blocks up to the next Caddyfile.
 export async function examplesOf(page) {
   const text = await readFile(join(root, 'docs', page), 'utf8');
   const examples = [];
@@ -17,16 +17,16 @@ export async function examplesOf(page) {
   return examples;
 }
 
-// commandsOf are the lines that begin with $, with what is shown below each. A
-// line that ends with a backslash goes on. ^C ends a command that would not.
+// commandsOf returns the lines that begin with $, each with the output below it. A
+// backslash at a line's end continues the command. ^C interrupts it.
 function commandsOf(block) {
   const commands = [];
-  let goesOn = false;
+  let continues = false;
   for (const line of linesOf(block, true)) {
-    if (goesOn) commands.at(-1).line += `\n${line}`;
+    if (continues) commands.at(-1).line += `\n${line}`;
     else if (line.startsWith('$ ')) commands.push({ line: line.slice(2), shown: [] });
     else commands.at(-1).shown.push(line);
-    goesOn = commands.at(-1).shown.length === 0 && line.endsWith('\\');
+    continues = commands.at(-1).shown.length === 0 && line.endsWith('\\');
   }
   for (const command of commands) {
     command.isStream = /\bcurl -\w*N/.test(command.line);
@@ -38,7 +38,8 @@ function commandsOf(block) {
   return commands;
 }
 
-// linesOf are the lines of a text; while it grows, those that are complete.
+// linesOf returns the lines of a text. Of a growing text it returns only complete
+// lines.
 export function linesOf(text, isGrowing = false) {
   const lines = text.replaceAll('\r', '').split('\n');
   return isGrowing ? lines.slice(0, -1) : lines;
@@ -48,8 +49,8 @@ export function withoutBlankEnd(lines) {
   return lines.slice(0, lines.findLastIndex((line) => line !== '') + 1);
 }
 
-// What differs from one run to the next: where it stands, and how it looks.
-// What has a name can be used by later commands, as a position in Last-Event-ID.
+// Texts that differ from run to run. Later commands can use a text with isName,
+// such as a position in Last-Event-ID.
 const volatile = [
   { at: /(?<=^id: )\S{1,64}/, isName: true },
   { at: /(?<=^Etag: )".+"/, isName: true },
@@ -64,12 +65,12 @@ const volatile = [
   { at: /\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)/ },
 ];
 
-// Names are what the things that differ are called on the page, and in this run.
+// Names maps the page's volatile names to those of this run.
 export class Names {
   constructor() { this.actual = new Map(); }
 
-  // matches compares a line of the page with one that was printed. On the page
-  // … stands for anything.
+  // matches compares a line of the page with a printed one. On the page … matches
+  // anything.
   matches(shown, printed) {
     const { pattern, names } = patternOf(shown);
     const found = printed.match(pattern);
@@ -77,7 +78,7 @@ export class Names {
     return found !== null;
   }
 
-  // of is a command of the page with this run's names.
+  // of returns a command of the page with this run's names.
   of(command) {
     return [...this.actual].reduce((text, [page, actual]) => text.replaceAll(page, () => actual), command);
   }
@@ -101,12 +102,12 @@ function volatileIn(line) {
   return found.sort((a, b) => a.index - b.index);
 }
 
-// bare is a pattern without what has to stand before it.
+// bare returns a pattern without its lookbehind.
 const bare = (pattern) => pattern.source.replace(/^\(\?<=.*?\)/, '');
 
 const literal = (text) => text.replace(/[.*+?^${}()|[\]\\]/g, '\\$&').replaceAll('…', '.*');
 
-// optionsIn are the options of the poll blocks in a formatted Caddyfile.
+// optionsIn returns the options of the poll blocks in a formatted Caddyfile.
 export function optionsIn(caddyfile) {
   const blocks = [...caddyfile.matchAll(/^(\t+)poll [^\n]*\{\n(.*?)^\1\}$/gms)];
   return blocks.flatMap(([, indent, block]) => [...block.matchAll(new RegExp(`^${indent}\t([a-z_]+)`, 'gm'))].map(([, name]) => name));

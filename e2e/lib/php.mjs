@@ -1,17 +1,17 @@
-// PHP-FPM as the system has it, with a configuration and a folder of its own.
+// The system's PHP-FPM, with a configuration and a folder of its own.
 import { existsSync } from 'node:fs';
 import { chmod, chown, copyFile, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Program, installed, root, until } from './program.mjs';
 
-// Debian's has its version in its name.
+// Debian's program has its version in its name.
 export const phpFPM = installed(/^php-fpm[\d.]*$/);
 
-const nobody = { name: 'nobody', id: 65534 }; // who the scripts run as, if the tests run as root
+const nobody = { name: 'nobody', id: 65534 }; // the scripts' user if the tests run as root
 
 export class PHP {
-  // start serves copies of the scripts, since nobody may read the project's.
+  // start serves copies of the scripts: the user nobody may not read the project's.
   static async start(scripts) {
     const php = new PHP();
     php.folder = await mkdtemp(join(tmpdir(), 'caddy-sse-php-'));
@@ -27,7 +27,7 @@ export class PHP {
     await writeFile(config, php.configuration(isRoot ? nobody.name : ''));
     php.program = new Program(phpFPM, ['--nodaemonize', '--force-stderr', '--fpm-config', config], { lastSignal: 'SIGTERM' });
     await until('php-fpm listens', () => {
-      if (!php.program.isRunning) throw new Error(`php-fpm has ended; it has said:\n${php.program.tail()}`);
+      if (!php.program.isRunning) throw new Error(`php-fpm has ended; its output:\n${php.program.tail()}`);
       return existsSync(php.socket);
     });
     return php;

@@ -1,4 +1,4 @@
-// Programs that tests start, and end by their pid.
+// Programs that tests start, and stop by their pid.
 import { spawn } from 'node:child_process';
 import { accessSync, constants, readdirSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
@@ -10,13 +10,13 @@ export const root = fileURLToPath(new URL('../../', import.meta.url));
 const maxOutput = 1 << 20;
 const running = new Set();
 
-// Whatever ends the tests ends what they have started.
+// When the tests end, for whatever reason, their programs end.
 process.on('exit', () => { for (const program of running) program.kill(program.lastSignal); });
 for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => process.exit(1));
 
 export class Program {
-  // lastSignal ends it when the tests end early. A program that has to end
-  // others is given the chance. A group is ended with all that it has started.
+  // lastSignal stops the program when the tests end early; a program that must stop
+  // its children needs SIGTERM. isGroup stops it with all its children.
   constructor(command, args, { env, cwd = root, lastSignal = 'SIGKILL', isGroup = false } = {}) {
     this.lastSignal = lastSignal;
     this.isGroup = isGroup;
@@ -47,11 +47,11 @@ export class Program {
     try {
       return process.kill(-this.child.pid, signal);
     } catch {
-      return false; // it has just ended
+      return false; // it has already ended
     }
   }
 
-  // stop returns the exit code. A program that won't go is an error.
+  // stop returns the exit code. It fails if the program does not end in time.
   async stop(signal = 'SIGTERM', millis = 10_000) {
     if (this.isRunning) this.kill(signal);
     const giveUp = new AbortController();
@@ -60,14 +60,13 @@ export class Program {
     giveUp.abort();
     if (code !== 'too late') return code;
     this.kill('SIGKILL');
-    throw new Error(`${this.name} still runs ${millis} ms after ${signal}; it has said:\n${this.tail()}`);
+    throw new Error(`${this.name} still runs ${millis} ms after ${signal}; its output:\n${this.tail()}`);
   }
 
   tail() { return (this.stdout + this.stderr).split('\n').slice(-20).join('\n'); }
 }
 
-// until waits for what can't be listened to. What it returns is the first thing
-// that is true.
+// until polls a condition and returns its first true value.
 export async function until(what, condition, millis = 20_000) {
   const end = performance.now() + millis;
   for (;;) {
@@ -78,28 +77,28 @@ export async function until(what, condition, millis = 20_000) {
   }
 }
 
-// answers waits for a program that has been started.
-export async function answers(program, url, isReady = (response) => response !== null) {
+// responds waits until a program that was just started responds.
+export async function responds(program, url, isReady = (response) => response !== null) {
   try {
-    await until(`${program.name} answers on ${url}`, async () => {
+    await until(`${program.name} responds on ${url}`, async () => {
       if (!program.isRunning) throw new Error('it has ended');
       const response = await fetch(url).then(readWhole).catch(() => null);
       return isReady(response);
     });
   } catch (error) {
     await program.stop();
-    throw new Error(`${program.name} has not started: ${error.message}; it has said:\n${program.tail()}`);
+    throw new Error(`${program.name} has not started: ${error.message}; its output:\n${program.tail()}`);
   }
 }
 
-// readWhole: a response that is broken off can leave an unused connection behind,
-// for which a server in Go waits some seconds when it ends.
+// readWhole reads the whole response. An aborted response can leave an unused
+// connection, for which a server in Go waits some seconds when it ends.
 async function readWhole(response) {
   await response.arrayBuffer();
   return response;
 }
 
-// installed finds a program by its name where the system keeps programs.
+// installed finds a program by its name in PATH and /usr/sbin.
 export function installed(name) {
   for (const folder of [...process.env.PATH.split(delimiter), '/usr/sbin']) {
     for (const file of filesIn(folder)) {
@@ -126,7 +125,7 @@ function isExecutable(file) {
   }
 }
 
-// finished runs a program to its end.
+// finished runs a program and waits until it ends.
 export async function finished(command, args, options) {
   const program = new Program(command, args, options);
   const code = await program.ended;

@@ -1,15 +1,16 @@
-// Prometheus as the system has it, with a configuration and data of its own,
-// and something for it to watch.
+// The system's Prometheus, with a configuration and data of its own, and an
+// exporter for it to scrape.
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Program, answers, installed } from './program.mjs';
+import { Program, responds, installed } from './program.mjs';
 
 export const prometheus = installed(/^prometheus$/);
 
 export class Prometheus {
-  // targets are what it scrapes each second beside itself, by their jobs' names.
+  // targets maps the names of jobs to the addresses that it scrapes each second,
+  // in addition to itself.
   static async start(port, targets) {
     const it = new Prometheus();
     it.folder = await mkdtemp(join(tmpdir(), 'caddy-sse-prometheus-'));
@@ -18,7 +19,7 @@ export class Prometheus {
     const jobs = Object.entries({ prometheus: it.address, ...targets }).map(([name, target]) => ({
       job_name: name, scrape_interval: '1s', scrape_timeout: '1s', static_configs: [{ targets: [target] }],
     }));
-    // JSON is YAML.
+    // Each JSON document is YAML.
     await writeFile(join(it.folder, 'prometheus.yml'), JSON.stringify({ scrape_configs: jobs }));
     await it.begin();
     return it;
@@ -30,10 +31,10 @@ export class Prometheus {
       `--storage.tsdb.path=${this.folder}/data`,
       `--web.listen-address=${this.address}`,
     ]);
-    await answers(this.program, `${this.url}/-/ready`, (response) => response?.ok);
+    await responds(this.program, `${this.url}/-/ready`, (response) => response?.ok);
   }
 
-  // end leaves its data behind, for it to begin again.
+  // end stops it and keeps its data, so that it can begin again.
   end() { return this.program.stop(); }
 
   async stop() {

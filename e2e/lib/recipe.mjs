@@ -1,5 +1,5 @@
-// What docs/recipes.md says, run: the tests have no Caddyfile, no page and no
-// curl line of their own.
+// Reads docs/recipes.md: the tests run its Caddyfiles, pages and commands, and
+// have none of their own.
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { root } from './program.mjs';
@@ -7,15 +7,15 @@ import { replaced } from './site.mjs';
 
 const options = '{\n\tadmin off\n\tdefault_bind 127.0.0.1\n\tskip_install_trust\n\tlocal_certs\n\tauto_https disable_redirects\n}\n';
 
-// recipe returns the Caddyfile below a heading of the page, with the pieces
-// replaced that differ on this machine.
+// recipe returns the Caddyfile below a heading of the page, and replaces the
+// pieces that differ on this machine.
 export async function recipe(heading, replacements) {
   const caddyfile = block(await section(heading), 'caddyfile');
   return options + Object.entries(replacements).reduce((text, [piece, by]) => replaced(text, piece, by), caddyfile);
 }
 
-// wholeRecipe returns all that a recipe has to run, with the pieces replaced
-// wherever they stand.
+// wholeRecipe returns all blocks of a recipe, and replaces the pieces in all of
+// them.
 export async function wholeRecipe(heading, replacements) {
   const text = Object.entries(replacements).reduce(
     (all, [piece, by]) => replaced(all, piece, by).replaceAll(piece, by),
@@ -40,9 +40,9 @@ function block(text, language) {
   return text.match(new RegExp(`^\`\`\`${language}\\n(.*?)^\`\`\`$`, 'ms'))?.[1];
 }
 
-// sessionOf takes a terminal's text apart: the lines that are typed, each with
-// what is printed below it. A line that only sets a variable is put before the
-// next ones, since each has a shell of its own.
+// sessionOf parses a terminal session into commands, each with its output. It puts
+// a line that only sets a variable before the next commands, because each has its
+// own shell.
 function sessionOf(text) {
   let variables = '';
   const session = [];

@@ -1,11 +1,10 @@
-// The demo, on ports of its own: the petstore, and Caddy with the Caddyfile
-// that is shipped.
+// The demo on free ports: the petstore, and Caddy with Caddyfile.example.
 import { randomBytes } from 'node:crypto';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Program, answers, finished, root } from './program.mjs';
+import { Program, responds, finished, root } from './program.mjs';
 
 const caddy = join(root, 'caddy');
 const petstore = join(root, '.build', 'petstore');
@@ -18,16 +17,16 @@ export async function freePorts(count) {
   return ports;
 }
 
-// replaced is text with one piece of it changed. A piece that is not there is an
-// error: the test would test something else.
+// replaced replaces the first occurrence of a piece of the text. A missing piece is
+// an error, because the test would test something else.
 export function replaced(text, piece, replacement) {
   if (!text.includes(piece)) throw new Error(`there is no ${JSON.stringify(piece)} in the Caddyfile`);
   return text.replace(piece, () => replacement);
 }
 
-// Caddy is a Caddy with a configuration and a folder of its own.
+// Caddy is a running Caddy with a configuration and a folder of its own.
 export class Caddy {
-  // url is one of its own: whatever it answers there shows that it is up.
+  // url is one of its URLs: any response there shows that it is up.
   static async start(caddyfile, { env = {}, url }) {
     const site = new Caddy();
     site.folder = await mkdtemp(join(tmpdir(), 'caddy-sse-e2e-'));
@@ -35,7 +34,7 @@ export class Caddy {
     site.env = { ...env, XDG_DATA_HOME: site.folder, XDG_CONFIG_HOME: site.folder };
     await writeFile(site.file, caddyfile);
     site.program = new Program(caddy, ['run', '--config', site.file], { env: site.env });
-    await answers(site.program, url);
+    await responds(site.program, url);
     return site;
   }
 
@@ -45,7 +44,7 @@ export class Caddy {
     if (code !== 0) throw new Error(`caddy reload has failed: ${stderr}`);
   }
 
-  // certificate is the file of the root that https is to be verified against.
+  // certificate returns the file of the root certificate that verifies https.
   get certificate() { return join(this.folder, 'caddy', 'pki', 'authorities', 'local', 'root.crt'); }
 
   async stop() {
@@ -58,17 +57,17 @@ export function adapt(file) {
   return finished(caddy, ['adapt', '--config', file]);
 }
 
-// startPetstore starts the demo's backend alone.
+// startPetstore starts only the demo's backend.
 export async function startPetstore(port, { env, flags = [] } = {}) {
   const program = new Program(petstore, ['-listen', `127.0.0.1:${port}`, ...flags], { env });
-  await answers(program, `http://127.0.0.1:${port}/v1/inventory`);
+  await responds(program, `http://127.0.0.1:${port}/v1/inventory`);
   return program;
 }
 
 // Site is Caddy in front of the petstore.
 export class Site {
-  // edit changes the shipped Caddyfile; flags are the petstore's. Unless they
-  // say otherwise nothing changes by itself there.
+  // edit changes Caddyfile.example; flags are the petstore's. By default the
+  // petstore changes nothing by itself.
   static async start({ edit = (text) => text, flags = [] } = {}) {
     const site = new Site();
     const [http, https, backend, admin] = await freePorts(4);
@@ -87,7 +86,7 @@ export class Site {
     return site;
   }
 
-  // onOwnPorts has the site's ports in the place of the shipped ones.
+  // onOwnPorts replaces the ports of Caddyfile.example by the site's.
   onOwnPorts(text) {
     return text.replace(/\b(8080|8443|9001|2029)\b/g, (port) => this.ports[port]);
   }
@@ -101,17 +100,17 @@ export class Site {
     await this.backend.stop();
   }
 
-  // login returns the cookie that proves who it is.
+  // login returns the user's session cookie.
   async login(user) {
     const response = await this.ask('POST', '/v1/login', { body: { user } });
     return response.headers.get('set-cookie').split(';')[0];
   }
 
-  // ask makes a request through Caddy and returns the response, with its JSON.
+  // ask makes a request through Caddy and returns the response with its JSON.
   async ask(method, path, { cookie, body } = {}) {
     const headers = { ...(cookie && { cookie }), ...(body && { 'content-type': 'application/json' }) };
     const response = await fetch(this.url + path, { method, headers, body: body && JSON.stringify(body) });
-    if (!response.ok) throw new Error(`${method} ${path} answered ${response.status}: ${await response.text()}`);
+    if (!response.ok) throw new Error(`${method} ${path} got ${response.status}: ${await response.text()}`);
     response.content = await response.json().catch(() => null);
     return response;
   }
@@ -121,7 +120,7 @@ export class Site {
     return content;
   }
 
-  // restock makes sure that there is enough to order.
+  // restock raises the stock, so that tests can order.
   restock(petId = 7) {
     return this.ask('PATCH', `/v1/inventory/${petId}`, { body: { stock: 500 } });
   }

@@ -1,4 +1,4 @@
-// A terminal in which the lines of a recipe are typed.
+// A terminal that runs the commands of a recipe.
 import assert from 'node:assert/strict';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -17,35 +17,35 @@ export class Terminal {
     await rm(this.cwd, { recursive: true, force: true });
   }
 
-  // type runs the lines one after the other. The one with the stream goes on; of
-  // the others the output is compared with the page's.
+  // type runs the commands one after the other. It leaves a stream open, and
+  // compares the output of the others with the page's.
   async type(session) {
-    for (const line of session) await (line.isStream ? this.watch(line) : this.run(line));
+    for (const line of session) await (line.isStream ? this.startStream(line) : this.run(line));
   }
 
   async run({ command, output }) {
     const { code, stdout, stderr } = await finished('bash', ['-c', command], { cwd: this.cwd });
     assert.equal(code, 0, command + stderr);
-    assert.equal(settled(stdout).trimEnd(), settled(output).trimEnd(), command);
+    assert.equal(withoutVolatile(stdout).trimEnd(), withoutVolatile(output).trimEnd(), command);
   }
 
-  // watch waits for the stream's beginning, of a poll with the document: what
-  // happens from then on is in it.
-  async watch({ command, output }) {
-    this.wanted = settled(output);
+  // startStream waits for the stream's start, of a poll with the document, so that
+  // the stream has all later events.
+  async startStream({ command, output }) {
+    this.wanted = withoutVolatile(output);
     this.stream = new Program('bash', ['-c', `exec ${command}`], { cwd: this.cwd });
     await this.prints(command.includes('Accept: ') ? '\n\n' : 'retry: ');
   }
 
   get printed() { return this.stream.stdout; }
 
-  prints(text) { return until(`the stream has ${text}`, () => this.printed.includes(text), 10_000); }
+  prints(text) { return until(`the stream prints ${text}`, () => this.printed.includes(text), 10_000); }
 
-  // printsAll waits until the stream has printed what the page says. Anything
-  // else is an error.
+  // printsAll waits until the stream has printed the page's output. Any other
+  // output is an error.
   async printsAll() {
-    await until('the stream has printed', () => settled(this.printed).length >= this.wanted.length, 10_000).catch(() => {});
-    assert.equal(settled(this.printed), this.wanted);
+    await until('the stream prints all lines', () => withoutVolatile(this.printed).length >= this.wanted.length, 10_000).catch(() => {});
+    assert.equal(withoutVolatile(this.printed), this.wanted);
   }
 
   // ends waits until the server has ended the stream, and returns curl's status.
@@ -55,9 +55,9 @@ export class Terminal {
   }
 }
 
-// settled leaves out what is another at each run: ids that are the log's own or a
-// digest, and when a client shall come back.
-function settled(text) {
+// withoutVolatile masks what differs from run to run: ids that the log assigns,
+// ids that are digests, and the pause before a client reconnects.
+function withoutVolatile(text) {
   return text
     .replace(/^retry: \d+$/gm, 'retry: …')
     .replace(/\b[a-z0-9]{10}-\d+\b/g, '…')

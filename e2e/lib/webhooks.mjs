@@ -1,4 +1,4 @@
-// A sender of webhooks that are signed per Standard Webhooks.
+// A sender that signs its webhooks as Standard Webhooks says.
 import { createHmac } from 'node:crypto';
 
 export class Sender {
@@ -7,14 +7,14 @@ export class Sender {
     this.secret = site.secret;
   }
 
-  // send delivers until it is taken, with the same id, as senders do.
+  // send repeats a delivery with the same id until it is accepted, as senders do.
   async send(id, userId, content) {
     const body = JSON.stringify({ type: 'order.test', timestamp: new Date().toISOString(), data: { userId, ...content } });
     for (;;) {
       const response = await fetch(this.url, { method: 'POST', headers: this.headers(id, body), body }).catch(() => null);
       await response?.arrayBuffer();
       if (response?.ok) return;
-      if (response && response.status < 500) throw new Error(`the webhook was answered with ${response.status}`);
+      if (response && response.status < 500) throw new Error(`the webhook got ${response.status}`);
     }
   }
 

@@ -1,4 +1,4 @@
-<?php // A shop of the old kind: a session, a file, and an answer to each request.
+<?php // An old-style shop: a session, a file, and a response to each request.
 session_start();
 header('Content-Type: application/json');
 if (isset($_POST['user'])) {

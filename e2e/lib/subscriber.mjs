@@ -1,8 +1,8 @@
-// A client library as applications use it, and what it has received.
+// A client library as applications use it, with a record of its events.
 import { EventSource } from 'eventsource';
 
-export class Watcher {
-  // events are the names to listen for beside unnamed ones.
+export class Subscriber {
+  // events lists the names of events to listen for. Unnamed events always count.
   constructor(url, { headers = {}, events = [] } = {}) {
     this.received = [];
     this.opened = 0;
@@ -21,7 +21,7 @@ export class Watcher {
 
   wake() { for (const check of this.waiting) check(); }
 
-  // until waits for a condition, which is looked at when something has come.
+  // until waits for a condition, which it checks after each event.
   until(what, condition, millis = 20_000) {
     return new Promise((resolve, reject) => {
       const finish = (settle, value) => {
@@ -35,7 +35,7 @@ export class Watcher {
       };
       const timer = setTimeout(() => {
         const last = JSON.stringify(this.received.slice(-3));
-        finish(reject, new Error(`not within ${millis} ms: ${what}; ${this.received.length} events came, the last ${last}`));
+        finish(reject, new Error(`not within ${millis} ms: ${what}; received ${this.received.length} events, the last ${last}`));
       }, millis);
       this.waiting.add(check);
       check();
@@ -44,7 +44,7 @@ export class Watcher {
 
   open() { return this.until('the stream opens', () => this.opened > 0); }
 
-  // event waits for the first event for which the condition holds.
+  // event waits for the first event that meets the condition.
   event(what, condition) { return this.until(what, () => this.received.find(condition)); }
 
   close() { this.source.close(); }
