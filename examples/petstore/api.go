@@ -9,11 +9,11 @@ import (
 	"time"
 )
 
-// maxBody bounds a request's body; the largest honest one has some 40 bytes.
+// maxBody limits a request's body in bytes. Valid bodies have some 40 bytes.
 const maxBody = 4 << 10
 
-// api is the petstore's HTTP interface. Its handlers live in the files of what
-// they are about.
+// api is the petstore's HTTP interface. Its handlers are in the files of their
+// subjects.
 type api struct {
 	inventory *Inventory
 	orders    *Orders
@@ -22,35 +22,35 @@ type api struct {
 	think     time.Duration
 }
 
-// routes is the whole interface at a glance.
+// routes returns the handler of all routes.
 func (a *api) routes() http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("POST /v1/login", answer(a.login))
-	mux.Handle("POST /v1/logout", answer(a.logout))
+	mux.Handle("POST /v1/login", handler(a.login))
+	mux.Handle("POST /v1/logout", handler(a.logout))
 	mux.Handle("GET /v1/me", a.private(a.me))
-	mux.Handle("GET /v1/inventory", answer(a.listInventory))
-	mux.Handle("PATCH /v1/inventory/{id}", answer(a.changePet))
+	mux.Handle("GET /v1/inventory", handler(a.listInventory))
+	mux.Handle("PATCH /v1/inventory/{id}", handler(a.changePet))
 	mux.Handle("GET /v1/orders", a.private(a.listOrders))
 	mux.Handle("POST /v1/orders", a.private(a.placeOrder))
 	mux.Handle("GET /v1/orders/{id}", a.private(a.showOrder))
 	mux.Handle("POST /v1/orders/{id}/cancel", a.private(a.cancelOrder))
 	mux.Handle("GET /v1/recommendations", a.private(a.recommend))
-	mux.Handle("GET /v1/requests", answer(a.listRequests))
+	mux.Handle("GET /v1/requests", handler(a.listRequests))
 	return a.requests.counting(mux)
 }
 
-// answer is a handler that may fail: what it returns becomes the response.
-type answer func(http.ResponseWriter, *http.Request) error
+// handler is a handler that may fail: its error becomes the response.
+type handler func(http.ResponseWriter, *http.Request) error
 
-func (h answer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (h handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 	if err := h(w, r); err != nil {
 		writeError(w, err)
 	}
 }
 
-// private answers those who are logged in, and tells the handler who it is.
-func (a *api) private(h func(w http.ResponseWriter, r *http.Request, user string) error) answer {
+// private requires a login and passes the user to h.
+func (a *api) private(h func(w http.ResponseWriter, r *http.Request, user string) error) handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		user, ok := a.sessions.User(sessionToken(r))
 		if !ok {
@@ -61,7 +61,7 @@ func (a *api) private(h func(w http.ResponseWriter, r *http.Request, user string
 	}
 }
 
-// problem is an error that the client caused, or at least may be told of.
+// problem is an error that the client may see.
 type problem struct {
 	status  int
 	message string
@@ -69,12 +69,13 @@ type problem struct {
 
 func (p *problem) Error() string { return p.message }
 
-// badRequest is the problem of a request that nobody could make sense of.
+// badRequest returns a problem with status 400.
 func badRequest(format string, args ...any) error {
 	return &problem{http.StatusBadRequest, fmt.Sprintf(format, args...)}
 }
 
-// writeError tells the client what it may know; the rest is for the log.
+// writeError responds with a problem's message. It logs any other error and hides
+// it from the client.
 func writeError(w http.ResponseWriter, err error) {
 	var known *problem
 	if !errors.As(err, &known) {
@@ -84,16 +85,16 @@ func writeError(w http.ResponseWriter, err error) {
 	writeJSON(w, known.status, map[string]string{"error": known.message})
 }
 
-// writeJSON sends v. An error of the connection is no news to anyone.
+// writeJSON sends v as JSON. It ignores errors of the connection.
 func writeJSON(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	_ = json.NewEncoder(w).Encode(v)
 }
 
-// readJSON decodes a request's body into v, whatever its Content-Type says, so
-// that curl -d does without a header. A misspelt field is an error: it would be
-// ignored in silence otherwise.
+// readJSON decodes a request's body into v. It ignores the Content-Type, so that
+// curl -d needs no header. An unknown field is an error, because it may be
+// misspelt.
 func readJSON(r *http.Request, v any) error {
 	decoder := json.NewDecoder(r.Body)
 	decoder.DisallowUnknownFields()
@@ -104,7 +105,7 @@ func readJSON(r *http.Request, v any) error {
 	return bodyProblem(err)
 }
 
-// bodyProblem says what is wrong with a body that could not be read.
+// bodyProblem returns the problem of a body that can't be read.
 func bodyProblem(err error) error {
 	if err == nil {
 		return nil

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// shop is a petstore that nothing happens in by itself, but for its orders.
+// newShop returns a petstore in which only orders change by themselves.
 func newShop() *api {
 	inventory := NewInventory()
 	return &api{
@@ -21,15 +21,15 @@ func newShop() *api {
 	}
 }
 
-// visitor is someone who talks to a petstore, with a cookie once logged in.
+// visitor is a client of a petstore, with a cookie after a login.
 type visitor struct {
 	t      *testing.T
 	shop   http.Handler
 	cookie *http.Cookie
 }
 
-// visit returns someone who is logged in as user, or nobody in particular if
-// user is empty.
+// visit returns a client that is logged in as user, or not logged in if user is
+// empty.
 func visit(t *testing.T, shop *api, user string) *visitor {
 	t.Helper()
 	v := &visitor{t: t, shop: shop.routes()}
@@ -42,7 +42,7 @@ func visit(t *testing.T, shop *api, user string) *visitor {
 	return v
 }
 
-// do makes a request; header holds names and values in turn.
+// do makes a request. header alternates names and values.
 func (v *visitor) do(method, path, body string, header ...string) *httptest.ResponseRecorder {
 	v.t.Helper()
 	req := httptest.NewRequestWithContext(v.t.Context(), method, path, strings.NewReader(body))
@@ -81,11 +81,11 @@ func decode[T any](t *testing.T, res *httptest.ResponseRecorder) T {
 	return v
 }
 
-func TestWhatIsPrivateNeedsALogin(t *testing.T) {
-	stranger := visit(t, newShop(), "")
+func TestPrivateRoutesRequireLogin(t *testing.T) {
+	anonymous := visit(t, newShop(), "")
 	for _, path := range []string{"/v1/me", "/v1/orders", "/v1/orders/o-1", "/v1/recommendations"} {
 		t.Run(path, func(t *testing.T) {
-			requireStatus(t, stranger.do("GET", path, ""), http.StatusUnauthorized)
+			requireStatus(t, anonymous.do("GET", path, ""), http.StatusUnauthorized)
 		})
 	}
 }
@@ -120,7 +120,7 @@ func TestRefusalsAreJSON(t *testing.T) {
 	}
 }
 
-func TestAWrongMethodIsToldWhichAreRight(t *testing.T) {
+func TestWrongMethodGetsAllowHeader(t *testing.T) {
 	res := visit(t, newShop(), "").do("DELETE", "/v1/inventory", "")
 	if got := res.Header().Get("Allow"); got != "GET, HEAD" {
 		t.Errorf("Allow is %q", got)
@@ -133,7 +133,7 @@ func TestRequestsAreCountedByRoute(t *testing.T) {
 	alice.do("GET", "/v1/inventory", "")
 	alice.do("GET", "/v1/orders/o-1", "")
 	alice.do("GET", "/v1/orders/o-2", "")
-	alice.do("GET", "/elsewhere", "")
+	alice.do("GET", "/unknown", "")
 
 	counts := decode[map[string]int](t, alice.do("GET", "/v1/requests", ""))
 	for route, want := range map[string]int{
@@ -147,6 +147,6 @@ func TestRequestsAreCountedByRoute(t *testing.T) {
 		}
 	}
 	if len(counts) != 4 {
-		t.Errorf("counted more than was asked: %v", counts)
+		t.Errorf("counted other routes: %v", counts)
 	}
 }

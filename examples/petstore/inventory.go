@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// maxStock bounds what a client may set a pet's stock to.
+// maxStock limits the stock that a client may set.
 const maxStock = 999
 
 var (
@@ -31,17 +31,16 @@ type Pet struct {
 	Stock int    `json:"stock"`
 	Price Cents  `json:"price"`
 
-	usual Cents // what the price drifts around
+	usual Cents // the price drifts around it
 }
 
-// Inventory is what the shop has, and at what price. Its methods may be called
-// concurrently.
+// Inventory holds the shop's pets and their prices. It is safe for concurrent use.
 type Inventory struct {
 	mu   sync.Mutex
 	pets []Pet
 }
 
-// NewInventory makes the stock of a freshly opened shop.
+// NewInventory returns the inventory of a new shop.
 func NewInventory() *Inventory {
 	pets := []Pet{
 		{ID: 1, Name: "Biscuit", Kind: "dog", Emoji: "🐕", Stock: 5, Price: 120_00},
@@ -66,7 +65,7 @@ func (v *Inventory) Pets() []Pet {
 	return slices.Clone(v.pets)
 }
 
-// Take takes n of a pet out of stock, all of them or none.
+// Take takes n of a pet out of stock, or none if there are fewer.
 func (v *Inventory) Take(id, n int) (Pet, error) {
 	return v.edit(id, func(pet *Pet) error {
 		if pet.Stock < n {
@@ -77,7 +76,7 @@ func (v *Inventory) Take(id, n int) (Pet, error) {
 	})
 }
 
-// PutBack undoes a Take. The pet is known to exist, since it was taken.
+// PutBack undoes a Take, so the pet exists.
 func (v *Inventory) PutBack(id, n int) {
 	_, _ = v.edit(id, func(pet *Pet) error {
 		pet.Stock += n
@@ -85,7 +84,7 @@ func (v *Inventory) PutBack(id, n int) {
 	})
 }
 
-// edit lets change alter one pet, and returns the pet as it is afterwards.
+// edit applies change to one pet and returns the changed pet.
 func (v *Inventory) edit(id int, change func(*Pet) error) (Pet, error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -99,16 +98,15 @@ func (v *Inventory) edit(id int, change func(*Pet) error) (Pet, error) {
 	return v.pets[i], nil
 }
 
-// Trade stands for everything that changes a database without asking its API:
-// other shops, a nightly import, a colleague with a console. It changes one
-// thing about once per interval, until ctx ends.
+// Trade simulates changes that don't pass through the API, such as a nightly
+// import. It changes one pet about once per interval, until ctx ends.
 func (v *Inventory) Trade(ctx context.Context, interval time.Duration) {
 	for pause(ctx, interval/2+rand.N(interval)) == nil {
 		v.tradeOnce()
 	}
 }
 
-// tradeOnce sells, restocks or reprices one pet. It always changes something.
+// tradeOnce sells, restocks or reprices one pet.
 func (v *Inventory) tradeOnce() {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -123,8 +121,8 @@ func (v *Inventory) tradeOnce() {
 	}
 }
 
-// driftedPrice is the price moved by 1 to 10 %, towards the usual one if it has
-// moved away from it by more than a quarter.
+// driftedPrice returns the price moved by 1 to 10 % of the usual price, and towards
+// it if they differ by more than a quarter.
 func (p *Pet) driftedPrice() Cents {
 	step := max(1, p.usual*Cents(1+rand.IntN(10))/100)
 	switch {
@@ -137,7 +135,7 @@ func (p *Pet) driftedPrice() Cents {
 	}
 }
 
-// listInventory has an ETag, so that asking again costs little.
+// listInventory sends an ETag, so that repeated requests cost little.
 func (a *api) listInventory(w http.ResponseWriter, r *http.Request) error {
 	body, err := json.Marshal(map[string][]Pet{"pets": a.inventory.Pets()})
 	if err != nil {
@@ -152,7 +150,7 @@ func (a *api) listInventory(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// petChange is what PATCH may change; what is absent stays.
+// petChange is the body of PATCH. Absent fields stay unchanged.
 type petChange struct {
 	Stock *int   `json:"stock"`
 	Price *Cents `json:"price"`
@@ -180,7 +178,7 @@ func (c petChange) apply(pet *Pet) error {
 	return nil
 }
 
-// changePet needs no login: it is what the demo's reader does with curl.
+// changePet needs no login, so that readers of the demo can use it with curl.
 func (a *api) changePet(w http.ResponseWriter, r *http.Request) error {
 	id, err := strconv.Atoi(r.PathValue("id"))
 	if err != nil {

@@ -9,37 +9,37 @@ import (
 	"time"
 )
 
-func TestAnUnchangedInventoryIsNotSentAgain(t *testing.T) {
-	stranger := visit(t, newShop(), "")
-	first := stranger.do("GET", "/v1/inventory", "")
+func TestUnchangedInventoryGets304(t *testing.T) {
+	anonymous := visit(t, newShop(), "")
+	first := anonymous.do("GET", "/v1/inventory", "")
 	requireStatus(t, first, http.StatusOK)
 	if got := first.Header().Get("Cache-Control"); got != "no-cache" {
 		t.Errorf("Cache-Control is %q", got)
 	}
 
 	tag := first.Header().Get("ETag")
-	second := stranger.do("GET", "/v1/inventory", "", "If-None-Match", tag)
+	second := anonymous.do("GET", "/v1/inventory", "", "If-None-Match", tag)
 	requireStatus(t, second, http.StatusNotModified)
 	if second.Body.Len() > 0 {
 		t.Errorf("a 304 has the body %s", second.Body)
 	}
 
-	stranger.do("PATCH", "/v1/inventory/1", `{"stock":99}`)
-	third := stranger.do("GET", "/v1/inventory", "", "If-None-Match", tag)
+	anonymous.do("PATCH", "/v1/inventory/1", `{"stock":99}`)
+	third := anonymous.do("GET", "/v1/inventory", "", "If-None-Match", tag)
 	requireStatus(t, third, http.StatusOK)
 }
 
-func TestAPatchChangesWhatItNames(t *testing.T) {
-	stranger := visit(t, newShop(), "")
-	requireStatus(t, stranger.do("PATCH", "/v1/inventory/1", `{"stock":42}`), http.StatusOK)
-	res := stranger.do("PATCH", "/v1/inventory/1", `{"price":"99.90"}`)
+func TestPatchChangesOnlyNamedFields(t *testing.T) {
+	anonymous := visit(t, newShop(), "")
+	requireStatus(t, anonymous.do("PATCH", "/v1/inventory/1", `{"stock":42}`), http.StatusOK)
+	res := anonymous.do("PATCH", "/v1/inventory/1", `{"price":"99.90"}`)
 	requireStatus(t, res, http.StatusOK)
 	if pet := decode[Pet](t, res); pet.Stock != 42 || pet.Price != 99_90 || pet.Name != "Biscuit" {
 		t.Errorf("pet is %+v", pet)
 	}
 }
 
-func TestAPatchIsValidated(t *testing.T) {
+func TestInvalidPatchIsRefused(t *testing.T) {
 	for name, test := range map[string]struct {
 		path, body string
 		status     int
@@ -62,7 +62,7 @@ func TestAPatchIsValidated(t *testing.T) {
 	}
 }
 
-func TestTheInventoryChangesByItself(t *testing.T) {
+func TestTradeChangesInventoryOncePerInterval(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		inventory := NewInventory()
@@ -83,7 +83,7 @@ func TestTheInventoryChangesByItself(t *testing.T) {
 	})
 }
 
-func TestTradeStaysWithinReason(t *testing.T) {
+func TestTradeKeepsStockAndPriceInBounds(t *testing.T) {
 	inventory := NewInventory()
 	for range 10_000 {
 		inventory.tradeOnce()

@@ -1,6 +1,5 @@
-// Command petstore is the legacy application of the demo: a plain JSON API
-// with a database of sorts, logins by cookie and webhooks. It answers one
-// request at a time and knows nothing of what stands in front of it.
+// Command petstore is the backend of the demo: a plain JSON API with an
+// in-memory database, logins by cookie and webhooks. It has no streams.
 package main
 
 import (
@@ -18,8 +17,8 @@ import (
 	"time"
 )
 
-// shutdownGrace is how long requests that are being answered may take once
-// the process has been told to stop.
+// shutdownGrace limits how long requests in flight may take after a signal to
+// stop.
 const shutdownGrace = 5 * time.Second
 
 func main() {
@@ -32,7 +31,7 @@ func main() {
 	}
 }
 
-// settings is what the command line and the environment say.
+// settings are the values of the flags and the environment.
 type settings struct {
 	listen  string
 	step    time.Duration
@@ -42,32 +41,32 @@ type settings struct {
 	secret  []byte
 }
 
-// parseSettings reads the flags, and the secret from the environment: it would
-// show in the process list otherwise.
+// parseSettings reads the flags, and the secret from the environment, because
+// the process list would show a flag.
 func parseSettings(args []string, getenv func(string) string) (settings, error) {
 	var s settings
 	flags := flag.NewFlagSet("petstore", flag.ExitOnError)
 	flags.StringVar(&s.listen, "listen", "127.0.0.1:9001", "address to listen on")
 	flags.DurationVar(&s.step, "step", 3*time.Second, "time an order spends in each status")
-	flags.DurationVar(&s.shop, "shop", 4*time.Second, "about how often stock or a price changes by itself; 0 is never")
-	flags.DurationVar(&s.think, "think", 3*time.Second, "how long recommendations take to compute")
-	flags.StringVar(&s.webhook, "webhook", "http://localhost:8080/hooks/petstore", "where to POST notifications; empty is nowhere")
+	flags.DurationVar(&s.shop, "shop", 4*time.Second, "average interval between spontaneous changes of stock or price; 0 turns them off")
+	flags.DurationVar(&s.think, "think", 3*time.Second, "time that recommendations take")
+	flags.StringVar(&s.webhook, "webhook", "http://localhost:8080/hooks/petstore", "URL for notifications; empty sends none")
 	if err := flags.Parse(args); err != nil {
 		return s, err
 	}
 	if s.step <= 0 || s.shop < 0 || s.think < 0 {
-		return s, errors.New("-step must be above zero, -shop and -think must not be below it")
+		return s, errors.New("-step must be above zero, -shop and -think can't be negative")
 	}
 	var err error
 	s.secret, err = parseSecret(getenv(secretVariable))
 	return s, err
 }
 
-// notifies tells whether there is somewhere to send notifications and something
-// to sign them with.
+// notifies reports whether there is a URL for notifications and a secret to sign
+// them.
 func (s settings) notifies() bool { return s.webhook != "" && len(s.secret) > 0 }
 
-// announcement is the one line that is printed once connections are accepted.
+// announcement returns the line that run prints when it accepts connections.
 func (s settings) announcement(addr net.Addr) string {
 	switch {
 	case s.notifies():
@@ -79,8 +78,8 @@ func (s settings) announcement(addr net.Addr) string {
 	}
 }
 
-// run serves the petstore until ctx ends, and returns when everything it has
-// started has ended too.
+// run serves the petstore until ctx ends, and returns when all goroutines that it
+// started have ended.
 func run(ctx context.Context, args []string, getenv func(string) string, stdout io.Writer) error {
 	s, err := parseSettings(args, getenv)
 	if err != nil {
@@ -100,7 +99,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout 
 	return serve(ctx, listener, handler)
 }
 
-// open makes the shop and starts what goes on in it between requests.
+// open makes the shop and starts its background goroutines.
 func open(ctx context.Context, s settings, background *sync.WaitGroup) http.Handler {
 	notify := func(Notification) {}
 	if s.notifies() {
@@ -121,8 +120,8 @@ func open(ctx context.Context, s settings, background *sync.WaitGroup) http.Hand
 	}).routes()
 }
 
-// serve answers requests until ctx ends, which is also when those that are
-// still being answered are told to give up.
+// serve serves requests until ctx ends, which also cancels the contexts of
+// requests in flight.
 func serve(ctx context.Context, listener net.Listener, handler http.Handler) error {
 	server := &http.Server{
 		Handler:           handler,

@@ -9,15 +9,15 @@ import (
 	"testing"
 )
 
-func nothingSet(string) string { return "" }
+func noEnvironment(string) string { return "" }
 
-func TestItAnnouncesWhereItListensAndStopsCleanly(t *testing.T) {
+func TestRunPrintsAddressAndStopsCleanly(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	output, stdout := io.Pipe()
 	ended := make(chan error, 1)
 	go func() {
-		ended <- run(ctx, []string{"-listen", "127.0.0.1:0"}, nothingSet, stdout)
+		ended <- run(ctx, []string{"-listen", "127.0.0.1:0"}, noEnvironment, stdout)
 		stdout.Close()
 	}()
 
@@ -42,7 +42,7 @@ func TestItAnnouncesWhereItListensAndStopsCleanly(t *testing.T) {
 	}
 }
 
-func TestItTellsWhetherThereAreWebhooks(t *testing.T) {
+func TestAnnouncementNamesWebhookURL(t *testing.T) {
 	for _, test := range []struct{ webhook, secret, want string }{
 		{"http://caddy.test/hooks", "whsec_c2VjcmV0", "webhooks to http://caddy.test/hooks"},
 		{"http://caddy.test/hooks", "", "no webhooks: PETSTORE_WEBHOOK_SECRET is not set"},
@@ -60,13 +60,13 @@ func TestItTellsWhetherThereAreWebhooks(t *testing.T) {
 	}
 }
 
-func TestSettingsThatMakeNoSenseAreErrors(t *testing.T) {
+func TestInvalidSettingsAreErrors(t *testing.T) {
 	for _, args := range [][]string{{"-step", "0s"}, {"-shop", "-1s"}, {"-think", "-1s"}} {
-		if _, err := parseSettings(args, nothingSet); err == nil {
+		if _, err := parseSettings(args, noEnvironment); err == nil {
 			t.Errorf("%v was accepted", args)
 		}
 	}
 	if _, err := parseSettings(nil, func(string) string { return "hunter2" }); err == nil {
-		t.Error("a secret that is none was accepted")
+		t.Error("an invalid secret was accepted")
 	}
 }

@@ -6,8 +6,8 @@ import (
 	"strconv"
 )
 
-// Cents is an amount of money. In JSON it is a string like "12.50": a number
-// would be a float to most who read it.
+// Cents is an amount of money. In JSON it is a string like "12.50", because most
+// parsers read a number as a float.
 type Cents int64
 
 var moneySyntax = regexp.MustCompile(`^([0-9]{1,6})\.([0-9]{2})$`)
@@ -22,7 +22,7 @@ func (c Cents) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
 func (c *Cents) UnmarshalText(text []byte) error {
 	parts := moneySyntax.FindSubmatch(text)
 	if parts == nil {
-		return fmt.Errorf("%q is no amount like 12.50", text)
+		return fmt.Errorf("%q is not an amount like 12.50", text)
 	}
 	amount, err := strconv.ParseInt(string(parts[1])+string(parts[2]), 10, 64)
 	*c = Cents(amount)

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// The bounds of what is kept in memory. When a customer has too many orders the
-// oldest finished one makes room.
+// The limits of the memory. If a customer has too many orders, a new one replaces
+// the oldest finished one.
 const (
 	maxOrders    = 20
 	maxCustomers = 1000
@@ -22,10 +22,10 @@ var (
 	errTooManyOrders = &problem{http.StatusTooManyRequests, "too many open orders"}
 )
 
-// Status is how far an order has got.
+// Status is the state of an order.
 type Status string
 
-// An order goes through the first four in turn, unless it is cancelled.
+// An order has the first four in turn, unless it is cancelled.
 const (
 	PaymentProcessing Status = "payment_processing"
 	PaymentConfirmed  Status = "payment_confirmed"
@@ -34,14 +34,14 @@ const (
 	Cancelled         Status = "cancelled"
 )
 
-// nextStatus has no entry for a status that is final.
+// nextStatus has no entry for a final status.
 var nextStatus = map[Status]Status{
 	PaymentProcessing: PaymentConfirmed,
 	PaymentConfirmed:  PreparingShipment,
 	PreparingShipment: Shipped,
 }
 
-// news is what a customer is told when an order gets there.
+// news are the messages for the customer, by the order's new status.
 var news = map[Status]string{
 	PaymentProcessing: "We have your order of %s.",
 	PaymentConfirmed:  "Your payment for %s went through.",
@@ -61,7 +61,7 @@ type Order struct {
 	History  []Step `json:"history"`
 }
 
-// Step is when an order reached a status.
+// Step is the time at which an order reached a status.
 type Step struct {
 	Status Status    `json:"status"`
 	At     time.Time `json:"at"`
@@ -69,15 +69,15 @@ type Step struct {
 
 func (o *Order) finished() bool { return nextStatus[o.Status] == "" }
 
-// snapshot is a copy that is safe to read while the order goes on.
+// snapshot returns a copy, which does not change when the order does.
 func (o *Order) snapshot() Order {
 	clone := *o
 	clone.History = slices.Clone(o.History)
 	return clone
 }
 
-// Orders are the orders of all customers, each moving on by itself. Its methods
-// may be called concurrently.
+// Orders holds the orders of all customers and advances each by time. It is safe
+// for concurrent use.
 type Orders struct {
 	inventory *Inventory
 	step      time.Duration
@@ -88,9 +88,8 @@ type Orders struct {
 	byUser map[string][]*Order // newest first
 }
 
-// NewOrders makes an empty order book whose orders spend step in each status.
-// It calls notify at every change, in the order of the changes; notify must not
-// block.
+// NewOrders returns an empty order book. Orders spend step in each status. It calls
+// notify for every change, in order; notify must not block.
 func NewOrders(inventory *Inventory, step time.Duration, notify func(Notification)) *Orders {
 	return &Orders{inventory: inventory, step: step, notify: notify, byUser: make(map[string][]*Order)}
 }
@@ -107,7 +106,7 @@ func (o *Orders) Of(user string) []Order {
 	return orders
 }
 
-// Get returns one of a customer's orders. Someone else's is as good as none.
+// Get returns one of the customer's orders. It does not find other customers'.
 func (o *Orders) Get(user, id string) (Order, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -127,7 +126,7 @@ func (o *Orders) findLocked(user, id string) (*Order, error) {
 	return orders[i], nil
 }
 
-// Place takes the pets out of stock and sets the order going.
+// Place takes the pets out of stock and starts the order.
 func (o *Orders) Place(user string, petID, quantity int) (Order, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -147,7 +146,7 @@ func (o *Orders) Place(user string, petID, quantity int) (Order, error) {
 		Total:    pet.Price * Cents(quantity),
 	}
 	o.byUser[user] = slices.Insert(o.byUser[user], 0, order)
-	o.enterLocked(user, order, PaymentProcessing)
+	o.setStatusLocked(user, order, PaymentProcessing)
 	return order.snapshot(), nil
 }
 
@@ -168,9 +167,9 @@ func (o *Orders) makeRoomLocked(user string) error {
 	return errTooManyOrders
 }
 
-// enterLocked puts an order into a status, tells the customer, and arranges for
-// the next one.
-func (o *Orders) enterLocked(user string, order *Order, status Status) {
+// setStatusLocked sets an order's status, notifies the customer, and schedules the
+// next status.
+func (o *Orders) setStatusLocked(user string, order *Order, status Status) {
 	now := time.Now().UTC().Truncate(time.Millisecond)
 	order.Status = status
 	order.History = append(order.History, Step{status, now})
@@ -180,12 +179,12 @@ func (o *Orders) enterLocked(user string, order *Order, status Status) {
 	}
 }
 
-// advance moves an order on, unless it has been cancelled meanwhile.
+// advance sets an order's next status, unless it was cancelled in the meantime.
 func (o *Orders) advance(user string, order *Order, from, to Status) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if order.Status == from {
-		o.enterLocked(user, order, to)
+		o.setStatusLocked(user, order, to)
 	}
 }
 
@@ -202,8 +201,8 @@ func notificationOf(user string, order *Order, at time.Time) Notification {
 	}
 }
 
-// Cancel puts the pets back, unless they have left. To cancel again is no error
-// and does nothing.
+// Cancel cancels an order and puts the pets back, unless they were shipped. To
+// cancel again does nothing.
 func (o *Orders) Cancel(user, id string) (Order, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -215,7 +214,7 @@ func (o *Orders) Cancel(user, id string) (Order, error) {
 		return Order{}, errShipped
 	case order.Status != Cancelled:
 		o.inventory.PutBack(order.PetID, order.Quantity)
-		o.enterLocked(user, order, Cancelled)
+		o.setStatusLocked(user, order, Cancelled)
 	}
 	return order.snapshot(), nil
 }
@@ -254,8 +253,8 @@ func (a *api) placeOrder(w http.ResponseWriter, r *http.Request, user string) er
 	return nil
 }
 
-// cancelOrder answers with the order itself, and says so by Content-Location
-// (RFC 9110, section 8.7).
+// cancelOrder responds with the order itself, and names it in Content-Location
+// (RFC 9110 §8.7).
 func (a *api) cancelOrder(w http.ResponseWriter, r *http.Request, user string) error {
 	order, err := a.orders.Cancel(user, r.PathValue("id"))
 	if err != nil {

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// statuses returns what an order has been through.
+// statuses returns the statuses of an order's history.
 func statuses(order Order) []Status {
 	var all []Status
 	for _, step := range order.History {
@@ -17,10 +17,10 @@ func statuses(order Order) []Status {
 	return all
 }
 
-func TestAnOrderMovesByTime(t *testing.T) {
+func TestOrderAdvancesOncePerStep(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var told []string
-		orders := NewOrders(NewInventory(), 3*time.Second, func(n Notification) { told = append(told, n.Type) })
+		var notified []string
+		orders := NewOrders(NewInventory(), 3*time.Second, func(n Notification) { notified = append(notified, n.Type) })
 		order, err := orders.Place("alice", 5, 2)
 		if err != nil {
 			t.Fatal(err)
@@ -42,13 +42,13 @@ func TestAnOrderMovesByTime(t *testing.T) {
 		if got := order.History[3].At.Sub(order.History[0].At); got != 9*time.Second {
 			t.Errorf("it took %s", got)
 		}
-		if len(told) != 4 || told[3] != "order.shipped" {
-			t.Errorf("the customer was told %v", told)
+		if len(notified) != 4 || notified[3] != "order.shipped" {
+			t.Errorf("the customer got %v", notified)
 		}
 	})
 }
 
-func TestOrdersAreSeenByTheirCustomerAlone(t *testing.T) {
+func TestOnlyCustomerSeesOwnOrders(t *testing.T) {
 	shop := newShop()
 	alice, bob := visit(t, shop, "alice"), visit(t, shop, "bob")
 	id := alice.order("1").ID
@@ -70,7 +70,7 @@ func TestOrdersAreListedNewestFirst(t *testing.T) {
 	}
 }
 
-func TestAnOrderSaysWhereItIs(t *testing.T) {
+func TestOrderResponsesNameOrderURL(t *testing.T) {
 	alice := visit(t, newShop(), "alice")
 	res := alice.do("POST", "/v1/orders", `{"petId":1,"quantity":1}`)
 	requireStatus(t, res, http.StatusCreated)
@@ -83,7 +83,7 @@ func TestAnOrderSaysWhereItIs(t *testing.T) {
 	}
 }
 
-func TestAnOrderTakesStockAndACancelGivesItBack(t *testing.T) {
+func TestOrderTakesStockAndCancelReturnsIt(t *testing.T) {
 	shop := newShop()
 	alice := visit(t, shop, "alice")
 	stock := func() int { return shop.inventory.Pets()[7].Stock }
@@ -107,7 +107,7 @@ func TestAnOrderTakesStockAndACancelGivesItBack(t *testing.T) {
 	}
 }
 
-func TestACancelledOrderMovesNoMore(t *testing.T) {
+func TestCancelledOrderNeverAdvances(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		alice := visit(t, newShop(), "alice")
 		path := "/v1/orders/" + alice.order("1").ID
@@ -121,7 +121,7 @@ func TestACancelledOrderMovesNoMore(t *testing.T) {
 	})
 }
 
-func TestWhatHasShippedCannotBeCancelled(t *testing.T) {
+func TestShippedOrderCannotBeCancelled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		alice := visit(t, newShop(), "alice")
 		path := "/v1/orders/" + alice.order("1").ID
@@ -132,7 +132,7 @@ func TestWhatHasShippedCannotBeCancelled(t *testing.T) {
 	})
 }
 
-func TestTheOldestFinishedOrderMakesRoom(t *testing.T) {
+func TestNewOrderReplacesOldestFinishedOne(t *testing.T) {
 	shop := newShop()
 	shop.inventory.PutBack(1, maxStock)
 	alice := visit(t, shop, "alice")
@@ -149,7 +149,7 @@ func TestTheOldestFinishedOrderMakesRoom(t *testing.T) {
 	requireStatus(t, alice.do("GET", "/v1/orders/"+oldest.ID, ""), http.StatusOK)
 }
 
-func TestTheNumberOfCustomersIsBounded(t *testing.T) {
+func TestNumberOfCustomersIsBounded(t *testing.T) {
 	orders := NewOrders(NewInventory(), time.Minute, func(Notification) {})
 	for i := range maxCustomers {
 		orders.byUser[string(rune('a'+i))] = nil

@@ -10,10 +10,10 @@ import (
 	"time"
 )
 
-// recommendations is how many pets are recommended, if as many are in stock.
+// recommendations limits the number of recommended pets.
 const recommendations = 3
 
-// Recommendation is a pet and why this customer should want it.
+// Recommendation is a pet with the reason to recommend it.
 type Recommendation struct {
 	PetID  int    `json:"petId"`
 	Name   string `json:"name"`
@@ -22,12 +22,10 @@ type Recommendation struct {
 	Reason string `json:"reason"`
 }
 
-// recommend takes as long as a slow model would, and starts from nothing each
-// time that it is asked.
+// recommend takes as long as a slow model would, each time.
 func (a *api) recommend(w http.ResponseWriter, r *http.Request, user string) error {
 	if err := pause(r.Context(), a.think); err != nil {
-		// Nobody waits for an answer any more.
-		return nil
+		return nil // the client has left
 	}
 	list := recommendationsFor(user, a.inventory.Pets())
 	writeJSON(w, http.StatusOK, map[string][]Recommendation{"recommendations": list})
@@ -44,8 +42,8 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// recommendationsFor picks the pets that speak most for themselves now. The
-// same inventory gives the same customer the same answer.
+// recommendationsFor returns the most appealing pets in stock. The result depends
+// only on its arguments.
 func recommendationsFor(user string, pets []Pet) []Recommendation {
 	inStock := slices.DeleteFunc(pets, func(pet Pet) bool { return pet.Stock == 0 })
 	slices.SortStableFunc(inStock, func(a, b Pet) int {
@@ -58,7 +56,7 @@ func recommendationsFor(user string, pets []Pet) []Recommendation {
 	return list
 }
 
-// appeal weighs what reason puts into words.
+// appeal returns a pet's score; reason explains it.
 func appeal(user string, pet Pet) int {
 	score := taste(user, pet.Kind)
 	if bargain(pet) {
@@ -85,8 +83,8 @@ func reason(user string, pet Pet) string {
 
 func bargain(pet Pet) bool { return pet.Price < pet.usual*9/10 }
 
-// taste is how much a user likes a kind of pet, 0 to 99. A hash stands in for
-// what a real shop would have learnt.
+// taste returns how much a user likes a kind of pet, 0 to 99. A hash replaces the
+// data of a real shop.
 func taste(user, kind string) int {
 	hash := fnv.New32a()
 	_, _ = fmt.Fprint(hash, user, "/", kind)

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-func TestRecommendationsTakeTheirTime(t *testing.T) {
+func TestRecommendationsTakeThinkTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		alice := visit(t, newShop(), "alice")
 		start := time.Now()
@@ -26,7 +26,7 @@ func TestRecommendationsTakeTheirTime(t *testing.T) {
 	})
 }
 
-func TestRecommendationsAreNotComputedForNobody(t *testing.T) {
+func TestRecommendationsStopWhenClientLeaves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		shop := newShop()
 		alice := visit(t, shop, "alice")
@@ -39,7 +39,7 @@ func TestRecommendationsAreNotComputedForNobody(t *testing.T) {
 		start := time.Now()
 		alice.shop.ServeHTTP(res, req)
 		if took := time.Since(start); took != time.Second || res.Body.Len() > 0 {
-			t.Errorf("it went on for %s and wrote %q", took, res.Body)
+			t.Errorf("it took %s and wrote %q", took, res.Body)
 		}
 	})
 }
@@ -55,12 +55,12 @@ func TestRecommendationsFollowTheInventory(t *testing.T) {
 	soldOut[before[0].PetID-1].Stock = 0
 	for _, pet := range recommendationsFor("alice", soldOut) {
 		if pet.PetID == before[0].PetID {
-			t.Error("a pet is recommended that is out of stock")
+			t.Error("it recommends a pet that is out of stock")
 		}
 	}
 }
 
-func TestAnEmptyShopRecommendsNothing(t *testing.T) {
+func TestEmptyShopRecommendsNothing(t *testing.T) {
 	if got := recommendationsFor("alice", nil); got == nil || len(got) != 0 {
 		t.Errorf("got %#v, want an empty slice", got)
 	}

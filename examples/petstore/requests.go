@@ -6,27 +6,26 @@ import (
 	"sync"
 )
 
-// Requests counts what the petstore has been asked, by route. It is there to
-// show how little that is.
+// Requests counts the requests of each route, for the demo's page.
 type Requests struct {
 	mu     sync.Mutex
 	counts map[string]int
 }
 
-// NewRequests makes a count of zero.
+// NewRequests returns a counter without requests.
 func NewRequests() *Requests {
 	return &Requests{counts: make(map[string]int)}
 }
 
-// Counts returns how often each route was asked for.
+// Counts returns the number of requests of each route.
 func (q *Requests) Counts() map[string]int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return maps.Clone(q.counts)
 }
 
-// counting counts a request by the pattern that it matches, before it is
-// answered. Paths would let a client grow the map; patterns are few.
+// counting counts each request by the pattern that it matches, before it is
+// served. A client could grow a map of paths without limit.
 func (q *Requests) counting(mux *http.ServeMux) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, pattern := mux.Handler(r)
@@ -52,7 +51,7 @@ func (w refusal) WriteHeader(status int) {
 	writeError(w.ResponseWriter, &problem{status, http.StatusText(status)})
 }
 
-// Write drops the plain text.
+// Write discards the plain text.
 func (refusal) Write(text []byte) (int, error) { return len(text), nil }
 
 func (a *api) listRequests(w http.ResponseWriter, _ *http.Request) error {

@@ -12,7 +12,7 @@ import (
 // sessionCookie is the name of the cookie that a login sets.
 const sessionCookie = "session"
 
-// maxSessions bounds what is kept in memory; the oldest login is forgotten.
+// maxSessions limits the sessions in memory. A new one replaces the oldest.
 const maxSessions = 1000
 
 var (
@@ -22,20 +22,20 @@ var (
 
 var userSyntax = regexp.MustCompile(`^[a-z]{1,20}$`)
 
-// Sessions remembers who is logged in, by the token in their cookie. Its methods
-// may be called concurrently.
+// Sessions maps the tokens of session cookies to users. It is safe for concurrent
+// use.
 type Sessions struct {
 	mu     sync.Mutex
 	users  map[string]string
 	tokens []string // oldest first
 }
 
-// NewSessions makes a shop that nobody is logged in to.
+// NewSessions returns an empty set of sessions.
 func NewSessions() *Sessions {
 	return &Sessions{users: make(map[string]string)}
 }
 
-// Open logs a user in and returns the token that proves it.
+// Open logs a user in and returns the session's token.
 func (s *Sessions) Open(user string) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -48,7 +48,7 @@ func (s *Sessions) Open(user string) string {
 	return token
 }
 
-// Close makes a token worthless; one that is so already is no error.
+// Close ends a token's session, if there is one.
 func (s *Sessions) Close(token string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -60,7 +60,7 @@ func (s *Sessions) closeLocked(token string) {
 	s.tokens = slices.DeleteFunc(s.tokens, func(other string) bool { return other == token })
 }
 
-// User returns whose token it is.
+// User returns the user of a token.
 func (s *Sessions) User(token string) (user string, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -68,7 +68,7 @@ func (s *Sessions) User(token string) (user string, ok bool) {
 	return user, ok
 }
 
-// sessionToken returns the token that a request carries, or "", which is nobody's.
+// sessionToken returns the request's session token, or "".
 func sessionToken(r *http.Request) string {
 	cookie, err := r.Cookie(sessionCookie)
 	if err != nil {
@@ -77,8 +77,8 @@ func sessionToken(r *http.Request) string {
 	return cookie.Value
 }
 
-// login takes anyone's word for who they are: this is a demo, there are no
-// passwords. A login replaces the one that the client had.
+// login logs any user in without a password: this is a demo. It replaces an earlier
+// login of the client.
 func (a *api) login(w http.ResponseWriter, r *http.Request) error {
 	user, err := userOf(r)
 	if err != nil {
@@ -90,7 +90,7 @@ func (a *api) login(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// userOf reads a login, be it JSON or a form.
+// userOf reads the user from a login, which is JSON or a form.
 func userOf(r *http.Request) (string, error) {
 	var login struct {
 		User string `json:"user"`
@@ -118,8 +118,8 @@ func (a *api) logout(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// setSessionCookie hands out a token, or takes it back with a negative maxAge.
-// The cookie is not Secure: the demo is also there on plain http.
+// setSessionCookie sets the cookie, or deletes it if maxAge is negative. The cookie
+// is not Secure, because the demo also uses plain http.
 func setSessionCookie(w http.ResponseWriter, token string, maxAge int) {
 	w.Header().Set("Cache-Control", "no-store")
 	http.SetCookie(w, &http.Cookie{
@@ -132,7 +132,7 @@ func setSessionCookie(w http.ResponseWriter, token string, maxAge int) {
 	})
 }
 
-// me names the user in a header too, for proxies that ask who is there.
+// me also names the user in a header, for forward_auth.
 func (a *api) me(w http.ResponseWriter, _ *http.Request, user string) error {
 	w.Header().Set("X-User-Id", user)
 	writeJSON(w, http.StatusOK, map[string]string{"user": user})

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-func TestALoginIsJSONOrAForm(t *testing.T) {
+func TestLoginAcceptsJSONAndForm(t *testing.T) {
 	for contentType, body := range map[string]string{
 		"application/json; charset=utf-8":   `{"user":"alice"}`,
 		"application/x-www-form-urlencoded": "user=alice",
@@ -21,7 +21,7 @@ func TestALoginIsJSONOrAForm(t *testing.T) {
 	}
 }
 
-func TestTheSessionCookieIsOutOfReachForScriptsAndOtherSites(t *testing.T) {
+func TestSessionCookieIsHttpOnlyAndSameSite(t *testing.T) {
 	cookie := visit(t, newShop(), "alice").cookie
 	if cookie.Name != "session" || !cookie.HttpOnly || cookie.SameSite != http.SameSiteLaxMode {
 		t.Errorf("cookie is %v", cookie)
@@ -38,7 +38,7 @@ func TestUserNamesAreLowercaseLetters(t *testing.T) {
 	}
 }
 
-func TestMeNamesTheUserInTheHeaderToo(t *testing.T) {
+func TestMeNamesUserInHeaderAndBody(t *testing.T) {
 	res := visit(t, newShop(), "alice").do("GET", "/v1/me", "")
 	requireStatus(t, res, http.StatusOK)
 	if got := res.Header().Get("X-User-Id"); got != "alice" {
@@ -49,24 +49,24 @@ func TestMeNamesTheUserInTheHeaderToo(t *testing.T) {
 	}
 }
 
-func TestALogoutEndsTheSession(t *testing.T) {
+func TestLogoutEndsSession(t *testing.T) {
 	alice := visit(t, newShop(), "alice")
 	res := alice.do("POST", "/v1/logout", "")
 	requireStatus(t, res, http.StatusNoContent)
 	if got := res.Result().Cookies()[0]; got.MaxAge >= 0 {
-		t.Errorf("the cookie is not taken back: %v", got)
+		t.Errorf("the cookie is not deleted: %v", got)
 	}
 	requireStatus(t, alice.do("GET", "/v1/me", ""), http.StatusUnauthorized)
 }
 
-func TestALoginReplacesTheOneBefore(t *testing.T) {
+func TestLoginReplacesEarlierLogin(t *testing.T) {
 	shop := newShop()
 	alice := visit(t, shop, "alice")
 	alice.do("POST", "/v1/login", `{"user":"bob"}`, "Content-Type", "application/json")
 	requireStatus(t, alice.do("GET", "/v1/me", ""), http.StatusUnauthorized)
 }
 
-func TestTheOldestSessionMakesRoom(t *testing.T) {
+func TestNewSessionReplacesOldestOne(t *testing.T) {
 	sessions := NewSessions()
 	oldest, second := sessions.Open("alice"), sessions.Open("bob")
 	for range maxSessions - 1 {

@@ -18,33 +18,32 @@ import (
 	"time"
 )
 
-// secretVariable is the environment variable of the secret that webhooks are
-// signed with.
+// secretVariable is the environment variable with the secret that signs webhooks.
 const secretVariable = "PETSTORE_WEBHOOK_SECRET"
 
 const (
-	webhookQueue    = 256             // notifications that may wait
-	webhookAttempts = 4               // before one is given up
+	webhookQueue    = 256             // waiting notifications
+	webhookAttempts = 4               // per notification
 	webhookTimeout  = 5 * time.Second // for one attempt
 	webhookBackoff  = time.Second / 2 // before the second attempt; doubles from there
 )
 
-// Notification is the body of a webhook, as Standard Webhooks lays it out.
+// Notification is the body of a webhook in the form of Standard Webhooks.
 type Notification struct {
 	Type      string           `json:"type"`
 	Timestamp time.Time        `json:"timestamp"`
 	Data      NotificationData `json:"data"`
 }
 
-// NotificationData is who is told what about which order.
+// NotificationData is a message about an order for a user.
 type NotificationData struct {
 	UserID  string `json:"userId"`
 	OrderID string `json:"orderId"`
 	Message string `json:"message"`
 }
 
-// Notifier delivers notifications to one URL, one after the other and so in
-// their order, signed per https://www.standardwebhooks.com.
+// Notifier delivers notifications to one URL, in order, signed as
+// https://www.standardwebhooks.com says.
 type Notifier struct {
 	url    string
 	secret []byte
@@ -52,7 +51,7 @@ type Notifier struct {
 	queue  chan Notification
 }
 
-// NewNotifier makes a notifier that delivers once Run runs.
+// NewNotifier returns a notifier, which delivers while Run runs.
 func NewNotifier(url string, secret []byte) *Notifier {
 	return &Notifier{
 		url:    url,
@@ -60,14 +59,14 @@ func NewNotifier(url string, secret []byte) *Notifier {
 		queue:  make(chan Notification, webhookQueue),
 		client: &http.Client{
 			Timeout: webhookTimeout,
-			// A receiver that has moved must say so to people, not to a POST.
+			// A redirect would turn the POST into a GET.
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 	}
 }
 
-// parseSecret decodes a secret of the form whsec_<base64>. Without one there is
-// nothing to sign with, which is no error.
+// parseSecret decodes a secret of the form whsec_<base64>. An empty text is no
+// error: there is no secret.
 func parseSecret(text string) ([]byte, error) {
 	if text == "" {
 		return nil, nil
@@ -75,13 +74,13 @@ func parseSecret(text string) ([]byte, error) {
 	encoded, ok := strings.CutPrefix(text, "whsec_")
 	secret, err := base64.StdEncoding.DecodeString(encoded)
 	if !ok || err != nil || len(secret) == 0 {
-		return nil, errors.New(secretVariable + " must be whsec_ and then base64")
+		return nil, errors.New(secretVariable + " must be whsec_ followed by Base64")
 	}
 	return secret, nil
 }
 
-// Send queues a notification. It never blocks, since an order must not wait for
-// whoever is told about it: when the queue is full the notification is dropped.
+// Send queues a notification. It never blocks, because an order must not wait for a
+// receiver: it drops the notification if the queue is full.
 func (n *Notifier) Send(notification Notification) {
 	select {
 	case n.queue <- notification:
@@ -90,7 +89,7 @@ func (n *Notifier) Send(notification Notification) {
 	}
 }
 
-// Run delivers what is queued until ctx ends.
+// Run delivers the queued notifications until ctx ends.
 func (n *Notifier) Run(ctx context.Context) {
 	for {
 		select {
@@ -104,8 +103,8 @@ func (n *Notifier) Run(ctx context.Context) {
 	}
 }
 
-// deliver tries a few times. All attempts carry the same id, by which a receiver
-// knows the one that it has seen already.
+// deliver makes up to webhookAttempts attempts. All have the same id, by which a
+// receiver recognizes a repeated one.
 func (n *Notifier) deliver(ctx context.Context, notification Notification) error {
 	body, err := json.Marshal(notification)
 	if err != nil {
@@ -125,7 +124,7 @@ func (n *Notifier) deliver(ctx context.Context, notification Notification) error
 	}
 }
 
-// post makes one attempt. Whatever is not 2xx is a failure.
+// post makes one attempt. Any status other than 2xx is a failure.
 func (n *Notifier) post(ctx context.Context, id string, body []byte) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, n.url, bytes.NewReader(body))
 	if err != nil {
@@ -142,9 +141,9 @@ func (n *Notifier) post(ctx context.Context, id string, body []byte) error {
 		return err
 	}
 	defer res.Body.Close()
-	_, _ = io.CopyN(io.Discard, res.Body, 4<<10) // so that the connection can be used again
+	_, _ = io.CopyN(io.Discard, res.Body, 4<<10) // so that the connection can be reused
 	if res.StatusCode < 200 || res.StatusCode > 299 {
-		return fmt.Errorf("receiver answered %s", res.Status)
+		return fmt.Errorf("the receiver responded %s", res.Status)
 	}
 	return nil
 }

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// receiver stands for the URL that webhooks go to: it answers with its statuses
-// in turn, then with 204, and remembers what it got.
+// receiver is a fake receiver of webhooks: it responds with its statuses in turn,
+// then with 204, and records the requests.
 type receiver struct {
 	statuses []int
 	got      []received
@@ -34,19 +34,19 @@ func (r *receiver) RoundTrip(req *http.Request) (*http.Response, error) {
 	return &http.Response{StatusCode: status, Status: http.StatusText(status), Body: http.NoBody}, err
 }
 
-// notifierTo returns a notifier whose requests end at r.
+// notifierTo returns a notifier that sends to r.
 func notifierTo(r *receiver) *Notifier {
 	n := NewNotifier("http://receiver.test/hooks", []byte("a secret"))
 	n.client.Transport = r
 	return n
 }
 
-// notificationAbout is what some order says, with its id.
+// notificationAbout returns a notification about an order.
 func notificationAbout(orderID string) Notification {
 	return Notification{Type: "order.shipped", Data: NotificationData{UserID: "alice", OrderID: orderID}}
 }
 
-func TestAWebhookIsSignedAsTheStandardSays(t *testing.T) {
+func TestWebhookSignatureMatchesStandardExample(t *testing.T) {
 	// The example of https://github.com/standard-webhooks/standard-webhooks.
 	secret, err := parseSecret("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
 	if err != nil {
@@ -58,15 +58,15 @@ func TestAWebhookIsSignedAsTheStandardSays(t *testing.T) {
 	}
 }
 
-func TestASecretMustBeOfTheStandardForm(t *testing.T) {
+func TestInvalidSecretIsRefused(t *testing.T) {
 	for _, text := range []string{"c2VjcmV0", "whsec_", "whsec_secret!"} {
 		if _, err := parseSecret(text); err == nil {
-			t.Errorf("%q was taken for a secret", text)
+			t.Errorf("%q was accepted", text)
 		}
 	}
 }
 
-func TestAWebhookCarriesTheNotification(t *testing.T) {
+func TestWebhookCarriesNotification(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var target receiver
 		notifier := notifierTo(&target)
@@ -85,7 +85,7 @@ func TestAWebhookCarriesTheNotification(t *testing.T) {
 	})
 }
 
-func TestARetryIsTheSameMessage(t *testing.T) {
+func TestRetryRepeatsSameMessage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		target := receiver{statuses: []int{http.StatusBadGateway, http.StatusFound}}
 		if err := notifierTo(&target).deliver(t.Context(), notificationAbout("o-7")); err != nil {
@@ -104,7 +104,7 @@ func TestARetryIsTheSameMessage(t *testing.T) {
 	})
 }
 
-func TestAWebhookIsGivenUpInTheEnd(t *testing.T) {
+func TestNotifierGivesUpAfterFourAttempts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		target := receiver{statuses: []int{500, 500, 500, 500, 500}}
 		if err := notifierTo(&target).deliver(t.Context(), notificationAbout("o-7")); err == nil {
@@ -134,7 +134,7 @@ func TestWebhooksArriveInOrder(t *testing.T) {
 	})
 }
 
-func TestANotifierEndsInTheMiddleOfItsRetries(t *testing.T) {
+func TestNotifierStopsDuringRetries(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		target := receiver{statuses: []int{500, 500, 500, 500}}
 		notifier := notifierTo(&target)
@@ -149,17 +149,17 @@ func TestANotifierEndsInTheMiddleOfItsRetries(t *testing.T) {
 		cancel()
 		<-ended
 		if len(target.got) != 1 {
-			t.Errorf("it went on to %d attempts", len(target.got))
+			t.Errorf("it made %d attempts", len(target.got))
 		}
 	})
 }
 
-func TestAFullQueueDelaysNobody(t *testing.T) {
+func TestFullQueueNeverBlocksSend(t *testing.T) {
 	notifier := NewNotifier("http://receiver.test/hooks", []byte("a secret"))
 	for range webhookQueue + 1 {
 		notifier.Send(notificationAbout("o-1"))
 	}
 	if len(notifier.queue) != webhookQueue {
-		t.Errorf("%d are queued", len(notifier.queue))
+		t.Errorf("%d notifications are queued", len(notifier.queue))
 	}
 }
