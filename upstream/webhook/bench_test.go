@@ -17,7 +17,7 @@ import (
 	"github.com/caddy-sse/caddy-sse/upstream/webhook"
 )
 
-// 8 KiB is an ordinary webhook: GitHub's are 5 to 25 KiB.
+// 8 KiB is the size of an ordinary webhook: GitHub sends 5 to 25 KiB.
 var benchBody = `{"action":"opened","type":"issue.opened","issue":{"number":42,"body":"` + strings.Repeat("x", 8000) +
 	`"},"repository":{"full_name":"octo/hello"}}`
 
@@ -39,7 +39,7 @@ func benchmarkReceive(b *testing.B, wh webhook.Webhook, header http.Header) {
 	}
 }
 
-func BenchmarkReceiveAsItCame(b *testing.B) {
+func BenchmarkReceiveUnchanged(b *testing.B) {
 	benchmarkReceive(b, webhook.Webhook{Verify: &webhook.Verify{Sender: "none"}}, http.Header{})
 }
 

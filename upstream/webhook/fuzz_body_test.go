@@ -16,8 +16,8 @@ import (
 	"github.com/caddy-sse/caddy-sse/upstream/webhook"
 )
 
-// Whatever a body is, it is refused as the sender's mistake, or becomes events
-// that can be sent.
+// FuzzBody checks that every body is refused as a mistake of the sender or
+// becomes events that the hub can publish.
 func FuzzBody(f *testing.F) {
 	rules := []*webhook.Webhook{
 		open(f, webhook.Webhook{MaxBody: 1 << 16, Split: ".[]?", Event: "{json.type}", ID: "{json.id}"}),
@@ -40,7 +40,7 @@ func FuzzBody(f *testing.F) {
 					r.Header.Set(name, attribute)
 				}
 			}
-			delivery, err := deliver(rule, r)
+			delivery, err := receiveDelivery(rule, r)
 			if err != nil {
 				checkOutcome(t, i, nil, err)
 				continue
@@ -57,7 +57,8 @@ func FuzzBody(f *testing.F) {
 	})
 }
 
-// A form without brackets means to us what it means to net/url.
+// FuzzForm checks that the module parses a form without brackets as net/url
+// does.
 func FuzzForm(f *testing.F) {
 	wh := open(f, webhook.Webhook{Select: "."})
 	for _, body := range []string{"a=1&b=2", "a=1&a=2", "a+b=%20", "", "&", "=", "a;b=1", "%zz=", "a=%ff"} {
@@ -87,7 +88,7 @@ func FuzzForm(f *testing.F) {
 	})
 }
 
-// Who doesn't know the secret gets nothing in, whatever the headers say.
+// FuzzHeaders checks that no headers get a request in without the secret.
 func FuzzHeaders(f *testing.F) {
 	key := rand.Text()
 	rules := make(map[string]*webhook.Webhook)
@@ -134,7 +135,7 @@ func FuzzHeaders(f *testing.F) {
 					checkAnswer(t, name, answer, err)
 					continue
 				}
-				delivery, err := deliver(rule, r)
+				delivery, err := receiveDelivery(rule, r)
 				if err == nil && delivery.HandshakeResponse == nil {
 					t.Fatalf("%s took %q", name, signature)
 				}

@@ -55,7 +55,8 @@ func FuzzReceive(f *testing.F) {
 	})
 }
 
-// checkOutcome wants a client's refusal, a drop, or a message that can be sent.
+// checkOutcome wants a 4xx refusal, no message, or a message that the hub can
+// publish.
 func checkOutcome(t *testing.T, rule int, message *webhook.Message, err error) {
 	t.Helper()
 	if err != nil {
@@ -82,7 +83,8 @@ func checkOutcome(t *testing.T, rule int, message *webhook.Message, err error) {
 	}
 }
 
-// A template without backslashes means to us what it means to Caddy.
+// FuzzTemplate checks that the module expands a template without backslashes as
+// Caddy does.
 func FuzzTemplate(f *testing.F) {
 	for _, src := range []string{
 		"orders/{json.order.id}", `\{a\}`, "{", "}", "{}", "{{a}}", "a{b}c{d}", `{a\}b}`, "{form.}", "ä{json.ü}", `\\{a}`,

@@ -22,11 +22,11 @@ import (
 	"github.com/caddy-sse/caddy-sse/upstream/webhook"
 )
 
-// answer is what a handshake is answered with.
-func answer(t testing.TB, wh *webhook.Webhook, r *http.Request) *httptest.ResponseRecorder {
+// respond returns the response to a handshake.
+func respond(t testing.TB, wh *webhook.Webhook, r *http.Request) *httptest.ResponseRecorder {
 	t.Helper()
 	w := httptest.NewRecorder()
-	answer, err := shake(wh, r)
+	answer, err := handshake(wh, r)
 	var refused *refusal.Error
 	switch {
 	case errors.As(err, &refused):
@@ -34,7 +34,7 @@ func answer(t testing.TB, wh *webhook.Webhook, r *http.Request) *httptest.Respon
 	case err != nil:
 		t.Fatal(err)
 	case answer == nil:
-		t.Fatal("it is no handshake")
+		t.Fatal("the request is not a handshake")
 	default:
 		answer.Write(w)
 	}
@@ -44,11 +44,11 @@ func answer(t testing.TB, wh *webhook.Webhook, r *http.Request) *httptest.Respon
 	return w
 }
 
-func shake(wh *webhook.Webhook, r *http.Request) (*webhook.HandshakeResponse, error) {
+func handshake(wh *webhook.Webhook, r *http.Request) (*webhook.HandshakeResponse, error) {
 	if r.Method != http.MethodPost {
 		return wh.Handshake(r, caddyhttp.NewTestReplacer(r))
 	}
-	delivery, err := deliver(wh, r)
+	delivery, err := receiveDelivery(wh, r)
 	if err != nil {
 		return nil, err
 	}
@@ -66,7 +66,7 @@ const plain = "text/plain; charset=utf-8"
 
 func get(target string) *http.Request { return httptest.NewRequest(http.MethodGet, target, nil) }
 
-// signedBy makes a request that the sender has signed now.
+// signedBy returns a request that the sender signs now.
 func signedBy(sender, key, body string) *http.Request {
 	now := strconv.FormatInt(time.Now().Unix(), 10)
 	signature := hexMAC(sha256.New, key, "v0:", now, ":", body)
@@ -76,17 +76,17 @@ func signedBy(sender, key, body string) *http.Request {
 	return post("/t", body, "X-Zm-Request-Timestamp", now, "X-Zm-Signature", "v0="+signature)
 }
 
-func TestSlacksChallengeIsSentBack(t *testing.T) {
+func TestSlackChallengeIsEchoed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		wh := verified(t, webhook.Verify{Sender: "slack", Secrets: []string{"k"}})
 		// docs.slack.dev, "url_verification event".
 		const body = `{"token":"Jhj5dZrVaK7ZwHHjRyZWjbDl","challenge":"3eZbrw1aBm2rZgRNFdxV2595E9CY3gmdALWMmHkvFXO7tYXAYM8P","type":"url_verification"}`
-		want(t, answer(t, wh, signedBy("slack", "k", body)), 200, plain, "3eZbrw1aBm2rZgRNFdxV2595E9CY3gmdALWMmHkvFXO7tYXAYM8P")
-		want(t, answer(t, wh, signedBy("slack", "other", body)), 401, plain, "the signature is wrong\n")
-		html := answer(t, wh, signedBy("slack", "k", `{"type":"url_verification","challenge":"<script>alert(1)</script>"}`))
+		want(t, respond(t, wh, signedBy("slack", "k", body)), 200, plain, "3eZbrw1aBm2rZgRNFdxV2595E9CY3gmdALWMmHkvFXO7tYXAYM8P")
+		want(t, respond(t, wh, signedBy("slack", "other", body)), 401, plain, "the signature is wrong\n")
+		html := respond(t, wh, signedBy("slack", "k", `{"type":"url_verification","challenge":"<script>alert(1)</script>"}`))
 		want(t, html, 200, plain, "<script>alert(1)</script>")
 		for _, bad := range []string{"", `a\nb`, `\u0000`, strings.Repeat("x", 1025)} {
-			w := answer(t, wh, signedBy("slack", "k", `{"type":"url_verification","challenge":"`+bad+`"}`))
+			w := respond(t, wh, signedBy("slack", "k", `{"type":"url_verification","challenge":"`+bad+`"}`))
 			if w.Code != 400 || strings.Contains(w.Body.String(), "xx") {
 				t.Errorf("%q: %d %s", bad, w.Code, w.Body)
 			}
@@ -98,24 +98,24 @@ func TestSlacksChallengeIsSentBack(t *testing.T) {
 	})
 }
 
-func TestZoomsTokenIsSigned(t *testing.T) {
+func TestZoomTokenIsSigned(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		wh := verified(t, webhook.Verify{Sender: "zoom", Secrets: []string{"old", "k"}})
 		// developers.zoom.us, "Validate your webhook endpoint": the plain token
-		// is of its example, whose secret isn't told.
+		// is from its example, which doesn't publish the secret.
 		const body = `{"payload":{"plainToken":"qgg8vlvZRS6UYooatFL8Aw"},"event_ts":1654503849680,"event":"endpoint.url_validation"}`
 		for _, key := range []string{"old", "k"} {
-			want(t, answer(t, wh, signedBy("zoom", key, body)), 200, "application/json",
+			want(t, respond(t, wh, signedBy("zoom", key, body)), 200, "application/json",
 				`{"encryptedToken":"`+hexMAC(sha256.New, key, "qgg8vlvZRS6UYooatFL8Aw")+`","plainToken":"qgg8vlvZRS6UYooatFL8Aw"}`)
 		}
-		want(t, answer(t, wh, signedBy("zoom", "x", body)), 401, plain, "the signature is wrong\n")
-		if w := answer(t, wh, signedBy("zoom", "k", `{"event":"endpoint.url_validation","payload":{"plainToken":"v0:1:{}"}}`)); w.Code != 400 {
+		want(t, respond(t, wh, signedBy("zoom", "x", body)), 401, plain, "the signature is wrong\n")
+		if w := respond(t, wh, signedBy("zoom", "k", `{"event":"endpoint.url_validation","payload":{"plainToken":"v0:1:{}"}}`)); w.Code != 400 {
 			t.Errorf("%d %s", w.Code, w.Body)
 		}
 	})
 }
 
-func TestDiscordsPingIsAnswered(t *testing.T) {
+func TestDiscordPingIsAnswered(t *testing.T) {
 	public, private, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -126,69 +126,69 @@ func TestDiscordsPingIsAnswered(t *testing.T) {
 		ping := func(body, signed string) *http.Request {
 			return post("/t", body, "X-Signature-Timestamp", now, "X-Signature-Ed25519", hex.EncodeToString(ed25519.Sign(private, []byte(now+signed))))
 		}
-		want(t, answer(t, wh, ping(`{"type":1}`, `{"type":1}`)), 200, "application/json", `{"type":1}`)
-		want(t, answer(t, wh, ping(`{"version":1,"type":0}`, `{"version":1,"type":0}`)), 204, "", "")
-		// It tries this on purpose.
-		want(t, answer(t, wh, ping(`{"type":1}`, `{"type":0}`)), 401, plain, "the signature is wrong\n")
+		want(t, respond(t, wh, ping(`{"type":1}`, `{"type":1}`)), 200, "application/json", `{"type":1}`)
+		want(t, respond(t, wh, ping(`{"version":1,"type":0}`, `{"version":1,"type":0}`)), 204, "", "")
+		// Discord tests whether this is refused.
+		want(t, respond(t, wh, ping(`{"type":1}`, `{"type":0}`)), 401, plain, "the signature is wrong\n")
 	})
 }
 
-func TestMetasChallengeNeedsTheVerifyToken(t *testing.T) {
+func TestMetaChallengeNeedsVerifyToken(t *testing.T) {
 	wh := verified(t, webhook.Verify{Sender: "meta", Secrets: []string{"k"}, Challenge: []string{"meatyhamhock"}})
 	// developers.facebook.com, "Webhooks: Getting started", its example.
 	const query = "/t?hub.mode=subscribe&hub.challenge=1158201444&hub.verify_token=meatyhamhock"
-	want(t, answer(t, wh, get(query)), 200, plain, "1158201444")
+	want(t, respond(t, wh, get(query)), 200, plain, "1158201444")
 	for _, bad := range []string{
 		strings.Replace(query, "meaty", "x", 1), strings.Replace(query, "subscribe", "x", 1), query + "&hub.verify_token=meatyhamhock",
 		"/t?hub.mode=subscribe&hub.challenge=1", "/t?hub.mode=",
 	} {
-		want(t, answer(t, wh, get(bad)), 403, plain, "the verify token is wrong\n")
+		want(t, respond(t, wh, get(bad)), 403, plain, "the verify token is wrong\n")
 	}
-	if w := answer(t, wh, get(query+"&hub.challenge=2")); w.Code != 400 {
+	if w := respond(t, wh, get(query+"&hub.challenge=2")); w.Code != 400 {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}
 	without := verified(t, webhook.Verify{Sender: "meta", Secrets: []string{"k"}})
 	for _, token := range []string{"", "&hub.verify_token=", "&hub.verify_token=k"} {
-		if w := answer(t, without, get("/t?hub.mode=subscribe&hub.challenge=1"+token)); w.Code != 403 {
+		if w := respond(t, without, get("/t?hub.mode=subscribe&hub.challenge=1"+token)); w.Code != 403 {
 			t.Errorf("%d %s", w.Code, w.Body)
 		}
 	}
 }
 
-func TestWebSubsIntentIsVerifiedForKnownTopics(t *testing.T) {
+func TestWebSubIntentIsVerifiedForKnownTopics(t *testing.T) {
 	const feed = "https://example.com/feed"
 	wh := verified(t, webhook.Verify{Sender: "websub", Secrets: []string{"k"}, Challenge: []string{feed}})
 	query := func(mode, topic string) *http.Request {
 		return get("/t?" + url.Values{"hub.mode": {mode}, "hub.topic": {topic}, "hub.challenge": {"c"}, "hub.lease_seconds": {"60"}}.Encode())
 	}
-	want(t, answer(t, wh, query("subscribe", feed)), 200, plain, "c")
-	want(t, answer(t, wh, query("unsubscribe", feed)), 404, plain, "the rule keeps its subscription to this topic\n") // anyone could ask
-	want(t, answer(t, wh, query("subscribe", feed+"2")), 404, plain, "the rule has no subscription to this topic\n")
-	want(t, answer(t, wh, query("other", feed)), 404, plain, "the rule has no subscription to this topic\n")
-	want(t, answer(t, wh, query("denied", feed)), 200, "", "")
+	want(t, respond(t, wh, query("subscribe", feed)), 200, plain, "c")
+	want(t, respond(t, wh, query("unsubscribe", feed)), 404, plain, "the rule keeps its subscription to this topic\n") // anyone could ask
+	want(t, respond(t, wh, query("subscribe", feed+"2")), 404, plain, "the rule has no subscription to this topic\n")
+	want(t, respond(t, wh, query("other", feed)), 404, plain, "the rule has no subscription to this topic\n")
+	want(t, respond(t, wh, query("denied", feed)), 200, "", "")
 }
 
-func TestMicrosoftGraphsValidationTokenIsSentBackAsPlainText(t *testing.T) {
+func TestMicrosoftGraphValidationTokenIsEchoedAsPlainText(t *testing.T) {
 	wh := verified(t, webhook.Verify{Sender: "microsoft-graph", Secrets: []string{"s"}})
 	// learn.microsoft.com/graph, "notificationUrl validation": the token comes encoded.
 	const token = "Validation: Testing client application reachability for subscription Request-Id: 522a8e7e"
-	want(t, answer(t, wh, post("/t?validationToken="+url.QueryEscape(token), "", "Content-Type", "text/plain; charset=utf-8")), 200, plain, token)
-	want(t, answer(t, wh, post("/t?validationToken=%3Cscript%3E", "")), 200, plain, "<script>")
+	want(t, respond(t, wh, post("/t?validationToken="+url.QueryEscape(token), "", "Content-Type", "text/plain; charset=utf-8")), 200, plain, token)
+	want(t, respond(t, wh, post("/t?validationToken=%3Cscript%3E", "")), 200, plain, "<script>")
 	for _, bad := range []string{"", "a%0d%0ab", "%ff", strings.Repeat("x", 1025), "a&validationToken=b"} {
-		if w := answer(t, wh, post("/t?validationToken="+bad, "")); w.Code != 400 {
+		if w := respond(t, wh, post("/t?validationToken="+bad, "")); w.Code != 400 {
 			t.Errorf("%q: %d %s", bad, w.Code, w.Body)
 		}
 	}
-	if answer, err := shake(wh, get("/t?validationToken=x")); answer != nil || err != nil {
+	if answer, err := handshake(wh, get("/t?validationToken=x")); answer != nil || err != nil {
 		t.Errorf("a GET is one: %+v, %v", answer, err)
 	}
 }
 
-func TestXsChallengeSignsNothingThatCouldBeADelivery(t *testing.T) {
+func TestXChallengeSignsNothingThatCouldBeADelivery(t *testing.T) {
 	wh := verified(t, webhook.Verify{Sender: "x", Secrets: []string{"k", "old"}})
-	want(t, answer(t, wh, get("/t?crc_token=abc-_.=1")), 200, "application/json", `{"response_token":"sha256=`+b64MAC("k", "abc-_.=1")+`"}`)
+	want(t, respond(t, wh, get("/t?crc_token=abc-_.=1")), 200, "application/json", `{"response_token":"sha256=`+b64MAC("k", "abc-_.=1")+`"}`)
 	for _, bad := range []string{"", "%7B%7D", "a%22b", "a%20b", strings.Repeat("x", 257), "a&crc_token=b", "%0a"} {
-		if w := answer(t, wh, get("/t?crc_token="+bad)); w.Code != 400 {
+		if w := respond(t, wh, get("/t?crc_token="+bad)); w.Code != 400 {
 			t.Errorf("%q: %d %s", bad, w.Code, w.Body)
 		}
 	}
@@ -205,7 +205,7 @@ func TestCloudEventsOriginIsGranted(t *testing.T) {
 		for i := 0; i < len(header); i += 2 {
 			r.Header.Add(header[i], header[i+1])
 		}
-		return answer(t, wh, r)
+		return respond(t, wh, r)
 	}
 	wh := verified(t, webhook.Verify{Sender: "cloudevents", Secrets: []string{"k"}})
 	// CloudEvents, "HTTP 1.1 Web Hooks", section 4.1, its example.
@@ -234,7 +234,7 @@ func TestCloudEventsOriginIsGranted(t *testing.T) {
 	}
 }
 
-func TestAHandshakeIsAnsweredOnlyByTheSendersKindThatHasIt(t *testing.T) {
+func TestHandshakeIsAnsweredOnlyForItsSender(t *testing.T) {
 	questions := map[string]func() *http.Request{
 		"meta": func() *http.Request {
 			return get("/t?hub.mode=subscribe&hub.challenge=c&hub.verify_token=k&hub.topic=k")
@@ -250,7 +250,7 @@ func TestAHandshakeIsAnsweredOnlyByTheSendersKindThatHasIt(t *testing.T) {
 	for sender, verify := range everySender(t) {
 		wh := verified(t, verify)
 		for of, question := range questions {
-			answer, _ := shake(wh, question())
+			answer, _ := handshake(wh, question())
 			mine := of == sender || of == "meta" && sender == "websub"
 			if (answer != nil) != mine {
 				t.Errorf("%s answers %s's with %+v", sender, of, answer)
@@ -258,14 +258,14 @@ func TestAHandshakeIsAnsweredOnlyByTheSendersKindThatHasIt(t *testing.T) {
 		}
 	}
 	for _, body := range []string{`{"type":"url_verification","challenge":"c"}`, `{"type":1}`, `{"event":"endpoint.url_validation","payload":{"plainToken":"x"}}`} {
-		delivery, err := deliver(open(t, webhook.Webhook{}), post("/t", body))
+		delivery, err := receiveDelivery(open(t, webhook.Webhook{}), post("/t", body))
 		if err != nil || delivery.HandshakeResponse != nil || len(delivery.Messages) != 1 {
 			t.Errorf("%+v, %v", delivery, err)
 		}
 	}
 }
 
-// everySender has each kind with a secret that it takes.
+// everySender returns each sender with a valid secret.
 func everySender(t testing.TB) map[string]webhook.Verify {
 	t.Helper()
 	all := make(map[string]webhook.Verify)

@@ -18,7 +18,7 @@ import (
 	"github.com/caddy-sse/caddy-sse/upstream/webhook"
 )
 
-func TestARefusalSaysWhatItCountsAsAndMoreToTheOperatorThanToTheSender(t *testing.T) {
+func TestRefusalHasResultAndDetailForOperator(t *testing.T) {
 	const body = `{"id":"evt_1"}`
 	stripe := verified(t, webhook.Verify{Sender: "stripe", Secrets: []string{"k1", "k2"}})
 	github := verified(t, webhook.Verify{Sender: "github", Secrets: []string{"k1"}})
@@ -55,7 +55,7 @@ func TestARefusalSaysWhatItCountsAsAndMoreToTheOperatorThanToTheSender(t *testin
 		{"a handshake", meta, httptest.NewRequest("GET", "/t?hub.mode=subscribe&hub.verify_token="+zeros, nil), webhook.BadHandshake, ""},
 		{"a body that breaks off", open(t, webhook.Webhook{}), httptest.NewRequest("POST", "/t", io.MultiReader(strings.NewReader("x"), brokenReader{})), webhook.BrokenOff, ""},
 	} {
-		_, err := deliver(tc.wh, tc.r)
+		_, err := receiveDelivery(tc.wh, tc.r)
 		if tc.r.Method == "GET" {
 			_, err = tc.wh.Handshake(tc.r, caddy.NewReplacer())
 		}
@@ -90,7 +90,7 @@ type brokenReader struct{}
 
 func (brokenReader) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
 
-func TestOptionsThatDoNotGoTogetherSayWhatToWrite(t *testing.T) {
+func TestConflictingOptionsSayWhatToWrite(t *testing.T) {
 	for _, tc := range []struct {
 		wh   webhook.Webhook
 		want string
@@ -110,7 +110,7 @@ func TestOptionsThatDoNotGoTogetherSayWhatToWrite(t *testing.T) {
 	}
 }
 
-func TestADeliveryHasAReceiptUnlessItsPartsHaveIdsOfTheirOwn(t *testing.T) {
+func TestIdempotencyKeyNeedsDeliveryID(t *testing.T) {
 	for _, tc := range []struct {
 		name string
 		wh   webhook.Webhook
@@ -126,7 +126,7 @@ func TestADeliveryHasAReceiptUnlessItsPartsHaveIdsOfTheirOwn(t *testing.T) {
 		{"off", webhook.Webhook{ID: "{http.request.header.X-Id}", Dedupe: &webhook.Dedupe{Off: true}}, `{}`, ""},
 	} {
 		wh := open(t, tc.wh)
-		d, err := deliver(wh, post("/t", tc.body, "X-Id", "h1"))
+		d, err := receiveDelivery(wh, post("/t", tc.body, "X-Id", "h1"))
 		if err != nil {
 			t.Fatalf("%s: %v", tc.name, err)
 		}
@@ -135,7 +135,7 @@ func TestADeliveryHasAReceiptUnlessItsPartsHaveIdsOfTheirOwn(t *testing.T) {
 		}
 	}
 	wh := open(t, webhook.Webhook{ID: "{json.id}", Dedupe: &webhook.Dedupe{MaxCount: 7, MaxAge: caddy.Duration(time.Hour)}})
-	d, err := deliver(wh, post("/t", `{"id":"b1"}`))
+	d, err := receiveDelivery(wh, post("/t", `{"id":"b1"}`))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -144,14 +144,14 @@ func TestADeliveryHasAReceiptUnlessItsPartsHaveIdsOfTheirOwn(t *testing.T) {
 	}
 }
 
-func TestWhatIsPassedOnIsNoErrorWhenItCannotBePublishedUnlessItIsNotVerified(t *testing.T) {
+func TestForwardedDeliveryMayBeUnpublishableButNeverUnverified(t *testing.T) {
 	for _, forward := range []string{webhook.ForwardSync, webhook.ForwardAsync} {
 		wh := provision(t, webhook.Webhook{
 			Topics: []string{"{json.none}"}, MaxBody: 100, Forward: forward,
 			Verify: &webhook.Verify{Sender: "token", Header: "X-Token", Secrets: []string{"k"}},
 		})
 		for _, body := range []string{"x", "", "{}", "\xff"} {
-			d, err := deliver(wh, post("/t", body, "X-Token", "k"))
+			d, err := receiveDelivery(wh, post("/t", body, "X-Token", "k"))
 			if err != nil || d.Refused == nil || string(d.Body) != body || len(d.Messages) > 0 {
 				t.Errorf("%s %q: %+v %v", forward, body, d, err)
 			}
@@ -160,7 +160,7 @@ func TestWhatIsPassedOnIsNoErrorWhenItCannotBePublishedUnlessItIsNotVerified(t *
 			post("/t", "{}", "X-Token", "wrong"), post("/t", strings.Repeat("x", 101), "X-Token", "k"),
 			post("/t", "x", "X-Token", "k", "Content-Encoding", "gzip"), asEarlyData(post("/t", "{}", "X-Token", "k")),
 		} {
-			if d, err := deliver(wh, r); err == nil {
+			if d, err := receiveDelivery(wh, r); err == nil {
 				t.Errorf("%s: it is let pass: %+v", forward, d)
 			}
 		}

@@ -108,7 +108,7 @@ var vectors = map[string]vector{
 	"twilio with JSON":          twilioVector(twilioURL+"&bodySHA256="+twilioHash, twilioJSON, "application/json", "a9nBmqA0ju/hNViExpshrM61xv4="),
 }
 
-// request is the vector's, with a change to its body.
+// request returns the vector's request, with a change to its body.
 func (v vector) request(change func(string) string) *http.Request {
 	url := "/hooks"
 	if v.url != "" {
@@ -141,7 +141,7 @@ func TestPublishedVectorsAreAccepted(t *testing.T) {
 	}
 }
 
-func TestAByteChangedOfAPublishedVectorIsRefused(t *testing.T) {
+func TestPublishedVectorWithOneByteChangedIsRefused(t *testing.T) {
 	for name, v := range vectors {
 		t.Run(name, func(t *testing.T) {
 			v.during(t, func(t *testing.T) {
@@ -170,7 +170,7 @@ func TestAByteChangedOfAPublishedVectorIsRefused(t *testing.T) {
 	}
 }
 
-func TestAPublishedVectorIsRefusedOutsideOfItsTime(t *testing.T) {
+func TestPublishedVectorIsRefusedOutsideItsTime(t *testing.T) {
 	for name, v := range vectors {
 		if v.at == 0 {
 			continue
@@ -190,8 +190,8 @@ func b64MAC(key string, parts ...string) string {
 	return base64.StdEncoding.EncodeToString(mac(sha256.New, key, parts...))
 }
 
-// Vendors that publish how they sign, but no request with its signature.
-func TestEverySenderIsKnownByItsName(t *testing.T) {
+// These vendors publish how they sign, but no request with its signature.
+func TestEverySenderIsVerifiedByName(t *testing.T) {
 	const body = `{"type":"invoice.paid","id":"evt_1","event_type":"transaction.paid","event_id":"ev_1","event":"meeting.started",` +
 		`"object_kind":"push","object":"page","project":{"path_with_namespace":"ann/shop"},"repository":{"full_name":"ann/shop"}}`
 	const now = "946684800" // when a bubble's clock begins
@@ -221,7 +221,7 @@ func TestEverySenderIsKnownByItsName(t *testing.T) {
 		t.Run(sender, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				wh := verified(t, webhook.Verify{Sender: sender, Secrets: []string{"old", "k"}})
-				delivery, err := deliver(wh, post("/hooks/a", body, tc.header...))
+				delivery, err := receiveDelivery(wh, post("/hooks/a", body, tc.header...))
 				if err != nil || len(delivery.Messages) != 1 {
 					t.Fatalf("%+v, %v", delivery, err)
 				}
@@ -243,7 +243,7 @@ func TestEverySenderIsKnownByItsName(t *testing.T) {
 	}
 }
 
-func TestShopifysEventIsOnePerTopic(t *testing.T) {
+func TestShopifyEventHasOneIDPerTopic(t *testing.T) {
 	id := func(topic string) string {
 		wh := verified(t, webhook.Verify{Sender: "shopify", Secrets: []string{"k"}})
 		return accept(t, wh, post("/t", "{}", "X-Shopify-Hmac-SHA256", b64MAC("k", "{}"), "X-Shopify-Topic", topic, "X-Shopify-Event-Id", "e1")).Event.ID
@@ -254,7 +254,7 @@ func TestShopifysEventIsOnePerTopic(t *testing.T) {
 	}
 }
 
-func TestTheTimeInASignaturesHeaderComesOnce(t *testing.T) {
+func TestSecondTimeInSignatureHeaderIsRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		wh := verified(t, webhook.Verify{Sender: "stripe", Secrets: []string{"k"}})
 		sign := func(t string) string { return "v1=" + hexMAC(sha256.New, "k", t, ".{}") }
@@ -279,7 +279,7 @@ func TestTheTimeInASignaturesHeaderComesOnce(t *testing.T) {
 	})
 }
 
-func TestTheIDIsOfTheHeadersThatAreSigned(t *testing.T) {
+func TestDeliveryIDComesFromSignedHeaders(t *testing.T) {
 	v := vectors["svix"]
 	at(t, v.at, func(t *testing.T) {
 		for _, sender := range []string{"svix", "standard-webhooks"} {
@@ -300,7 +300,7 @@ func TestTheIDIsOfTheHeadersThatAreSigned(t *testing.T) {
 	})
 }
 
-func TestTwilioSignsTheURLThatItSees(t *testing.T) {
+func TestTwilioSignatureCoversURLThatTwilioSees(t *testing.T) {
 	v := vectors["twilio"]
 	wh := verified(t, webhook.Verify{Sender: "twilio", Secrets: []string{v.secret}, URL: "https://mycompany.com{http.request.orig_uri}"})
 	for _, url := range []string{"http://10.0.0.1:8080/myapp.php?foo=1&bar=2", "https://mycompany.com/myapp.php?foo=1&bar=2"} {
@@ -319,7 +319,7 @@ func TestTwilioSignsTheURLThatItSees(t *testing.T) {
 	refuse(t, verified(t, webhook.Verify{Sender: "twilio", Secrets: []string{v.secret}}), behind.request(same), 401, "the signature is wrong")
 }
 
-func TestTwilioSignsNoBodyThatIsNeitherAFormNorInTheURL(t *testing.T) {
+func TestTwilioBodyWithoutDigestIsRefusedUnlessForm(t *testing.T) {
 	wh := verified(t, webhook.Verify{Sender: "twilio", Secrets: []string{"k"}})
 	const url = "https://example.com/t"
 	signature := base64.StdEncoding.EncodeToString(mac(sha1.New, "k", url))
@@ -328,7 +328,7 @@ func TestTwilioSignsNoBodyThatIsNeitherAFormNorInTheURL(t *testing.T) {
 	refuse(t, wh, post(url, "a=%zz", "X-Twilio-Signature", signature, "Content-Type", "application/x-www-form-urlencoded"), 401, "the signature is wrong")
 }
 
-func TestDiscordsSignatureIsOfTheTimeAndTheBody(t *testing.T) {
+func TestDiscordSignatureCoversTimeAndBody(t *testing.T) {
 	public, private, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -341,7 +341,7 @@ func TestDiscordsSignatureIsOfTheTimeAndTheBody(t *testing.T) {
 			return post("/t", body, "X-Signature-Ed25519", signature, "X-Signature-Timestamp", now)
 		}
 		wh := verified(t, webhook.Verify{Sender: "discord", Secrets: []string{strings.Repeat("00", 32), hex.EncodeToString(public)}})
-		delivery, err := deliver(wh, request(now+body))
+		delivery, err := receiveDelivery(wh, request(now+body))
 		if err != nil || delivery.Status != 204 || len(delivery.Messages) != 1 || delivery.Messages[0].Event.Name != "ENTITLEMENT_CREATE" {
 			t.Errorf("%+v, %v", delivery, err)
 		}
@@ -352,7 +352,7 @@ func TestDiscordsSignatureIsOfTheTimeAndTheBody(t *testing.T) {
 	})
 }
 
-func TestAKeyOfTheWrongKindIsAnError(t *testing.T) {
+func TestKeyOfWrongKindIsAnError(t *testing.T) {
 	p384, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -384,7 +384,7 @@ func TestAKeyOfTheWrongKindIsAnError(t *testing.T) {
 	}
 }
 
-func TestATokenIsComparedAsAWhole(t *testing.T) {
+func TestTokenIsComparedAsAWhole(t *testing.T) {
 	wh := verified(t, webhook.Verify{Sender: "token", Header: "x-token", Secrets: []string{"old", "new"}, Prefix: "Key "})
 	for _, token := range []string{"Key old", "Key new", "key new"} {
 		accept(t, wh, post("/t", "x", "X-Token", token))
@@ -396,7 +396,7 @@ func TestATokenIsComparedAsAWhole(t *testing.T) {
 	refuse(t, wh, post("/t", "x", "X-Token", "Key new", "X-Token", "Key new"), 401, "comes more than once")
 }
 
-func TestBasicWantsTheUserAndThePassword(t *testing.T) {
+func TestBasicNeedsUserAndPassword(t *testing.T) {
 	hash, err := bcrypt.GenerateFromPassword([]byte("pa:ss"), bcrypt.MinCost)
 	if err != nil {
 		t.Fatal(err)
@@ -420,7 +420,7 @@ func TestBasicWantsTheUserAndThePassword(t *testing.T) {
 	refuse(t, wh, twice, 401, "comes more than once")
 }
 
-func TestBasicTakesBothKindsOfHashesThatCaddyMakes(t *testing.T) {
+func TestBasicAcceptsBcryptAndArgon2Hashes(t *testing.T) {
 	bcrypted, err := bcrypt.GenerateFromPassword([]byte("first"), bcrypt.MinCost)
 	if err != nil {
 		t.Fatal(err)
@@ -434,9 +434,9 @@ func TestBasicTakesBothKindsOfHashesThatCaddyMakes(t *testing.T) {
 	}
 }
 
-func TestMicrosoftGraphsNotificationsEachHaveTheClientState(t *testing.T) {
+func TestEveryGraphNotificationNeedsClientState(t *testing.T) {
 	wh := verified(t, webhook.Verify{Sender: "microsoft-graph", Secrets: []string{"s1", "s2"}})
-	delivery, err := deliver(wh, post("/t", `{"value":[{"clientState":"s1","changeType":"created","n":1},{"clientState":"s2","changeType":"deleted","n":2}]}`))
+	delivery, err := receiveDelivery(wh, post("/t", `{"value":[{"clientState":"s1","changeType":"created","n":1},{"clientState":"s2","changeType":"deleted","n":2}]}`))
 	if err != nil || len(delivery.Messages) != 2 || delivery.Messages[1].Event.Name != "deleted" ||
 		string(delivery.Messages[0].Event.Data) != `{"changeType":"created","n":1}` {
 		t.Errorf("%+v, %v", delivery, err)
@@ -450,7 +450,7 @@ func TestMicrosoftGraphsNotificationsEachHaveTheClientState(t *testing.T) {
 	}
 }
 
-func TestAMistakeInASendersOptionsSaysWhatToWrite(t *testing.T) {
+func TestSenderOptionErrorSaysWhatToWrite(t *testing.T) {
 	for _, tc := range []struct {
 		verify webhook.Verify
 		words  string
@@ -481,7 +481,7 @@ func TestAMistakeInASendersOptionsSaysWhatToWrite(t *testing.T) {
 	}
 }
 
-func TestHMACTakesSHA512InBase64(t *testing.T) {
+func TestHMACAcceptsSHA512InBase64(t *testing.T) {
 	wh := verified(t, webhook.Verify{Sender: "hmac", Header: "X", Secrets: []string{"k"}, Algorithm: "sha512", Encoding: "base64"})
 	accept(t, wh, post("/t", "x", "X", base64.StdEncoding.EncodeToString(mac(sha512.New, "k", "x"))))
 }
@@ -500,7 +500,7 @@ func TestEverySenderHasARowInTheDocs(t *testing.T) {
 	}
 }
 
-func TestWebSubsHubChoosesTheMethodOfItsSignature(t *testing.T) {
+func TestWebSubHubChoosesAlgorithm(t *testing.T) {
 	wh := verified(t, webhook.Verify{Sender: "websub", Secrets: []string{"old", "k"}})
 	const feed = `<feed xmlns="http://www.w3.org/2005/Atom"/>`
 	request := func(signature string) *http.Request {
@@ -522,7 +522,7 @@ func TestWebSubsHubChoosesTheMethodOfItsSignature(t *testing.T) {
 	}
 }
 
-func TestAPlaceholderThatNobodyKnowsIsNoSecret(t *testing.T) {
+func TestUnknownPlaceholderIsNotASecret(t *testing.T) {
 	for _, secret := range []string{"{GITHUB_SECRET}", " {GITHUB_SECRET} ", "{$GITHUB_SECRET}", "{}"} {
 		err := (&webhook.Webhook{Verify: &webhook.Verify{Sender: "github", Secrets: []string{"k", secret}}}).Provision(caddy.NewReplacer())
 		if err == nil || !strings.Contains(err.Error(), "secret 2 is") || !strings.Contains(err.Error(), "write `{env.NAME}`") || strings.Contains(err.Error(), "GITHUB") {
@@ -534,7 +534,7 @@ func TestAPlaceholderThatNobodyKnowsIsNoSecret(t *testing.T) {
 	}
 }
 
-func TestACloudEventsSourceHasNoSpace(t *testing.T) {
+func TestCloudEventSourceWithSpaceIsRefused(t *testing.T) {
 	wh := verified(t, webhook.Verify{Sender: "cloudevents", Secrets: []string{"k"}})
 	structured := func(source string) *http.Request {
 		return post("/t", `{"specversion":"1.0","type":"t","id":"c","source":"`+source+`"}`, "Authorization", "Bearer k", "Content-Type", "application/cloudevents+json")
@@ -544,12 +544,12 @@ func TestACloudEventsSourceHasNoSpace(t *testing.T) {
 	accept(t, wh, structured("a%20b"))
 }
 
-func TestSlackGetsNothingToShow(t *testing.T) {
+func TestSlackResponseHasNoBody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		wh := verified(t, webhook.Verify{Sender: "slack", Secrets: []string{"k"}})
 		r := signedBy("slack", "k", "command=%2Fdeploy")
 		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-		if delivery, err := deliver(wh, r); err != nil || delivery.Status != 200 || !delivery.NoBody {
+		if delivery, err := receiveDelivery(wh, r); err != nil || delivery.Status != 200 || !delivery.NoBody {
 			t.Errorf("%+v, %v", delivery, err)
 		}
 	})

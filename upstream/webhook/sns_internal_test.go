@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-func TestTheHostIsAmazonsInTheTopicsRegion(t *testing.T) {
+func TestSNSHostIsInTopicsRegion(t *testing.T) {
 	for topic, host := range map[string]string{
 		"arn:aws:sns:us-east-1:123456789012:orders":            "sns.us-east-1.amazonaws.com",
 		"arn:aws:sns:us-east-1:123456789012:orders.fifo":       "sns.us-east-1.amazonaws.com",

@@ -27,8 +27,8 @@ import (
 
 const orders = "arn:aws:sns:us-east-1:123456789012:orders"
 
-// topicService stands in for Amazon SNS: it signs messages, and serves the
-// certificate and the URL that confirms a subscription.
+// topicService is a fake Amazon SNS: it signs messages, and serves the certificate
+// and the URL that confirms a subscription.
 type topicService struct {
 	*httptest.Server
 	private *rsa.PrivateKey
@@ -97,7 +97,7 @@ func (s *topicService) set(down bool) {
 	s.down = down
 }
 
-// message is one as it is before the signature.
+// message returns a message before it is signed.
 func (s *topicService) message(kind string) map[string]string {
 	m := map[string]string{
 		"Type": kind, "MessageId": "165545c9-2a5c-472c-8df2-7ff2be2b3b1b", "TopicArn": orders,
@@ -153,7 +153,7 @@ func snsPost(body string) *http.Request {
 	return post("/hooks/sns", body, "Content-Type", "text/plain; charset=UTF-8")
 }
 
-func TestAMessageOfAmazonSNSIsVerifiedWithItsCertificate(t *testing.T) {
+func TestSNSMessageIsVerifiedWithItsCertificate(t *testing.T) {
 	s := startTopicService(t)
 	wh := s.rule(t)
 	for _, version := range []string{"1", "2"} {
@@ -188,7 +188,7 @@ func TestAMessageOfAmazonSNSIsVerifiedWithItsCertificate(t *testing.T) {
 	}
 }
 
-func TestNothingIsFetchedThatIsNotOnTheSendersHosts(t *testing.T) {
+func TestOnlyURLsOnSendersHostsAreFetched(t *testing.T) {
 	s := startTopicService(t)
 	elsewhere := startTopicService(t)
 	ours := s.rule(t)
@@ -221,7 +221,7 @@ func TestNothingIsFetchedThatIsNotOnTheSendersHosts(t *testing.T) {
 	}
 }
 
-func TestACertificateThatCannotBeHadIsTheSendersToWaitFor(t *testing.T) {
+func TestUnreachableCertificateMakesSenderRetry(t *testing.T) {
 	s := startTopicService(t)
 	for _, path := range []string{"/none.pem", "/moved.pem", "/confirm"} {
 		m := s.message("Notification")
@@ -245,7 +245,7 @@ func TestACertificateThatCannotBeHadIsTheSendersToWaitFor(t *testing.T) {
 	refuse(t, s.rule(t), snsPost(body), 503, "send it again later")
 }
 
-func TestOnlyTheRulesTopicsAndOnlyNewMessagesAreTaken(t *testing.T) {
+func TestSNSMessageOfOtherTopicOrOldIsRefused(t *testing.T) {
 	s := startTopicService(t)
 	wh := s.rule(t)
 	for words, change := range map[string]func(map[string]string){
@@ -270,7 +270,7 @@ func TestOnlyTheRulesTopicsAndOnlyNewMessagesAreTaken(t *testing.T) {
 	}
 }
 
-func TestASubscriptionIsConfirmedOnlyWhereItIsSigned(t *testing.T) {
+func TestSNSSubscriptionIsConfirmedAtSignedURL(t *testing.T) {
 	s := startTopicService(t)
 	elsewhere := startTopicService(t)
 	wh := s.rule(t)
@@ -284,7 +284,7 @@ func TestASubscriptionIsConfirmedOnlyWhereItIsSigned(t *testing.T) {
 	if s.got(confirm) != 0 || len(elsewhere.gets) != 0 {
 		t.Error("it was confirmed")
 	}
-	delivery, err := deliver(wh, snsPost(body))
+	delivery, err := receiveDelivery(wh, snsPost(body))
 	if err != nil || delivery.HandshakeResponse == nil || delivery.HandshakeResponse.Status != 200 || len(delivery.Messages) != 0 || s.got(confirm) != 1 {
 		t.Errorf("%+v, %v, %d confirmations", delivery, err, s.got(confirm))
 	}
@@ -292,13 +292,13 @@ func TestASubscriptionIsConfirmedOnlyWhereItIsSigned(t *testing.T) {
 	refuse(t, wh, snsPost(body), 503, "the subscription can't be confirmed")
 	s.set(false)
 
-	delivery, err = deliver(wh, snsPost(s.sign(t, s.message("UnsubscribeConfirmation"))))
+	delivery, err = receiveDelivery(wh, snsPost(s.sign(t, s.message("UnsubscribeConfirmation"))))
 	if err != nil || delivery.HandshakeResponse == nil || delivery.HandshakeResponse.Status != 200 || s.got(confirm) != 2 {
 		t.Errorf("%+v, %v: it was subscribed again", delivery, err)
 	}
 }
 
-func TestOneCertificateIsFetchedForMany(t *testing.T) {
+func TestConcurrentMessagesShareOneCertificateFetch(t *testing.T) {
 	s := startTopicService(t)
 	wh := s.rule(t)
 	var bodies []string
@@ -321,7 +321,7 @@ func TestOneCertificateIsFetchedForMany(t *testing.T) {
 	}
 }
 
-// stranger's messages are as they should be but for the signature.
+// stranger returns a message that is valid except for its signature.
 func (s *topicService) stranger(t testing.TB, path string) *http.Request {
 	t.Helper()
 	m := s.message("Notification")
@@ -333,14 +333,14 @@ func (s *topicService) stranger(t testing.TB, path string) *http.Request {
 	return snsPost(string(body))
 }
 
-func TestAStrangersURLThatFailsHoldsUpNoOther(t *testing.T) {
+func TestFailingCertificateURLDelaysNoOther(t *testing.T) {
 	s := startTopicService(t)
 	wh := s.rule(t)
 	refuse(t, wh, s.stranger(t, "/none.pem"), 503, "send it again later")
 	accept(t, wh, snsPost(s.sign(t, s.message("Notification"))))
 }
 
-func TestACertificateThatHasVerifiedIsNotDisplacedByOthersThatHaveNot(t *testing.T) {
+func TestUnprovenCertificatesDisplaceNoProvenOne(t *testing.T) {
 	s := startTopicService(t)
 	wh := s.rule(t)
 	accept(t, wh, snsPost(s.sign(t, s.message("Notification"))))
@@ -354,7 +354,7 @@ func TestACertificateThatHasVerifiedIsNotDisplacedByOthersThatHaveNot(t *testing
 	}
 }
 
-func TestAClientThatHangsUpSpoilsNoFetch(t *testing.T) {
+func TestDisconnectingClientCancelsNoFetch(t *testing.T) {
 	s := startTopicService(t)
 	wh := s.rule(t)
 	s.hold = make(chan struct{})
@@ -371,7 +371,7 @@ func TestAClientThatHangsUpSpoilsNoFetch(t *testing.T) {
 	}
 }
 
-func TestOnlySoManyWaitForCertificates(t *testing.T) {
+func TestRequestsWaitingForCertificatesAreLimited(t *testing.T) {
 	s := startTopicService(t)
 	wh := s.rule(t)
 	s.hold = make(chan struct{})
@@ -391,7 +391,7 @@ func TestOnlySoManyWaitForCertificates(t *testing.T) {
 	close(s.hold)
 }
 
-func TestAFailedConfirmationKeepsTheTokenOutOfTheLog(t *testing.T) {
+func TestFailedConfirmationLogsNoToken(t *testing.T) {
 	s := startTopicService(t)
 	wh := s.rule(t)
 	m := s.message("SubscriptionConfirmation")

@@ -15,7 +15,7 @@ import (
 	"github.com/caddy-sse/caddy-sse/upstream/webhook"
 )
 
-// unread is a body that nobody may read.
+// unread is a body that fails the test if anything reads it.
 type unread struct{ t testing.TB }
 
 func (u unread) Read([]byte) (int, error) {
@@ -23,7 +23,7 @@ func (u unread) Read([]byte) (int, error) {
 	return 0, io.EOF
 }
 
-func TestWhatTheHeadersDisproveHasNoBodyRead(t *testing.T) {
+func TestBodyIsNotReadIfHeadersFailVerification(t *testing.T) {
 	hash, err := bcrypt.GenerateFromPassword([]byte("pass"), bcrypt.MinCost)
 	if err != nil {
 		t.Fatal(err)
@@ -47,13 +47,13 @@ func basic(user, pass string) *http.Request {
 	return r
 }
 
-func TestGuessesAreBoundedAndStrangersTakeNoPlaceOfWhoKnowsTheUser(t *testing.T) {
+func TestPasswordGuessesTakeNoSlotOfKnownUser(t *testing.T) {
 	hash, err := bcrypt.GenerateFromPassword([]byte("right"), bcrypt.MinCost+4)
 	if err != nil {
 		t.Fatal(err)
 	}
 	wh := verified(t, webhook.Verify{Sender: "basic", User: "ann", Secrets: []string{string(hash)}})
-	// flood has many guess at the same moment, and gives how many were turned away.
+	// flood sends many guesses at once and returns how many were refused as too many.
 	flood := func(user string, meanwhile func()) (full int) {
 		var mu sync.Mutex
 		var all sync.WaitGroup
@@ -77,13 +77,13 @@ func TestGuessesAreBoundedAndStrangersTakeNoPlaceOfWhoKnowsTheUser(t *testing.T)
 	if full := flood("nobody", func() { accept(t, wh, basic("ann", "right")) }); full == 0 {
 		t.Error("all of 40 guesses of strangers were waited for")
 	}
-	// Known once, the right password needs no turn.
+	// A remembered password waits in no queue.
 	if full := flood("ann", func() { accept(t, wh, basic("ann", "right")) }); full == 0 {
 		t.Error("all of 40 guesses were waited for")
 	}
 }
 
-func TestTwoPasswordsAreBothRememberedWhileOneReplacesTheOther(t *testing.T) {
+func TestBothPasswordsAreRememberedDuringRotation(t *testing.T) {
 	var hashes []string
 	for _, pass := range []string{"new", "old"} {
 		hash, err := bcrypt.GenerateFromPassword([]byte(pass), 9)

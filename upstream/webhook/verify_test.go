@@ -49,7 +49,7 @@ const (
 	githubSignature = "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17"
 )
 
-func TestGitHubsPublishedExampleIsAccepted(t *testing.T) {
+func TestPublishedGitHubExampleIsAccepted(t *testing.T) {
 	wh := verified(t, webhook.Verify{Sender: "github", Secrets: []string{githubSecret}})
 	message := accept(t, wh, post("/hooks", githubBody,
 		"X-Hub-Signature-256", githubSignature, "X-GitHub-Event", "issues",
@@ -82,7 +82,7 @@ func at(t *testing.T, unix int64, f func(t *testing.T)) {
 	})
 }
 
-func TestThePublishedStandardWebhooksVectorIsAccepted(t *testing.T) {
+func TestPublishedStandardWebhooksVectorIsAccepted(t *testing.T) {
 	for _, secret := range []string{"whsec_" + standardKey, standardKey} {
 		at(t, standardTime, func(t *testing.T) {
 			wh := verified(t, webhook.Verify{Sender: "standard-webhooks", Secrets: []string{secret}})
@@ -94,7 +94,7 @@ func TestThePublishedStandardWebhooksVectorIsAccepted(t *testing.T) {
 	}
 }
 
-func TestOfSeveralStandardWebhooksSignaturesOneMustFit(t *testing.T) {
+func TestOneStandardWebhooksSignatureOfSeveralSuffices(t *testing.T) {
 	const wrong = "v1,Ceo5qEr07ixe2NLpvHk3FH9bwy/WavXrAFQ/9tdO6mc="
 	at(t, standardTime, func(t *testing.T) {
 		wh := verified(t, webhook.Verify{Sender: "standard-webhooks", Secrets: []string{standardKey}})
@@ -113,7 +113,7 @@ func TestOfSeveralStandardWebhooksSignaturesOneMustFit(t *testing.T) {
 	})
 }
 
-func TestASignatureOfTheStandardWebhooksLibraryIsAccepted(t *testing.T) {
+func TestStandardWebhooksLibrarySignatureIsAccepted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		signer, err := standardwebhooks.NewWebhook(standardKey)
 		if err != nil {
@@ -136,7 +136,7 @@ func TestASignatureOfTheStandardWebhooksLibraryIsAccepted(t *testing.T) {
 	})
 }
 
-func TestTheStandardWebhooksTypeNamesTheEventOnlyIfItIsText(t *testing.T) {
+func TestStandardWebhooksTypeNamesEventOnlyIfText(t *testing.T) {
 	for body, want := range map[string]string{
 		`{"type":"a.b"}`: "a.b", `{"type":{}}`: "", `{"type":[1]}`: "", `[]`: "", `no JSON`: "", ``: "",
 	} {
@@ -195,7 +195,7 @@ func TestOneChangedByteIsRefused(t *testing.T) {
 	}
 }
 
-func TestASignatureThatIsNoneIsWrongLikeAnyOther(t *testing.T) {
+func TestMalformedSignatureIsRefusedLikeWrongOne(t *testing.T) {
 	wh := verified(t, webhook.Verify{Sender: "github", Secrets: []string{githubSecret}})
 	for _, signature := range []string{
 		"sha256=", "sha256", "sha256=zz", "sha256=7", githubSignature[len("sha256="):], "sha1=" + githubSignature[len("sha256="):],
@@ -218,13 +218,13 @@ func TestSecretsCanBeRotated(t *testing.T) {
 	refuse(t, wh, post("/t", "x", "X-Hub-Signature-256", "sha256="+hexMAC(sha256.New, "older", "x")), 401, "wrong")
 }
 
-func TestABraceInASecretBelongsToIt(t *testing.T) {
+func TestBraceInSecretBelongsToIt(t *testing.T) {
 	const secret = "a{b}c{d"
 	wh := verified(t, webhook.Verify{Sender: "github", Secrets: []string{secret}})
 	accept(t, wh, post("/t", "x", "X-Hub-Signature-256", "sha256="+hexMAC(sha256.New, secret, "x")))
 }
 
-func TestASignatureIsGoodForItsTimeOnly(t *testing.T) {
+func TestSignatureIsAcceptedOnlyWithinTolerance(t *testing.T) {
 	verify := webhook.Verify{Sender: "hmac", Secrets: []string{"k"}, Header: "X-Signature", Timestamp: "X-Time", Signed: "{timestamp}.{body}"}
 	at(t, standardTime, func(t *testing.T) {
 		request := func(timestamp string) *http.Request {
@@ -253,7 +253,7 @@ func TestASignatureIsGoodForItsTimeOnly(t *testing.T) {
 	})
 }
 
-func TestStandardWebhooksTakesATolerance(t *testing.T) {
+func TestStandardWebhooksAcceptsTolerance(t *testing.T) {
 	at(t, standardTime+3600, func(t *testing.T) {
 		verify := webhook.Verify{Sender: "standard-webhooks", Secrets: []string{standardKey}}
 		refuse(t, verified(t, verify), standardPost(standardSignature), 401, "more than 5m0s ago")
@@ -262,7 +262,7 @@ func TestStandardWebhooksTakesATolerance(t *testing.T) {
 	})
 }
 
-func TestASignedHeaderMustComeOnce(t *testing.T) {
+func TestSignedHeaderMustComeOnce(t *testing.T) {
 	at(t, standardTime, func(t *testing.T) {
 		wh := verified(t, webhook.Verify{Sender: "standard-webhooks", Secrets: []string{standardKey}})
 		for _, name := range []string{"Webhook-Id", "Webhook-Timestamp"} {
@@ -276,7 +276,7 @@ func TestASignedHeaderMustComeOnce(t *testing.T) {
 	})
 }
 
-func TestNothingIsSaidAboutAPayloadBeforeItsSignatureIsRight(t *testing.T) {
+func TestSignatureIsCheckedBeforePayload(t *testing.T) {
 	for _, wh := range []webhook.Webhook{
 		{Topics: []string{"{json.none}"}}, {Select: ".[]"}, {Event: "{json.none.x}"}, {Data: "{form.x}"},
 	} {
@@ -285,7 +285,7 @@ func TestNothingIsSaidAboutAPayloadBeforeItsSignatureIsRight(t *testing.T) {
 	}
 }
 
-func TestTheBodysSizeComesBeforeItsSignature(t *testing.T) {
+func TestBodySizeIsCheckedBeforeSignature(t *testing.T) {
 	wh := provision(t, webhook.Webhook{MaxBody: 1, Verify: &webhook.Verify{Sender: "github", Secrets: []string{"k"}}})
 	r := httptest.NewRequest(http.MethodPost, "/t", iotest.ErrReader(errors.New("read, although it is too large")))
 	r.ContentLength = 2
@@ -303,7 +303,7 @@ func mistake(t testing.TB, wh webhook.Webhook) error {
 	return err
 }
 
-func TestAMistakeInVerifyIsAnErrorThatSaysWhatToWrite(t *testing.T) {
+func TestVerifyErrorSaysWhatToWrite(t *testing.T) {
 	hmacWith := func(verify webhook.Verify) webhook.Verify {
 		verify.Sender, verify.Secrets = "hmac", []string{"k"}
 		return verify
@@ -389,13 +389,13 @@ func TestValidateChangesNothing(t *testing.T) {
 	accept(t, wh, post("/hooks", githubBody, "X-Hub-Signature-256", githubSignature))
 }
 
-func TestASignedHeaderMayBeTheTimestampByItsName(t *testing.T) {
+func TestSignedHeaderMayBeTheTimestamp(t *testing.T) {
 	verified(t, webhook.Verify{
 		Sender: "hmac", Secrets: []string{"k"}, Header: "X", Timestamp: "x-time", Signed: "{header.X-Time}.{body}",
 	})
 }
 
-func TestASecretThatComesToNothingIsAnError(t *testing.T) {
+func TestEmptySecretIsAnError(t *testing.T) {
 	t.Setenv("WEBHOOK_TEST_EMPTY", "")
 	for secret, words := range map[string]string{
 		"":                           "secret 2 is empty",
@@ -417,7 +417,7 @@ func TestASecretThatComesToNothingIsAnError(t *testing.T) {
 	}
 }
 
-func TestAnErrorNeverShowsASecretOrASignature(t *testing.T) {
+func TestErrorsNeverShowSecretsOrSignatures(t *testing.T) {
 	const secret = "hunter2{x}%%"
 	for _, verify := range []webhook.Verify{
 		{Sender: "standard-webhooks", Secrets: []string{secret}},

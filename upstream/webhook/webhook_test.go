@@ -22,7 +22,7 @@ import (
 	"github.com/caddy-sse/caddy-sse/upstream/webhook"
 )
 
-// open is a rule that verifies nothing, for tests of what comes after.
+// open returns a rule without verification.
 func open(t testing.TB, wh webhook.Webhook) *webhook.Webhook {
 	t.Helper()
 	wh.Verify = &webhook.Verify{Sender: "none"}
@@ -45,8 +45,9 @@ func post(url, body string, header ...string) *http.Request {
 	return r
 }
 
-// deliver is as Caddy would, which keeps the request as it came in its context.
-func deliver(wh *webhook.Webhook, r *http.Request) (*webhook.Delivery, error) {
+// receiveDelivery receives a request as Caddy does: Caddy keeps the original request in
+// the context.
+func receiveDelivery(wh *webhook.Webhook, r *http.Request) (*webhook.Delivery, error) {
 	r.RequestURI = r.URL.RequestURI() // httptest's has a host
 	r = r.WithContext(context.WithValue(r.Context(), caddyhttp.OriginalRequestCtxKey, *r))
 	return wh.Receive(httptest.NewRecorder(), r, caddyhttp.NewTestReplacer(r))
@@ -54,7 +55,7 @@ func deliver(wh *webhook.Webhook, r *http.Request) (*webhook.Delivery, error) {
 
 // receive returns the one message of a delivery, or nil if it has none.
 func receive(wh *webhook.Webhook, r *http.Request) (*webhook.Message, error) {
-	delivery, err := deliver(wh, r)
+	delivery, err := receiveDelivery(wh, r)
 	switch {
 	case err != nil && delivery != nil:
 		return nil, fmt.Errorf("a delivery came with the refusal %v", err)
@@ -78,7 +79,7 @@ func accept(t testing.TB, wh *webhook.Webhook, r *http.Request) *webhook.Message
 	return message
 }
 
-// refuse wants a refusal whose reason holds the words.
+// refuse wants a refusal with a status and a reason that contains the words.
 func refuse(t testing.TB, wh *webhook.Webhook, r *http.Request, status int, words string) {
 	t.Helper()
 	message, err := receive(wh, r)
@@ -102,7 +103,7 @@ func topic(t testing.TB, template string, r *http.Request) string {
 	return accept(t, open(t, webhook.Webhook{Topics: []string{template}}), r).Topics[0]
 }
 
-func TestABodyIsSentAsItCame(t *testing.T) {
+func TestBodyIsPublishedAsItCame(t *testing.T) {
 	for _, tc := range []struct{ contentType, body string }{
 		{"application/json", "{ \"a\" : 1.0,\r\n\t\"b\":\"\\u2028<>\" }\n"},
 		{"application/json", "not JSON"},
@@ -128,14 +129,14 @@ func TestTextThatIsNotUTF8IsRefused(t *testing.T) {
 	}
 }
 
-func TestABodyOfABinaryTypeComesInAnEnvelope(t *testing.T) {
+func TestBinaryBodyGetsAnEnvelope(t *testing.T) {
 	message := accept(t, open(t, webhook.Webhook{}), post("/t", "\x89PNG", "Content-Type", "image/png"))
 	if got := string(message.Event.Data); got != `{"type":"image/png","base64":"iVBORw=="}` {
 		t.Error(got)
 	}
 }
 
-func TestTheTopicIsThePathUnlessTheRuleSaysOtherwise(t *testing.T) {
+func TestDefaultTopicIsThePath(t *testing.T) {
 	wh := open(t, webhook.Webhook{})
 	if got := accept(t, wh, post("/hooks/git%20hub?x=1", "")).Topics; len(got) != 1 || got[0] != "hooks/git hub" {
 		t.Error(got)
@@ -144,7 +145,7 @@ func TestTheTopicIsThePathUnlessTheRuleSaysOtherwise(t *testing.T) {
 	refuse(t, wh, post("/a%0ab", ""), 422, "control character")
 }
 
-func TestATopicIsMadeFromTheRequest(t *testing.T) {
+func TestTopicTemplateUsesTheRequest(t *testing.T) {
 	const body = `{"id":9007199254740993,"price":1.10,"big":1e400,"ok":true,"no":false,"s":"a \"b\" é \u00e9",
 		"o":{"a.b":{"c":"deep"}},"l":["x","y"],"n":null,"e":""}`
 	for template, want := range map[string]string{
@@ -171,21 +172,21 @@ func TestATopicIsMadeFromTheRequest(t *testing.T) {
 	}
 }
 
-func TestAFormsFieldsCanBeUsed(t *testing.T) {
+func TestTemplateUsesFormFields(t *testing.T) {
 	r := post("/t", "id=c&id=a%20b&empty=", "Content-Type", "application/x-www-form-urlencoded")
 	if got := topic(t, "calls/{form.id}", r); got != "calls/a b" {
 		t.Error(got)
 	}
 }
 
-func TestTheSameTopicTwiceIsOnce(t *testing.T) {
+func TestDuplicateTopicIsPublishedOnce(t *testing.T) {
 	wh := open(t, webhook.Webhook{Topics: []string{"a/{json.x}", "b", "a/{json.y}"}})
 	if got := accept(t, wh, post("/", `{"x":1,"y":1}`)).Topics; strings.Join(got, " ") != "a/1 b" {
 		t.Error(got)
 	}
 }
 
-func TestWhatATopicLacksIsNamed(t *testing.T) {
+func TestRefusalNamesWhatTheTopicLacks(t *testing.T) {
 	for _, tc := range []struct{ template, body, words string }{
 		{"repos/{json.repository.full_name}", `{}`, `the payload has no "repository.full_name", which the topic needs`},
 		{"{json.a}", `{"a":null}`, `no "a"`},
@@ -205,7 +206,7 @@ func TestWhatATopicLacksIsNamed(t *testing.T) {
 	}
 }
 
-func TestATopicIsText(t *testing.T) {
+func TestInvalidTopicIsRefused(t *testing.T) {
 	wh := open(t, webhook.Webhook{Topics: []string{"{json.t}"}})
 	for _, bad := range []string{`a\nb`, `a\rb`, `\u0000`, `a\tb`, `\u001b[31m`, `\u007f`} {
 		refuse(t, wh, post("/", `{"t":"`+bad+`"}`), 422, "control character")
@@ -218,7 +219,7 @@ func TestATopicIsText(t *testing.T) {
 	}
 }
 
-func TestABodyThatIsNotJSONIsRefusedOnlyWhereAFieldIsNeeded(t *testing.T) {
+func TestInvalidJSONIsRefusedOnlyIfAFieldIsNeeded(t *testing.T) {
 	for _, body := range []string{"", "a=b", `{"a":1`, `{"a":1}}`, strings.Repeat("[", 200_000)} {
 		refuse(t, open(t, webhook.Webhook{Topics: []string{"{json.a}"}}), post("/", body), 400, "the body isn't JSON, which the topic needs")
 		refuse(t, open(t, webhook.Webhook{Event: "{json.a}"}), post("/t", body), 400, "which the event needs")
@@ -230,12 +231,12 @@ func TestABodyThatIsNotJSONIsRefusedOnlyWhereAFieldIsNeeded(t *testing.T) {
 	refuse(t, open(t, webhook.Webhook{Topics: []string{"{form.a}"}}), post("/", "a=%zz"), 400, "isn't a form")
 }
 
-func TestAFormInThePlaceOfJSONSaysWhatToChange(t *testing.T) {
+func TestFormInsteadOfJSONSaysWhatToChange(t *testing.T) {
 	r := post("/t", "payload=%7B%7D", "Content-Type", "application/x-www-form-urlencoded; charset=utf-8")
 	refuse(t, open(t, webhook.Webhook{Topics: []string{"{json.a}"}}), r, 400, "have the sender use the content type application/json")
 }
 
-func TestJSONIsReadWhateverTheContentTypeSays(t *testing.T) {
+func TestJSONIsParsedForAnyContentType(t *testing.T) {
 	for _, contentType := range []string{"", "text/plain", "application/x-www-form-urlencoded"} {
 		if got := topic(t, "{json.a}", post("/", `{"a":1}`, "Content-Type", contentType)); got != "1" {
 			t.Errorf("as %q: %q", contentType, got)
@@ -243,7 +244,7 @@ func TestJSONIsReadWhateverTheContentTypeSays(t *testing.T) {
 	}
 }
 
-func TestAnEventAndAnIDThatComeToNothingAreLeftOut(t *testing.T) {
+func TestEmptyEventNameAndIDAreLeftOut(t *testing.T) {
 	for _, template := range []string{"{json.kind}", "x-{json.kind}", "{http.request.header.X-None}", "a{form.x}"} {
 		wh := open(t, webhook.Webhook{Event: template, ID: template})
 		got := accept(t, wh, post("/t", `{"kind":null}`)).Event
@@ -255,7 +256,7 @@ func TestAnEventAndAnIDThatComeToNothingAreLeftOut(t *testing.T) {
 	refuse(t, open(t, webhook.Webhook{ID: "{json.o}"}), post("/t", `{"o":[]}`), 422, "is a list and not text, which the id needs")
 }
 
-func TestAnEventsNameCannotBreakOutOfItsLine(t *testing.T) {
+func TestEventNameCannotContainLineBreak(t *testing.T) {
 	wh := open(t, webhook.Webhook{Event: "{json.kind}"})
 	for _, kind := range []string{`a\nid: 7`, `a\rb`, `a\u0000`, "error", "open", strings.Repeat("x", 256)} {
 		refuse(t, wh, post("/t", `{"kind":"`+kind+`"}`), 422, "invalid event name")
@@ -265,7 +266,7 @@ func TestAnEventsNameCannotBreakOutOfItsLine(t *testing.T) {
 	}
 }
 
-func TestAnIDThatCannotBeSentBecomesAStableDigest(t *testing.T) {
+func TestUnsendableIDBecomesAStableDigest(t *testing.T) {
 	wh := open(t, webhook.Webhook{ID: "{json.id}"})
 	seen := make(map[string]string)
 	for _, id := range []string{
@@ -289,7 +290,7 @@ func TestAnIDThatCannotBeSentBecomesAStableDigest(t *testing.T) {
 	}
 }
 
-func TestSelectMakesWhatIsSent(t *testing.T) {
+func TestSelectMakesTheData(t *testing.T) {
 	for program, want := range map[string]string{
 		"{action, n: .issue.number}": `{"action":"opened","n":9007199254740993}`,
 		".action":                    `"opened"`, // JSON.parse must always work
@@ -304,7 +305,7 @@ func TestSelectMakesWhatIsSent(t *testing.T) {
 	}
 }
 
-func TestWhatSelectDropsIsAcknowledged(t *testing.T) {
+func TestDeliveryThatSelectDropsIsAcknowledged(t *testing.T) {
 	wh := open(t, webhook.Webhook{Select: "select(.action == \"opened\")", Topics: []string{"{json.repo}"}})
 	message, err := receive(wh, post("/t", `{"zen":"no repo, no topic"}`))
 	if message != nil || err != nil {
@@ -313,7 +314,7 @@ func TestWhatSelectDropsIsAcknowledged(t *testing.T) {
 	refuse(t, wh, post("/t", `{"action":"opened"}`), 422, `no "repo"`)
 }
 
-func TestASelectThatFailsOrSaysTooMuchIsRefused(t *testing.T) {
+func TestSelectThatFailsOrGivesSeveralValuesIsRefused(t *testing.T) {
 	for program, words := range map[string]string{
 		".a":                     "select: jq program failed: expected an object",
 		".[]":                    "select gave 2 values, but an event has one: wrap them in [ ]",
@@ -325,7 +326,7 @@ func TestASelectThatFailsOrSaysTooMuchIsRefused(t *testing.T) {
 	}
 }
 
-func TestDataIsPlainTextAndLeavesOutWhatIsMissing(t *testing.T) {
+func TestDataIsPlainTextWithoutMissingPlaceholders(t *testing.T) {
 	wh := open(t, webhook.Webhook{Data: "{json.user} said {json.text}{json.none}"})
 	got := accept(t, wh, post("/t", `{"user":"Ann","text":"a\nb {json.user} {env.HOME}"}`))
 	if want := "Ann said a\nb {json.user} {env.HOME}"; string(got.Event.Data) != want {
@@ -335,7 +336,7 @@ func TestDataIsPlainTextAndLeavesOutWhatIsMissing(t *testing.T) {
 	refuse(t, open(t, webhook.Webhook{Data: "{http.request.header.X}"}), post("/t", "", "X", "\xff"), 400, "not UTF-8")
 }
 
-func TestWhatASenderWritesIsNeverExpanded(t *testing.T) {
+func TestPlaceholdersInPayloadAreNeverExpanded(t *testing.T) {
 	t.Setenv("WEBHOOK_TEST_SECRET", "hidden")
 	name := t.TempDir() + "/secret"
 	if err := os.WriteFile(name, []byte("hidden"), 0o600); err != nil {
@@ -357,7 +358,7 @@ func TestWhatASenderWritesIsNeverExpanded(t *testing.T) {
 	}
 }
 
-func TestARuleLeavesNothingBehindInTheRequestsReplacer(t *testing.T) {
+func TestReplacerIsNotChanged(t *testing.T) {
 	r := post("/t", `{"a":"1"}`)
 	repl := caddyhttp.NewTestReplacer(r)
 	wh := open(t, webhook.Webhook{Topics: []string{"{json.a}"}})
@@ -369,7 +370,7 @@ func TestARuleLeavesNothingBehindInTheRequestsReplacer(t *testing.T) {
 	}
 }
 
-func TestTheBodyCanBeReadAgain(t *testing.T) {
+func TestBodyCanBeReadAgain(t *testing.T) {
 	r := post("/t", `{"a":"1"}`)
 	wh := open(t, webhook.Webhook{Data: "{http.request.body}"})
 	if _, err := wh.Receive(httptest.NewRecorder(), r, caddyhttp.NewTestReplacer(r)); err != nil {
@@ -380,7 +381,7 @@ func TestTheBodyCanBeReadAgain(t *testing.T) {
 	}
 }
 
-func TestABodyOverTheBoundIsRefused(t *testing.T) {
+func TestBodyOverLimitIsRefused(t *testing.T) {
 	wh := open(t, webhook.Webhook{MaxBody: 10})
 	accept(t, wh, post("/t", strings.Repeat("x", 10)))
 	refuse(t, wh, post("/t", strings.Repeat("x", 11)), 413, "larger than 10 bytes")
@@ -393,13 +394,13 @@ func TestABodyOverTheBoundIsRefused(t *testing.T) {
 	refuse(t, standard, post("/t", strings.Repeat("x", 1<<20+1)), 413, "larger than 1048576 bytes")
 }
 
-func TestAnotherHandlersBoundIsRefusedAlike(t *testing.T) {
+func TestLimitOfAnotherHandlerIsRefusedAlike(t *testing.T) {
 	r := post("/t", "0123456789")
 	r.Body = http.MaxBytesReader(httptest.NewRecorder(), r.Body, 5)
 	refuse(t, open(t, webhook.Webhook{}), r, 413, "larger than 5 bytes")
 }
 
-func TestABodyThatBreaksOffIsRefused(t *testing.T) {
+func TestBodyThatBreaksOffIsRefused(t *testing.T) {
 	for _, tc := range []struct {
 		err    error
 		status int
@@ -415,7 +416,7 @@ func TestABodyThatBreaksOffIsRefused(t *testing.T) {
 	}
 }
 
-func TestEarlyDataNeedsAnID(t *testing.T) {
+func TestEarlyDataNeedsID(t *testing.T) {
 	early := func(header ...string) *http.Request {
 		r := post("/t", "{}", header...)
 		r.TLS = &tls.ConnectionState{HandshakeComplete: false}
@@ -430,7 +431,7 @@ func TestEarlyDataNeedsAnID(t *testing.T) {
 	accept(t, wh, done)
 }
 
-func TestAMistakeInTheRuleIsAnErrorThatSaysWhatToWrite(t *testing.T) {
+func TestRuleErrorSaysWhatToWrite(t *testing.T) {
 	none := &webhook.Verify{Sender: "none"}
 	for _, tc := range []struct {
 		wh    webhook.Webhook
@@ -457,7 +458,7 @@ func TestAMistakeInTheRuleIsAnErrorThatSaysWhatToWrite(t *testing.T) {
 	}
 }
 
-func TestARequestWithoutABodyIsAnEmptyEvent(t *testing.T) {
+func TestRequestWithoutBodyIsAnEmptyEvent(t *testing.T) {
 	r := httptest.NewRequest(http.MethodPost, "/t", nil)
 	r.Body = nil
 	if got := accept(t, open(t, webhook.Webhook{}), r).Event.Data; len(got) != 0 {
@@ -465,7 +466,7 @@ func TestARequestWithoutABodyIsAnEmptyEvent(t *testing.T) {
 	}
 }
 
-func TestARuleServesManyAtOnce(t *testing.T) {
+func TestRuleIsSafeForConcurrentUse(t *testing.T) {
 	wh := open(t, webhook.Webhook{Topics: []string{"{json.a}"}, Select: "{a}", ID: "{json.a}"})
 	for range 4 {
 		t.Run("", func(t *testing.T) {

@@ -31,7 +31,7 @@ func zipped(t testing.TB, content string) string {
 	return buf.String()
 }
 
-func TestAGzippedBodyIsSignedAsItCameAndMappedAsItWas(t *testing.T) {
+func TestGzippedBodyIsVerifiedRawAndMappedDecoded(t *testing.T) {
 	wh := provision(t, webhook.Webhook{
 		Verify: &webhook.Verify{Sender: "github", Secrets: []string{"k"}}, Topics: []string{"{json.a}"},
 	})
@@ -47,7 +47,7 @@ func TestAGzippedBodyIsSignedAsItCameAndMappedAsItWas(t *testing.T) {
 	refuse(t, wh, r, 401, "the signature is wrong")
 }
 
-func TestAGzippedBodyCanBeReadAgainAsItCame(t *testing.T) {
+func TestGzippedBodyCanBeReadAgainRaw(t *testing.T) {
 	body := zipped(t, `{"a":"x"}`)
 	r := post("/t", body, "Content-Encoding", "gzip")
 	if _, err := open(t, webhook.Webhook{}).Receive(nil, r, caddyhttp.NewTestReplacer(r)); err != nil {
@@ -58,7 +58,7 @@ func TestAGzippedBodyCanBeReadAgainAsItCame(t *testing.T) {
 	}
 }
 
-func TestABodyIsBoundedWhenItIsUnzippedToo(t *testing.T) {
+func TestDecodedBodyIsLimited(t *testing.T) {
 	wh := open(t, webhook.Webhook{MaxBody: 1000})
 	accept(t, wh, post("/t", zipped(t, strings.Repeat("x", 1000)), "Content-Encoding", "gzip"))
 	refuse(t, wh, post("/t", zipped(t, strings.Repeat("x", 1001)), "Content-Encoding", "gzip"), 413, "larger than 1000 bytes when it is unzipped")
@@ -66,7 +66,7 @@ func TestABodyIsBoundedWhenItIsUnzippedToo(t *testing.T) {
 	refuse(t, wh, post("/t", bomb, "Content-Encoding", "gzip"), 413, "larger than 1000 bytes")
 }
 
-func TestABodyThatIsNotWhatItsContentEncodingSaysIsRefused(t *testing.T) {
+func TestBodyThatContradictsItsContentEncodingIsRefused(t *testing.T) {
 	wh := open(t, webhook.Webhook{})
 	whole := zipped(t, strings.Repeat("abc", 100))
 	for _, body := range []string{"", "{}", whole[:len(whole)-1], whole[:5], whole + "x", strings.Replace(whole, whole[10:12], "xx", 1)} {
@@ -79,10 +79,10 @@ func TestABodyThatIsNotWhatItsContentEncodingSaysIsRefused(t *testing.T) {
 	accept(t, wh, post("/t", "{}", "Content-Encoding", "identity"))
 }
 
-// events are the names, ids, topics and data of a delivery, in order.
+// events returns the names, IDs, topics and data of a delivery, in order.
 func events(t testing.TB, wh *webhook.Webhook, r *http.Request) string {
 	t.Helper()
-	delivery, err := deliver(wh, r)
+	delivery, err := receiveDelivery(wh, r)
 	if err != nil {
 		t.Fatalf("refused: %v", err)
 	}
@@ -93,7 +93,7 @@ func events(t testing.TB, wh *webhook.Webhook, r *http.Request) string {
 	return strings.Join(all, "\n")
 }
 
-func TestSplitMakesAnEventOfEachElement(t *testing.T) {
+func TestSplitMakesOneEventOfEachElement(t *testing.T) {
 	wh := open(t, webhook.Webhook{
 		Split: ".orders[]", Topics: []string{"orders/{json.id}"}, Event: "{json.kind}", ID: "{http.request.header.X-Id}", Select: "{id}",
 	})
@@ -107,30 +107,30 @@ func TestSplitMakesAnEventOfEachElement(t *testing.T) {
 	}
 }
 
-func TestAnElementsOwnIDIsKept(t *testing.T) {
+func TestSplitElementKeepsItsOwnID(t *testing.T) {
 	wh := open(t, webhook.Webhook{Split: ".[]", ID: "{json.id}"})
 	if got := events(t, wh, post("/t", `[{"id":"a"},{"id":"b"},{}]`)); got != "t  a {\"id\":\"a\"}\nt  b {\"id\":\"b\"}\nt   {}" {
 		t.Error(got)
 	}
 	long := open(t, webhook.Webhook{Split: ".[]", ID: "{http.request.header.X-Id}"})
-	delivery, err := deliver(long, post("/t", `[1,2]`, "X-Id", strings.Repeat("x", 64)))
+	delivery, err := receiveDelivery(long, post("/t", `[1,2]`, "X-Id", strings.Repeat("x", 64)))
 	if err != nil || len(delivery.Messages[0].Event.ID) != 32 || delivery.Messages[0].Event.ID == delivery.Messages[1].Event.ID {
 		t.Errorf("%+v, %v", delivery, err)
 	}
 }
 
-func TestASplitDeliverysIDsAreOfTheHeadersThatAreSigned(t *testing.T) {
+func TestSplitEventsTakeTheirIDsFromSignedHeaders(t *testing.T) {
 	v := vectors["svix"]
 	at(t, v.at, func(t *testing.T) {
 		wh := provision(t, webhook.Webhook{Split: "1, 2", Verify: &webhook.Verify{Sender: "standard-webhooks", Secrets: []string{v.secret}}})
-		delivery, err := deliver(wh, v.request(same))
+		delivery, err := receiveDelivery(wh, v.request(same))
 		if err != nil || delivery.ID != standardID || delivery.Messages[0].Event.ID != standardID+"-1" || delivery.Messages[1].Event.ID != standardID+"-2" {
 			t.Errorf("%+v, %v", delivery, err)
 		}
 	})
 }
 
-func TestASplitBodyIsPublishedWholeOrNotAtAll(t *testing.T) {
+func TestSplitBodyIsPublishedWholeOrNotAtAll(t *testing.T) {
 	wh := open(t, webhook.Webhook{Split: ".[]", Topics: []string{"{json.a}"}})
 	refuse(t, wh, post("/t", `[{"a":1},{"b":2}]`), 422, `the payload has no "a", which the topic needs`)
 	refuse(t, wh, post("/t", `[{"a":1},7]`), 422, `no "a"`)
@@ -140,7 +140,7 @@ func TestASplitBodyIsPublishedWholeOrNotAtAll(t *testing.T) {
 	refuse(t, open(t, webhook.Webhook{Split: "range(10001)"}), post("/t", `1`), 422, "more than 10000 values")
 }
 
-func TestJSONLinesAreTheListOfThem(t *testing.T) {
+func TestJSONLinesAreAListForPrograms(t *testing.T) {
 	const body = "{\"a\":1.10}\r\n\n {\"a\":9007199254740993} \n{\"a\":\"x\"}"
 	for _, contentType := range []string{"application/x-ndjson", "application/ndjson; charset=utf-8", "application/jsonl", "application/x-jsonlines"} {
 		wh := open(t, webhook.Webhook{Split: ".[]", Topics: []string{"t/{json.a}"}})
@@ -158,7 +158,7 @@ func TestJSONLinesAreTheListOfThem(t *testing.T) {
 	}
 }
 
-func TestAFormIsAnObjectForPrograms(t *testing.T) {
+func TestFormIsAnObjectForPrograms(t *testing.T) {
 	form := func(body string) *http.Request {
 		return post("/t", body, "Content-Type", "application/x-www-form-urlencoded")
 	}
@@ -194,7 +194,7 @@ func TestAFormIsAnObjectForPrograms(t *testing.T) {
 	}
 }
 
-func TestANestedFieldOfAFormHasTwoNames(t *testing.T) {
+func TestNestedFormFieldHasNameAndPath(t *testing.T) {
 	r := func() *http.Request {
 		return post("/t", "user[name]=ann&user[tags][]=a&user[tags][]=b&x.y=dot", "Content-Type", "application/x-www-form-urlencoded")
 	}
@@ -209,7 +209,7 @@ func TestANestedFieldOfAFormHasTwoNames(t *testing.T) {
 	refuse(t, open(t, webhook.Webhook{Topics: []string{"{form.user.tags}"}}), r(), 422, `"user.tags" in the payload is a list and not text`)
 }
 
-func TestACloudEventIsSeenAlikeInEachOfItsWays(t *testing.T) {
+func TestCloudEventModesGiveSameEvent(t *testing.T) {
 	wh := provision(t, webhook.Webhook{
 		Verify: &webhook.Verify{Sender: "token", Header: "X-Token", Secrets: []string{"k"}},
 		Topics: []string{"{json.subject}"}, Event: "{json.type}", ID: "{json.id}", Select: ".data",
@@ -232,7 +232,7 @@ func TestACloudEventIsSeenAlikeInEachOfItsWays(t *testing.T) {
 	}
 }
 
-func TestACloudEventsDataIsJSONOrTextOrBytes(t *testing.T) {
+func TestCloudEventDataIsJSONOrTextOrBytes(t *testing.T) {
 	wh := verified(t, webhook.Verify{Sender: "cloudevents", Secrets: []string{"k"}})
 	head := []string{"Authorization", "Bearer k", "ce-specversion", "1.0", "ce-type", "t", "ce-source", "/s", "ce-id", "1"}
 	for _, tc := range []struct{ contentType, body, member, want string }{
@@ -272,8 +272,8 @@ func TestACloudEventsDataIsJSONOrTextOrBytes(t *testing.T) {
 	}
 }
 
-// Their headers aren't signed, so that anyone on the way could add them.
-func TestWhoSignsTheBodyOnlyIsNotBelievedToSendCloudEvents(t *testing.T) {
+// The signature doesn't cover the headers: anyone on the way could add them.
+func TestSignedBodyIgnoresCloudEventsHeaders(t *testing.T) {
 	forged := []string{"ce-specversion", "1.0", "ce-type", "t", "ce-source", "/s", "ce-id", "1", "ce-user", "victim"}
 	for _, verify := range []webhook.Verify{
 		{Sender: "github", Secrets: []string{"k"}},
@@ -288,7 +288,7 @@ func TestWhoSignsTheBodyOnlyIsNotBelievedToSendCloudEvents(t *testing.T) {
 	}
 }
 
-func TestOnlyWhatIsNamedLikeAnAttributeIsOne(t *testing.T) {
+func TestHeaderWithInvalidAttributeNameIsIgnored(t *testing.T) {
 	wh := provision(t, webhook.Webhook{Verify: &webhook.Verify{Sender: "cloudevents", Secrets: []string{"k"}}, Select: "keys"})
 	r := post("/t", "", "Authorization", "Bearer k", "ce-specversion", "1.0", "ce-type", "t", "ce-source", "/s", "ce-id", "1",
 		"ce-data", "x", "ce-data-base64", "x", "ce-datacontenttype", "x", "ce-", "x", "ce-"+strings.Repeat("a", 65), "x", "ce-ext1", "y")
@@ -297,13 +297,13 @@ func TestOnlyWhatIsNamedLikeAnAttributeIsOne(t *testing.T) {
 	}
 }
 
-func TestWhatWhenRefusesIsAcknowledged(t *testing.T) {
+func TestDeliveryThatWhenDropsIsAcknowledged(t *testing.T) {
 	for program, kept := range map[string]bool{
 		`.a == 1`: true, `.a`: true, `""`: true, `0`: true, `{}`: true, `true, true`: true,
 		`.a == 2`: false, `.none`: false, `empty`: false, `false`: false, `true, false`: false, `select(.b)`: false,
 	} {
 		wh := open(t, webhook.Webhook{When: program, Topics: []string{"{json.topic}"}})
-		delivery, err := deliver(wh, post("/t", `{"a":1,"topic":"t"}`))
+		delivery, err := receiveDelivery(wh, post("/t", `{"a":1,"topic":"t"}`))
 		if err != nil || (len(delivery.Messages) == 1) != kept {
 			t.Errorf("%s: %+v, %v", program, delivery, err)
 		}
@@ -320,19 +320,19 @@ func TestWhatWhenRefusesIsAcknowledged(t *testing.T) {
 	}
 }
 
-func TestEarlyDataNeedsAnIDForEachElement(t *testing.T) {
+func TestEarlyDataNeedsIDForEachElement(t *testing.T) {
 	wh := open(t, webhook.Webhook{Split: ".[]", ID: "{json.id}"})
 	r := post("/t", `[{"id":1},{}]`)
 	r.TLS = early()
 	refuse(t, wh, r, 425, "TLS handshake")
 	r = post("/t", `[{"id":1},{"id":2}]`)
 	r.TLS = early()
-	if delivery, err := deliver(wh, r); err != nil || len(delivery.Messages) != 2 {
+	if delivery, err := receiveDelivery(wh, r); err != nil || len(delivery.Messages) != 2 {
 		t.Errorf("%+v, %v", delivery, err)
 	}
 }
 
-func TestAMistakeInAProgramNamesItsOption(t *testing.T) {
+func TestProgramErrorNamesItsOption(t *testing.T) {
 	for words, wh := range map[string]webhook.Webhook{
 		"split: jq program": {Split: ".["}, "when: jq program": {When: "|"},
 	} {
@@ -343,10 +343,10 @@ func TestAMistakeInAProgramNamesItsOption(t *testing.T) {
 	}
 }
 
-func TestTwoEventsOfOneRequestWithOneIDAreBothPublished(t *testing.T) {
+func TestEventsOfOneRequestWithSameIDAreAllPublished(t *testing.T) {
 	wh := open(t, webhook.Webhook{Split: ".[]", ID: "{json.id}", Select: ".n"})
 	ids := func(body string) (ids []string) {
-		delivery, err := deliver(wh, post("/t", body))
+		delivery, err := receiveDelivery(wh, post("/t", body))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -365,7 +365,7 @@ func TestTwoEventsOfOneRequestWithOneIDAreBothPublished(t *testing.T) {
 	}
 }
 
-func TestTheProgramsOfOneRequestHaveOneBudget(t *testing.T) {
+func TestProgramsOfOneRequestShareOneBudget(t *testing.T) {
 	wh := open(t, webhook.Webhook{Split: "range(5000)", When: "last(range(200000)) > 0"})
 	defer webhook.SetMaxProgramTime(20 * time.Millisecond)() // each part takes less, all together take seconds
 	refuse(t, wh, post("/t", "1"), 422, "the programs of one request ran for more than")

@@ -17,10 +17,10 @@ import (
 	"github.com/caddy-sse/caddy-sse/upstream/webhook"
 )
 
-// said is all that a delivery has become.
-func said(t testing.TB, wh *webhook.Webhook, r *http.Request) string {
+// published returns all messages of a delivery as text.
+func published(t testing.TB, wh *webhook.Webhook, r *http.Request) string {
 	t.Helper()
-	delivery, err := deliver(wh, r)
+	delivery, err := receiveDelivery(wh, r)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -34,8 +34,8 @@ func said(t testing.TB, wh *webhook.Webhook, r *http.Request) string {
 	return string(text)
 }
 
-// everywhere are rules that would publish a field in each way that there is.
-func everywhere(verify webhook.Verify, field string) []webhook.Webhook {
+// rulesPublishing returns rules that publish a field in each possible way.
+func rulesPublishing(verify webhook.Verify, field string) []webhook.Webhook {
 	return []webhook.Webhook{
 		{Verify: &verify},
 		{Verify: &verify, Select: "."},
@@ -45,16 +45,16 @@ func everywhere(verify webhook.Verify, field string) []webhook.Webhook {
 	}
 }
 
-func TestTheClientStateIsNotPublished(t *testing.T) {
+func TestClientStateIsNeverPublished(t *testing.T) {
 	const secret = "S3CRET"
-	for _, rule := range everywhere(webhook.Verify{Sender: "microsoft-graph", Secrets: []string{secret}}, "value.0.clientState") {
+	for _, rule := range rulesPublishing(webhook.Verify{Sender: "microsoft-graph", Secrets: []string{secret}}, "value.0.clientState") {
 		wh := provision(t, rule)
 		for _, body := range []string{
 			`{"value":[{"clientState":"S3CRET","changeType":"created","n":1.50}, {"n":[1, {"a":"\u003c"}],"clientState":"S3CRET"}]}`,
 			`{"value":[{"client\u0053tate":"S3CRET","subscriptionId":"s","lifecycleEvent":"missed"}]}`,
 			`{"clientState":"S3CRET","value":[{"clientState":"S3CRET","resourceData":{"clientState":"S3CRET"}}]}`,
 		} {
-			if got := said(t, wh, post("/t", body)); strings.Contains(got, secret) {
+			if got := published(t, wh, post("/t", body)); strings.Contains(got, secret) {
 				t.Errorf("%+v: %s", rule, got)
 			}
 		}
@@ -62,7 +62,7 @@ func TestTheClientStateIsNotPublished(t *testing.T) {
 	wh := verified(t, webhook.Verify{Sender: "microsoft-graph", Secrets: []string{secret}})
 	refuse(t, wh, post("/t", `{"value":[{"clientState":"x"}]}`), 401, "clientState")
 	whole := provision(t, webhook.Webhook{Verify: &webhook.Verify{Sender: "microsoft-graph", Secrets: []string{secret}}, Split: ".value"})
-	delivery, err := deliver(whole, post("/t", `{"value":[{"clientState":"S3CRET","n":1.50},{"n":[1, {}],"clientState":"S3CRET","b":"\u003c<"}],"x":{}}`))
+	delivery, err := receiveDelivery(whole, post("/t", `{"value":[{"clientState":"S3CRET","n":1.50},{"n":[1, {}],"clientState":"S3CRET","b":"\u003c<"}],"x":{}}`))
 	if err != nil || string(delivery.Messages[0].Event.Data) != `[{"n":1.50},{"b":"<<","n":[1,{}]}]` {
 		t.Errorf("%+v, %v", delivery, err)
 	}
@@ -71,15 +71,15 @@ func TestTheClientStateIsNotPublished(t *testing.T) {
 	}
 }
 
-func TestWhatOfASNSMessageGivesARightIsNotPublished(t *testing.T) {
+func TestSNSCredentialsAreNeverPublished(t *testing.T) {
 	s := startTopicService(t)
 	m := s.message("Notification")
 	m["UnsubscribeURL"] = "https://sns.us-east-1.amazonaws.com/?Action=Unsubscribe&SubscriptionArn=s"
 	m["Token"], m["SubscribeURL"] = "t0ken", "https://example.com/confirm"
 	body := s.sign(t, m)
 	for _, name := range []string{"UnsubscribeURL", "Signature", "SigningCertURL", "SubscribeURL", "Token"} {
-		for _, rule := range everywhere(webhook.Verify{Sender: "sns", Secrets: []string{orders}, Hosts: []string{s.URL}}, name) {
-			got := said(t, provision(t, rule), snsPost(body))
+		for _, rule := range rulesPublishing(webhook.Verify{Sender: "sns", Secrets: []string{orders}, Hosts: []string{s.URL}}, name) {
+			got := published(t, provision(t, rule), snsPost(body))
 			for _, secret := range []string{m["UnsubscribeURL"], m["Token"], m["Signature"], m["SigningCertURL"], m["SubscribeURL"]} {
 				if strings.Contains(got, secret) || strings.Contains(got, url.QueryEscape(secret)) {
 					t.Errorf("%s: %s", name, got)
@@ -89,7 +89,7 @@ func TestWhatOfASNSMessageGivesARightIsNotPublished(t *testing.T) {
 	}
 }
 
-func TestWhatOfASlackRequestGivesARightIsNotPublished(t *testing.T) {
+func TestSlackCredentialsAreNeverPublished(t *testing.T) {
 	wh := verified(t, webhook.Verify{Sender: "slack", Secrets: []string{"k"}})
 	const interaction = `{"type":"block_actions","token":"S3CRET","response_url":"https://hooks.slack.com/S3CRET","actions":[{"value":"a&b"}],"response_urls":["S3CRET"]}`
 	for body, want := range map[string]string{
@@ -108,7 +108,7 @@ func TestWhatOfASlackRequestGivesARightIsNotPublished(t *testing.T) {
 	}
 }
 
-func TestWhatTwoReadersWouldReadDifferentlyIsRefused(t *testing.T) {
+func TestDuplicateKeyIsRefused(t *testing.T) {
 	wh := provision(t, webhook.Webhook{
 		Verify: &webhook.Verify{Sender: "none"}, Topics: []string{"a/{json.t}"}, When: `.t == "ok"`, Select: ".",
 	})
@@ -145,7 +145,7 @@ func TestWhatTwoReadersWouldReadDifferentlyIsRefused(t *testing.T) {
 	}
 }
 
-func TestAHugeBodyIsLookedThroughInTime(t *testing.T) {
+func TestHugeBodyIsScannedInTime(t *testing.T) {
 	wh := verified(t, webhook.Verify{Sender: "slack", Secrets: []string{"k"}})
 	for _, body := range []string{
 		strings.Repeat(`{"token":[`, 4_000) + strings.Repeat("]}", 4_000), strings.Repeat("[", 1<<20-1), strings.Repeat(`{"a":`, 200_000),
@@ -158,8 +158,9 @@ func TestAHugeBodyIsLookedThroughInTime(t *testing.T) {
 	}
 }
 
-// What is left of a body is what encoding/json makes of it without the names.
-func FuzzSecretsLeave(f *testing.F) {
+// FuzzRedact compares redacted bodies with what encoding/json makes of them
+// without the members.
+func FuzzRedact(f *testing.F) {
 	for _, body := range []string{`{"token":{"token":1},"a":[{"token":[]},"token",1.50]}`, `[]`, `{"a":{},"token":""}`, "1", `[{"token":1}]`} {
 		f.Add(body)
 	}
@@ -173,16 +174,16 @@ func FuzzSecretsLeave(f *testing.F) {
 		if !utf8.ValidString(body) || json.Unmarshal([]byte(body), &value) != nil {
 			return
 		}
-		delivery, err := deliver(wh, signedBy("slack", "k", body))
+		delivery, err := receiveDelivery(wh, signedBy("slack", "k", body))
 		if err != nil || len(delivery.Messages) != 1 {
 			return
 		}
-		var left any
+		var redacted any
 		data := delivery.Messages[0].Event.Data
-		if err := json.Unmarshal(data, &left); err != nil {
+		if err := json.Unmarshal(data, &redacted); err != nil {
 			t.Fatalf("%q became %q: %v", body, data, err)
 		}
-		if want := without(value); !reflect.DeepEqual(left, want) {
+		if want := without(value); !reflect.DeepEqual(redacted, want) {
 			t.Errorf("%q became %q", body, data)
 		}
 	})
