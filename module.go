@@ -3,17 +3,11 @@
 package caddysse
 
 import (
-	"bytes"
-	"cmp"
-	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"sync"
-	"time"
 
 	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/modules/caddyevents"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
 
@@ -40,51 +34,6 @@ type App struct {
 	ordinals map[string]int // see ordinal
 	tasks    []task
 	log      *zap.Logger
-}
-
-// task is the work that a rule does in the background while the configuration
-// is in force.
-type task interface {
-	// start is called when all apps have started, so that handlers can be
-	// called.
-	start()
-	// stop returns when the work has ended.
-	stop()
-}
-
-// HubConfig configures one hub. A reload can change all options but the store
-// while streams are open.
-type HubConfig struct {
-	// Stores the log: in memory, or in a file that outlives the process. A
-	// hub keeps its store as long as it exists: a change takes effect after a
-	// restart, or after a configuration without the hub. Default:
-	// {"type": "memory"}.
-	StoreRaw json.RawMessage `json:"store,omitempty" caddy:"namespace=sse.stores inline_key=type"`
-
-	// Limits how much of the log is kept for clients that reconnect. The oldest
-	// events are removed as soon as the log exceeds any of the limits.
-	History *History `json:"history,omitempty"`
-
-	// How long a reload may take to move the open streams to the new
-	// configuration. Each stream ends at a random time within this period, and
-	// its client resumes at its position. Default: 30s; zero means the default.
-	Drain caddy.Duration `json:"drain,omitempty"`
-
-	opener      StoreOpener
-	storeConfig string // StoreRaw, which Caddy clears
-}
-
-// History limits a hub's log.
-type History struct {
-	// Limits the number of events. Default: 10000; zero means the default.
-	MaxEvents int `json:"max_events,omitempty"`
-
-	// How long an event is kept. Default: 24h; zero means the default.
-	MaxAge caddy.Duration `json:"max_age,omitempty"`
-
-	// Limits the bytes of memory or disk that the events use. Default:
-	// 268435456 (256 MiB); zero means the default.
-	MaxBytes int64 `json:"max_bytes,omitempty"`
 }
 
 // CaddyModule returns the module's information.
@@ -131,26 +80,6 @@ func (a *App) start(ctx caddy.Context) {
 	}
 }
 
-// onStarted calls f when the configuration is in force.
-func onStarted(ctx caddy.Context, f func()) error {
-	events, err := ctx.App("events")
-	if err != nil {
-		return err
-	}
-	return events.(*caddyevents.App).On("started", eventHandler(f))
-}
-
-// eventHandler adapts a function to [caddyevents.Handler].
-type eventHandler func()
-
-// Handle implements [caddyevents.Handler].
-func (f eventHandler) Handle(context.Context, caddy.Event) error {
-	f()
-	return nil
-}
-
-func (eventHandler) String() string { return "sse" }
-
 func (a *App) provisionHub(ctx caddy.Context, name string, config *HubConfig) error {
 	if err := config.provision(ctx); err != nil {
 		return err
@@ -174,39 +103,6 @@ func (a *App) provisionHub(ctx caddy.Context, name string, config *HubConfig) er
 	}
 	a.shared[name] = shared
 	return nil
-}
-
-func (c *HubConfig) provision(ctx caddy.Context) error {
-	if c.History == nil {
-		c.History = new(History)
-	}
-	if c.History.MaxEvents < 0 || c.History.MaxAge < 0 || c.History.MaxBytes < 0 || c.Drain < 0 {
-		return fmt.Errorf("history and drain can't be negative")
-	}
-	c.Drain = cmp.Or(c.Drain, caddy.Duration(30*time.Second))
-	if c.StoreRaw == nil {
-		c.StoreRaw = json.RawMessage(`{"type":"memory"}`)
-	}
-	var compact bytes.Buffer
-	if err := json.Compact(&compact, c.StoreRaw); err != nil {
-		return fmt.Errorf("store: %w", err)
-	}
-	c.storeConfig = compact.String()
-	module, err := ctx.LoadModule(c, "StoreRaw")
-	if err != nil {
-		return fmt.Errorf("store: %w", err)
-	}
-	c.opener = module.(StoreOpener)
-	return nil
-}
-
-// history returns the configured limits, or their defaults.
-func (c *HubConfig) history() store.History {
-	return store.History{
-		MaxEvents: cmp.Or(c.History.MaxEvents, 10_000),
-		MaxAge:    cmp.Or(time.Duration(c.History.MaxAge), 24*time.Hour),
-		MaxBytes:  cmp.Or(c.History.MaxBytes, 256<<20),
-	}
 }
 
 // Start opens the hubs' stores, unless they are open, and makes the

@@ -8,10 +8,11 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/caddy-sse/caddy-sse/upstream/forward"
-	"github.com/caddy-sse/caddy-sse/upstream/webhook"
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/caddy-sse/caddy-sse/upstream/forward"
+	"github.com/caddy-sse/caddy-sse/upstream/webhook"
 )
 
 // unclaimedForwarding forwards the deliveries of queues that no rule of the
