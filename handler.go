@@ -52,10 +52,10 @@ type Handler struct {
 
 	// Limits the topics that a client may choose through placeholders of its
 	// query, path or headers: a chosen topic that matches no pattern is refused
-	// with 403. `*` matches any characters within a path segment, `**` at
-	// the end one segment or more. If a topic has such placeholders, `allow`
-	// is required, unless `authorize` or the topics claim of `jwt` covers
-	// them.
+	// with 403. `*` matches any characters between slashes, `**` at the end one
+	// segment or more. If a topic has such placeholders, patterns are required,
+	// unless `authorize` or the topics claim of `jwt` covers them. Patterns
+	// apply in any case.
 	Allow []string `json:"allow,omitempty"`
 
 	// Requires subscribers to present a valid JWT. The token's `sub` claim

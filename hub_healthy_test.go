@@ -16,9 +16,9 @@ import (
 
 // healthDirectives are the directives that the documentation recommends.
 const healthDirectives = `
-	@unwell not sse_healthy %s
+	@failing not sse_healthy %s
 	handle /healthz {
-		respond @unwell 503
+		respond @failing 503
 		respond 200
 	}
 `
@@ -78,9 +78,9 @@ func (failingStore) OpenStore(string) (store.Store, error) { return fragileLog{s
 
 type fragileLog struct{ *store.Memory }
 
-func (l fragileLog) Append(entries []*store.Entry, receipts []store.IdempotencyRecord) error {
+func (l fragileLog) Append(entries []*store.Entry, records []store.IdempotencyRecord) error {
 	if fragile.Load() {
 		return errors.New("no space left")
 	}
-	return l.Memory.Append(entries, receipts)
+	return l.Memory.Append(entries, records)
 }

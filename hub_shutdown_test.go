@@ -111,12 +111,12 @@ func TestReloadSendsNoShutdownEvent(t *testing.T) {
 		c := s.open(protocol, "/events/news")
 		s.reload("sse {\n drain 50ms\n }\n sse other {\n drain 50ms\n }", fmt.Sprintf(pubsub, "shutdown_event\n hub other"))
 		if e := c.untilEnd(); len(e.names) > 0 {
-			t.Errorf("%s: a reload was told with %q", protocol, e.names)
+			t.Errorf("%s: a reload sent %q", protocol, e.names)
 		}
 		c = s.open(protocol, "/events/news")
 		s.reload("", "respond gone") // its hub is gone, too
 		if e := c.untilEnd(); len(e.names) > 0 {
-			t.Errorf("%s: a reload without the hub was told with %q", protocol, e.names)
+			t.Errorf("%s: a reload without the hub sent %q", protocol, e.names)
 		}
 	}
 }

@@ -135,7 +135,7 @@ func TestMetricsCountRulesAndContinueAfterReload(t *testing.T) {
 	s.wantMetric(hub, `poll_views{`+rule+`}`, 1)
 
 	if _, body := s.requestAdmin("GET", "/metrics"); strings.Contains(body, "verysecret") || strings.Contains(body, "xxxx") || strings.Contains(body, "/api/x") {
-		t.Error("the metrics tell of a request")
+		t.Error("the metrics contain a request")
 	}
 }
 
@@ -264,7 +264,7 @@ func TestHubListAndHealthShowWhetherHubsCanStore(t *testing.T) {
 		t.Errorf("%d %s", status, body)
 	}
 	if status, _ := s.requestAdmin("POST", "/sse/hubs"); status != 405 {
-		t.Errorf("a POST is answered with %d", status)
+		t.Errorf("POST: got %d", status)
 	}
 	s.wantMetric(hub, `events_sent_total{rule="/events"}`, 3)
 	_, metrics := s.requestAdmin("GET", "/metrics")
@@ -335,7 +335,7 @@ func TestMetricsCountRefusalsByReason(t *testing.T) {
 		s.wantMetric(hub, name, 1)
 	}
 	if _, body := s.requestAdmin("GET", "/metrics"); strings.Contains(body, "verysecret") {
-		t.Error("the metrics tell of a request")
+		t.Error("the metrics contain a request")
 	}
 }
 

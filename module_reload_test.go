@@ -92,7 +92,7 @@ func (n *numbered) take(t *testing.T, e event.Event) bool {
 	}
 	number, err := strconv.Atoi(string(e.Data))
 	if err != nil || number != n.next {
-		t.Errorf("event %s came in the place of %d", e.Data, n.next)
+		t.Errorf("event %s came instead of %d", e.Data, n.next)
 		return false
 	}
 	n.next++
@@ -401,14 +401,14 @@ func TestReloadMovesAllViewersToNewBackendAddress(t *testing.T) {
 					global := "sse {\n drain " + drain + "\n }"
 					rules := "sse /api/* {\n poll 100ms {\n send " + send + "\n }\n retry 20ms\n }\n reverse_proxy "
 					s := startSite(t, global, rules+old)
-					watchers := make([]documentCopy, 5)
+					copies := make([]documentCopy, 5)
 					var reading sync.WaitGroup
-					for i, f := range reconnectingClients(s, len(watchers), "/api/doc", func(i int) func(event.Event) bool {
-						return func(e event.Event) bool { return watchers[i].take(t, e) && string(e.Data) != `"new"` }
+					for i, f := range reconnectingClients(s, len(copies), "/api/doc", func(i int) func(event.Event) bool {
+						return func(e event.Event) bool { return copies[i].take(t, e) && string(e.Data) != `"new"` }
 					}) {
 						f.protocol = protocol
 						reading.Go(func() { f.run("") })
-						waitFor(t, "old document", func() bool { return watchers[i].is(`"old"`) })
+						waitFor(t, "old document", func() bool { return copies[i].is(`"old"`) })
 					}
 					s.reload(global, rules+now)
 					gone.Store(dead)

@@ -196,7 +196,7 @@ func TestSecretsNeverAppearInLogsResponsesOrMetrics(t *testing.T) {
 				t.Errorf("%s %s %s: %s %q, want %d", protocol, r.method, r.path, resp.Status, resp.body, r.status)
 			}
 			if text := fmt.Sprint(resp.body, resp.Header); strings.Contains(text, "s3cr3t") || strings.Contains(text, github[7:]) || strings.Contains(text, lastOf(good)) {
-				t.Errorf("%s %s %s: the answer says %s", protocol, r.method, r.path, text)
+				t.Errorf("%s %s %s: the response has %s", protocol, r.method, r.path, text)
 			}
 		}
 		credentials := []string{"Authorization", "Bearer s3cr3t-authorization", "Cookie", "s=s3cr3t-cookie"}
@@ -228,7 +228,7 @@ func TestSecretsNeverAppearInLogsResponsesOrMetrics(t *testing.T) {
 		_, text := s.requestAdmin("GET", path)
 		wantNone(t, path, text, shown)
 		if len(text) < 10 {
-			t.Errorf("%s has nothing to say: %q", path, text)
+			t.Errorf("%s is empty: %q", path, text)
 		}
 	}
 	waitFor(t, "all in the log", func() bool {

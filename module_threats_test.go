@@ -175,13 +175,13 @@ func TestEveryTestThatAPageNamesIsThere(t *testing.T) {
 		found := named.FindAllStringSubmatch(text, -1)
 		for _, m := range found {
 			if !tests[m[1]] {
-				t.Errorf("%s names %s, which there is not", page, m[1])
+				t.Errorf("%s names %s, which doesn't exist", page, m[1])
 			}
 		}
 		for _, m := range namedSuite.FindAllStringSubmatch(text, -1) {
 			for _, name := range italic.FindAllStringSubmatch(m[2], -1) {
 				if !strings.Contains(sources[m[1]], name[1]) {
-					t.Errorf("%s names %q of %s, which there is not", page, name[1], m[1])
+					t.Errorf("%s names %q of %s, which doesn't exist", page, name[1], m[1])
 				}
 			}
 		}

@@ -30,7 +30,7 @@ func TestStreamBeyondLimitIsRefusedUntilAnotherEnds(t *testing.T) {
 					t.Errorf("%s: got %s, Retry-After %q", protocol, resp.Status, resp.Header.Get("Retry-After"))
 				}
 				if resp := s.doOver(protocol, "HEAD", "/x", ""); resp.StatusCode >= 300 {
-					t.Errorf("%s: who asks for no stream is refused with %s", protocol, resp.Status)
+					t.Errorf("%s: a request for no stream is refused with %s", protocol, resp.Status)
 				}
 				first.close() // the server may notice after the next request
 				second.close()
@@ -99,7 +99,7 @@ func TestReloadNeverRefusesReconnectBecauseOfLimits(t *testing.T) {
 				default:
 				}
 				if c, err := s.tryOpen(protocol, "/", "X-Forwarded-For", "198.51.100.1"); err == nil {
-					t.Error("another has taken a place")
+					t.Error("another has acquired the slot")
 					c.close()
 				}
 			}

@@ -17,7 +17,7 @@ func TestAbsorbAnswersGetWithoutBackend(t *testing.T) {
 			path := "/api/" + protocol[5:]
 			before := doc.count()
 			if resp := s.doOver(protocol, "GET", path, ""); resp.Header.Get("Age") != "" || doc.count() != before+1 {
-				t.Errorf("nobody watches, and it was answered with %v", resp.Header)
+				t.Errorf("without a viewer, the response has the headers %v", resp.Header)
 			}
 			c := s.open(protocol, path)
 			c.expect("", `{"stock":5}`)

@@ -107,7 +107,7 @@ func TestFinishedDocumentEndsStreamsPermanently(t *testing.T) {
 			if resp := s.doOver(protocol, "GET", path, "", "Accept", "text/event-stream", "Last-Event-ID", complete.ID); resp.StatusCode != http.StatusNoContent {
 				t.Errorf("the reconnect got %s, want 204", resp.Status)
 			} else if resp.Header.Get("Cache-Control") != "no-store" {
-				t.Error("a cache may keep it, and answer others with it, who have not seen the document")
+				t.Error("a cache may store it, and send it to clients that have not seen the document")
 			}
 			c = s.open(protocol, path, "Last-Event-ID", shipped.ID)
 			c.expect("complete", `{}`)

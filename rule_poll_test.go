@@ -420,7 +420,7 @@ func TestBackendRefusalPassesUnchanged(t *testing.T) {
 			t.Errorf("%s: WWW-Authenticate is %q", protocol, got)
 		}
 		if got := resp.Header.Get("Set-Cookie"); got != "" {
-			t.Errorf("%s: a cookie that several may get was passed on: %q", protocol, got)
+			t.Errorf("%s: a cookie that several viewers may receive passes: %q", protocol, got)
 		}
 	}
 }
@@ -452,7 +452,7 @@ func TestUnreachableBackendIsStale(t *testing.T) {
 		t.Fatalf("got event %q with %q, want stale with the status", e.Name, e.Data)
 	}
 	if strings.Contains(string(e.Data), "127.0.0.1") || strings.Contains(string(e.Data), address) {
-		t.Errorf("tells clients where the backend is: %s", e.Data)
+		t.Errorf("the event reveals where the backend is: %s", e.Data)
 	}
 }
 

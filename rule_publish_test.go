@@ -93,7 +93,7 @@ func TestPublishedEventsReachOpenStreams(t *testing.T) {
 			c := s.open(protocol, "/open")
 			answer := s.publishOver(protocol, formType, "topic=a&event=greeting&data=hello%0Aworld")
 			if e := c.expect("greeting", "hello\nworld"); len(answer.IDs) != 1 || e.ID != answer.IDs[0] || answer.Streams != 1 {
-				t.Errorf("the sender was told %+v, the event has the id %q", answer, e.ID)
+				t.Errorf("the sender received %+v, the event has the id %q", answer, e.ID)
 			}
 			s.publishOver(protocol, "application/json", `{"topic": ["a", "b"], "data": {"total": 12345678901234567890.10}}`)
 			c.expect("", `{"total":12345678901234567890.10}`)
@@ -109,7 +109,7 @@ func TestPublishedEventsReachOpenStreams(t *testing.T) {
 				t.Errorf("a duplicate and another: %+v", again)
 			}
 			if again = s.publishOver(protocol, formType, "topic=a&id=2&data=2"); len(again.Duplicates) != 1 || again.Streams != 0 {
-				t.Errorf("a duplicate reaches nobody: %+v", again)
+				t.Errorf("a duplicate reaches no stream: %+v", again)
 			}
 			c.expect("", "2")
 		})
@@ -145,7 +145,7 @@ func TestPublishRequestPublishesAllEventsOrNone(t *testing.T) {
 		}
 	}
 	if resp := s.do("GET", "/publish", ""); resp.body != "the app" {
-		t.Errorf("what is no POST: %s %q", resp.Status, resp.body)
+		t.Errorf("GET: %s %q", resp.Status, resp.body)
 	}
 	resp := s.do("POST", "/publish", "topic=a&data=last", "Authorization", "Bearer "+own, "Content-Type", formType)
 	if resp.StatusCode != http.StatusOK {
@@ -318,7 +318,7 @@ func TestQueryTokenNeverReachesLogsOrNextHandlers(t *testing.T) {
 	})
 	// Not even the signature's last bytes, in any encoding.
 	if strings.Contains(log, ann[len(ann)-20:]) || !strings.Contains(log, `/mine?a=1"`) {
-		t.Errorf("the token is in the log, or what stands for it isn't:\n%s", log)
+		t.Errorf("the token is in the log, or the line in its place is missing:\n%s", log)
 	}
 }
 

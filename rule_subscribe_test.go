@@ -313,7 +313,7 @@ func TestHundredReconnectsReceiveEveryEventOnceInOrder(t *testing.T) {
 			}
 			for i, n := range got {
 				if n != i {
-					t.Fatalf("event %d came in the place of %d", n, i)
+					t.Fatalf("event %d came instead of %d", n, i)
 				}
 			}
 		})

@@ -39,11 +39,11 @@ type flakyStore struct {
 	fails atomic.Bool
 }
 
-func (s *flakyStore) Append(entries []*store.Entry, receipts []store.IdempotencyRecord) error {
+func (s *flakyStore) Append(entries []*store.Entry, records []store.IdempotencyRecord) error {
 	if s.fails.Load() {
 		return errors.New("no room")
 	}
-	return s.Store.Append(entries, receipts)
+	return s.Store.Append(entries, records)
 }
 
 // app is the app that webhooks are forwarded to. It records their requests.
