@@ -20,7 +20,7 @@ import (
 	"github.com/caddy-sse/caddy-sse/internal/hostile"
 )
 
-// floodWorkers is few: two cores are shared with Caddy.
+// floodWorkers is small, because Caddy uses the same cores.
 const floodWorkers = 8
 
 var attacks = []attack{
@@ -28,24 +28,24 @@ var attacks = []attack{
 	{name: "HTTP/1.1: a header field of 1 MiB", run: requests("/events/x", "X-Flood: "+strings.Repeat("x", 1<<20)+"\r\n")},
 	{name: "HTTP/1.1: `Last-Event-ID` of 15 KiB", run: requests("/events/x", "Last-Event-ID: "+strings.Repeat("x", 15<<10)+"\r\n")},
 	{name: "HTTP/1.1: 1,800 header fields", run: requests("/events/x", manyFields(1800))},
-	{name: "HTTP/1.1: a stream opened and closed", run: requests("/events/x", "")},
+	{name: "HTTP/1.1: open and close a stream", run: requests("/events/x", "")},
 	{name: "HTTP/1.1: 100 topics in a query", run: requests("/choose?"+manyTopics(100, 1), "")},
 	{name: "HTTP/1.1: 2,000 topics in a query", run: requests("/choose?"+manyTopics(2000, 1), "")},
 	{name: "HTTP/1.1: a topic of 15 KiB", run: requests("/choose?t="+strings.Repeat("x", 15<<10), "")},
-	{name: "HTTP/2: headers without an end", run: endlessHeaders},
-	{name: "HTTP/2: headers that unfold to 40 MiB", run: unfolding},
-	{name: "HTTP/2: streams opened and reset", run: rapidReset},
+	{name: "HTTP/2: endless headers", run: endlessHeaders},
+	{name: "HTTP/2: headers that decompress to 40 MiB", run: hpackBomb},
+	{name: "HTTP/2: open and reset streams", run: rapidReset},
 	{name: "2,000 connections with a byte of a header per second", span: 75 * time.Second, run: slowHeaders},
 	{name: "1,000 connections with a byte of a body per second", span: 45 * time.Second, run: slowBodies},
 	{name: "2,500 streams of one client", span: 20 * time.Second, run: manyStreams("/events/idle", 10, 250)},
 	{name: "2,500 streams of one client, with 100 topics each", span: 20 * time.Second, run: manyStreams("/choose?"+manyTopics(100, 8), 10, 250)},
 	{name: "HTTP/1.1: 200 clients that don't read", span: 50 * time.Second, run: stalledHTTP1},
-	{name: "HTTP/2: 200 streams that may not be sent a byte", span: 50 * time.Second, run: stalledHTTP2Streams},
-	{name: "HTTP/2: 20 connections of 10 streams that nobody reads", span: 50 * time.Second, run: stalledHTTP2},
-	{name: "HTTP/3: 100 streams that nobody reads", span: 50 * time.Second, run: stalledHTTP3},
+	{name: "HTTP/2: 200 streams with a window of zero bytes", span: 50 * time.Second, run: stalledHTTP2Streams},
+	{name: "HTTP/2: 20 unread connections with 10 streams each", span: 50 * time.Second, run: stalledHTTP2},
+	{name: "HTTP/3: 100 unread streams", span: 50 * time.Second, run: stalledHTTP3},
 }
 
-// manyFields is a header with so many fields, of less than 16 KiB.
+// manyFields returns a header with n fields, smaller than 16 KiB.
 func manyFields(n int) string {
 	var b strings.Builder
 	for i := range n {
@@ -54,8 +54,7 @@ func manyFields(n int) string {
 	return b.String()
 }
 
-// manyTopics is a query that names so many topics, with names of at least so
-// many bytes.
+// manyTopics returns a query with n topics, whose names have at least size bytes.
 func manyTopics(n, size int) string {
 	names := make([]string, n)
 	for i := range names {
@@ -64,8 +63,8 @@ func manyTopics(n, size int) string {
 	return strings.Join(names, "&")
 }
 
-// requests floods with requests, each on a connection of its own that is closed
-// when the answer begins.
+// requests floods with requests, each on a new connection, which it closes when the
+// response begins.
 func requests(path, header string) func(context.Context, *target) {
 	request := fmt.Sprintf("GET %s HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n%s\r\n", path, header)
 	return func(ctx context.Context, t *target) {
@@ -82,12 +81,12 @@ func requests(path, header string) func(context.Context, *target) {
 	}
 }
 
-// withHost names the site that the request is for.
+// withHost sets the request's Host.
 func withHost(request, address string) string {
 	return strings.Replace(request, "Host: localhost", "Host: localhost"+address[strings.LastIndexByte(address, ':'):], 1)
 }
 
-// statusOf is what an answer begins with.
+// statusOf returns the status of a response.
 func statusOf(r *bufio.Reader) string {
 	line, err := r.ReadString('\n')
 	_, rest, ok := strings.Cut(line, " ")
@@ -97,7 +96,7 @@ func statusOf(r *bufio.Reader) string {
 	return rest[:min(3, len(rest))]
 }
 
-// connect begins HTTP/2 over TLS.
+// connect opens an HTTP/2 connection over TLS.
 func connect(t *target, receiveBuffer int, window uint32) (*hostile.HTTP2, error) {
 	conn, err := hostile.Dial(t.https, receiveBuffer)
 	if err != nil {
@@ -110,7 +109,7 @@ func connect(t *target, receiveBuffer int, window uint32) (*hostile.HTTP2, error
 	return c, err
 }
 
-// endlessHeaders goes on with CONTINUATION frames until the server has enough.
+// endlessHeaders sends CONTINUATION frames until the server closes the connection.
 func endlessHeaders(ctx context.Context, t *target) {
 	t.flood(ctx, floodWorkers, func() string {
 		c, err := connect(t, 0, 1<<16)
@@ -134,8 +133,9 @@ func endlessHeaders(ctx context.Context, t *target) {
 	})
 }
 
-// unfolding names a field of 4 KB ten thousand times by its place in the table.
-func unfolding(ctx context.Context, t *target) {
+// hpackBomb refers ten thousand times to a header field of 4 KB in the HPACK table
+// (RFC 7541 §2.3).
+func hpackBomb(ctx context.Context, t *target) {
 	block := bomb()
 	t.flood(ctx, floodWorkers, func() string {
 		c, err := connect(t, 0, 1<<16)
@@ -149,27 +149,27 @@ func unfolding(ctx context.Context, t *target) {
 			return "closed"
 		}
 		_ = c.SetDeadline(time.Now().Add(20 * time.Second))
-		answer := "closed"
+		outcome := "closed"
 		_ = c.ReadFrames(func(f http2.Frame) {
 			switch f := f.(type) {
 			case *http2.HeadersFrame:
-				answer = "answered"
-				if bytes.Contains(f.HeaderBlockFragment(), []byte("431")) { // which has no place in the static table
-					answer = "431"
+				outcome = "response"
+				if bytes.Contains(f.HeaderBlockFragment(), []byte("431")) { // the static table does not have it
+					outcome = "431"
 				}
 				c.Close()
 			case *http2.RSTStreamFrame:
-				answer = "stream reset"
+				outcome = "stream reset"
 				c.Close()
 			case *http2.GoAwayFrame:
-				answer = "connection closed: " + f.ErrCode.String()
+				outcome = "connection closed: " + f.ErrCode.String()
 			}
 		})
-		return answer
+		return outcome
 	})
 }
 
-// bomb is the header of a first request on a connection.
+// bomb returns the header block of a connection's first request.
 func bomb() []byte {
 	var block bytes.Buffer
 	encoder := hpack.NewEncoder(&block)
@@ -184,7 +184,7 @@ func bomb() []byte {
 	return block.Bytes()
 }
 
-// rapidReset opens streams and resets them at once.
+// rapidReset opens streams and resets them at once (CVE-2023-44487).
 func rapidReset(ctx context.Context, t *target) {
 	t.flood(ctx, floodWorkers, func() string {
 		c, err := connect(t, 0, 1<<16)
@@ -210,7 +210,7 @@ func rapidReset(ctx context.Context, t *target) {
 			if err != nil {
 				break
 			}
-			t.note("reset")
+			t.count("reset")
 		}
 		c.Close()
 		<-read
@@ -218,22 +218,22 @@ func rapidReset(ctx context.Context, t *target) {
 	})
 }
 
-// slowly writes a beginning, and then a byte per second until the connection
-// ends, and tells when.
-func slowly(ctx context.Context, t *target, beginning string) string {
+// trickle writes the beginning of a request and then a byte per second. It returns
+// when and how the connection ended.
+func trickle(ctx context.Context, t *target, beginning string) string {
 	conn, err := net.Dial("tcp", t.http)
 	if err != nil {
 		return "refused"
 	}
 	defer conn.Close()
 	began := time.Now()
-	answered := make(chan string, 1)
-	go func() { answered <- statusOf(bufio.NewReader(conn)) }()
+	responded := make(chan string, 1)
+	go func() { responded <- statusOf(bufio.NewReader(conn)) }()
 	_, _ = io.WriteString(conn, withHost(beginning, t.http))
 	for {
 		select {
-		case answer := <-answered:
-			return fmt.Sprintf("%s after about %v", answer, time.Since(began).Round(10*time.Second))
+		case status := <-responded:
+			return fmt.Sprintf("%s after about %v", status, time.Since(began).Round(10*time.Second))
 		case <-time.After(time.Second):
 			_, _ = io.WriteString(conn, "x")
 		case <-ctx.Done():
@@ -243,16 +243,16 @@ func slowly(ctx context.Context, t *target, beginning string) string {
 }
 
 func slowHeaders(ctx context.Context, t *target) {
-	t.hold(ctx, 2000, func(int) string { return slowly(ctx, t, "GET /events/x HTTP/1.1\r\nHost: localhost\r\nX-Slow: ") })
+	t.hold(ctx, 2000, func(int) string { return trickle(ctx, t, "GET /events/x HTTP/1.1\r\nHost: localhost\r\nX-Slow: ") })
 }
 
 func slowBodies(ctx context.Context, t *target) {
 	t.hold(ctx, 1000, func(int) string {
-		return slowly(ctx, t, "POST /publish/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n")
+		return trickle(ctx, t, "POST /publish/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n")
 	})
 }
 
-// manyStreams holds streams that are read.
+// manyStreams holds streams and reads them.
 func manyStreams(path string, connections, each int) func(context.Context, *target) {
 	return func(ctx context.Context, t *target) {
 		t.hold(ctx, connections, func(int) string {
@@ -272,9 +272,9 @@ func manyStreams(path string, connections, each int) func(context.Context, *targ
 			_ = c.ReadFrames(func(f http2.Frame) {
 				if h, ok := f.(*http2.HeadersFrame); ok {
 					if h.StreamEnded() {
-						t.note("stream refused")
+						t.count("stream refused")
 					} else {
-						t.note("stream open")
+						t.count("stream open")
 					}
 				}
 			})
@@ -283,8 +283,8 @@ func manyStreams(path string, connections, each int) func(context.Context, *targ
 	}
 }
 
-// loud publishes 20 events of 64 KiB a second for those who don't read.
-func loud(ctx context.Context, t *target) {
+// publishLoud publishes 20 events of 64 KiB a second, for clients that do not read.
+func publishLoud(ctx context.Context, t *target) {
 	url := "http://localhost" + t.http[strings.LastIndexByte(t.http, ':'):] + "/publish/loud"
 	data := strings.Repeat("x", 64<<10)
 	for ctx.Err() == nil {
@@ -292,21 +292,21 @@ func loud(ctx context.Context, t *target) {
 		if err == nil {
 			resp.Body.Close()
 		}
-		_ = pause(ctx, 50*time.Millisecond) // the loop sees that it is over
+		_ = pause(ctx, 50*time.Millisecond) // the loop checks the context
 	}
 }
 
-// closed waits for Caddy to end connections that aren't read.
+// closed waits until Caddy ends the unread connections, and counts them.
 func (t *target) closed(ctx context.Context, ours []net.Conn) {
 	began := time.Now()
 	for open := len(ours); open > 0 && pause(ctx, time.Second) == nil; {
 		for left := t.served(ours); open > left; open-- {
-			t.note(fmt.Sprintf("closed after about %v", time.Since(began).Round(10*time.Second)))
+			t.count(fmt.Sprintf("closed after about %v", time.Since(began).Round(10*time.Second)))
 		}
 	}
 	<-ctx.Done()
 	for range t.served(ours) {
-		t.note("held to the end")
+		t.count("held to the end")
 	}
 }
 
@@ -315,14 +315,14 @@ func stalledHTTP1(ctx context.Context, t *target) {
 	for range 200 {
 		conn, err := hostile.Dial(t.http, 1)
 		if err != nil {
-			t.note("refused")
+			t.count("refused")
 			continue
 		}
 		defer conn.Close()
 		_, _ = io.WriteString(conn, withHost("GET /events/loud HTTP/1.1\r\nHost: localhost\r\n\r\n", t.http))
 		ours = append(ours, conn)
 	}
-	go loud(ctx, t)
+	go publishLoud(ctx, t)
 	t.closed(ctx, ours)
 }
 
@@ -331,7 +331,7 @@ func stalledHTTP2(ctx context.Context, t *target) {
 	for range 20 {
 		c, err := connect(t, 1, 1<<30)
 		if err != nil {
-			t.note("refused")
+			t.count("refused")
 			continue
 		}
 		defer c.Close()
@@ -341,14 +341,14 @@ func stalledHTTP2(ctx context.Context, t *target) {
 		}
 		ours = append(ours, c)
 	}
-	go loud(ctx, t)
+	go publishLoud(ctx, t)
 	t.closed(ctx, ours)
 }
 
 func stalledHTTP2Streams(ctx context.Context, t *target) {
 	c, err := connect(t, 0, 0)
 	if err != nil {
-		t.note("refused")
+		t.count("refused")
 		return
 	}
 	defer c.Close()
@@ -358,11 +358,11 @@ func stalledHTTP2Streams(ctx context.Context, t *target) {
 			_, _ = c.Get("/events/loud")
 		}
 	}()
-	go loud(ctx, t)
+	go publishLoud(ctx, t)
 	began := time.Now()
 	_ = c.ReadFrames(func(f http2.Frame) {
 		if _, ok := f.(*http2.RSTStreamFrame); ok {
-			t.note(fmt.Sprintf("reset after about %v", time.Since(began).Round(10*time.Second)))
+			t.count(fmt.Sprintf("reset after about %v", time.Since(began).Round(10*time.Second)))
 		}
 	})
 }
@@ -372,7 +372,7 @@ func stalledHTTP3(ctx context.Context, t *target) {
 	transport := &http3.Transport{TLSClientConfig: connection.Insecure(), QUICConfig: &quic.Config{InitialStreamReceiveWindow: 16 << 10, MaxStreamReceiveWindow: 16 << 10}}
 	defer transport.Close()
 	client := &http.Client{Transport: transport}
-	go loud(ctx, t)
+	go publishLoud(ctx, t)
 	began := time.Now()
 	t.hold(ctx, streams, func(int) string {
 		req, _ := http.NewRequestWithContext(ctx, http.MethodGet, "https://localhost"+t.https[strings.LastIndexByte(t.https, ':'):]+"/events/loud", nil)
@@ -385,7 +385,7 @@ func stalledHTTP3(ctx context.Context, t *target) {
 			return "held to the end"
 		}
 		if _, err := io.Copy(io.Discard, resp.Body); err != nil || ctx.Err() == nil {
-			return fmt.Sprintf("had ended when looked at after %v", time.Since(began).Round(10*time.Second))
+			return fmt.Sprintf("had ended when read after %v", time.Since(began).Round(10*time.Second))
 		}
 		return "held to the end"
 	})

@@ -10,22 +10,22 @@ import (
 	"sync/atomic"
 )
 
-// audience is a number of open streams.
+// audience is a set of open streams.
 type audience struct {
 	seen   func() // if not nil, called with each event
 	cancel context.CancelFunc
 	done   sync.WaitGroup
-	ended  atomic.Int64 // streams that have, before the audience was to leave
+	ended  atomic.Int64 // streams that ended before leave
 	events atomic.Int64
 }
 
-// atOnce is how many connections are being opened at a time. With many more a
-// machine that is busy is late with the handshakes: Caddy closes an HTTP/2
-// connection whose client says nothing for 2 s.
+// atOnce limits the connections that open at the same time. With many more, a busy
+// machine delays the handshakes: Caddy closes an HTTP/2 connection whose client
+// sends nothing for 2 s.
 const atOnce = 32
 
-// open opens streams. The audience has to leave, whatever comes of it.
-func (a *audience) open(ctx context.Context, w *way, streams int, url func(i int) string) error {
+// open opens streams. Call leave even if it fails.
+func (a *audience) open(ctx context.Context, w *protocol, streams int, url func(i int) string) error {
 	ctx, a.cancel = context.WithCancel(ctx)
 	errs, slots := make(chan error), make(chan struct{}, atOnce)
 	connections := 0
@@ -45,21 +45,21 @@ func (a *audience) open(ctx context.Context, w *way, streams int, url func(i int
 	return err
 }
 
-// openSome opens streams on a connection of their own, one after the other. If
-// the first comes to nothing, it tries another connection, as clients do.
-func (a *audience) openSome(ctx context.Context, w *way, first, last int, url func(i int) string) error {
+// openSome opens streams on a new connection, one after the other. If the first
+// one fails, it tries up to two more connections, as clients do.
+func (a *audience) openSome(ctx context.Context, w *protocol, first, last int, url func(i int) string) error {
 	opened, err := a.tryToOpen(ctx, w, first, last, url)
 	for range 2 {
 		if opened > 0 || err == nil {
 			break
 		}
-		tell("another connection for stream %d: %v", first, err)
+		progressf("new connection for stream %d: %v", first, err)
 		opened, err = a.tryToOpen(ctx, w, first, last, url)
 	}
 	return err
 }
 
-func (a *audience) tryToOpen(ctx context.Context, w *way, first, last int, url func(i int) string) (opened int, err error) {
+func (a *audience) tryToOpen(ctx context.Context, w *protocol, first, last int, url func(i int) string) (opened int, err error) {
 	conn, err := w.connect()
 	if err != nil {
 		return 0, err
@@ -76,9 +76,9 @@ func (a *audience) tryToOpen(ctx context.Context, w *way, first, last int, url f
 	return last - first, nil
 }
 
-// openStream makes a request that must be answered with a stream. Headers are
-// given as name and value in turn.
-func openStream(ctx context.Context, w *way, client *http.Client, url string, header ...string) (io.ReadCloser, error) {
+// openStream makes a request whose response must be a stream. header alternates
+// names and values.
+func openStream(ctx context.Context, w *protocol, client *http.Client, url string, header ...string) (io.ReadCloser, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return nil, err

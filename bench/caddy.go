@@ -21,12 +21,12 @@ type caddyProcess struct {
 	cmd    *exec.Cmd
 	in     io.WriteCloser
 	out    *json.Decoder
-	said   bytes.Buffer
-	dir    string // what it stores
-	url    string // in clear
+	stderr bytes.Buffer
+	dir    string // for its data
+	url    string // cleartext
 	tls    string // the same site, over TLS and QUIC
 	admin  string // its admin API
-	atRest memory // before there was any viewer
+	atRest memory // before the first client
 }
 
 const caddyfile = `{
@@ -57,16 +57,16 @@ https://localhost:%[7]d {
 }
 `
 
-// folder stands in options for one of the process's own.
-const folder = "{folder}"
+// folderPlaceholder is replaced in options by the process's folder.
+const folderPlaceholder = "{folder}"
 
-// startCaddy starts one with a rule in front of a backend and further global
+// startCaddy starts Caddy with a rule in front of a backend and further global
 // options, and waits until it serves.
 func startCaddy(global, rule, backend string) (*caddyProcess, error) {
 	return startCaddyWith("", global, rule, backend)
 }
 
-// startCaddyWith has options of the servers, too.
+// startCaddyWith also takes options of the servers.
 func startCaddyWith(servers, global, rule, backend string) (*caddyProcess, error) {
 	var ports [3]int
 	for i := range ports {
@@ -81,12 +81,12 @@ func startCaddyWith(servers, global, rule, backend string) (*caddyProcess, error
 		admin: fmt.Sprintf("http://127.0.0.1:%d", ports[2]),
 	}
 	return c, c.launch(func(dir string) string {
-		return fmt.Sprintf(caddyfile, dir, ports[0], rule, backend, strings.ReplaceAll(global, folder, dir), ports[2], ports[1], servers)
+		return fmt.Sprintf(caddyfile, dir, ports[0], rule, backend, strings.ReplaceAll(global, folderPlaceholder, dir), ports[2], ports[1], servers)
 	})
 }
 
-// launch starts it with the Caddyfile that is made for its directory, in which
-// there are a certificate and its key, and waits until it serves.
+// launch starts Caddy with the Caddyfile that config returns for its directory, and
+// waits until it serves. The directory has a certificate and its key.
 func (c *caddyProcess) launch(config func(dir string) string) error {
 	self, err := os.Executable()
 	if err != nil {
@@ -99,9 +99,9 @@ func (c *caddyProcess) launch(config func(dir string) string) error {
 		return errors.Join(err, os.RemoveAll(c.dir))
 	}
 	c.cmd = exec.Command(self, childWord, config(c.dir))
-	c.cmd.Stderr = &c.said
+	c.cmd.Stderr = &c.stderr
 	if err := c.start(); err != nil {
-		return errors.Join(err, c.stop(), errors.New(c.said.String()))
+		return errors.Join(err, c.stop(), errors.New(c.stderr.String()))
 	}
 	return nil
 }
@@ -121,29 +121,29 @@ func (c *caddyProcess) start() (err error) {
 	return c.out.Decode(&c.atRest)
 }
 
-func (c *caddyProcess) tell(line string) (m memory, err error) {
+func (c *caddyProcess) command(line string) (m memory, err error) {
 	if _, err := fmt.Fprintln(c.in, line); err != nil {
 		return m, err
 	}
 	return m, c.out.Decode(&m)
 }
 
-// profile writes a CPU profile, if there is a path, until the function that it
-// returns is called.
+// profile writes a CPU profile until the caller calls the returned function. An
+// empty path writes none.
 func (c *caddyProcess) profile(path string) (stop func() error, err error) {
 	if path == "" {
 		return func() error { return nil }, nil
 	}
-	if _, err := c.tell("profile " + path); err != nil {
+	if _, err := c.command("profile " + path); err != nil {
 		return nil, err
 	}
-	return func() error { _, err := c.tell("profiled"); return err }, nil
+	return func() error { _, err := c.command("profiled"); return err }, nil
 }
 
-// usage is what the process has used so far.
+// usage returns the process's usage so far.
 func (c *caddyProcess) usage() (usage, error) { return processUsage(c.cmd.Process.Pid) }
 
-// stop ends the process, which may have ended itself, and waits for it.
+// stop ends the process and waits for it. The process may have ended before.
 func (c *caddyProcess) stop() error {
 	defer os.RemoveAll(c.dir)
 	if c.cmd.Process == nil {
@@ -156,7 +156,7 @@ func (c *caddyProcess) stop() error {
 	return c.cmd.Wait()
 }
 
-// freePort is free for TCP and UDP.
+// freePort returns a port that is free for TCP and UDP.
 func freePort() (int, error) {
 	for {
 		l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -17,17 +17,17 @@ import (
 	_ "github.com/caddy-sse/caddy-sse"
 )
 
-// childWord makes this program Caddy; a Caddyfile follows.
+// childWord is the argument that makes this program run Caddy. A Caddyfile follows.
 const childWord = "caddy"
 
-// memory is what Caddy's process says of itself.
+// memory is the memory of Caddy's process.
 type memory struct {
 	Heap, Stacks uint64
 	Goroutines   int
 }
 
-// serveCaddy runs Caddy until its standard input ends, so that it never
-// outlives the process that has started it. It answers each line with one.
+// serveCaddy runs Caddy until its standard input ends, so that it never outlives
+// the process that started it. It replies to each line with its memory.
 func serveCaddy(caddyfile string) error {
 	config, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(caddyfile), nil)
 	if err != nil {
@@ -36,24 +36,24 @@ func serveCaddy(caddyfile string) error {
 	if err := caddy.Load(config, true); err != nil {
 		return err
 	}
-	answers := json.NewEncoder(os.Stdout)
-	if err := answers.Encode(ownMemory()); err != nil {
+	replies := json.NewEncoder(os.Stdout)
+	if err := replies.Encode(readMemory()); err != nil {
 		return err
 	}
 	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
-		if err := obey(lines.Text()); err != nil {
+		if err := execute(lines.Text()); err != nil {
 			return err
 		}
-		if err := answers.Encode(ownMemory()); err != nil {
+		if err := replies.Encode(readMemory()); err != nil {
 			return err
 		}
 	}
 	return caddy.Stop()
 }
 
-// obey does what a line says: `profile <file>`, `profiled`, `heap <file>`, or
-// `memory`, which is what each line is answered with.
-func obey(line string) error {
+// execute executes a line: `profile <file>` starts a CPU profile, `profiled` ends
+// it, `heap <file>` writes a heap profile, `memory` does nothing.
+func execute(line string) error {
 	word, path, _ := strings.Cut(line, " ")
 	switch word {
 	case "memory":
@@ -75,13 +75,13 @@ func obey(line string) error {
 		runtime.GC()
 		return errors.Join(pprof.WriteHeapProfile(f), f.Close())
 	default:
-		return fmt.Errorf("unknown word %q", word)
+		return fmt.Errorf("unknown command %q", word)
 	}
 }
 
-func ownMemory() memory {
+func readMemory() memory {
 	runtime.GC()
-	runtime.GC() // what finalizers and pools have held until the first
+	runtime.GC() // frees what finalizers and pools held during the first
 	var stats runtime.MemStats
 	runtime.ReadMemStats(&stats)
 	return memory{Heap: stats.HeapAlloc, Stacks: stats.StackInuse, Goroutines: runtime.NumGoroutine()}

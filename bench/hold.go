@@ -17,8 +17,8 @@ func init() {
 	})
 }
 
-// hold is the least that a stream can be: a response with an event and then
-// heartbeats, which is what Caddy and the protocol cost without the module.
+// hold is a handler with the simplest stream, an event and then heartbeats. It
+// shows the cost of Caddy and the protocol without the module.
 type hold struct{}
 
 // CaddyModule returns the module's information.

@@ -18,8 +18,8 @@ type hostileOptions struct {
 }
 
 func (o *hostileOptions) flags() {
-	flag.DurationVar(&o.span, "hostile-for", 10*time.Second, "hostile: how long each attack lasts that doesn't take a time of its own")
-	flag.StringVar(&o.only, "hostile-only", "", "hostile: leave out attacks without this text in their names")
+	flag.DurationVar(&o.span, "hostile-for", 10*time.Second, "hostile: time of each attack without a time of its own")
+	flag.StringVar(&o.only, "hostile-only", "", "hostile: measure only attacks with this text in their names")
 }
 
 const hostileCaddyfile = `{
@@ -62,18 +62,18 @@ https://localhost:%[3]d {
 }
 `
 
-// benchHostile measures what attacks cost Caddy, and what others feel of them.
-// Each has a Caddy of its own.
+// benchHostile measures the cost of attacks and their effect on other clients. Each
+// attack has a Caddy of its own.
 func benchHostile(ctx context.Context, o *hostileOptions) error {
 	where := machine()
 	fmt.Printf("%s.\n\n", where)
-	fmt.Println("| attack | tries | what became of them | Caddy, of a core | resident memory, most | in the kernel's TCP buffers, most | after it: heap, goroutines | others' events: median | 99th percentile |")
+	fmt.Println("| attack | attempts | outcomes | Caddy, of a core | resident memory, maximum | kernel's TCP buffers, maximum | afterwards: heap, goroutines | others' events: median | 99th percentile |")
 	fmt.Println("| --- | --: | --- | --: | --: | --: | --: | --: | --: |")
 	for _, a := range attacks {
 		if !strings.Contains(a.name, o.only) {
 			continue
 		}
-		tell("%s", a.name)
+		progressf("%s", a.name)
 		if err := a.measure(ctx, o); err != nil {
 			return fmt.Errorf("%s: %w", a.name, err)
 		}
@@ -82,7 +82,7 @@ func benchHostile(ctx context.Context, o *hostileOptions) error {
 	return nil
 }
 
-// attack is something that a client may do to a server.
+// attack is one kind of attack on a server.
 type attack struct {
 	name string
 	span time.Duration // zero: as the options say
@@ -126,14 +126,14 @@ func (a *attack) measure(ctx context.Context, o *hostileOptions) (err error) {
 		return err
 	}
 	during := p.take()
-	if err := pause(ctx, 2*time.Second); err != nil { // the last of them leave
+	if err := pause(ctx, 2*time.Second); err != nil { // until the last attackers have left
 		return err
 	}
-	after, err := caddy.tell("memory")
+	after, err := caddy.command("memory")
 	if err != nil {
 		return err
 	}
-	fmt.Printf("| %s | %d | %s | %s | %s | %s | %s, %+d | %s | %s |\n", a.name, t.tries(), t.outcome(), percent(m.caddyCPU, m.elapsed),
+	fmt.Printf("| %s | %d | %s | %s | %s | %s | %s, %+d | %s | %s |\n", a.name, t.attempts(), t.outcome(), percent(m.caddyCPU, m.elapsed),
 		mebi(t.resident-usage.rss), mebi(t.buffers-buffers), mebi(int64(after.Heap)-int64(caddy.atRest.Heap)), after.Goroutines-caddy.atRest.Goroutines,
 		ratio(before, during, 0.5), ratio(before, during, 0.99))
 	return nil
@@ -141,7 +141,7 @@ func (a *attack) measure(ctx context.Context, o *hostileOptions) (err error) {
 
 func mebi(n int64) string { return fmt.Sprintf("%+.1f MiB", float64(n)/(1<<20)) }
 
-// ratio tells a quantile before and during the attack.
+// ratio formats a quantile before and during the attack.
 func ratio(before, during []time.Duration, part float64) string {
 	b, d := quantile(before, part), quantile(during, part)
 	if b == 0 || d == 0 {
@@ -150,7 +150,7 @@ func ratio(before, during []time.Duration, part float64) string {
 	return fmt.Sprintf("%s → %s (× %.1f)", short(b), short(d), float64(d)/float64(b))
 }
 
-// newTarget is a Caddy that knows nothing of what comes.
+// newTarget starts a Caddy with default settings.
 func newTarget() (*target, *caddyProcess, error) {
 	plain, err := freePort()
 	if err != nil {
@@ -166,17 +166,17 @@ func newTarget() (*target, *caddyProcess, error) {
 	return t, caddy, err
 }
 
-// probe is a client of good will, and a sender of events to it.
+// probe is a well-behaved client, and a sender of events to it.
 type probe struct {
 	cancel context.CancelFunc
-	reader *reader
+	reader *subscriber
 	ended  chan struct{}
 }
 
 func startProbe(ctx context.Context, address string) (*probe, error) {
 	url := "http://localhost" + address[strings.LastIndexByte(address, ':'):]
 	sent := new(sentAt)
-	r, err := follow(ctx, url+"/events/probe", sent)
+	r, err := subscribe(ctx, url+"/events/probe", sent)
 	if err != nil {
 		return nil, err
 	}
@@ -190,19 +190,19 @@ func startProbe(ctx context.Context, address string) (*probe, error) {
 			if err == nil {
 				resp.Body.Close()
 			}
-			_ = pause(ctx, 20*time.Millisecond) // the loop sees that it is over
+			_ = pause(ctx, 20*time.Millisecond) // the loop checks the context
 		}
 	}()
 	return p, nil
 }
 
-// take returns the delays since it was last called, sorted.
+// take returns the delays since its last call, sorted.
 func (p *probe) take() (delays []time.Duration) {
 	for {
 		select {
 		case d, ok := <-p.reader.delays:
 			if !ok {
-				return delays // the stream has ended: what there is, is told
+				return delays // the stream has ended
 			}
 			delays = append(delays, d)
 		default:
@@ -218,8 +218,8 @@ func (p *probe) stop() {
 	p.reader.body.Close()
 }
 
-// tcpBuffers is what the kernel holds for TCP, on both ends of the loopback;
-// see proc_net_sockstat.
+// tcpBuffers returns the bytes of the kernel's TCP buffers, on both ends of the
+// loopback; see proc_net_sockstat(5).
 func tcpBuffers() int64 {
 	stat, _ := os.ReadFile("/proc/net/sockstat")
 	var pages int64

@@ -21,38 +21,38 @@ type idleOptions struct {
 
 func (o *idleOptions) flags() {
 	flag.IntVar(&o.streams, "streams", 10000, "idle: open streams")
-	flag.IntVar(&o.events, "events", 20, "idle: events that are published for all streams, one after the other")
-	flag.DurationVar(&o.total, "idle-for", 45*time.Second, "idle: how long the CPU of heartbeats is measured")
-	flag.StringVar(&o.only, "idle-only", "", "idle: leave out rows without this text in their names")
-	flag.StringVar(&o.profile, "idle-heapprofile", "", "idle: file for a heap profile of the last row's Caddy")
+	flag.IntVar(&o.events, "events", 20, "idle: events for all streams, one after the other")
+	flag.DurationVar(&o.total, "idle-for", 45*time.Second, "idle: time in which the CPU of heartbeats is measured")
+	flag.StringVar(&o.only, "idle-only", "", "idle: measure only rows with this text in their names")
+	flag.StringVar(&o.profile, "idle-heapprofile", "", "idle: file for a heap profile of Caddy in the last row")
 }
 
-// idlers are streams of one way, and what they have come to.
-type idlers struct {
-	*way
-	bare bool // of hold, without the module
+// idleRow is a row of idle streams over one protocol, with its results.
+type idleRow struct {
+	*protocol
+	bare bool // uses hold instead of the module
 
 	opening       time.Duration
 	before, after memory
 	rss           int64
 	meter         *meter
-	ended         int64           // streams that a busy machine was too late with
-	medians, last []time.Duration // of each event, to half of the streams and to all
+	ended         int64           // streams that ended early, on a busy machine
+	medians, last []time.Duration // per event: the time to half of the streams, and to all
 }
 
-func (s *idlers) name() string {
-	name := fmt.Sprintf("%s, %d to a connection", s.way.name, s.perConnection)
+func (s *idleRow) name() string {
+	name := fmt.Sprintf("%s, %d per connection", s.protocol.name, s.perConnection)
 	if s.bare {
 		name += ", without the module"
 	}
 	return name
 }
 
-func allIdlers() (all []*idlers) {
-	h1, h2, h3 := ways(1)
-	_, h2Many, h3Many := ways(100)
-	for _, w := range []*way{h1, h2, h2Many, h3, h3Many} {
-		all = append(all, &idlers{way: w}, &idlers{way: w, bare: true})
+func idleRows() (all []*idleRow) {
+	h1, h2, h3 := protocols(1)
+	_, h2Many, h3Many := protocols(100)
+	for _, w := range []*protocol{h1, h2, h2Many, h3, h3Many} {
+		all = append(all, &idleRow{protocol: w}, &idleRow{protocol: w, bare: true})
 	}
 	return all
 }
@@ -62,26 +62,26 @@ func benchIdle(ctx context.Context, o *idleOptions) error {
 		return err
 	}
 	where := machine()
-	all := slices.DeleteFunc(allIdlers(), func(s *idlers) bool { return !strings.Contains(s.name(), o.only) })
+	all := slices.DeleteFunc(idleRows(), func(s *idleRow) bool { return !strings.Contains(s.name(), o.only) })
 	for _, s := range all {
-		tell("%d streams: %s", o.streams, s.name())
+		progressf("%d streams: %s", o.streams, s.name())
 		if err := s.turn(ctx, o); err != nil {
 			return fmt.Errorf("%s: %w", s.name(), err)
 		}
-		tell("%s", s.line(o))
+		progressf("%s", s.line(o))
 	}
 	printIdle(o, all, where)
 	return nil
 }
 
-func (s *idlers) turn(ctx context.Context, o *idleOptions) (err error) {
-	nobody := httptest.NewServer(http.NotFoundHandler())
-	defer nobody.Close()
+func (s *idleRow) turn(ctx context.Context, o *idleOptions) (err error) {
+	unused := httptest.NewServer(http.NotFoundHandler())
+	defer unused.Close()
 	rule := "sse /events {\n topic bench\n }" + publishing
 	if s.bare {
 		rule = "route /events {\n hold\n }"
 	}
-	caddy, err := startCaddy("", rule, nobody.Listener.Addr().String())
+	caddy, err := startCaddy("", rule, unused.Listener.Addr().String())
 	if err != nil {
 		return err
 	}
@@ -95,7 +95,7 @@ func (s *idlers) turn(ctx context.Context, o *idleOptions) (err error) {
 	audience := &audience{seen: arrivals.add}
 	defer audience.leave()
 	started := time.Now()
-	if err := audience.open(ctx, s.way, o.streams, func(int) string { return s.base(caddy) + "/events" }); err != nil {
+	if err := audience.open(ctx, s.protocol, o.streams, func(int) string { return s.base(caddy) + "/events" }); err != nil {
 		return err
 	}
 	s.opening = time.Since(started)
@@ -112,9 +112,9 @@ func (s *idlers) turn(ctx context.Context, o *idleOptions) (err error) {
 	return nil
 }
 
-// rest is when nothing is sent but heartbeats.
-func (s *idlers) rest(ctx context.Context, o *idleOptions, caddy *caddyProcess) (err error) {
-	if err := pause(ctx, 5*time.Second); err != nil { // until the bustle is over
+// rest measures while Caddy sends only heartbeats.
+func (s *idleRow) rest(ctx context.Context, o *idleOptions, caddy *caddyProcess) (err error) {
+	if err := pause(ctx, 5*time.Second); err != nil { // until the opening's work is done
 		return err
 	}
 	if s.meter, err = newMeter(caddy); err != nil {
@@ -124,15 +124,15 @@ func (s *idlers) rest(ctx context.Context, o *idleOptions, caddy *caddyProcess) 
 		return err
 	}
 	if o.profile != "" {
-		if _, err := caddy.tell("heap " + o.profile); err != nil {
+		if _, err := caddy.command("heap " + o.profile); err != nil {
 			return err
 		}
 	}
-	s.after, err = caddy.tell("memory")
+	s.after, err = caddy.command("memory")
 	return err
 }
 
-func (s *idlers) publish(ctx context.Context, o *idleOptions, caddy *caddyProcess, a *arrivals) error {
+func (s *idleRow) publish(ctx context.Context, o *idleOptions, caddy *caddyProcess, a *arrivals) error {
 	if s.bare {
 		return nil
 	}
@@ -145,7 +145,7 @@ func (s *idlers) publish(ctx context.Context, o *idleOptions, caddy *caddyProces
 		case delays := <-all:
 			s.medians, s.last = append(s.medians, median(delays)), append(s.last, slices.Max(delays))
 		case <-time.After(20 * time.Second):
-			return fmt.Errorf("event %d has not reached all streams within 20 s", i)
+			return fmt.Errorf("event %d did not reach all streams within 20 s", i)
 		}
 		if err := pause(ctx, 500*time.Millisecond); err != nil {
 			return err
@@ -154,7 +154,7 @@ func (s *idlers) publish(ctx context.Context, o *idleOptions, caddy *caddyProces
 	return nil
 }
 
-// arrivals are when one event has come to each of many streams.
+// arrivals records when one event reaches each of many streams.
 type arrivals struct {
 	mu     sync.Mutex
 	from   time.Time
@@ -163,8 +163,8 @@ type arrivals struct {
 	all    chan []time.Duration
 }
 
-// expect begins with an event that is published now. What it returns gets all
-// delays.
+// expect starts with an event that is published now. The channel receives all
+// delays when the event has reached every stream.
 func (a *arrivals) expect(streams int) <-chan []time.Duration {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -181,9 +181,9 @@ func (a *arrivals) add() {
 	}
 }
 
-func printIdle(o *idleOptions, all []*idlers, where string) {
+func printIdle(o *idleOptions, all []*idleRow, where string) {
 	fmt.Printf("%d idle streams, a heartbeat every 15 s; CPU measured for %v, then %d events for all of them. %s.\n\n", o.streams, o.total, o.events, where)
-	fmt.Println("| | opened in | resident | heap in use | stacks | goroutines | Caddy, of a core | others on the machine | streams that ended | event to the median stream | to the last | to the last, at worst |")
+	fmt.Println("| | opened in | resident | heap in use | stacks | goroutines | Caddy, of a core | other processes | streams that ended | event to the median stream | to the last | to the last, worst |")
 	fmt.Println("| --- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |")
 	for _, s := range all {
 		fmt.Println(s.line(o))
@@ -191,7 +191,7 @@ func printIdle(o *idleOptions, all []*idlers, where string) {
 	fmt.Println()
 }
 
-func (s *idlers) line(o *idleOptions) string {
+func (s *idleRow) line(o *idleOptions) string {
 	per := func(n int64) string { return kib(float64(n) / float64(o.streams)) }
 	events := "| | |"
 	if len(s.last) > 0 {

@@ -1,18 +1,17 @@
-// Command bench measures what one poll for all viewers saves, what it costs to
-// watch many documents, how many webhooks are taken, what many streams cost, at
-// rest and when they come and go, and what hostile clients can do. Caddy runs in
-// a process of its own, so that its CPU and memory are told apart from those of
-// the clients and the backend, which share this one. All connections are on the
-// loopback interface, or within network namespaces.
+// Command bench measures the module: streams against polling clients, many
+// documents, webhooks, many streams, idle or short-lived, and attacks. Caddy runs
+// in a process of its own, so that its CPU and memory can be measured. The clients
+// and the backend share this process. All connections use the loopback interface
+// or network namespaces.
 //
 //	go run ./bench -run table   # polling clients against streams
-//	go run ./bench -run views   # 10,000 documents, a viewer each
+//	go run ./bench -run views   # 10,000 documents with one viewer each
 //	go run ./bench -run webhooks
-//	go run ./bench -run idle    # 10,000 streams on which nothing happens
+//	go run ./bench -run idle    # 10,000 idle streams
 //	go run ./bench -run churn   # 100,000 streams that come and go
-//	go run ./bench -run storm   # 2,000 clients that come back in a second
-//	go run ./bench -run hostile # what attacks cost, and what others feel of them
-//	go run ./bench -run vanished # how long a client that is gone is held
+//	go run ./bench -run storm   # 2,000 clients that reconnect within a second
+//	go run ./bench -run hostile # the cost of attacks and their effect on other clients
+//	go run ./bench -run vanished # how long Caddy holds a vanished client's streams
 //	go run ./bench -run all
 package main
 
@@ -30,12 +29,12 @@ import (
 
 func main() {
 	if len(os.Args) == 3 {
-		beChild(os.Args[1], os.Args[2])
+		runChild(os.Args[1], os.Args[2])
 	}
 	runs := runs()
 	names := strings.Join(runNames(runs), ", ")
 	run := flag.String("run", "all", "what to measure: "+names+" or all")
-	limit := flag.Duration("timeout", time.Hour, "end after so long in any case")
+	limit := flag.Duration("timeout", time.Hour, "the longest run")
 	flag.Parse()
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -56,13 +55,13 @@ func main() {
 	exit(err)
 }
 
-// benchmark is one of the things that can be measured.
+// benchmark is one value of -run.
 type benchmark struct {
 	name    string
 	measure func(context.Context) error
 }
 
-// runs are all of them, whose flags it adds.
+// runs returns all benchmarks and registers their flags.
 func runs() []benchmark {
 	var t tableOptions
 	var v viewsOptions
@@ -94,16 +93,16 @@ func runNames(runs []benchmark) (names []string) {
 	return names
 }
 
-// beChild is for the processes that this program starts of itself.
-func beChild(word, argument string) {
+// runChild runs this program as one of its own child processes.
+func runChild(word, argument string) {
 	switch word {
 	case childWord:
 		exit(serveCaddy(argument))
 	case vanishingServer:
 		limit, err := time.ParseDuration(argument)
-		exit(errors.Join(err, serveVanishing(limit)))
+		exit(errors.Join(err, runVanishingServer(limit)))
 	case vanishingClient:
-		exit(beVanishing())
+		exit(runVanishingClient())
 	}
 }
 
@@ -115,7 +114,7 @@ func exit(err error) {
 	os.Exit(0)
 }
 
-// pause waits, and fails if the run is to end.
+// pause waits, and fails if the context ends first.
 func pause(ctx context.Context, d time.Duration) error {
 	select {
 	case <-time.After(d):

@@ -9,7 +9,7 @@ import (
 
 var sample = regexp.MustCompile(`(?m)^(\S+) (\S+)$`)
 
-// scrape reads metrics, by their names and labels.
+// scrape reads metrics. The keys are their names with labels.
 func scrape(url string) (map[string]float64, error) {
 	resp, err := http.Get(url)
 	if err != nil {

@@ -12,12 +12,12 @@ import (
 	"time"
 )
 
-// prices is a backend with one document, a price table, of which one field
+// prices is a backend with one document, a price table in which one price
 // changes.
 type prices struct {
 	requests atomic.Int64
 	document atomic.Pointer[priceTable]
-	changes  board
+	changes  changeLog
 }
 
 // priceTable is one version of the document.
@@ -36,8 +36,8 @@ type article struct {
 
 var wares = [...]string{"Espresso cup, 80 ml", "Thermal mug, 350 ml", "Filter papers, 100 pieces", "Hand grinder, steel", "Kettle with a long spout"}
 
-// newPriceTable returns version n: it is in the price of one of the articles,
-// the only text that begins with a 7.
+// newPriceTable returns version n. The price of one article encodes the version:
+// it is the only text that begins with a 7.
 func newPriceTable(n int) *priceTable {
 	articles := make([]article, 104)
 	for i := range articles {
@@ -54,7 +54,7 @@ func newPriceTable(n int) *priceTable {
 	return &priceTable{body: body, etag: fmt.Sprintf(`"v%d"`, n)}
 }
 
-// versionIn finds the version in a document or in a patch.
+// versionIn returns the version in a document or in a patch.
 func versionIn(data []byte) (int, bool) {
 	_, rest, found := bytes.Cut(data, []byte(`:"7`))
 	if !found || len(rest) < len("000.00") {
@@ -97,21 +97,21 @@ func (p *prices) put(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// board is where it is written down when changes were made.
-type board struct {
+// changeLog records the times of changes.
+type changeLog struct {
 	mu sync.Mutex
 	at []time.Time // of version 1, 2, …
 }
 
-// next is for a change that is about to be made.
-func (b *board) next() int {
+// next records a change and returns its version. Call it before the change.
+func (b *changeLog) next() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.at = append(b.at, time.Now())
 	return len(b.at)
 }
 
-func (b *board) since(n int) time.Duration {
+func (b *changeLog) since(n int) time.Duration {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return time.Since(b.at[n-1])

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// usage is what a process has used, as Linux tells in /proc.
+// usage is the CPU time and resident memory of a process, from /proc.
 type usage struct {
 	cpu time.Duration
 	rss int64
@@ -40,28 +40,27 @@ func processUsage(pid int) (usage, error) {
 	}, nil
 }
 
-// busy is how long all of the machine's CPUs have worked so far; see
-// proc_stat(5).
+// busy returns the busy time of all of the machine's CPUs; see proc_stat(5).
 func busy() time.Duration {
 	stat, _ := os.ReadFile("/proc/stat")
 	line, _, _ := strings.Cut(string(stat), "\n")
 	var total time.Duration
 	for i, field := range strings.Fields(line) {
 		n, err := strconv.ParseInt(field, 10, 64)
-		if err == nil && i != 4 && i != 5 && i < 9 { // idle, iowait; what follows is counted already
+		if err == nil && i != 4 && i != 5 && i < 9 { // without idle and iowait; user includes the fields after steal
 			total += time.Duration(n) * tick
 		}
 	}
 	return total
 }
 
-// meter measures the CPU that a span of time has taken.
+// meter measures the CPU time of a span.
 type meter struct {
 	started               time.Time
 	caddy                 *caddyProcess // or nil
 	ofCaddy, ofUs, ofAll  time.Duration
 	elapsed, caddyCPU, us time.Duration
-	others                time.Duration // what is neither Caddy's nor ours
+	others                time.Duration // of other processes
 	rss                   int64         // Caddy's, at the end
 }
 
@@ -90,15 +89,15 @@ func (m *meter) stop() error {
 	return err
 }
 
-// needFiles fails if a process can't open so many. Go has raised its limit as
-// far as it may already, here and in Caddy's process.
+// needFiles fails if a process can't open n files. Go has already raised the soft
+// limit to the hard one, here and in Caddy's process.
 func needFiles(n int) error {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		return err
 	}
 	if limit.Cur < uint64(n) {
-		return fmt.Errorf("%d files have to be open at a time, and %d may be: raise it with `ulimit -n %d`, as root, or measure fewer streams", n, limit.Cur, n)
+		return fmt.Errorf("the run needs %d open files and the limit is %d: raise it with `ulimit -n %d`, as root, or measure fewer streams", n, limit.Cur, n)
 	}
 	return nil
 }

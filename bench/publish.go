@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// publishing is a rule through which a run publishes.
+// publishing is a rule for the run's own events.
 const publishing = `
 	sse /publish {
 		publish {
@@ -31,9 +31,9 @@ func (c *caddyProcess) publish(ctx context.Context, topic, data string) (id stri
 		return "", err
 	}
 	defer resp.Body.Close()
-	var answer struct{ IDs []string }
-	if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil || len(answer.IDs) != 1 {
+	var published struct{ IDs []string }
+	if err := json.NewDecoder(resp.Body).Decode(&published); err != nil || len(published.IDs) != 1 {
 		return "", fmt.Errorf("publishing: %s, %v", resp.Status, err)
 	}
-	return answer.IDs[0], nil
+	return published.IDs[0], nil
 }

@@ -10,8 +10,7 @@ import (
 	"time"
 )
 
-// quantile is the value below which a part of the sorted values are; zero if
-// there are none.
+// quantile returns a quantile of sorted values, or zero if there are none.
 func quantile[T cmp.Ordered](sorted []T, part float64) T {
 	var none T
 	if len(sorted) == 0 {
@@ -24,7 +23,7 @@ func median[T cmp.Ordered](values []T) T {
 	return quantile(slices.Sorted(slices.Values(values)), 0.5)
 }
 
-// percent is a part of a core.
+// percent formats a part of a core.
 func percent(d, of time.Duration) string {
 	return fmt.Sprintf("%.1f %%", 100*float64(d)/float64(of))
 }
@@ -38,12 +37,12 @@ func short(d time.Duration) string {
 
 func kib(n float64) string { return fmt.Sprintf("%.1f KiB", n/1024) }
 
-// tell says on standard error how far a run is: standard output is the result.
-func tell(format string, args ...any) {
+// progressf prints progress on standard error. Standard output has the results.
+func progressf(format string, args ...any) {
 	fmt.Fprintf(os.Stderr, time.Now().Format("15:04:05 ")+format+"\n", args...)
 }
 
-// machine says what the numbers come from.
+// machine describes the machine for the results.
 func machine() string {
 	load, _ := os.ReadFile("/proc/loadavg")
 	return fmt.Sprintf("%s, %d CPUs, load average at the start %s", runtime.Version(), runtime.NumCPU(), strings.Join(strings.Fields(string(load))[:2], " "))

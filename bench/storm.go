@@ -16,42 +16,42 @@ import (
 )
 
 type stormOptions struct {
-	clients    int
-	within     time.Duration
-	answerTime time.Duration
-	only       string
-	profile    string
+	clients      int
+	within       time.Duration
+	responseTime time.Duration
+	only         string
+	profile      string
 }
 
 func (o *stormOptions) flags() {
-	flag.IntVar(&o.clients, "storm-clients", 2000, "storm: clients that come back")
-	flag.DurationVar(&o.within, "storm-within", time.Second, "storm: the time in which they do")
-	flag.DurationVar(&o.answerTime, "storm-answer-time", 10*time.Millisecond, "storm: how long the backend takes to answer")
-	flag.StringVar(&o.only, "storm-only", "", "storm: leave out rows without this text in their names")
-	flag.StringVar(&o.profile, "storm-cpuprofile", "", "storm: file for a CPU profile of the last row's Caddy")
+	flag.IntVar(&o.clients, "storm-clients", 2000, "storm: clients that reconnect")
+	flag.DurationVar(&o.within, "storm-within", time.Second, "storm: the time within which they reconnect")
+	flag.DurationVar(&o.responseTime, "storm-answer-time", 10*time.Millisecond, "storm: response time of the backend")
+	flag.StringVar(&o.only, "storm-only", "", "storm: measure only rows with this text in their names")
+	flag.StringVar(&o.profile, "storm-cpuprofile", "", "storm: file for a CPU profile of Caddy in the last row")
 }
 
-// storm is clients that all come back, to a Caddy that has just been started.
+// storm is a row in which all clients reconnect to a new Caddy, with its results.
 type storm struct {
-	*way
-	watching string // what they watch
-	rule     string
-	alike    bool // they all have the same credentials
+	*protocol
+	subject         string // of the streams
+	rule            string
+	sameCredentials bool // of all clients
 
-	delays      []time.Duration // from the connection's beginning to the first event
-	all         time.Duration   // from the first client's to the last one's
-	again       atomic.Int64    // connections that a busy machine was too late with: their clients try once more
-	requests    int64           // at the backend
-	calm, rough []time.Duration // delays of the events of a stream that is open already
-	meter       *meter
+	delays         []time.Duration // from the connection's start to the first event
+	served         time.Duration   // time until all clients have had an event
+	retried        atomic.Int64    // connections that failed, on a busy machine; the clients retry
+	requests       int64           // at the backend
+	before, during []time.Duration // delays of the witness's events
+	meter          *meter
 }
 
 func (s *storm) name() string {
-	whose := ", each with a cookie of their own"
-	if s.alike {
+	whose := ", each with its own cookie"
+	if s.sameCredentials {
 		whose = ""
 	}
-	return s.way.name + ", " + s.watching + whose
+	return s.protocol.name + ", " + s.subject + whose
 }
 
 const (
@@ -60,20 +60,20 @@ const (
 )
 
 func storms() (all []*storm) {
-	h1, h2, h3 := ways(1)
+	h1, h2, h3 := protocols(1)
 	topic := fmt.Sprintf(stormTopic, "")
-	for _, w := range []*way{h1, h2, h3} {
-		all = append(all, &storm{way: w, watching: "`topic`", rule: topic, alike: true},
-			&storm{way: w, watching: "without the module", rule: "route /watch {\n hold\n }", alike: true})
+	for _, w := range []*protocol{h1, h2, h3} {
+		all = append(all, &storm{protocol: w, subject: "`topic`", rule: topic, sameCredentials: true},
+			&storm{protocol: w, subject: "without the module", rule: "route /watch {\n hold\n }", sameCredentials: true})
 	}
 	authorized := fmt.Sprintf(stormTopic, "authorize /may\n")
 	shared, own := fmt.Sprintf(stormPoll, "share\n"), fmt.Sprintf(stormPoll, "")
 	return append(all,
-		&storm{way: h2, watching: "`topic` with `authorize`", rule: authorized, alike: true},
-		&storm{way: h2, watching: "`topic` with `authorize`", rule: authorized},
-		&storm{way: h2, watching: "`poll`", rule: own, alike: true},
-		&storm{way: h2, watching: "`poll` with `share`", rule: shared},
-		&storm{way: h2, watching: "`poll`", rule: own},
+		&storm{protocol: h2, subject: "`topic` with `authorize`", rule: authorized, sameCredentials: true},
+		&storm{protocol: h2, subject: "`topic` with `authorize`", rule: authorized},
+		&storm{protocol: h2, subject: "`poll`", rule: own, sameCredentials: true},
+		&storm{protocol: h2, subject: "`poll` with `share`", rule: shared},
+		&storm{protocol: h2, subject: "`poll`", rule: own},
 	)
 }
 
@@ -84,7 +84,7 @@ func benchStorm(ctx context.Context, o *stormOptions) error {
 	where := machine()
 	all := slices.DeleteFunc(storms(), func(s *storm) bool { return !strings.Contains(s.name(), o.only) })
 	for _, s := range all {
-		tell("%d clients: %s", o.clients, s.name())
+		progressf("%d clients: %s", o.clients, s.name())
 		if err := s.turn(ctx, o); err != nil {
 			return fmt.Errorf("%s: %w", s.name(), err)
 		}
@@ -97,7 +97,7 @@ func (s *storm) turn(ctx context.Context, o *stormOptions) (err error) {
 	var requests atomic.Int64
 	backend := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		requests.Add(1)
-		time.Sleep(o.answerTime)
+		time.Sleep(o.responseTime)
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = io.WriteString(w, `{"state":"open"}`)
 	}))
@@ -107,11 +107,11 @@ func (s *storm) turn(ctx context.Context, o *stormOptions) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, caddy.stop()) }()
-	position, err := missed(ctx, caddy)
+	position, err := publishMissed(ctx, caddy)
 	if err != nil {
 		return err
 	}
-	w, err := callWitness(ctx, caddy)
+	w, err := startWitness(ctx, caddy)
 	if err != nil {
 		return err
 	}
@@ -123,17 +123,18 @@ func (s *storm) turn(ctx context.Context, o *stormOptions) (err error) {
 		return err
 	}
 	before := w.sent.count()
-	err = s.comeBack(ctx, o, caddy, position)
+	err = s.reconnect(ctx, o, caddy, position)
 	err = errors.Join(err, profiled())
 	s.requests = requests.Load()
 	err = errors.Join(err, s.meter.stop())
-	delays, witnessErr := w.dismiss()
-	s.calm, s.rough = delays[:min(before, len(delays))], delays[min(before, len(delays)):]
+	delays, witnessErr := w.stop()
+	s.before, s.during = delays[:min(before, len(delays))], delays[min(before, len(delays)):]
 	return errors.Join(err, witnessErr)
 }
 
-// missed publishes what clients have missed, and returns where they were before.
-func missed(ctx context.Context, caddy *caddyProcess) (position string, err error) {
+// publishMissed publishes events that the clients have missed, and returns the
+// position before them.
+func publishMissed(ctx context.Context, caddy *caddyProcess) (position string, err error) {
 	for i := range 11 {
 		id, err := caddy.publish(ctx, "bench", fmt.Sprintf(`{"missed":%d}`, i))
 		if err != nil {
@@ -146,10 +147,9 @@ func missed(ctx context.Context, caddy *caddyProcess) (position string, err erro
 	return position, nil
 }
 
-// comeBack has the clients come one after the other, each with a connection of
-// its own, and waits until all have had their first event. They stay until all
-// have.
-func (s *storm) comeBack(ctx context.Context, o *stormOptions, caddy *caddyProcess, position string) error {
+// reconnect starts the clients one after the other, each with a new connection, and
+// waits until all have received their first event. No client leaves before.
+func (s *storm) reconnect(ctx context.Context, o *stormOptions, caddy *caddyProcess, position string) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	var clients sync.WaitGroup
 	defer clients.Wait()
@@ -158,16 +158,16 @@ func (s *storm) comeBack(ctx context.Context, o *stormOptions, caddy *caddyProce
 	began := time.Now()
 	for i := range o.clients {
 		header := []string{"Last-Event-ID", position}
-		if !s.alike {
+		if !s.sameCredentials {
 			header = append(header, "Cookie", fmt.Sprintf("session=%d", i))
 		}
 		clients.Go(func() {
 			start := began.Add(o.within * time.Duration(i) / time.Duration(o.clients))
-			_ = pause(ctx, time.Until(start)) // the loop sees that it is over
+			_ = pause(ctx, time.Until(start)) // the loop checks the context
 			for ctx.Err() == nil {
-				err := s.watch(ctx, caddy, header, func() { delays <- time.Since(start) })
-				if err != nil && s.again.Add(1) <= 3 {
-					tell("client %d comes once more: %v", i, err)
+				err := s.runClient(ctx, caddy, header, func() { delays <- time.Since(start) })
+				if err != nil && s.retried.Add(1) <= 3 {
+					progressf("client %d retries: %v", i, err)
 				}
 			}
 		})
@@ -177,21 +177,22 @@ func (s *storm) comeBack(ctx context.Context, o *stormOptions, caddy *caddyProce
 		case d := <-delays:
 			s.delays = append(s.delays, d)
 		case <-ctx.Done():
-			return fmt.Errorf("%d of %d clients have their stream after two minutes", len(s.delays), o.clients)
+			return fmt.Errorf("%d of %d clients have received an event after two minutes", len(s.delays), o.clients)
 		}
 	}
-	s.all = time.Since(began)
+	s.served = time.Since(began)
 	return nil
 }
 
-// watch is one client's: it tells when it has the first event, and stays.
-func (s *storm) watch(ctx context.Context, caddy *caddyProcess, header []string, first func()) error {
+// runClient runs one client. It calls first at the first event, and stays until
+// the context ends.
+func (s *storm) runClient(ctx context.Context, caddy *caddyProcess, header []string, first func()) error {
 	conn, err := s.connect()
 	if err != nil {
 		return err
 	}
 	defer conn.Leave()
-	body, err := openStream(ctx, s.way, conn.Client, s.base(caddy)+"/watch", header...)
+	body, err := openStream(ctx, s.protocol, conn.Client, s.base(caddy)+"/watch", header...)
 	if err != nil {
 		return err
 	}
@@ -209,14 +210,14 @@ func (s *storm) watch(ctx context.Context, caddy *caddyProcess, header []string,
 }
 
 func printStorms(o *stormOptions, all []*storm, where string) {
-	fmt.Printf("%d clients that come back within %v with new connections; the backend answers in %v. %s.\n\n", o.clients, o.within, o.answerTime, where)
-	fmt.Println("| | connection to first event, median | 99th percentile | all have theirs after | requests at the backend | another stream's events, median before | median meanwhile | 99th percentile | worst | Caddy's CPU | others on the machine | connections that failed |")
+	fmt.Printf("%d clients that reconnect within %v with new connections; the backend responds in %v. %s.\n\n", o.clients, o.within, o.responseTime, where)
+	fmt.Println("| | connection to first event, median | 99th percentile | all served after | requests at the backend | another stream's events, median before | median during | 99th percentile | worst | Caddy's CPU | other processes | connections that failed |")
 	fmt.Println("| --- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |")
 	for _, s := range all {
 		slices.Sort(s.delays)
-		slices.Sort(s.rough)
-		fmt.Printf("| %s | %s | %s | %s | %d | %s | %s | %s | %s | %s | %s | %d |\n", s.name(), short(quantile(s.delays, 0.5)), short(quantile(s.delays, 0.99)), short(s.all), s.requests,
-			short(median(s.calm)), short(quantile(s.rough, 0.5)), short(quantile(s.rough, 0.99)), short(quantile(s.rough, 1)), short(s.meter.caddyCPU), percent(s.meter.others, s.meter.elapsed), s.again.Load())
+		slices.Sort(s.during)
+		fmt.Printf("| %s | %s | %s | %s | %d | %s | %s | %s | %s | %s | %s | %d |\n", s.name(), short(quantile(s.delays, 0.5)), short(quantile(s.delays, 0.99)), short(s.served), s.requests,
+			short(median(s.before)), short(quantile(s.during, 0.5)), short(quantile(s.during, 0.99)), short(quantile(s.during, 1)), short(s.meter.caddyCPU), percent(s.meter.others, s.meter.elapsed), s.retried.Load())
 	}
 	fmt.Println()
 }

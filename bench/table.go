@@ -23,16 +23,16 @@ type tableOptions struct {
 }
 
 func (o *tableOptions) flags() {
-	flag.DurationVar(&o.total, "for", 90*time.Second, "table: how long each row is measured, all rounds together")
-	flag.IntVar(&o.rounds, "rounds", 3, "table: how many times the rows take turns")
+	flag.DurationVar(&o.total, "for", 90*time.Second, "table: the time of each row in all rounds")
+	flag.IntVar(&o.rounds, "rounds", 3, "table: rounds in which the rows alternate")
 	flag.IntVar(&o.viewers, "viewers", 1000, "table: viewers of the document")
-	flag.StringVar(&o.profile, "table-cpuprofile", "", "table: file for a CPU profile of the last turn's Caddy")
-	flag.StringVar(&o.only, "only", "", "table: leave out rows without this text in their names")
-	flag.DurationVar(&o.change, "change", 10*time.Second, "table: how often the document changes")
-	flag.DurationVar(&o.interval, "interval", 2*time.Second, "table: how often it is polled")
+	flag.StringVar(&o.profile, "table-cpuprofile", "", "table: file for a CPU profile of Caddy in the last round")
+	flag.StringVar(&o.only, "only", "", "table: measure only rows with this text in their names")
+	flag.DurationVar(&o.change, "change", 10*time.Second, "table: interval between changes of the document")
+	flag.DurationVar(&o.interval, "interval", 2*time.Second, "table: interval between polls")
 }
 
-// row is a way to keep viewers up to date, and what it has come to.
+// row is a way to keep viewers up to date, with its results.
 type row struct {
 	name        string
 	send        string // how the module sends changes; empty: clients poll the backend
@@ -49,8 +49,8 @@ func rows() []*row {
 	return []*row{
 		{name: "clients poll the backend"},
 		{name: "clients poll the backend, `If-None-Match`", conditional: true},
-		{name: "`poll`, changed behind its back", send: "full"},
-		{name: "`poll`, changed behind its back, `send patch`", send: "patch"},
+		{name: "`poll`, changed directly at the backend", send: "full"},
+		{name: "`poll`, changed directly at the backend, `send patch`", send: "patch"},
 		{name: "`poll`, changed by a `PUT` through the proxy", send: "full", put: true},
 		{name: "`poll`, changed by a `PUT` through the proxy, `send patch`", send: "patch", put: true},
 	}
@@ -64,7 +64,7 @@ func benchTable(ctx context.Context, o *tableOptions) error {
 	}
 	for round := range o.rounds {
 		for _, r := range all {
-			tell("round %d of %d: %s", round+1, o.rounds, r.name)
+			progressf("round %d of %d: %s", round+1, o.rounds, r.name)
 			if err := r.turn(ctx, o); err != nil {
 				return fmt.Errorf("%s: %w", r.name, err)
 			}
@@ -74,7 +74,7 @@ func benchTable(ctx context.Context, o *tableOptions) error {
 	return nil
 }
 
-// turn measures a row once, from scratch.
+// turn measures a row once, with a new backend and Caddy.
 func (r *row) turn(ctx context.Context, o *tableOptions) (err error) {
 	app := new(prices)
 	app.set(0)
@@ -96,11 +96,11 @@ func (r *row) turn(ctx context.Context, o *tableOptions) (err error) {
 	defer func() { err = errors.Join(err, profiled(), caddy.stop()) }()
 	opened := make(chan struct{}, o.viewers)
 	return r.measure(ctx, o, app, caddy, caddy.url, func(ctx context.Context, v *viewer) error {
-		return v.watch(ctx, func() { opened <- struct{}{} })
+		return v.stream(ctx, func() { opened <- struct{}{} })
 	}, func() error { return allOpened(ctx, opened, o.viewers) })
 }
 
-// allOpened waits for the viewers' streams, and until the bustle is over.
+// allOpened waits until all streams are open, and one second longer.
 func allOpened(ctx context.Context, opened <-chan struct{}, n int) error {
 	late := time.After(30 * time.Second)
 	for i := range n {
@@ -115,7 +115,7 @@ func allOpened(ctx context.Context, opened <-chan struct{}, n int) error {
 	return pause(ctx, time.Second)
 }
 
-// measure brings the viewers there, and counts from when they are.
+// measure starts the viewers, and measures from when they are ready.
 func (r *row) measure(ctx context.Context, o *tableOptions, app *prices, caddy *caddyProcess, url string, task func(context.Context, *viewer) error, ready func() error) error {
 	crowd := gather(ctx, o.viewers, url+"/prices", &app.changes, task)
 	if err := ready(); err != nil {
@@ -134,13 +134,13 @@ func (r *row) measure(ctx context.Context, o *tableOptions, app *prices, caddy *
 	r.elapsed, r.caddyCPU, r.others = r.elapsed+m.elapsed, r.caddyCPU+m.caddyCPU, r.others+m.others
 	delays, failed := crowd.leave()
 	r.delays = append(r.delays, delays...)
-	tell("median of each change: %v; others on the machine had %s of a core", crowd.byChange(), percent(m.others, m.elapsed))
+	progressf("median of each change: %v; other processes used %s of a core", crowd.byChange(), percent(m.others, m.elapsed))
 	return errors.Join(err, failed)
 }
 
-// changeAll makes one change in each of the turn's spans, at a random moment of
-// it so that no schedule is in step, but early enough to be seen before its end.
-func (r *row) changeAll(ctx context.Context, o *tableOptions, b *board, change func(int) error) error {
+// changeAll makes one change in each span, at a random moment, so that changes and
+// polls are not in step, but early enough to arrive before the span's end.
+func (r *row) changeAll(ctx context.Context, o *tableOptions, b *changeLog, change func(int) error) error {
 	room := max(o.change-o.interval-o.interval/2, time.Millisecond)
 	for range max(1, int(o.total/time.Duration(o.rounds)/o.change)) {
 		wait := rand.N(room)
@@ -179,7 +179,7 @@ func printTable(o *tableOptions, all []*row, where string) {
 	document := newPriceTable(0).body
 	fmt.Printf("%d viewers, a document of %s (%s with gzip), a change every %v, polls every %v; %v per row in %d rounds. %s.\n\n",
 		o.viewers, kib(float64(len(document))), kib(float64(gzipped(document))), o.change, o.interval, all[0].elapsed.Round(time.Second), o.rounds, where)
-	fmt.Println("| | requests at the backend per minute | bytes to each viewer per minute | change to viewer, median | 99th percentile | seen | Caddy, of a core | others on the machine |")
+	fmt.Println("| | requests at the backend per minute | bytes to each viewer per minute | change to viewer, median | 99th percentile | received | Caddy, of a core | other processes |")
 	fmt.Println("| --- | --: | --: | --: | --: | --: | --: | --: |")
 	for _, r := range all {
 		slices.Sort(r.delays)

@@ -13,24 +13,24 @@ import (
 	"time"
 )
 
-// target is what is attacked, and what has become of that.
+// target is the attacked Caddy, with the outcomes of the attack.
 type target struct {
 	http, https string // addresses
 
 	mu     sync.Mutex
 	counts map[string]int
 
-	resident, buffers int64 // the most that was seen, once the attack is over
+	resident, buffers int64 // maximums, valid after the attack
 }
 
-// note counts what became of a try.
-func (t *target) note(what string) {
+// count counts the outcome of an attempt.
+func (t *target) count(what string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.counts[what]++
 }
 
-func (t *target) tries() (n int) {
+func (t *target) attempts() (n int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, count := range t.counts {
@@ -49,42 +49,41 @@ func (t *target) outcome() string {
 	return strings.Join(parts, ", ")
 }
 
-// sample looks at what Caddy and the kernel hold until the attack is over.
+// sample records the memory of Caddy and the kernel until the attack ends.
 func (t *target) sample(ctx context.Context, caddy *caddyProcess) {
 	for ctx.Err() == nil {
 		if u, err := caddy.usage(); err == nil {
 			t.resident = max(t.resident, u.rss)
 		}
 		t.buffers = max(t.buffers, tcpBuffers())
-		_ = pause(ctx, 200*time.Millisecond) // the loop sees that it is over
+		_ = pause(ctx, 200*time.Millisecond) // the loop checks the context
 	}
 }
 
-// flood has so many workers do something until the attack is over, each time
-// with a result.
-func (t *target) flood(ctx context.Context, workers int, try func() string) {
+// flood runs workers that repeat an attempt until the attack ends, and counts the
+// outcomes.
+func (t *target) flood(ctx context.Context, workers int, attempt func() string) {
 	var all sync.WaitGroup
 	for range workers {
 		all.Go(func() {
 			for ctx.Err() == nil {
-				t.note(try())
+				t.count(attempt())
 			}
 		})
 	}
 	all.Wait()
 }
 
-// hold does something as often as it says at the same time, each with one
-// result.
-func (t *target) hold(ctx context.Context, n int, try func(i int) string) {
+// hold makes n attempts at the same time and counts their outcomes.
+func (t *target) hold(ctx context.Context, n int, attempt func(i int) string) {
 	var all sync.WaitGroup
 	for i := range n {
-		all.Go(func() { t.note(try(i)) })
+		all.Go(func() { t.count(attempt(i)) })
 	}
 	all.Wait()
 }
 
-// served counts which of our connections Caddy has still.
+// served returns how many of the connections Caddy still has open.
 func (t *target) served(ours []net.Conn) (n int) {
 	ports := make(map[uint64]bool)
 	for _, c := range ours {
@@ -105,7 +104,7 @@ func (t *target) served(ours []net.Conn) (n int) {
 	return n
 }
 
-// portOf is the port of an address in /proc/net/tcp.
+// portOf returns the port of an address in /proc/net/tcp.
 func portOf(address string) uint64 {
 	_, port, _ := strings.Cut(address, ":")
 	n, _ := strconv.ParseUint(port, 16, 16)

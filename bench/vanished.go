@@ -8,5 +8,5 @@ import (
 type vanishedOptions struct{ total time.Duration }
 
 func (o *vanishedOptions) flags() {
-	flag.DurationVar(&o.total, "vanished-for", 2*time.Minute, "vanished: how long to look, at most")
+	flag.DurationVar(&o.total, "vanished-for", 2*time.Minute, "vanished: the longest measurement")
 }

@@ -18,8 +18,8 @@ import (
 	"github.com/caddy-sse/caddy-sse/internal/connection"
 )
 
-// The words that make this program one of the two machines of the run: each is
-// a network namespace of its own, in a user namespace, so that root isn't needed.
+// The arguments that make this program one of the run's two machines. Each is a
+// network namespace in a user namespace, which needs no root.
 const (
 	vanishingServer = "vanishing-server"
 	vanishingClient = "vanishing-client"
@@ -31,8 +31,8 @@ const (
 	clientMAC     = "02:00:00:00:00:02"
 )
 
-// benchVanished measures how long the streams of a client are held that has
-// vanished from the network, without a FIN or a RST.
+// benchVanished measures how long Caddy holds the streams of a client that has
+// vanished from the network without a FIN or a RST.
 func benchVanished(ctx context.Context, o *vanishedOptions) error {
 	cmd := exec.CommandContext(ctx, "/proc/self/exe", vanishingServer, o.total.String())
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
@@ -77,11 +77,11 @@ http://%[2]s:8080 {
 }
 `
 
-// vanishingWays are the streams of the client, each on a connection of its own.
-var vanishingWays = []struct{ proto, rule string }{{"1", "quiet"}, {"1", "busy"}, {"2", "quiet"}, {"2", "busy"}, {"3", "quiet"}, {"3", "busy"}}
+// vanishingStreams are the client's streams, each on a connection of its own.
+var vanishingStreams = []struct{ proto, rule string }{{"1", "quiet"}, {"1", "busy"}, {"2", "quiet"}, {"2", "busy"}, {"3", "quiet"}, {"3", "busy"}}
 
-// serveVanishing is the server's machine, and makes the client's.
-func serveVanishing(limit time.Duration) (err error) {
+// runVanishingServer is the server's machine. It starts the client's.
+func runVanishingServer(limit time.Duration) (err error) {
 	client := exec.Command("/proc/self/exe", vanishingClient, "")
 	client.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
 	client.Stderr = os.Stderr
@@ -91,13 +91,13 @@ func serveVanishing(limit time.Duration) (err error) {
 		return err
 	}
 	defer func() { in.Close(); err = errors.Join(err, client.Wait()) }()
-	answers := bufio.NewScanner(out)
+	replies := bufio.NewScanner(out)
 	tellClient := func(word string) error {
 		if _, err := fmt.Fprintln(in, word); err != nil {
 			return err
 		}
-		if !answers.Scan() || answers.Text() != word {
-			return fmt.Errorf("the client said %q to %q", answers.Text(), word)
+		if !replies.Scan() || replies.Text() != word {
+			return fmt.Errorf("the client replied %q to %q", replies.Text(), word)
 		}
 		return nil
 	}
@@ -105,7 +105,7 @@ func serveVanishing(limit time.Duration) (err error) {
 		"link add server type veth peer name client address "+clientMAC,
 		fmt.Sprintf("link set client netns %d", client.Process.Pid),
 		"addr add "+serverAddress+"/30 dev server", "link set server up",
-		// Who is behind a router that goes on has its address known for ever.
+		// A client behind a router keeps its entry in the server's ARP table.
 		"neigh replace "+clientAddress+" lladdr "+clientMAC+" dev server nud permanent"); err != nil {
 		return err
 	}
@@ -117,14 +117,15 @@ func serveVanishing(limit time.Duration) (err error) {
 	if err := tellClient("open"); err != nil {
 		return err
 	}
-	return watchVanished(caddy, tellClient, limit)
+	return measureVanished(caddy, tellClient, limit)
 }
 
-// watchVanished looks how long the client's streams are open once it is gone.
-func watchVanished(caddy *caddyProcess, tellClient func(string) error, limit time.Duration) error {
+// measureVanished measures how long the client's streams stay open after it has
+// vanished.
+func measureVanished(caddy *caddyProcess, tellClient func(string) error, limit time.Duration) error {
 	held := make(map[int]time.Duration)
 	var gone time.Time
-	for published := 0; len(held) < len(vanishingWays) && (gone.IsZero() || time.Since(gone) < limit); published++ {
+	for published := 0; len(held) < len(vanishingStreams) && (gone.IsZero() || time.Since(gone) < limit); published++ {
 		resp, err := http.Post(caddy.url+"/publish", "text/plain", strings.NewReader("an event each second"))
 		if err != nil {
 			return err
@@ -134,17 +135,17 @@ func watchVanished(caddy *caddyProcess, tellClient func(string) error, limit tim
 		if err != nil {
 			return err
 		}
-		for i, way := range vanishingWays {
-			open := metrics[fmt.Sprintf("caddy_sse_streams{hub=%q,proto=%q,rule=%q}", "default", way.proto, way.rule)]
-			if _, told := held[i]; !told && open == 0 {
+		for i, s := range vanishingStreams {
+			open := metrics[fmt.Sprintf("caddy_sse_streams{hub=%q,proto=%q,rule=%q}", "default", s.proto, s.rule)]
+			if _, ended := held[i]; !ended && open == 0 {
 				if gone.IsZero() {
-					return fmt.Errorf("%v is not open", way)
+					return fmt.Errorf("%v is not open", s)
 				}
 				held[i] = time.Since(gone)
-				tell("%v: %s", way, short(held[i]))
+				progressf("%v: %s", s, short(held[i]))
 			}
 		}
-		if published == 20 { // they have had a heartbeat, and events
+		if published == 20 { // the streams have had a heartbeat, and events
 			if err := tellClient("vanish"); err != nil {
 				return err
 			}
@@ -152,9 +153,9 @@ func watchVanished(caddy *caddyProcess, tellClient func(string) error, limit tim
 		}
 		time.Sleep(time.Second)
 	}
-	fmt.Printf("A client that vanishes from the network; looked at for %v. %s.\n\n| | heartbeats only | an event each second |\n| --- | --: | --: |\n", limit, machine())
-	for i := 0; i < len(vanishingWays); i += 2 {
-		fmt.Printf("| HTTP/%s | %s | %s |\n", vanishingWays[i].proto, heldFor(held, i, limit), heldFor(held, i+1, limit))
+	fmt.Printf("A client that vanishes from the network; measured for %v. %s.\n\n| | heartbeats only | an event each second |\n| --- | --: | --: |\n", limit, machine())
+	for i := 0; i < len(vanishingStreams); i += 2 {
+		fmt.Printf("| HTTP/%s | %s | %s |\n", vanishingStreams[i].proto, heldFor(held, i, limit), heldFor(held, i+1, limit))
 	}
 	return nil
 }
@@ -166,9 +167,9 @@ func heldFor(held map[int]time.Duration, i int, limit time.Duration) string {
 	return fmt.Sprintf("more than %v", limit)
 }
 
-// beVanishing is the client's machine: it does what it is told, until its input
+// runVanishingClient is the client's machine. It executes commands until its input
 // ends.
-func beVanishing() error {
+func runVanishingClient() error {
 	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
 		var err error
 		switch lines.Text() {
@@ -176,7 +177,7 @@ func beVanishing() error {
 			if err = ip("link set lo up", "addr add "+clientAddress+"/30 dev client", "link set client up"); err == nil {
 				err = openVanishing()
 			}
-		case "vanish": // what comes is nobody's, and nothing can be sent
+		case "vanish": // it can't receive or send packets any more
 			err = ip("addr del " + clientAddress + "/30 dev client")
 		}
 		if err != nil {
@@ -188,20 +189,20 @@ func beVanishing() error {
 }
 
 func openVanishing() error {
-	for _, way := range vanishingWays {
-		resp, err := clientOf(way.proto).Get("https://" + serverAddress + "/" + way.rule)
+	for _, s := range vanishingStreams {
+		resp, err := clientOf(s.proto).Get("https://" + serverAddress + "/" + s.rule)
 		if err != nil {
 			return err
 		}
-		if resp.StatusCode != http.StatusOK || fmt.Sprint(resp.ProtoMajor) != way.proto {
-			return fmt.Errorf("%v: %s %s", way, resp.Proto, resp.Status)
+		if resp.StatusCode != http.StatusOK || fmt.Sprint(resp.ProtoMajor) != s.proto {
+			return fmt.Errorf("%v: %s %s", s, resp.Proto, resp.Status)
 		}
 		go func() { _, _ = io.Copy(io.Discard, resp.Body) }()
 	}
 	return nil
 }
 
-// clientOf has a connection of its own.
+// clientOf returns a client with its own connection.
 func clientOf(proto string) *http.Client {
 	if proto == "3" {
 		return &http.Client{Transport: &http3.Transport{TLSClientConfig: connection.Insecure()}}
@@ -215,8 +216,8 @@ func clientOf(proto string) *http.Client {
 // ip configures this machine's network, with iproute2.
 func ip(commands ...string) error {
 	for _, c := range commands {
-		if said, err := exec.Command("ip", strings.Fields(c)...).CombinedOutput(); err != nil {
-			return fmt.Errorf("ip %s: %w: %s", c, err, said)
+		if output, err := exec.Command("ip", strings.Fields(c)...).CombinedOutput(); err != nil {
+			return fmt.Errorf("ip %s: %w: %s", c, err, output)
 		}
 	}
 	return nil

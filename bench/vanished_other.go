@@ -10,7 +10,7 @@ import (
 
 const vanishingServer, vanishingClient = "vanishing-server", "vanishing-client"
 
-var errNoNamespaces = errors.New("it needs Linux, for its network namespaces")
+var errNoNamespaces = errors.New("-run vanished needs Linux, for its network namespaces")
 
 func benchVanished(context.Context, *vanishedOptions) error { return errNoNamespaces }
 func serveVanishing(time.Duration) error                    { return errNoNamespaces }

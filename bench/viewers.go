@@ -15,13 +15,13 @@ import (
 	"time"
 )
 
-// viewer is one client that wants to have the newest version.
+// viewer is one client that keeps up with the newest version.
 type viewer struct {
 	client  *http.Client
 	url     string
-	changes *board
+	changes *changeLog
 	seen    int
-	delays  []time.Duration // from each change until it was seen
+	delays  []time.Duration // from each change until the viewer had it
 }
 
 func (v *viewer) see(data []byte) {
@@ -42,7 +42,8 @@ func (v *viewer) get(ctx context.Context, header, value string) (*http.Response,
 	return v.client.Do(req)
 }
 
-// poll asks every interval, from a random moment on, until the context ends.
+// poll requests the document every interval, starting at a random moment, until
+// the context ends.
 func (v *viewer) poll(ctx context.Context, interval time.Duration, conditional bool) error {
 	if pause(ctx, rand.N(interval)) != nil {
 		return nil
@@ -83,9 +84,9 @@ func (v *viewer) ask(ctx context.Context, etag string) (string, error) {
 	return resp.Header.Get("ETag"), nil
 }
 
-// watch opens a stream and reads it until the context ends. It tells when the
-// first event is there.
-func (v *viewer) watch(ctx context.Context, opened func()) error {
+// stream opens a stream and reads it until the context ends. It calls opened at the
+// first event.
+func (v *viewer) stream(ctx context.Context, opened func()) error {
 	resp, err := v.get(ctx, "Accept", "text/event-stream")
 	if err != nil {
 		return err
@@ -104,11 +105,11 @@ func (v *viewer) watch(ctx context.Context, opened func()) error {
 	if ctx.Err() != nil {
 		return nil
 	}
-	return fmt.Errorf("the stream has ended: %w", err)
+	return fmt.Errorf("the stream ended: %w", err)
 }
 
-// readEvents splits a stream at its empty lines. It doesn't parse: a client
-// that does would be a good part of what is measured.
+// readEvents splits a stream at its empty lines. It does not parse them, because a
+// parser's work would distort the measurement.
 func readEvents(r io.Reader, see func(data []byte)) error {
 	var data []byte
 	chunk := make([]byte, 16<<10)
@@ -129,10 +130,10 @@ func readEvents(r io.Reader, see func(data []byte)) error {
 	}
 }
 
-// crowd is a number of viewers at work.
+// crowd is a set of running viewers.
 type crowd struct {
 	viewers []*viewer
-	bytes   atomic.Int64 // all that their connections have received
+	bytes   atomic.Int64 // received by their connections
 	cancel  context.CancelFunc
 	done    sync.WaitGroup
 
@@ -141,12 +142,12 @@ type crowd struct {
 	client *http.Client
 }
 
-// gather makes viewers with a connection each.
-func gather(ctx context.Context, n int, url string, changes *board, task func(context.Context, *viewer) error) *crowd {
+// gather starts viewers with one connection each.
+func gather(ctx context.Context, n int, url string, changes *changeLog, task func(context.Context, *viewer) error) *crowd {
 	c := new(crowd)
 	c.client = &http.Client{Transport: &http.Transport{
 		MaxIdleConnsPerHost: n, DisableCompression: true, DialContext: c.dial,
-		ReadBufferSize: 16 << 10, // a document in one read: the viewers' work delays the others here
+		ReadBufferSize: 16 << 10, // a document in one read, to keep the viewers' own work small
 	}}
 	ctx, c.cancel = context.WithCancel(ctx)
 	for range n {
@@ -165,8 +166,8 @@ func (c *crowd) fail(err error) {
 	}
 }
 
-// byChange is the median delay of each change: a machine that had something else
-// to do shows in some of them and not in others.
+// byChange returns the median delay of each change. Differences between them show
+// other work on the machine.
 func (c *crowd) byChange() (medians []time.Duration) {
 	for k := 0; ; k++ {
 		var delays []time.Duration
@@ -182,7 +183,7 @@ func (c *crowd) byChange() (medians []time.Duration) {
 	}
 }
 
-// leave ends all viewers and returns what they have seen, sorted.
+// leave ends all viewers and returns their delays, sorted.
 func (c *crowd) leave() ([]time.Duration, error) {
 	c.cancel()
 	c.done.Wait()

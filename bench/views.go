@@ -14,21 +14,21 @@ import (
 
 type viewsOptions struct {
 	views, perConnection, maxInFlight int
-	interval, total, answerTime       time.Duration
+	interval, total, responseTime     time.Duration
 	profile                           string
 }
 
 func (o *viewsOptions) flags() {
-	flag.IntVar(&o.views, "views", 10000, "views: documents, each with a viewer of its own")
-	flag.IntVar(&o.perConnection, "per-connection", 50, "views: streams on an HTTP/2 connection, at most 250")
+	flag.IntVar(&o.views, "views", 10000, "views: documents with one viewer each")
+	flag.IntVar(&o.perConnection, "per-connection", 50, "views: streams per HTTP/2 connection, at most 250")
 	flag.IntVar(&o.maxInFlight, "max-in-flight", 100, "views: the option max_in_flight")
-	flag.DurationVar(&o.interval, "views-interval", 10*time.Second, "views: how often each is polled")
-	flag.DurationVar(&o.total, "views-for", 3*time.Minute, "views: how long to measure")
-	flag.DurationVar(&o.answerTime, "answer-time", 10*time.Millisecond, "views: how long the backend takes to answer")
+	flag.DurationVar(&o.interval, "views-interval", 10*time.Second, "views: interval between polls")
+	flag.DurationVar(&o.total, "views-for", 3*time.Minute, "views: time of the measurement")
+	flag.DurationVar(&o.responseTime, "answer-time", 10*time.Millisecond, "views: response time of the backend")
 	flag.StringVar(&o.profile, "cpuprofile", "", "views: file for a CPU profile of Caddy")
 }
 
-// viewsResult is what a run has come to.
+// viewsResult is the result of a run.
 type viewsResult struct {
 	opening       time.Duration
 	before, after memory
@@ -40,7 +40,7 @@ type viewsResult struct {
 
 func benchViews(ctx context.Context, o *viewsOptions) (err error) {
 	where := machine()
-	app := &watched{arrivals: make([][]time.Time, o.views), answerTime: o.answerTime}
+	app := &documents{arrivals: make([][]time.Time, o.views), responseTime: o.responseTime}
 	server := httptest.NewServer(app)
 	defer server.Close()
 	rule := fmt.Sprintf("sse {\n poll %v {\n max_views %d\n max_in_flight %d\n max_views_per_client %d\n }\n }", o.interval, o.views, o.maxInFlight, o.views)
@@ -63,28 +63,28 @@ func (r *viewsResult) measure(ctx context.Context, o *viewsOptions, caddy *caddy
 		return err
 	}
 	r.rssBefore = usage.rss
-	tell("opening %d streams", o.views)
+	progressf("opening %d streams", o.views)
 	started := time.Now()
 	audience := new(audience)
 	defer audience.leave()
-	inClear := &way{"HTTP/2, in clear", "HTTP/2.0", o.perConnection, overTCP((*http.Protocols).SetUnencryptedHTTP2)}
-	if err := audience.open(ctx, inClear, o.views, func(i int) string { return fmt.Sprintf("%s/views/%d", caddy.url, i) }); err != nil {
+	cleartext := &protocol{"HTTP/2, cleartext", "HTTP/2.0", o.perConnection, overTCP((*http.Protocols).SetUnencryptedHTTP2)}
+	if err := audience.open(ctx, cleartext, o.views, func(i int) string { return fmt.Sprintf("%s/views/%d", caddy.url, i) }); err != nil {
 		return err
 	}
 	r.opening = time.Since(started)
-	// The second poll of each comes at a random part of the interval.
-	tell("open after %s; measuring in %v, for %v", short(r.opening), 2*o.interval, o.total)
+	// The second poll of each view comes after a random part of the interval.
+	progressf("open after %s; measuring in %v, for %v", short(r.opening), 2*o.interval, o.total)
 	if err := pause(ctx, 2*o.interval); err != nil {
 		return err
 	}
 	if err := r.span(ctx, o, caddy, audience); err != nil {
 		return err
 	}
-	r.after, err = caddy.tell("memory")
+	r.after, err = caddy.command("memory")
 	return err
 }
 
-// span is what is measured.
+// span measures one span of time.
 func (r *viewsResult) span(ctx context.Context, o *viewsOptions, caddy *caddyProcess, a *audience) error {
 	profiled, err := caddy.profile(o.profile)
 	if err != nil {
@@ -103,15 +103,15 @@ func (r *viewsResult) span(ctx context.Context, o *viewsOptions, caddy *caddyPro
 	return errors.Join(r.meter.stop(), profiled())
 }
 
-func printViews(o *viewsOptions, app *watched, r *viewsResult, where string) {
+func printViews(o *viewsOptions, app *documents, r *viewsResult, where string) {
 	const bucket = 100 * time.Millisecond
 	tolerance := o.interval / 20
-	low, high := o.interval*98/100, o.interval*102/100 // what the module leaves to chance
+	low, high := o.interval*98/100, o.interval*102/100 // the module's jitter
 	counts, gaps := app.between(r.from, r.to, high+tolerance, bucket)
 	seconds := sums(counts, int(time.Second/bucket))
 	polls := float64(sums(counts, len(counts))[0])
-	fmt.Printf("%d documents with a viewer each, polls every %v, answered in %v, `max_in_flight` %d; measured for %v. %s.\n\n",
-		o.views, o.interval, o.answerTime, o.maxInFlight, o.total, where)
+	fmt.Printf("%d documents with a viewer each, polls every %v, response time %v, `max_in_flight` %d; measured for %v. %s.\n\n",
+		o.views, o.interval, o.responseTime, o.maxInFlight, o.total, where)
 	line := func(name, format string, args ...any) {
 		fmt.Printf("| %s | %s |\n", name, fmt.Sprintf(format, args...))
 	}
@@ -120,36 +120,35 @@ func printViews(o *viewsOptions, app *watched, r *viewsResult, where string) {
 	line("streams opened in", "%s", short(r.opening))
 	line("streams that ended", "%d", r.ended)
 	line("changes sent", "%d", r.events)
-	line("polls per second: mean, median, least, most", "%.0f, %d, %d, %d", polls/o.total.Seconds(), median(seconds), slices.Min(seconds), slices.Max(seconds))
-	tellBursts(counts, bucket)
+	line("polls per second: mean, median, minimum, maximum", "%.0f, %d, %d, %d", polls/o.total.Seconds(), median(seconds), slices.Min(seconds), slices.Max(seconds))
+	logBursts(counts, bucket)
 	mean := polls / float64(len(counts))
-	line("polls per 100 ms: median, 99th percentile, most", "%d, %d, %d", median(counts), quantile(slices.Sorted(slices.Values(counts)), 0.99), slices.Max(counts))
-	line("the most that chance alone would bring per 100 ms", "%.0f", mean+math.Sqrt(2*mean*math.Log(float64(len(counts)))))
-	line("polls in flight, most, opening included", "%d", app.mostFlight)
+	line("polls per 100 ms: median, 99th percentile, maximum", "%d, %d, %d", median(counts), quantile(slices.Sorted(slices.Values(counts)), 0.99), slices.Max(counts))
+	line("maximum that random jitter explains per 100 ms", "%.0f", mean+math.Sqrt(2*mean*math.Log(float64(len(counts)))))
+	line("polls in flight, maximum, including the opening", "%d", app.maxInFlight)
 	printGaps(line, gaps, low, high, tolerance)
 	line("Caddy, of a core", "%s", percent(r.meter.caddyCPU, r.meter.elapsed))
 	line("Caddy's CPU per poll", "%.0f µs", r.meter.caddyCPU.Seconds()*1e6/polls)
 	line("backend and clients, of a core", "%s", percent(r.meter.us, r.meter.elapsed))
-	line("others on the machine, of a core", "%s", percent(r.meter.others, r.meter.elapsed))
+	line("other processes, of a core", "%s", percent(r.meter.others, r.meter.elapsed))
 	printMemory(line, o, r)
 	fmt.Println()
 }
 
-// tellBursts says when most polls came, so that bursts can be told to be
-// periodic or not.
-func tellBursts(counts []int, bucket time.Duration) {
+// logBursts logs when most polls came, to show whether bursts are periodic.
+func logBursts(counts []int, bucket time.Duration) {
 	order := make([]int, len(counts))
 	for i := range order {
 		order[i] = i
 	}
 	slices.SortFunc(order, func(a, b int) int { return counts[b] - counts[a] })
 	for _, i := range order[:min(12, len(order))] {
-		tell("%d polls within %v at %v", counts[i], bucket, time.Duration(i)*bucket)
+		progressf("%d polls within %v at %v", counts[i], bucket, time.Duration(i)*bucket)
 	}
 }
 
-// printGaps tells how late polls are. A gap is a random length between low and
-// high, and what the second of its polls was late.
+// printGaps prints how late polls are. A gap is a random time between low and high
+// plus the delay of its second poll.
 func printGaps(line func(name, format string, args ...any), gaps []time.Duration, low, high, tolerance time.Duration) {
 	var sum time.Duration
 	within, late := 0, 0
@@ -167,7 +166,7 @@ func printGaps(line func(name, format string, args ...any), gaps []time.Duration
 	line(fmt.Sprintf("gaps between polls of a document within %v to %v", low-tolerance, high+tolerance), "%.3f %% of %d", 100*float64(within)/float64(len(gaps)), len(gaps))
 	line("shortest and longest gap", "%.3f s, %.3f s", gaps[0].Seconds(), gaps[len(gaps)-1].Seconds())
 	line(fmt.Sprintf("gaps longer than %v + 10 ms", high), "%.3f %%", 100*float64(late)/float64(len(gaps)))
-	line("how late a poll is, by the mean gap", "%.1f ms ± %.1f ms", (mean-(low+high)/2).Seconds()*1000, margin*1000)
+	line("mean delay of a poll, from the mean gap", "%.1f ms ± %.1f ms", (mean-(low+high)/2).Seconds()*1000, margin*1000)
 }
 
 func printMemory(line func(name, format string, args ...any), o *viewsOptions, r *viewsResult) {

@@ -24,58 +24,58 @@ type webhookOptions struct {
 }
 
 func (o *webhookOptions) flags() {
-	flag.DurationVar(&o.total, "webhooks-for", 15*time.Second, "webhooks: how long each row is measured, all rounds together")
-	flag.IntVar(&o.rounds, "webhook-rounds", 3, "webhooks: how many times the rows take turns")
-	flag.DurationVar(&o.rest, "webhook-rest", 20*time.Millisecond, "webhooks: how long the one sender of the rows about delay rests after each")
+	flag.DurationVar(&o.total, "webhooks-for", 15*time.Second, "webhooks: the time of each row in all rounds")
+	flag.IntVar(&o.rounds, "webhook-rounds", 3, "webhooks: rounds in which the rows alternate")
+	flag.DurationVar(&o.rest, "webhook-rest", 20*time.Millisecond, "webhooks: pause of the occasional sender after each webhook")
 }
 
-// inbox is a store with some senders that post webhooks to it.
-type inbox struct {
+// webhookRow is a store with senders of webhooks, with its results.
+type webhookRow struct {
 	store   string
 	senders int
-	rests   bool // so that nothing waits for anything else
+	pauses  bool // so that no webhook waits for another
 
 	elapsed, caddyCPU time.Duration
 	accepted          int
-	answers, delays   []time.Duration // from the POST to its answer, and to the client
+	responses, delays []time.Duration // from the POST to its response, and to the client
 }
 
-func (b *inbox) name() string {
-	what := "as fast as they can"
-	if b.rests {
-		what = "now and then"
+func (b *webhookRow) name() string {
+	what := "at full speed"
+	if b.pauses {
+		what = "occasionally"
 	}
 	return fmt.Sprintf("`store %s`, senders: %d, %s", b.store, b.senders, what)
 }
 
-func inboxes() (all []*inbox) {
+func webhookRows() (all []*webhookRow) {
 	for _, store := range []string{"memory", "file"} {
-		all = append(all, &inbox{store: store, senders: 1, rests: true})
+		all = append(all, &webhookRow{store: store, senders: 1, pauses: true})
 		for _, senders := range []int{1, 10, 100} {
-			all = append(all, &inbox{store: store, senders: senders})
+			all = append(all, &webhookRow{store: store, senders: senders})
 		}
 	}
 	return all
 }
 
 func benchWebhooks(ctx context.Context, o *webhookOptions) error {
-	where, all := machine(), inboxes()
+	where, all := machine(), webhookRows()
 	for round := range o.rounds {
 		for _, b := range all {
-			tell("round %d of %d: %s", round+1, o.rounds, b.name())
+			progressf("round %d of %d: %s", round+1, o.rounds, b.name())
 			if err := b.turn(ctx, o); err != nil {
 				return fmt.Errorf("%s: %w", b.name(), err)
 			}
 		}
 	}
 	fmt.Printf("Webhooks of %s, signed as GitHub's, one client; %v per row in %d rounds. %s.\n\n", kib(float64(len(payload(0)))), o.total, o.rounds, where)
-	fmt.Println("| | accepted per second | POST to answer, median | 99th percentile | POST to client, median | 99th percentile | Caddy, of a core |")
+	fmt.Println("| | accepted per second | POST to response, median | 99th percentile | POST to client, median | 99th percentile | Caddy, of a core |")
 	fmt.Println("| --- | --: | --: | --: | --: | --: | --: |")
 	for _, b := range all {
-		slices.Sort(b.answers)
+		slices.Sort(b.responses)
 		slices.Sort(b.delays)
 		fmt.Printf("| %s | %.0f | %s | %s | %s | %s | %s |\n", b.name(), float64(b.accepted)/b.elapsed.Seconds(),
-			short(quantile(b.answers, 0.5)), short(quantile(b.answers, 0.99)), short(quantile(b.delays, 0.5)), short(quantile(b.delays, 0.99)), percent(b.caddyCPU, b.elapsed))
+			short(quantile(b.responses, 0.5)), short(quantile(b.responses, 0.99)), short(quantile(b.delays, 0.5)), short(quantile(b.delays, 0.99)), percent(b.caddyCPU, b.elapsed))
 	}
 	fmt.Println()
 	return nil
@@ -83,14 +83,14 @@ func benchWebhooks(ctx context.Context, o *webhookOptions) error {
 
 const webhookSecret = "bench"
 
-// turn measures an inbox once, from scratch.
-func (b *inbox) turn(ctx context.Context, o *webhookOptions) (err error) {
+// turn measures a row once, with a new Caddy.
+func (b *webhookRow) turn(ctx context.Context, o *webhookOptions) (err error) {
 	store := b.store
 	if store == "file" {
-		store += " " + folder
+		store += " " + folderPlaceholder
 	}
-	nobody := httptest.NewServer(http.NotFoundHandler())
-	defer nobody.Close()
+	unused := httptest.NewServer(http.NotFoundHandler())
+	defer unused.Close()
 	caddy, err := startCaddy("sse {\n store "+store+"\n history 1000000\n }", `
 	sse /hooks {
 		webhook {
@@ -101,13 +101,13 @@ func (b *inbox) turn(ctx context.Context, o *webhookOptions) (err error) {
 	}
 	sse /events {
 		topic repos/octo/shop
-	}`, nobody.Listener.Addr().String())
+	}`, unused.Listener.Addr().String())
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, caddy.stop()) }()
 	sent := new(sentAt)
-	reader, err := follow(ctx, caddy.url+"/events", sent)
+	reader, err := subscribe(ctx, caddy.url+"/events", sent)
 	if err != nil {
 		return err
 	}
@@ -122,8 +122,8 @@ func (b *inbox) turn(ctx context.Context, o *webhookOptions) (err error) {
 	return errors.Join(err, usageErr, readErr)
 }
 
-// post has the senders at work for the time of a turn.
-func (b *inbox) post(ctx context.Context, o *webhookOptions, url string, sent *sentAt) error {
+// post runs the senders for the time of one round.
+func (b *webhookRow) post(ctx context.Context, o *webhookOptions, url string, sent *sentAt) error {
 	turn, cancel := context.WithTimeout(ctx, o.total/time.Duration(o.rounds))
 	defer cancel()
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: b.senders}}
@@ -133,11 +133,11 @@ func (b *inbox) post(ctx context.Context, o *webhookOptions, url string, sent *s
 	var all sync.WaitGroup
 	for range b.senders {
 		all.Go(func() {
-			answers, err := postUntil(turn, client, url, sent, b.rests, o.rest)
+			responses, err := postUntil(turn, client, url, sent, b.pauses, o.rest)
 			mu.Lock()
 			defer mu.Unlock()
-			b.accepted += len(answers)
-			b.answers = append(b.answers, answers...)
+			b.accepted += len(responses)
+			b.responses = append(b.responses, responses...)
 			failed = errors.Join(failed, err)
 		})
 	}
@@ -145,18 +145,18 @@ func (b *inbox) post(ctx context.Context, o *webhookOptions, url string, sent *s
 	return failed
 }
 
-func postUntil(ctx context.Context, client *http.Client, url string, sent *sentAt, rests bool, rest time.Duration) (answers []time.Duration, err error) {
+func postUntil(ctx context.Context, client *http.Client, url string, sent *sentAt, rests bool, rest time.Duration) (responses []time.Duration, err error) {
 	for ctx.Err() == nil {
 		n, began := sent.next()
 		if err := postOne(client, url, n); err != nil {
-			return answers, err
+			return responses, err
 		}
-		answers = append(answers, time.Since(began))
+		responses = append(responses, time.Since(began))
 		if rests {
-			_ = pause(ctx, rest) // the loop sees that it is over
+			_ = pause(ctx, rest) // the loop checks the context
 		}
 	}
-	return answers, nil
+	return responses, nil
 }
 
 func postOne(client *http.Client, url string, n int) error {
@@ -176,20 +176,20 @@ func postOne(client *http.Client, url string, n int) error {
 		return err
 	}
 	defer resp.Body.Close()
-	answer, err := io.ReadAll(resp.Body)
+	content, err := io.ReadAll(resp.Body)
 	if resp.StatusCode != http.StatusAccepted {
-		return fmt.Errorf("answered with %s: %s", resp.Status, answer)
+		return fmt.Errorf("%s: %s", resp.Status, content)
 	}
 	return err
 }
 
-// payload is about what a sender of webhooks sends.
+// payload returns the body of a typical webhook.
 func payload(n int) []byte {
 	commit := `{"id":"0123456789abcdef0123456789abcdef01234567","message":"Feed the fish","author":{"name":"Octo","email":"octo@example.com"},"added":[],"removed":[],"modified":["pets/fish.go"]}`
 	return fmt.Appendf(nil, `{"n":%d,"action":"pushed","repository":{"id":1,"full_name":"octo/shop","private":true},"commits":[%s,%[2]s,%[2]s,%[2]s]}`, n, commit)
 }
 
-// sentAt is when each webhook was sent, by its number.
+// sentAt records when each webhook was sent, by its number.
 type sentAt struct {
 	mu    sync.Mutex
 	times []time.Time
@@ -215,14 +215,14 @@ func (s *sentAt) count() int {
 	return len(s.times)
 }
 
-// reader is the client that watches.
-type reader struct {
+// subscriber is the client that receives the events.
+type subscriber struct {
 	body   io.Closer
 	delays chan time.Duration
-	failed error // once delays is closed
+	failed error // valid after delays is closed
 }
 
-func follow(ctx context.Context, url string, sent *sentAt) (*reader, error) {
+func subscribe(ctx context.Context, url string, sent *sentAt) (*subscriber, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return nil, err
@@ -236,7 +236,7 @@ func follow(ctx context.Context, url string, sent *sentAt) (*reader, error) {
 		resp.Body.Close()
 		return nil, errors.New(resp.Status)
 	}
-	r := &reader{resp.Body, make(chan time.Duration, 1<<20), nil}
+	r := &subscriber{resp.Body, make(chan time.Duration, 1<<20), nil}
 	go func() {
 		defer close(r.delays)
 		r.failed = readEvents(resp.Body, func(event []byte) {
@@ -248,7 +248,7 @@ func follow(ctx context.Context, url string, sent *sentAt) (*reader, error) {
 	return r, nil
 }
 
-// numberIn is the number of the webhook that an event is of.
+// numberIn returns the number of an event's webhook.
 func numberIn(event []byte) (int, bool) {
 	_, rest, found := bytes.Cut(event, []byte(`"n":`))
 	end := bytes.IndexByte(rest, '}')
@@ -259,8 +259,8 @@ func numberIn(event []byte) (int, bool) {
 	return n, err == nil
 }
 
-// finish waits until the client has got so many events.
-func (r *reader) finish(count int) (delays []time.Duration, err error) {
+// finish waits until the client has received count events.
+func (r *subscriber) finish(count int) (delays []time.Duration, err error) {
 	defer r.body.Close()
 	late := time.After(20 * time.Second)
 	for len(delays) < count {
@@ -271,7 +271,7 @@ func (r *reader) finish(count int) (delays []time.Duration, err error) {
 			}
 			delays = append(delays, d)
 		case <-late:
-			return delays, fmt.Errorf("the client has %d of %d events", len(delays), count)
+			return delays, fmt.Errorf("the client has received %d of %d events", len(delays), count)
 		}
 	}
 	return delays, nil

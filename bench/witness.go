@@ -7,24 +7,25 @@ import (
 	"time"
 )
 
-// witness is a stream that is open while others come, with an event every 10 ms.
+// witness is a stream that is open while others connect. It receives an event every
+// 10 ms.
 type witness struct {
-	*reader
+	*subscriber
 	sent   *sentAt
 	cancel context.CancelFunc
-	over   chan error // why the publisher has ended
+	ended  chan error // the publisher's error
 }
 
-// callWitness opens the stream, and returns when it has had events for 5 s.
-func callWitness(ctx context.Context, caddy *caddyProcess) (*witness, error) {
+// startWitness opens the stream, and returns after 5 s of events.
+func startWitness(ctx context.Context, caddy *caddyProcess) (*witness, error) {
 	sent := new(sentAt)
-	r, err := follow(ctx, caddy.url+"/witness", sent)
+	r, err := subscribe(ctx, caddy.url+"/witness", sent)
 	if err != nil {
 		return nil, err
 	}
 	publishing, cancel := context.WithCancel(ctx)
 	w := &witness{r, sent, cancel, make(chan error, 1)}
-	go func() { w.over <- w.publish(publishing, caddy) }()
+	go func() { w.ended <- w.publish(publishing, caddy) }()
 	return w, pause(ctx, 5*time.Second)
 }
 
@@ -38,10 +39,10 @@ func (w *witness) publish(ctx context.Context, caddy *caddyProcess) error {
 	return nil
 }
 
-// dismiss returns how long each event took to get there.
-func (w *witness) dismiss() ([]time.Duration, error) {
+// stop ends the publisher and returns the delay of each event.
+func (w *witness) stop() ([]time.Duration, error) {
 	w.cancel()
-	failed := <-w.over
+	failed := <-w.ended
 	delays, err := w.finish(w.sent.count())
 	return delays, errors.Join(failed, err)
 }

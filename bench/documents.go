@@ -10,18 +10,18 @@ import (
 	"time"
 )
 
-// watched is a backend with many small documents, each of which changes once a
-// minute. It notes when it is asked for which.
-type watched struct {
-	answerTime time.Duration
+// documents is a backend with many small documents, each of which changes once a
+// minute. It records the requests for each.
+type documents struct {
+	responseTime time.Duration
 
-	mu         sync.Mutex
-	arrivals   [][]time.Time // of each document
-	inFlight   int
-	mostFlight int
+	mu          sync.Mutex
+	arrivals    [][]time.Time // of each document
+	inFlight    int
+	maxInFlight int
 }
 
-func (b *watched) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (b *documents) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	now := time.Now()
 	i, err := strconv.Atoi(strings.TrimPrefix(r.URL.Path, "/views/"))
 	if err != nil || i < 0 || i >= len(b.arrivals) {
@@ -29,31 +29,31 @@ func (b *watched) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	b.arrived(i, now)
-	defer b.answered()
-	time.Sleep(b.answerTime)
+	defer b.responded()
+	time.Sleep(b.responseTime)
 	version := (now.Unix() + int64(i)) / 60
 	w.Header().Set("Content-Type", "application/json")
 	fmt.Fprintf(w, `{"id":%d,"version":%d,"state":"open","total":"%d.00","note":%q}`, i, version, i%977, wares[i%len(wares)])
 }
 
-func (b *watched) arrived(i int, at time.Time) {
+func (b *documents) arrived(i int, at time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.arrivals[i] = append(b.arrivals[i], at)
 	b.inFlight++
-	b.mostFlight = max(b.mostFlight, b.inFlight)
+	b.maxInFlight = max(b.maxInFlight, b.inFlight)
 }
 
-func (b *watched) answered() {
+func (b *documents) responded() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.inFlight--
 }
 
-// between returns the arrivals of a span, as numbers in spans of a width, and
-// the gaps that begin early enough in it that they should have ended: those
-// that haven't are as long as is known.
-func (b *watched) between(from, to time.Time, longest, width time.Duration) (counts []int, gaps []time.Duration) {
+// between counts the arrivals from one time to another in spans of a width. It also
+// returns the sorted gaps between arrivals that began early enough to have ended.
+// A gap that has not ended counts up to the end.
+func (b *documents) between(from, to time.Time, longest, width time.Duration) (counts []int, gaps []time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	counts = make([]int, to.Sub(from)/width)
