@@ -1,6 +1,6 @@
-// The whole page: four EventSources, and what is shown of them. There is no
-// other way in for live data; fetch is for what a person does (log in, order)
-// and for the count of requests that the backend keeps.
+// The page's script. All live data comes from four EventSources. The page uses
+// fetch for the user's actions (log in, order) and for the backend's count of
+// requests.
 
 const maxTimeline = 200;
 const maxNews = 50;
@@ -16,8 +16,8 @@ const clock = (time) => time.toLocaleTimeString([], { hour12: false });
 
 const controlEvents = ['stale', 'reset', 'gone', 'complete'];
 
-// Stream is one EventSource and what is known about it. What it receives goes
-// to onData; everything, control events included, goes to the timeline.
+// Stream is one EventSource with its state. Data goes to onData; all events,
+// including control events, go to the timeline.
 class Stream {
   constructor(name, { isPrivate = false, events = [], onData, onReset = () => {} }) {
     Object.assign(this, { name, isPrivate, events, onData, onReset });
@@ -72,8 +72,8 @@ class Stream {
     score.show();
   }
 
-  // failed is told apart by readyState: the browser comes back by itself from a
-  // connection that was lost, and never from an answer that is no stream.
+  // failed handles an error. The browser reconnects after a lost connection
+  // (readyState CONNECTING), and gives up after a response that is no stream.
   failed() {
     if (this.source.readyState === EventSource.CONNECTING) {
       if (this.state !== 'reconnecting') timeline.mark(this.name, 'connection lost, reconnecting');
@@ -111,7 +111,7 @@ class Stream {
     badge.textContent = `Backend unreachable since ${clock(since)}${why ? ` (${why})` : ''}`;
   }
 
-  // render makes the card that shows the stream's state and counts.
+  // render returns the card with the stream's state and counts.
   render() {
     this.card = stamp('stream');
     $('.stream-path', this.card).textContent = this.path;
@@ -132,8 +132,8 @@ function parseOrEmpty(json) {
 
 // ---------------------------------------------------------------- timeline
 
-// timeline shows events as they came, newest first. While it is paused what
-// comes is held back, and shown when it goes on.
+// timeline shows the received events, newest first. While it is paused it holds new
+// events, and shows them afterwards.
 const timeline = {
   list: $('#timeline'),
   hidden: new Set(),
@@ -220,8 +220,8 @@ function pretty(data) {
 
 let pets = new Map();
 
-// reconcile makes list's children be one per item, in order, and keeps those
-// that are there: what is kept can show that it changed.
+// reconcile gives list one child per item, in order. It keeps existing children, so
+// that they can show a change.
 function reconcile(list, items, keyOf, create, update) {
   const old = new Map([...list.children].map((child) => [child.dataset.key, child]));
   items.forEach((item, i) => {
@@ -241,7 +241,7 @@ function flash(element) {
   element.animate([{ backgroundColor: color }, { backgroundColor: 'transparent' }], { duration: 1600, easing: 'ease-out' });
 }
 
-// setText changes a text and flashes its surroundings, but not at first sight.
+// setText changes a text and flashes its surroundings, except the first time.
 function setText(element, text, surroundings = element) {
   if (element.textContent === text) return;
   const isFirst = element.textContent === '';
@@ -285,7 +285,7 @@ function showTrend(element, isUp) {
   element.setAttribute('aria-label', isUp ? 'up' : 'down');
 }
 
-// showAvailability enables what can be ordered by who is logged in.
+// showAvailability enables the buttons of pets that the user can order.
 function showAvailability() {
   for (const row of $('#inventory tbody').children) {
     $('button', row).disabled = !user || pets.get(Number(row.dataset.key)).stock === 0;
@@ -314,8 +314,8 @@ function createOrder(order) {
   return card;
 }
 
-// showOrderEmoji takes the pet's picture from the inventory, which may come later
-// than the order.
+// showOrderEmoji takes the pet's picture from the inventory, which may arrive after
+// the order.
 function showOrderEmoji(card) {
   $('.emoji', card).textContent = pets.get(Number(card.dataset.pet))?.emoji ?? '🐾';
 }
@@ -386,7 +386,7 @@ function toast(text, kind = 'news') {
   setTimeout(() => element.remove(), toastMillis);
 }
 
-// ---------------------------------------------------------------- what a person does
+// ---------------------------------------------------------------- user's actions
 
 async function post(path, body) {
   const response = await fetch(path, {
@@ -397,18 +397,17 @@ async function post(path, body) {
   if (response.ok) return;
   const problem = await response.json().catch(() => ({}));
   if (response.status === 401) forgetUser();
-  throw new Error(problem.error ?? `The backend answered ${response.status}.`);
+  throw new Error(problem.error ?? `The backend responded with ${response.status}.`);
 }
 
-// act does something once however often its button is pressed, and tells when
-// it failed.
+// act runs an action, ignores further clicks until it ends, and shows its failure.
 async function act(button, action) {
   if (button.ariaBusy === 'true') return;
   button.ariaBusy = 'true';
   try {
     await action();
   } catch (error) {
-    toast(`That did not work: ${error.message}`, 'failure');
+    toast(`Failed: ${error.message}`, 'failure');
   } finally {
     button.ariaBusy = null;
   }
@@ -423,11 +422,11 @@ function orderSurprise() {
   placeOrder(choice[Math.floor(Math.random() * choice.length)].id, $('#surprise'));
 }
 
-// ---------------------------------------------------------------- who is logged in
+// ---------------------------------------------------------------- login
 
 let user = null;
 
-// Windows of one browser share the cookie: they tell each other when it changes.
+// The windows of a browser share the cookie, so they notify each other of changes.
 const otherWindows = new BroadcastChannel('petstore-user');
 
 async function logIn(name) {
@@ -442,22 +441,22 @@ async function logOut() {
   otherWindows.postMessage(null);
 }
 
-// checkUser asks the backend whose cookie it is. A backend that can't say is no
-// reason to forget the user.
+// checkUser asks the backend for the cookie's user. A failing backend does not log
+// the user out.
 async function checkUser() {
   const response = await fetch('/v1/me').catch(() => null);
   if (response?.ok) setUser((await response.json()).user);
   if (response?.status === 401) forgetUser();
 }
 
-// forgetUser is for a login that the backend knows no more.
+// forgetUser handles a login that the backend no longer accepts.
 function forgetUser() {
   if (user) toast('Your login has ended: log in again.', 'failure');
   setUser(null);
 }
 
-// setUser forgets what the one before could see, and opens the private streams
-// only for somebody.
+// setUser removes the earlier user's data, and opens the private streams if there
+// is a user.
 function setUser(name) {
   if (name === user) return;
   user = name;
@@ -487,10 +486,10 @@ function forgetPrivate() {
   $('#orders-empty').textContent = 'Waiting for the first document…';
 }
 
-// ---------------------------------------------------------------- what it costs
+// ---------------------------------------------------------------- score
 
-// score compares what the backend was asked with what came out of it, and with
-// what it would have been asked by viewers who poll.
+// score compares the backend's requests with the received events, and with the
+// requests that polling viewers would make.
 const score = {
   last: null,
   polls: 0,
@@ -508,8 +507,8 @@ const score = {
     this.show();
   },
 
-  // countRequests adds what has come since the last time. A backend that counts
-  // from zero again has been restarted.
+  // countRequests adds the requests since the last count. A restarted backend counts
+  // from zero.
   countRequests(stream, count) {
     if (!this.last) return;
     const before = this.last[`GET ${stream.path}`] ?? 0;
@@ -533,7 +532,7 @@ const score = {
     return 1 + this.extra.length;
   },
 
-  // addViewers first counts what was asked on behalf of those who were there.
+  // addViewers first counts the requests for the present viewers.
   async addViewers(n) {
     await this.update();
     for (let i = 0; i < n; i++) {
@@ -562,8 +561,8 @@ const maxExtraViewers = 50;
 
 const protocolNames = { 'http/1.1': 'HTTP/1.1', h2: 'HTTP/2', h3: 'HTTP/3' };
 
-// showProtocol looks at the newest fetch: an EventSource has no entry before it
-// ends, and the page itself may have come before HTTP/3 was known of.
+// showProtocol reads the protocol of the newest fetch: an EventSource has no entry
+// before it ends, and the page itself may have loaded before HTTP/3 was available.
 function showProtocol() {
   const entries = [...performance.getEntriesByType('navigation'), ...performance.getEntriesByType('resource')];
   const protocol = entries.findLast((entry) => entry.nextHopProtocol)?.nextHopProtocol;
@@ -575,8 +574,8 @@ function showProtocol() {
   $('#h1-notice').hidden = !isOld;
   $('#more-viewers').disabled = isOld;
   $('#viewers-note').textContent = isOld
-    ? 'HTTP/1.1 has no connections left for more'
-    : 'each is a stream of its own';
+    ? 'HTTP/1.1 allows no more connections'
+    : 'each has its own stream';
 }
 
 // ---------------------------------------------------------------- start
