@@ -165,8 +165,9 @@ func TestDeliveriesWhoseRuleIsGoneBecomeDeadLetters(t *testing.T) {
 	s.sendToShop("HTTP/1.1", "d1", `{"order":1}`)
 	a.wantBodies(t, `{"order":1}`)
 	s.reload(global, "respond /hooks/* 200")
+	waitFor(t, "the dead letter in the list", func() bool { // which it leaves after 3 s
+		_, text := s.requestAdmin("GET", "/sse/deadletters?hub="+hub)
+		return strings.Contains(text, `"rule":"/hooks/shop"`)
+	})
 	s.wantMetric(hub, `webhook_forwards_total{result="dead",rule="/hooks/shop"}`, 1)
-	if _, text := s.requestAdmin("GET", "/sse/deadletters?hub="+hub); !strings.Contains(text, `"rule":"/hooks/shop"`) {
-		t.Errorf("the dead letter is not listed: %s", text)
-	}
 }
