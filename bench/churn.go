@@ -93,7 +93,7 @@ func (c *churn) record(ctx context.Context, states *[]state, rest time.Duration)
 	if err := pause(ctx, rest); err != nil {
 		return err
 	}
-	l, err := c.caddy.settle(ctx)
+	l, err := c.caddy.waitUntilQuiet(ctx)
 	l.streams = c.opened[0].Load() + c.opened[1].Load() + c.opened[2].Load()
 	*states = append(*states, l)
 	progressf("%+v", l)

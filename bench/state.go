@@ -53,9 +53,9 @@ func (c *caddyProcess) subscribers() (n int, err error) {
 	return n, nil
 }
 
-// settle waits until the number of goroutines is the same as 5 s before and there
+// waitUntilQuiet waits until the number of goroutines is the same as 5 s before and there
 // are no subscribers. Silent QUIC connections end after 30 s.
-func (c *caddyProcess) settle(ctx context.Context) (last state, err error) {
+func (c *caddyProcess) waitUntilQuiet(ctx context.Context) (last state, err error) {
 	http.DefaultClient.CloseIdleConnections() // those of the publisher
 	const span = 5 * time.Second
 	for before := -1; before != last.Goroutines || last.subscribers > 0; {

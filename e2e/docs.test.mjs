@@ -40,7 +40,7 @@ for (const [page, list] of examples) {
     test(`${page}, example ${i + 1}: ${heading}`, async (t) => {
       const terminal = await Terminal.open(t, caddyfile);
       for (const command of commands) await terminal.run(command);
-      await terminal.settle();
+      await terminal.streamsShown();
     });
   });
 }
@@ -130,8 +130,8 @@ class Terminal {
     }, patience).catch(() => this.expect(command, output));
   }
 
-  // settle waits until all streams have printed the page's output, and no more.
-  async settle() {
+  // streamsShown waits until all streams have printed the page's output, and no more.
+  async streamsShown() {
     for (const stream of this.streams) {
       await this.shows(stream, () => stream.isShown());
       this.expect(stream.command, stream.program.stdout);

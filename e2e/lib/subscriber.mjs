@@ -24,10 +24,10 @@ export class Subscriber {
   // until waits for a condition, which it checks after each event.
   until(what, condition, millis = 20_000) {
     return new Promise((resolve, reject) => {
-      const finish = (settle, value) => {
+      const finish = (end, value) => {
         clearTimeout(timer);
         this.waiting.delete(check);
-        settle(value);
+        end(value);
       };
       const check = () => {
         const value = condition(this);
