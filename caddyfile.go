@@ -20,7 +20,7 @@ func init() {
 	httpcaddyfile.RegisterDirectiveOrder("sse", httpcaddyfile.After, "encode")
 }
 
-// parseGlobal adds a hub to those of the options before.
+// parseGlobal parses the global option and adds its hub to those of earlier ones.
 func parseGlobal(d *caddyfile.Dispenser, existing any) (any, error) {
 	app := new(App)
 	if before, ok := existing.(httpcaddyfile.App); ok {
@@ -34,35 +34,54 @@ func parseGlobal(d *caddyfile.Dispenser, existing any) (any, error) {
 	return httpcaddyfile.App{Name: "sse", Value: caddyconfig.JSON(app, nil)}, nil
 }
 
-// parseDirective makes the route of a rule, and one that has an eye on writes
-// to other paths which concern it.
+// parseDirective returns the route of a rule and, if the rule has `refresh` paths,
+// a route that observes unsafe requests to them.
 func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 	h.Next() // the directive's name
 	handler := new(Handler)
 	if h.NextArg() {
-		handler.Name = h.Val() // unless the block says otherwise
+		handler.Name = h.Val() // unless the block names the rule
 		h.Prev()
 	}
 	matcher, err := h.ExtractMatcherSet()
 	if err != nil {
 		return nil, err
 	}
-	if err := handler.UnmarshalCaddyfile(h.Dispenser); err != nil {
+	hubs, err := configuredHubs(h)
+	if err != nil {
+		return nil, err
+	}
+	if err := handler.parse(h.Dispenser, hubs); err != nil {
 		return nil, err
 	}
 	routes := h.NewRoute(matcher, handler)
 	if handler.Poll != nil && len(handler.Poll.Refresh) > 0 {
-		paths := make(caddyhttp.MatchPath, 0, 2*len(handler.Poll.Refresh))
-		for _, path := range handler.Poll.Refresh {
-			paths = append(paths, path, strings.TrimSuffix(path, "/")+"/*")
-		}
-		matcher := caddy.ModuleMap{"path": h.JSON(paths)}
+		matcher := caddy.ModuleMap{"path": h.JSON(pathsBelow(handler.Poll.Refresh))}
 		routes = append(routes, h.NewRoute(matcher, &Handler{Name: handler.Name, Hub: handler.Hub, Observe: true})...)
 	}
 	return routes, nil
 }
 
-// UnmarshalCaddyfile adds the hub of one global option:
+func pathsBelow(paths []string) caddyhttp.MatchPath {
+	matcher := make(caddyhttp.MatchPath, 0, 2*len(paths))
+	for _, path := range paths {
+		matcher = append(matcher, path, strings.TrimSuffix(path, "/")+"/*")
+	}
+	return matcher
+}
+
+// configuredHubs returns the hubs of the global options, which Caddy parses first.
+func configuredHubs(h httpcaddyfile.Helper) (map[string]*HubConfig, error) {
+	app := App{Hubs: map[string]*HubConfig{defaultHub: nil}}
+	if configured, ok := h.Option("sse").(httpcaddyfile.App); ok {
+		if err := json.Unmarshal(configured.Value, &app); err != nil {
+			return nil, err
+		}
+	}
+	return app.Hubs, nil
+}
+
+// UnmarshalCaddyfile parses one global option and adds its hub:
 //
 //	sse [<hub>] {
 //		store   memory | file <dir> { damaged refuse | replace }
@@ -87,11 +106,28 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		a.Hubs = make(map[string]*HubConfig)
 	}
 	a.Hubs[name] = config
-	return parseBlock(d, "sse", options{
+	return parseChecked(d, "sse", config, options{
 		"store":   config.parseStore,
 		"history": config.parseHistory,
 		"drain":   duration(&config.Drain),
-	})
+	}, func(c *HubConfig) error { return c.validateStore(name) })
+}
+
+// validateStore checks the name of the store's file.
+func (c *HubConfig) validateStore(hub string) error {
+	var store struct {
+		Type string `json:"type"`
+	}
+	if c.StoreRaw == nil {
+		return nil
+	}
+	if err := json.Unmarshal(c.StoreRaw, &store); err != nil {
+		return err
+	}
+	if store.Type != "file" {
+		return nil
+	}
+	return checkFileName(hub)
 }
 
 func (c *HubConfig) parseStore(d *caddyfile.Dispenser) error {
@@ -123,7 +159,7 @@ func storeNames() []string {
 	return names
 }
 
-// parseHistory takes up to three bounds and tells them apart by their units.
+// parseHistory parses up to three bounds, which their units distinguish.
 func (c *HubConfig) parseHistory(d *caddyfile.Dispenser) error {
 	args := d.RemainingArgs()
 	if len(args) == 0 {
@@ -249,7 +285,11 @@ func (h *History) parseBound(d *caddyfile.Dispenser, arg string) error {
 //			recheck <duration>
 //		}
 //	}
-func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error { return h.parse(d, nil) }
+
+// parse parses a rule. It refuses a hub that is not among the configured ones,
+// unless these are nil.
+func (h *Handler) parse(d *caddyfile.Dispenser, hubs map[string]*HubConfig) error {
 	d.Next() // the directive's name
 	if d.NextArg() {
 		return d.Errf("sse takes a matcher and a block, not %q: a matcher begins with / or @", d.Val())
@@ -274,7 +314,15 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			known[k.option] = func(d *caddyfile.Dispenser) error { return k.parse(h, d) }
 		}
 	}
-	return parseBlock(d, "sse", known)
+	return parseChecked(d, "sse", h, known, func(h *Handler) error {
+		if _, err := findKind(h); err != nil {
+			return err
+		}
+		if _, ok := hubs[h.Hub]; !ok && h.Hub != "" && hubs != nil {
+			return errNoHub(h.Hub)
+		}
+		return nil
+	})
 }
 
 // Interface guards

@@ -12,14 +12,16 @@ import (
 	"github.com/dustin/go-humanize"
 )
 
-// options are the words that a block knows, and how the rest of each line is
-// parsed. When an option's function is called, the word has just been read.
+// options maps each option of a block to the function that parses its arguments.
+// The dispenser is on the option's word when the function is called.
 type options map[string]func(d *caddyfile.Dispenser) error
 
-// repeatable are options that look for themselves whether they stand too often.
+// repeatable lists the options that may occur more than once in a block. Their
+// functions refuse duplicates themselves.
 var repeatable = map[string]bool{"max_streams": true}
 
-// parseBlock parses the block that may follow, each option at most once.
+// parseBlock parses the block that follows, if there is one. Each option may
+// occur once.
 func parseBlock(d *caddyfile.Dispenser, name string, known options) error {
 	seen := make(map[string]bool)
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
@@ -39,7 +41,7 @@ func parseBlock(d *caddyfile.Dispenser, name string, known options) error {
 	return nil
 }
 
-// words takes one argument or more.
+// words parses one argument or more.
 func words(dst *[]string) func(*caddyfile.Dispenser) error {
 	return func(d *caddyfile.Dispenser) error {
 		option := d.Val()
@@ -51,7 +53,7 @@ func words(dst *[]string) func(*caddyfile.Dispenser) error {
 	}
 }
 
-// flag takes no argument.
+// flag parses an option without arguments.
 func flag(dst *bool) func(*caddyfile.Dispenser) error {
 	return func(d *caddyfile.Dispenser) error {
 		option := d.Val()
@@ -63,7 +65,7 @@ func flag(dst *bool) func(*caddyfile.Dispenser) error {
 	}
 }
 
-// word takes exactly one argument, which may not be empty.
+// word parses exactly one argument, which must not be empty.
 func word(dst *string) func(*caddyfile.Dispenser) error {
 	return func(d *caddyfile.Dispenser) error {
 		option := d.Val()
@@ -72,15 +74,15 @@ func word(dst *string) func(*caddyfile.Dispenser) error {
 		case len(args) == 0 || args[0] == "":
 			return d.Errf("%s needs a value", option)
 		case len(args) > 1:
-			return d.Errf("%s takes one value, got %s: one with spaces is put in quotes", option, strings.Join(args, " "))
+			return d.Errf("%s takes one value, got %s: put a value with spaces in quotes", option, strings.Join(args, " "))
 		}
 		*dst = args[0]
 		return nil
 	}
 }
 
-// parsed takes one argument that is more than text.
-func parsed(set func(d *caddyfile.Dispenser, option, value string) error) func(*caddyfile.Dispenser) error {
+// converted parses one argument and converts it.
+func converted(set func(d *caddyfile.Dispenser, option, value string) error) func(*caddyfile.Dispenser) error {
 	return func(d *caddyfile.Dispenser) error {
 		option := d.Val()
 		var value string
@@ -92,7 +94,7 @@ func parsed(set func(d *caddyfile.Dispenser, option, value string) error) func(*
 }
 
 func duration(dst *caddy.Duration) func(*caddyfile.Dispenser) error {
-	return parsed(func(d *caddyfile.Dispenser, option, value string) error {
+	return converted(func(d *caddyfile.Dispenser, option, value string) error {
 		return setDuration(d, option, value, dst)
 	})
 }
@@ -107,7 +109,7 @@ func setDuration(d *caddyfile.Dispenser, option, value string, dst *caddy.Durati
 }
 
 func size(dst *int64) func(*caddyfile.Dispenser) error {
-	return parsed(func(d *caddyfile.Dispenser, option, value string) error {
+	return converted(func(d *caddyfile.Dispenser, option, value string) error {
 		n, err := humanize.ParseBytes(value)
 		if err != nil || n == 0 || n > 1<<40 {
 			return d.Errf("%s %q is no size above zero: write for example 10MiB", option, value)
@@ -118,7 +120,7 @@ func size(dst *int64) func(*caddyfile.Dispenser) error {
 }
 
 func count(dst *int) func(*caddyfile.Dispenser) error {
-	return parsed(func(d *caddyfile.Dispenser, option, value string) error {
+	return converted(func(d *caddyfile.Dispenser, option, value string) error {
 		n, err := strconv.Atoi(value)
 		if err != nil || n <= 0 {
 			return d.Errf("%s %q is no whole number above zero", option, value)

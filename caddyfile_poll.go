@@ -6,92 +6,92 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
-	"github.com/caddy-sse/caddy-sse/diff"
 	"github.com/caddy-sse/caddy-sse/upstream/poll"
 )
 
 func (h *Handler) parsePoll(d *caddyfile.Dispenser) error {
-	h.Poll = new(poll.Config)
+	p := pollParser{new(poll.Config)}
+	h.Poll = p.Config
 	if args := d.RemainingArgs(); len(args) > 1 {
 		return d.Errf("poll takes an interval, got %s", strings.Join(args, " "))
 	} else if len(args) == 1 {
-		if err := setDuration(d, "poll", args[0], &h.Poll.Interval); err != nil {
+		if err := setDuration(d, "poll", args[0], &p.Interval); err != nil {
 			return err
 		}
 	}
-	return parseBlock(d, "poll", options{
-		"max":            duration(&h.Poll.Max),
-		"timeout":        duration(&h.Poll.Timeout),
-		"linger":         h.parseLinger,
-		"send":           h.parseSend,
-		"select":         word(&h.Poll.Select),
-		"until":          word(&h.Poll.Until),
-		"event":          word(&h.Poll.Event),
-		"vary":           words(&h.Poll.Vary),
-		"share":          h.parseShare,
-		"absorb":         flag(&h.Poll.Absorb),
-		"method":         word(&h.Poll.Method),
-		"max_request":    size(&h.Poll.MaxRequest),
-		"refresh":        h.parseRefresh,
-		"ignore_max_age": flag(&h.Poll.IgnoreMaxAge),
-		"max_body":       size(&h.Poll.MaxBody),
-		"max_views":      count(&h.Poll.MaxViews),
-		"max_in_flight":  count(&h.Poll.MaxInFlight),
+	return parseChecked(d, "poll", p.Config, options{
+		"max":            duration(&p.Max),
+		"timeout":        duration(&p.Timeout),
+		"linger":         p.parseLinger,
+		"send":           p.parseSend,
+		"select":         word(&p.Select),
+		"until":          word(&p.Until),
+		"event":          word(&p.Event),
+		"vary":           words(&p.Vary),
+		"share":          p.parseShare,
+		"absorb":         flag(&p.Absorb),
+		"method":         word(&p.Method),
+		"max_request":    size(&p.MaxRequest),
+		"refresh":        p.parseRefresh,
+		"ignore_max_age": flag(&p.IgnoreMaxAge),
+		"max_body":       size(&p.MaxBody),
+		"max_views":      count(&p.MaxViews),
+		"max_in_flight":  count(&p.MaxInFlight),
 
-		"max_views_per_client": count(&h.Poll.MaxViewsPerClient),
-	})
+		"max_views_per_client": count(&p.MaxViewsPerClient),
+	}, (*poll.Config).Validate)
 }
 
-func (h *Handler) parseShare(d *caddyfile.Dispenser) error {
+// pollParser parses the options of a poll that have a syntax of their own.
+type pollParser struct{ *poll.Config }
+
+func (p pollParser) parseShare(d *caddyfile.Dispenser) error {
 	switch args := d.RemainingArgs(); {
 	case len(args) == 0:
-		h.Poll.Share = "checked"
+		p.Share = "checked"
 	case len(args) == 1 && args[0] == "unchecked":
-		h.Poll.Share = args[0]
+		p.Share = args[0]
 	default:
-		return d.Errf("share %s is unknown: write `share`, or `share unchecked` to let in whoever comes", strings.Join(args, " "))
+		return d.Errf("share %s is unknown: write `share`, or `share unchecked` to skip the check of each viewer", strings.Join(args, " "))
 	}
 	return nil
 }
 
-func (h *Handler) parseSend(d *caddyfile.Dispenser) error {
+func (p pollParser) parseSend(d *caddyfile.Dispenser) error {
 	args := d.RemainingArgs()
 	switch len(args) {
 	case 2:
-		h.Poll.SendArgument = args[1]
+		p.SendArgument = args[1]
 		fallthrough
 	case 1:
-		h.Poll.Send = args[0]
+		p.Send = args[0]
+		return nil
 	default:
 		return d.Errf("send takes a way to tell changes and what it needs, got %d arguments: a jq program is put in backticks", len(args))
 	}
-	if _, err := diff.NewMode(h.Poll.Send, h.Poll.SendArgument); err != nil {
-		return d.Errf("%v", err)
-	}
-	return nil
 }
 
-func (h *Handler) parseRefresh(d *caddyfile.Dispenser) error {
+func (p pollParser) parseRefresh(d *caddyfile.Dispenser) error {
 	var args []string
 	if err := words(&args)(d); err != nil {
 		return err
 	}
-	if h.Poll.RefreshOff = len(args) == 1 && args[0] == "off"; !h.Poll.RefreshOff {
-		h.Poll.Refresh = args
+	if p.RefreshOff = len(args) == 1 && args[0] == "off"; !p.RefreshOff {
+		p.Refresh = args
 	}
 	return nil
 }
 
-// parseLinger lets zero mean what it says.
-func (h *Handler) parseLinger(d *caddyfile.Dispenser) error {
+// parseLinger turns zero into a negative duration: in JSON, zero is the default.
+func (p pollParser) parseLinger(d *caddyfile.Dispenser) error {
 	var value string
 	if err := word(&value)(d); err != nil {
 		return err
 	}
 	linger, err := caddy.ParseDuration(value)
 	if err == nil && linger == 0 {
-		h.Poll.Linger = -1
+		p.Linger = -1
 		return nil
 	}
-	return setDuration(d, "linger", value, &h.Poll.Linger)
+	return setDuration(d, "linger", value, &p.Linger)
 }

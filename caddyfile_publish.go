@@ -10,24 +10,24 @@ import (
 func (h *Handler) parsePublish(d *caddyfile.Dispenser) error {
 	h.Publish = new(publish.Publish)
 	if d.NextArg() {
-		return d.Errf("publish takes only a block: write `publish { token {env.PUBLISH_TOKEN} }`, a line for each option") // what is there may be a secret
+		return d.Errf("publish takes only a block: write `publish { token {env.PUBLISH_TOKEN} }`, a line for each option") // the argument may be a secret
 	}
-	return parseBlock(d, "publish", options{
+	return parseChecked(d, "publish", h.Publish, options{
 		"token":    words(&h.Publish.Tokens),
 		"jwt":      jwt(&h.Publish.JWT),
 		"max_body": size(&h.Publish.MaxBody),
-	})
+	}, (*publish.Publish).Validate)
 }
 
-// jwt takes a block that says which tokens are taken.
+// jwt parses the block of the tokens that a rule accepts.
 func jwt(dst **access.JWT) func(*caddyfile.Dispenser) error {
 	return func(d *caddyfile.Dispenser) error {
-		if d.NextArg() { // not shown: it may be a secret
+		if d.NextArg() { // the argument may be a secret
 			return d.Errf("jwt takes only a block: write `jwt { key {env.JWT_SECRET} }`, a line for each option")
 		}
 		j := new(access.JWT)
 		*dst = j
-		return parseBlock(d, "jwt", options{
+		return parseChecked(d, "jwt", j, options{
 			"key":      words(&j.Keys),
 			"pem":      words(&j.PEM),
 			"jwks":     word(&j.JWKS),
@@ -36,6 +36,6 @@ func jwt(dst **access.JWT) func(*caddyfile.Dispenser) error {
 			"claim":    word(&j.Claim),
 			"issuer":   word(&j.Issuer),
 			"audience": words(&j.Audience),
-		})
+		}, (*access.JWT).Validate)
 	}
 }

@@ -9,7 +9,8 @@ import (
 	"github.com/caddy-sse/caddy-sse/access"
 )
 
-// parseMaxStreams takes one bound. The option may stand once for each kind.
+// parseMaxStreams parses one limit. The option may occur once for each kind of
+// limit.
 func (h *Handler) parseMaxStreams(d *caddyfile.Dispenser) error {
 	args := d.RemainingArgs()
 	if len(args) == 0 {
@@ -43,8 +44,7 @@ func (h *Handler) parseAuthorize(d *caddyfile.Dispenser) error {
 	if err := word(&h.Authorize.URI)(d); err != nil {
 		return err
 	}
-	if _, err := access.NewURITemplate(h.Authorize.URI); err != nil {
-		return d.Errf("authorize %v", err)
-	}
-	return parseBlock(d, "authorize", options{"recheck": duration(&h.Authorize.Recheck)})
+	return parseChecked(d, "authorize", h.Authorize, options{
+		"recheck": duration(&h.Authorize.Recheck),
+	}, (*access.Authorize).Validate)
 }

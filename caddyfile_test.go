@@ -17,13 +17,13 @@ import (
 	caddysse "github.com/caddy-sse/caddy-sse"
 )
 
-var update = flag.Bool("update", false, "write what the Caddyfiles in testdata/adapt come to")
+var update = flag.Bool("update", false, "write the results of the Caddyfiles in testdata/adapt")
 
-// goldenLine stands between a Caddyfile and what it comes to, as in Caddy's
-// own tests: the JSON, or the error's text.
+// goldenLine separates a Caddyfile from its JSON or its error, as in Caddy's own
+// tests.
 const goldenLine = "----------\n"
 
-func TestCaddyfilesAdaptTo(t *testing.T) {
+func TestCaddyfileAdaptsToGolden(t *testing.T) {
 	files, err := filepath.Glob("testdata/adapt/*.caddyfiletest")
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no Caddyfiles to test: %v", err)
@@ -69,7 +69,7 @@ func adaptedOrError(t *testing.T, input string) string {
 	return pretty.String() + "\n"
 }
 
-func TestAWrongWordNamesItsLine(t *testing.T) {
+func TestUnknownOptionErrorNamesLine(t *testing.T) {
 	for name, input := range map[string]string{
 		"rule":    "localhost {\n\tsse {\n\t\tpoll 2s\n\t\tnope\n\t}\n}\n",
 		"poll":    "localhost {\n\tsse {\n\t\tpoll 2s {\n\t\t\tnope\n\t\t}\n\t}\n}\n",
@@ -84,8 +84,7 @@ func TestAWrongWordNamesItsLine(t *testing.T) {
 	}
 }
 
-// What a Caddyfile's words can't tell is told when the rule is provisioned.
-func TestAConfigurationThatCannotWorkIsRefusedWithWhatToWriteInstead(t *testing.T) {
+func TestInvalidConfigurationErrorSaysWhatToWrite(t *testing.T) {
 	for _, c := range []struct{ rule, want string }{
 		{"sse", "a rule needs poll, webhook, publish or topic"},
 		{"sse {\n publish\n}", "token {env.PUBLISH_TOKEN}"},
@@ -94,9 +93,9 @@ func TestAConfigurationThatCannotWorkIsRefusedWithWhatToWriteInstead(t *testing.
 		{"sse {\n publish {\n token x\n }\n topic news\n}", "one of its own"},
 		{"sse {\n publish {\n token x\n }\n poll 1s\n}", "write two"},
 		{"sse {\n publish {\n token x\n }\n cors *\n}", "no streams"},
-		{"sse {\n publish {\n token x\n }\n jwt {\n key x\n }\n}", "belongs in publish's block"},
+		{"sse {\n publish {\n token x\n }\n jwt {\n key {env.JWT_SECRET}\n }\n}", "belongs in publish's block"},
 		{"sse {\n topic news\n jwt {\n key short\n }\n}", "openssl rand"},
-		{"sse {\n poll 1s\n jwt {\n key x\n }\n}", "as the viewer"},
+		{"sse {\n poll 1s\n jwt {\n key {env.JWT_SECRET}\n }\n}", "as the viewer"},
 		{"sse {\n webhook\n}", "verify none"},
 		{"sse {\n webhook {\n verify github {env.NOT_SET_ANYWHERE}\n }\n}", "NOT_SET_ANYWHERE"},
 		{"sse {\n webhook {\n verify githab x\n }\n}", "github"},
@@ -151,7 +150,7 @@ func TestAConfigurationThatCannotWorkIsRefusedWithWhatToWriteInstead(t *testing.
 	}
 }
 
-func TestTheExampleAdaptsWithoutAWarning(t *testing.T) {
+func TestExampleCaddyfileIsValidAndFormatted(t *testing.T) {
 	content, err := os.ReadFile("Caddyfile.example")
 	if err != nil {
 		t.Fatal(err)
@@ -164,10 +163,10 @@ func TestTheExampleAdaptsWithoutAWarning(t *testing.T) {
 	}
 }
 
-// fence is a code block of a page, with what it says it is.
+// fence matches a Caddyfile in a Markdown page.
 var fence = regexp.MustCompile("(?ms)^```(caddyfile|caddyfile-fragment)\n(.*?)^```$")
 
-func TestEveryCaddyfileInTheDocsAdapts(t *testing.T) {
+func TestCaddyfilesInDocsAdapt(t *testing.T) {
 	pages, err := filepath.Glob("docs/*.md")
 	if err != nil {
 		t.Fatal(err)
@@ -190,7 +189,7 @@ func TestEveryCaddyfileInTheDocsAdapts(t *testing.T) {
 		}
 	}
 	if found == 0 {
-		t.Error("there is none")
+		t.Error("no page has a Caddyfile")
 	}
 }
 
@@ -210,7 +209,7 @@ func FuzzCaddyfile(f *testing.F) {
 	f.Fuzz(func(t *testing.T, input string) {
 		tokens, err := caddyfile.Tokenize([]byte(input), "Caddyfile")
 		if err != nil {
-			return // no Caddyfile
+			return // not a Caddyfile
 		}
 		for _, u := range []caddyfile.Unmarshaler{new(caddysse.Handler), new(caddysse.App)} {
 			if err := u.UnmarshalCaddyfile(caddyfile.NewDispenser(tokens)); err != nil && err.Error() == "" {

@@ -13,9 +13,9 @@ import (
 func (h *Handler) parseWebhook(d *caddyfile.Dispenser) error {
 	h.Webhook = new(webhook.Webhook)
 	if d.NextArg() {
-		return d.Errf("webhook takes only a block: write `webhook { verify github {env.GITHUB_SECRET} }`, a line for each option") // what is there may be a secret
+		return d.Errf("webhook takes only a block: write `webhook { verify github {env.GITHUB_SECRET} }`, a line for each option") // the argument may be a secret
 	}
-	return parseBlock(d, "webhook", options{
+	return parseChecked(d, "webhook", h.Webhook, options{
 		"verify":   h.parseVerify,
 		"topic":    words(&h.Webhook.Topics),
 		"event":    word(&h.Webhook.Event),
@@ -28,10 +28,10 @@ func (h *Handler) parseWebhook(d *caddyfile.Dispenser) error {
 		"max_body": size(&h.Webhook.MaxBody),
 		"dedupe":   h.parseDedupe,
 		"forward":  h.parseForward,
-	})
+	}, (*webhook.Webhook).Validate)
 }
 
-// parseDedupe takes a count, a duration, or both, in any order.
+// parseDedupe parses a count, a duration, or both, in any order.
 func (h *Handler) parseDedupe(d *caddyfile.Dispenser) error {
 	args := d.RemainingArgs()
 	dedupe := new(webhook.Dedupe)
@@ -58,7 +58,7 @@ func (h *Handler) parseDedupe(d *caddyfile.Dispenser) error {
 	return nil
 }
 
-// parseForward takes the way to pass on, and how long it is tried.
+// parseForward parses how deliveries are forwarded and how long they are retried.
 func (h *Handler) parseForward(d *caddyfile.Dispenser) error {
 	args := d.RemainingArgs()
 	switch {
@@ -82,13 +82,13 @@ func (h *Handler) parseVerify(d *caddyfile.Dispenser) error {
 	}
 	v := &webhook.Verify{Sender: args[0], Secrets: args[1:]}
 	h.Webhook.Verify = v
-	// These two have a name before their secrets.
+	// These senders have a name before the secrets.
 	for sender, name := range map[string]*string{"token": &v.Header, "basic": &v.User} {
 		if v.Sender == sender && len(v.Secrets) > 0 {
 			*name, v.Secrets = v.Secrets[0], v.Secrets[1:]
 		}
 	}
-	return parseBlock(d, "verify", options{
+	return parseChecked(d, "verify", v, options{
 		"header":    word(&v.Header),
 		"algorithm": word(&v.Algorithm),
 		"encoding":  word(&v.Encoding),
@@ -99,5 +99,5 @@ func (h *Handler) parseVerify(d *caddyfile.Dispenser) error {
 		"url":       word(&v.URL),
 		"challenge": words(&v.Challenge),
 		"hosts":     words(&v.Hosts),
-	})
+	}, (*webhook.Verify).Validate)
 }

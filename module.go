@@ -149,9 +149,13 @@ func (a *App) Cleanup() error {
 func (a *App) hub(name string) (*sharedHub, error) {
 	shared := a.shared[name]
 	if shared == nil {
-		return nil, fmt.Errorf("there is no hub %q: add `sse %s` to the global options", name, name)
+		return nil, errNoHub(name)
 	}
 	return shared, nil
+}
+
+func errNoHub(name string) error {
+	return fmt.Errorf("there is no hub %q: add `sse %s` to the global options", name, name)
 }
 
 // Interface guards

@@ -27,6 +27,10 @@ type kind struct {
 	// name is the default name of the kind's rules.
 	name string
 
+	// validate returns what is wrong with a rule's options, whatever their
+	// placeholders stand for. It changes nothing. It may be nil.
+	validate func(*Handler) error
+
 	// new returns a rule of the kind, which is not yet provisioned.
 	new func(*Handler, *rule) ruleKind
 
@@ -76,14 +80,22 @@ const noStreams = "this rule has no streams: leave out cors, heartbeat, retry, m
 // streamOptions are the options that every kind with streams takes.
 var streamOptions = []string{"cors", "heartbeat", "retry", "max_age", "shutdown_event", "max_streams"}
 
-// findKind returns the kind of a rule. It fails if the rule has none or has
-// options that don't go together.
+// findKind returns the kind of a rule. It fails if the rule has none, has options
+// that don't go together, or is not valid. It neither changes the rule nor
+// resolves placeholders.
 func findKind(h *Handler) (*kind, error) {
 	i := slices.IndexFunc(kinds, func(k *kind) bool { return k.isSet(h) })
 	if i < 0 {
 		return nil, errNoKind()
 	}
-	return kinds[i], kinds[i].check(h, kinds[i+1:])
+	k := kinds[i]
+	if err := k.check(h, kinds[i+1:]); err != nil {
+		return nil, err
+	}
+	if k.validate == nil {
+		return k, nil
+	}
+	return k, k.validate(h)
 }
 
 // errNoKind lists the options that a Caddyfile has for kinds.

@@ -30,14 +30,11 @@ type streamLimits struct {
 	key   string // in the pool
 }
 
-// acquireLimits checks the limits and acquires the rule's count. It returns nil
+// acquireLimits acquires the rule's count. It returns nil
 // if there are no limits.
 func acquireLimits(ctx caddy.Context, r *rule, limits *access.Limits) (*streamLimits, error) {
 	if limits == nil {
 		return nil, nil
-	}
-	if err := limits.Validate(); err != nil {
-		return nil, err
 	}
 	key := r.app.limitsKey(ctx, r.id)
 	value, _, err := streamCounts.LoadOrNew(key, func() (caddy.Destructor, error) { return new(streamCount), nil })

@@ -20,8 +20,14 @@ var pollKind = kind{
 	isSet:  func(h *Handler) bool { return h.Poll != nil },
 	parse:  (*Handler).parsePoll,
 	name:   "poll",
-	new:    newPollRule,
-	takes:  streamOptions,
+	validate: func(h *Handler) error {
+		if err := validateStreams(h); err != nil {
+			return err
+		}
+		return h.Poll.Validate()
+	},
+	new:   newPollRule,
+	takes: streamOptions,
 	refuses: map[string]string{
 		"topic":     "a poll's topics are its URLs: leave out topic",
 		"jwt":       "a poll asks the backend as the viewer: leave out jwt",

@@ -14,11 +14,12 @@ import (
 )
 
 var publishKind = kind{
-	option: "publish",
-	isSet:  func(h *Handler) bool { return h.Publish != nil },
-	parse:  (*Handler).parsePublish,
-	name:   "publish",
-	new:    newPublishRule,
+	option:   "publish",
+	isSet:    func(h *Handler) bool { return h.Publish != nil },
+	parse:    (*Handler).parsePublish,
+	name:     "publish",
+	validate: func(h *Handler) error { return h.Publish.Validate() },
+	new:      newPublishRule,
 	refuses: map[string]string{
 		"topic": publishNamesTopics,
 		"allow": publishNamesTopics,

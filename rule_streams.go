@@ -49,12 +49,9 @@ func newRuleStreams(h *Handler, r *rule) *ruleStreams {
 	}
 }
 
-// provision checks the options and acquires the rule's count of streams. Pages
-// of the configured origins open streams with the given method.
+// provision acquires the rule's count of streams. Pages of the configured origins
+// open streams with the given method.
 func (s *ruleStreams) provision(ctx caddy.Context, h *Handler, method string) (err error) {
-	if err := checkStreamOptions(h); err != nil {
-		return err
-	}
 	if s.cors, err = access.NewCORS(h.CORS, method); err != nil {
 		return err
 	}
@@ -67,7 +64,7 @@ func (s *ruleStreams) provision(ctx caddy.Context, h *Handler, method string) (e
 	return nil
 }
 
-func checkStreamOptions(h *Handler) error {
+func validateStreams(h *Handler) error {
 	heartbeat, maxAge := time.Duration(h.Heartbeat), time.Duration(h.MaxAge)
 	switch {
 	case heartbeat < 0 || h.Retry < 0 || maxAge < 0:
@@ -77,7 +74,13 @@ func checkStreamOptions(h *Handler) error {
 	case heartbeat >= maxHeartbeat:
 		return fmt.Errorf("heartbeat %v is too long: HTTP/3 connections end when they are idle for %v", heartbeat, maxHeartbeat)
 	}
-	return nil
+	if h.MaxStreams != nil {
+		if err := h.MaxStreams.Validate(); err != nil {
+			return err
+		}
+	}
+	_, err := access.NewCORS(h.CORS, "")
+	return err
 }
 
 // provisionServer makes the connections of the rule's server known to its

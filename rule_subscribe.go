@@ -21,6 +21,7 @@ var subscribeKind = kind{
 	isSet:      func(h *Handler) bool { return len(h.Topics) > 0 },
 	parse:      func(h *Handler, d *caddyfile.Dispenser) error { return words(&h.Topics)(d) },
 	name:       "topic",
+	validate:   validateSubscribe,
 	new:        newSubscribeRule,
 	takes:      append([]string{"jwt", "allow", "authorize", "envelope"}, streamOptions...),
 	collectors: []prometheus.Collector{authorizeTotal, recheckTotal, authorizeDuration},
@@ -52,23 +53,53 @@ func (s *subscribeRule) provision(ctx caddy.Context) error {
 	if err := s.ruleStreams.provision(ctx, s.handler, http.MethodGet); err != nil {
 		return err
 	}
-	var covered []string // the placeholders that need no allow
 	if s.tokens.jwt != nil {
 		if err := s.tokens.provision(topicsClaim); err != nil {
 			return err
 		}
-		covered = append(covered, access.CoveredByToken)
 	}
 	if config := s.handler.Authorize; config != nil {
 		if err := config.Provision(); err != nil {
 			return err
 		}
-		covered = append(covered, config.Template().Placeholders()...)
 		s.authorizer = access.NewAuthorizer(s.hub.Digest, s.log, newAuthorizeMetrics(s.id))
 	}
 	var err error
-	s.topics, err = access.NewTopics(s.handler.Topics, s.handler.Allow, covered...)
+	s.topics, err = compileTopics(s.handler)
 	return err
+}
+
+func validateSubscribe(h *Handler) error {
+	if err := validateStreams(h); err != nil {
+		return err
+	}
+	if h.JWT != nil {
+		if err := h.JWT.Validate(); err != nil {
+			return err
+		}
+	}
+	if h.Authorize != nil {
+		if err := h.Authorize.Validate(); err != nil {
+			return err
+		}
+	}
+	_, err := compileTopics(h)
+	return err
+}
+
+func compileTopics(h *Handler) (*access.Topics, error) {
+	var covered []string // the placeholders that need no allow
+	if h.JWT != nil {
+		covered = append(covered, access.CoveredByToken)
+	}
+	if h.Authorize != nil {
+		uri, err := access.NewURITemplate(h.Authorize.URI)
+		if err != nil {
+			return nil, err
+		}
+		covered = append(covered, uri.Placeholders()...)
+	}
+	return access.NewTopics(h.Topics, h.Allow, covered...)
 }
 
 func (s *subscribeRule) cleanup() error {

@@ -17,11 +17,12 @@ import (
 )
 
 var webhookKind = kind{
-	option: "webhook",
-	isSet:  func(h *Handler) bool { return h.Webhook != nil },
-	parse:  (*Handler).parseWebhook,
-	name:   "webhook",
-	new:    newWebhookRule,
+	option:   "webhook",
+	isSet:    func(h *Handler) bool { return h.Webhook != nil },
+	parse:    (*Handler).parseWebhook,
+	name:     "webhook",
+	validate: func(h *Handler) error { return h.Webhook.Validate() },
+	new:      newWebhookRule,
 	refuses: map[string]string{
 		"topic": "a webhook's topic belongs in its block; a rule that lets clients subscribe to topics is one of its own",
 	},

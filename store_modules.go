@@ -83,9 +83,8 @@ func (s *FileStore) Provision(ctx caddy.Context) (err error) {
 
 // OpenStore implements [StoreOpener].
 func (s *FileStore) OpenStore(hub string) (store.Store, error) {
-	name := fileName(hub)
-	if len(name) > 200 {
-		return nil, fmt.Errorf("%d bytes are too many for a file's name: give the hub a shorter one", len(name))
+	if err := checkFileName(hub); err != nil {
+		return nil, err
 	}
 	var options store.FileOptions
 	if s.Damaged == "replace" {
@@ -94,7 +93,7 @@ func (s *FileStore) OpenStore(hub string) (store.Store, error) {
 				zap.String("hub", hub), zap.String("aside", aside), zap.Error(cause))
 		}
 	}
-	f, err := store.OpenFile(filepath.Join(s.dir, name), options)
+	f, err := store.OpenFile(filepath.Join(s.dir, fileName(hub)), options)
 	if errors.Is(err, store.ErrDamaged) {
 		return nil, fmt.Errorf("%w: move it away, or write `damaged replace`", err)
 	}
@@ -117,6 +116,13 @@ func fileName(hub string) string {
 		}
 	}
 	return b.String() + ".db"
+}
+
+func checkFileName(hub string) error {
+	if n := len(fileName(hub)); n > 200 {
+		return fmt.Errorf("%d bytes are too many for a file's name: give the hub a shorter one", n)
+	}
+	return nil
 }
 
 // UnmarshalCaddyfile parses the store of a hub:

@@ -25,6 +25,12 @@ type Authorize struct {
 	template *URITemplate
 }
 
+// Validate returns the error that Provision would return. It doesn't change c.
+func (c *Authorize) Validate() error {
+	unused := *c
+	return unused.Provision()
+}
+
 // Provision compiles the URI.
 func (c *Authorize) Provision() (err error) {
 	if r := time.Duration(c.Recheck); r < 0 || r > 0 && r < time.Second {

@@ -50,9 +50,9 @@ type keySet struct {
 }
 
 func newKeySet(source string, onFailed func(error)) (*keySet, error) {
-	u, err := url.Parse(source)
-	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
-		return nil, errors.New("jwks is not a URL: write for example https://login.example.com/.well-known/jwks.json")
+	u, err := parseKeySetURL(source)
+	if err != nil {
+		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	transport := http.DefaultTransport.(*http.Transport).Clone()
@@ -62,6 +62,14 @@ func newKeySet(source string, onFailed func(error)) (*keySet, error) {
 		client:  &http.Client{Transport: transport, Timeout: fetchTimeout, CheckRedirect: checkRedirect},
 		fetches: inflight.Group[struct{}]{Detached: true}, // the keys are for later tokens, too
 	}, nil
+}
+
+func parseKeySetURL(source string) (*url.URL, error) {
+	u, err := url.Parse(source)
+	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
+		return nil, errors.New("jwks is not a URL: write for example https://login.example.com/.well-known/jwks.json")
+	}
+	return u, nil
 }
 
 // checkRedirect refuses redirects away from HTTPS, and long chains of them.

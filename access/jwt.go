@@ -77,14 +77,44 @@ const Leeway = 30 * time.Second
 // maxTokenBytes is how many bytes a token may have.
 const maxTokenBytes = 16 << 10
 
+// Validate checks the configuration without resolving placeholders, reading files
+// or making requests: a secret or a URL that holds a placeholder passes. It
+// changes nothing, so that a Caddyfile's parser can call it.
+func (j *JWT) Validate() error {
+	if len(j.Keys) == 0 && len(j.PEM) == 0 && j.JWKS == "" {
+		return errors.New("jwt needs what tokens are checked with: write `key {env.JWT_SECRET}`, `pem <file>` or `jwks <url>`")
+	}
+	for i, secret := range j.Keys {
+		if strings.Contains(secret, "{") {
+			continue
+		}
+		if err := checkSecret(i, secret); err != nil {
+			return fmt.Errorf("jwt: %w", err)
+		}
+	}
+	if j.JWKS != "" && !strings.Contains(j.JWKS, "{") {
+		if _, err := parseKeySetURL(j.JWKS); err != nil {
+			return fmt.Errorf("jwt: %w", err)
+		}
+	}
+	return nil
+}
+
+func checkSecret(i int, secret string) error {
+	if len(secret) < minSecretBytes {
+		return fmt.Errorf("key %d has %d bytes, and needs %d: make one with `openssl rand -base64 32`", i+1, len(secret), minSecretBytes)
+	}
+	return nil
+}
+
 // Provision checks the configuration and reads its keys. It makes no request.
 // Cleanup must be called when the rule goes, also after an error.
 func (j *JWT) Provision(repl *caddy.Replacer, claim string) error {
 	if j.Claim == "" {
 		j.Claim = claim
 	}
-	if len(j.Keys) == 0 && len(j.PEM) == 0 && j.JWKS == "" {
-		return errors.New("jwt needs what tokens are checked with: write `key {env.JWT_SECRET}`, `pem <file>` or `jwks <url>`")
+	if err := j.Validate(); err != nil {
+		return err
 	}
 	if err := j.provisionKeys(repl); err != nil {
 		return fmt.Errorf("jwt: %w", err)
@@ -111,8 +141,8 @@ func (j *JWT) provisionKeys(repl *caddy.Replacer) error {
 		if err != nil {
 			return fmt.Errorf("key %d: %w; is the variable set?", i+1, err)
 		}
-		if len(secret) < minSecretBytes {
-			return fmt.Errorf("key %d has %d bytes, and needs %d: make one with `openssl rand -base64 32`", i+1, len(secret), minSecretBytes)
+		if err := checkSecret(i, secret); err != nil {
+			return err
 		}
 		j.local = append(j.local, key{verify: []byte(secret)})
 	}

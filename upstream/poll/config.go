@@ -164,6 +164,12 @@ const (
 // minInterval keeps a typing error from becoming a load test.
 const minInterval = 100 * time.Millisecond
 
+// Validate returns the error that Provision would return. It doesn't change c.
+func (c *Config) Validate() error {
+	unused := *c
+	return unused.Provision()
+}
+
 // Provision fills in the defaults, checks the values and compiles programs.
 func (c *Config) Provision() error {
 	c.Interval = cmp.Or(c.Interval, caddy.Duration(2*time.Second))

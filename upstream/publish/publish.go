@@ -67,6 +67,9 @@ func (p *Publish) Validate() error {
 	if i := slices.Index(p.Tokens, ""); i >= 0 {
 		return emptyToken(i)
 	}
+	if p.JWT != nil {
+		return p.JWT.Validate()
+	}
 	return nil
 }
 
