@@ -16,7 +16,7 @@ import (
 func init() {
 	httpcaddyfile.RegisterGlobalOption("sse", parseGlobal)
 	httpcaddyfile.RegisterDirective("sse", parseDirective)
-	// After authentication and rewrites, before what answers requests.
+	// After authentication and rewrites, before handlers that respond.
 	httpcaddyfile.RegisterDirectiveOrder("sse", httpcaddyfile.After, "encode")
 }
 

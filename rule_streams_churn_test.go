@@ -95,7 +95,7 @@ func (s *site) visit(protocol, path string, rudely bool) {
 		s.t.Error(err)
 		return
 	}
-	defer conn.Leave()
+	defer conn.Close()
 	ctx, cancel := context.WithTimeout(s.t.Context(), 30*time.Second)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url(protocol, path), nil)
@@ -114,7 +114,7 @@ func (s *site) visit(protocol, path string, rudely bool) {
 		s.t.Errorf("%s %s: got %s and %q: %v", protocol, path, resp.Status, line, err)
 	}
 	if rudely {
-		conn.Cut()
+		conn.Break()
 	} else if rand.IntN(2) == 0 {
 		resp.Body.Close() // the stream ends before its connection
 	}

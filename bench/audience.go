@@ -67,12 +67,12 @@ func (a *audience) tryToOpen(ctx context.Context, w *protocol, first, last int, 
 	for i := first; i < last; i++ {
 		body, err := openStream(ctx, w, conn.Client, url(i))
 		if err != nil {
-			conn.Leave()
+			conn.Close()
 			return i - first, err
 		}
 		a.done.Go(func() { a.read(ctx, body) })
 	}
-	context.AfterFunc(ctx, conn.Leave)
+	context.AfterFunc(ctx, conn.Close)
 	return last - first, nil
 }
 

@@ -160,7 +160,7 @@ func (c *churn) visit(ctx context.Context, kind int) error {
 	for range 1 + rand.IntN(w.perConnection) {
 		body, err := c.open(ctx, w, conn.Client)
 		if err != nil {
-			conn.Leave()
+			conn.Close()
 			return fmt.Errorf("%s: %w", w.name, err)
 		}
 		streams = append(streams, body)
@@ -169,7 +169,7 @@ func (c *churn) visit(ctx context.Context, kind int) error {
 	c.left.Add(-n)
 	c.opened[kind].Add(n)
 	if rand.IntN(4) == 0 {
-		conn.Cut()
+		conn.Break()
 		c.cut.Add(n)
 		return nil
 	}
@@ -177,7 +177,7 @@ func (c *churn) visit(ctx context.Context, kind int) error {
 		body.Close()
 	}
 	err = pause(ctx, rand.N(10*time.Millisecond)) // so that most streams end before the connection
-	conn.Leave()
+	conn.Close()
 	return err
 }
 

@@ -191,7 +191,7 @@ func (s *storm) runClient(ctx context.Context, caddy *caddyProcess, header []str
 	if err != nil {
 		return err
 	}
-	defer conn.Leave()
+	defer conn.Close()
 	body, err := openStream(ctx, s.protocol, conn.Client, s.base(caddy)+"/watch", header...)
 	if err != nil {
 		return err

@@ -1,5 +1,5 @@
-// Package connection is for clients of a Caddy on this machine, in tests and
-// measurements, that close their connections as they like.
+// Package connection provides HTTP clients for tests and measurements that control
+// how their connections close. They connect only to this machine.
 package connection
 
 import (
@@ -14,25 +14,25 @@ import (
 	"github.com/quic-go/quic-go/http3"
 )
 
-// Connection is one connection, made for its client's first request. Whatever
-// host is asked for, it goes to this machine.
+// Connection is a single connection, which the client's first request opens. It
+// goes to this machine, whatever the URL's host is.
 type Connection struct {
 	Client *http.Client
-	// Leave closes the connection, and Cut leaves it to the other end to find
-	// out: TCP is reset, and QUIC falls silent.
-	Leave, Cut func()
+	// Close closes the connection. Break resets a TCP connection, and lets a QUIC
+	// connection fall silent.
+	Close, Break func()
 }
 
-// Insecure is a configuration for one transport, which may change it. Without a
-// cache of sessions each handshake is a whole one.
+// Insecure returns a configuration that verifies no certificate. It has no session
+// cache, so that each handshake is a full one. The caller may change it.
 func Insecure() *tls.Config {
-	return &tls.Config{InsecureSkipVerify: true} //nolint:gosec // a certificate of the run's own
+	return &tls.Config{InsecureSkipVerify: true} //nolint:gosec // the certificate is self-signed
 }
 
-// TCP returns a connection for one version of HTTP, which speak turns on.
-func TCP(speak func(p *http.Protocols, on bool)) *Connection {
+// TCP returns a connection for one version of HTTP, which enable enables.
+func TCP(enable func(p *http.Protocols, on bool)) *Connection {
 	protocols := new(http.Protocols)
-	speak(protocols, true)
+	enable(protocols, true)
 	var dialed atomic.Pointer[net.TCPConn]
 	transport := &http.Transport{
 		TLSClientConfig: Insecure(), Protocols: protocols, DisableCompression: true,
@@ -45,24 +45,24 @@ func TCP(speak func(p *http.Protocols, on bool)) *Connection {
 			return conn, nil
 		},
 	}
-	leave := func() {
+	closeAll := func() {
 		transport.CloseIdleConnections()
 		if conn := dialed.Load(); conn != nil {
 			conn.Close()
 		}
 	}
-	cut := func() {
+	reset := func() {
 		if conn := dialed.Load(); conn != nil {
 			_ = conn.SetLinger(0)
 			conn.Close()
 		}
 		transport.CloseIdleConnections()
 	}
-	return &Connection{Client: &http.Client{Transport: transport}, Leave: leave, Cut: cut}
+	return &Connection{Client: &http.Client{Transport: transport}, Close: closeAll, Break: reset}
 }
 
-// QUIC returns a connection for HTTP/3, without keep-alives: it ends when it is
-// idle for so long, or for 30 s if that is less. Zero: 30 s.
+// QUIC returns a connection for HTTP/3 without keep-alives. It ends after idle
+// without traffic, but after 30 s at most. Zero means 30 s.
 func QUIC(idle time.Duration) (*Connection, error) {
 	udp, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {
@@ -80,19 +80,19 @@ func QUIC(idle time.Duration) (*Connection, error) {
 			return socket.DialEarly(ctx, to, tls, config)
 		},
 	}
-	leave := func() {
+	closeAll := func() {
 		transport.Close()
 		socket.Close()
 		udp.Close()
 	}
-	cut := func() {
+	reset := func() {
 		udp.Close()
-		leave()
+		closeAll()
 	}
-	return &Connection{Client: &http.Client{Transport: transport}, Leave: leave, Cut: cut}, nil
+	return &Connection{Client: &http.Client{Transport: transport}, Close: closeAll, Break: reset}, nil
 }
 
-// loopback is where every host is.
+// loopback replaces the host of an address.
 func loopback(address string) string {
 	_, port, _ := net.SplitHostPort(address)
 	return net.JoinHostPort("127.0.0.1", port)

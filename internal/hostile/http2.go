@@ -1,5 +1,5 @@
-// Package hostile has the clients that tests and measurements need and that no
-// library offers: such as don't read, or do what no browser does.
+// Package hostile provides clients for tests and measurements that misbehave as no
+// library's do: they don't read, or send frames that no browser sends.
 package hostile
 
 import (
@@ -13,22 +13,22 @@ import (
 	"golang.org/x/net/http2/hpack"
 )
 
-// HTTP2 is a connection whose client decides on each frame. One goroutine may
-// read frames while others write.
+// HTTP2 is a connection whose client controls each frame. One goroutine may read
+// frames while others write.
 type HTTP2 struct {
 	net.Conn
 	framer *http2.Framer
 
-	writing sync.Mutex
-	block   bytes.Buffer
-	encoder *hpack.Encoder
-	last    uint32 // stream
-	host    string
+	writing    sync.Mutex
+	block      bytes.Buffer
+	encoder    *hpack.Encoder
+	lastStream uint32
+	host       string
 }
 
-// Dial connects with a receive buffer of so many bytes, as far as the system
-// heeds it: what a client that doesn't read leaves the server with. Zero is the
-// system's own.
+// Dial connects with a receive buffer of about receiveBuffer bytes. A client that
+// doesn't read then soon stops the server's writes. Zero means the system's
+// default.
 func Dial(address string, receiveBuffer int) (net.Conn, error) {
 	dialer := &net.Dialer{Control: func(_, _ string, c syscall.RawConn) error {
 		return c.Control(func(fd uintptr) { setReceiveBuffer(fd, receiveBuffer) })
@@ -36,8 +36,8 @@ func Dial(address string, receiveBuffer int) (net.Conn, error) {
 	return dialer.Dial("tcp", address)
 }
 
-// NewHTTP2 begins HTTP/2 on a connection, over TLS unless there is no config.
-// The server may send so many bytes on each stream before it is allowed more.
+// NewHTTP2 starts HTTP/2 on a connection, over TLS unless config is nil. The
+// window is the flow-control window of each stream (RFC 9113 §5.2).
 func NewHTTP2(conn net.Conn, host string, config *tls.Config, window uint32) (*HTTP2, error) {
 	if config != nil {
 		config = config.Clone()
@@ -54,31 +54,32 @@ func NewHTTP2(conn net.Conn, host string, config *tls.Config, window uint32) (*H
 	})
 }
 
-// Frame writes what the function does.
+// Frame calls write, which may write frames.
 func (c *HTTP2) Frame(write func(*http2.Framer) error) error {
 	c.writing.Lock()
 	defer c.writing.Unlock()
 	return write(c.framer)
 }
 
-// Allow lets the server send so many bytes more on a stream, or, by 0, on all.
+// Allow adds n bytes to the window of a stream, or for stream 0 to that of the
+// connection.
 func (c *HTTP2) Allow(stream, n uint32) error {
 	return c.Frame(func(f *http2.Framer) error { return f.WriteWindowUpdate(stream, n) })
 }
 
-// Reset gives a stream up.
+// Reset cancels a stream.
 func (c *HTTP2) Reset(stream uint32) error {
 	return c.Frame(func(f *http2.Framer) error { return f.WriteRSTStream(stream, http2.ErrCodeCancel) })
 }
 
-// Get asks for a stream of events with further header fields, given as name and
-// value in turn, and returns the number of the HTTP/2 stream.
+// Get requests an event stream and returns the id of the HTTP/2 stream. The
+// header's names and values alternate.
 func (c *HTTP2) Get(path string, header ...string) (stream uint32, err error) {
 	err = c.Frame(func(f *http2.Framer) error {
-		if stream = 1; c.last != 0 {
-			stream = c.last + 2
+		if stream = 1; c.lastStream != 0 {
+			stream = c.lastStream + 2
 		}
-		c.last = stream
+		c.lastStream = stream
 		return f.WriteHeaders(http2.HeadersFrameParam{
 			StreamID: stream, BlockFragment: c.Block(path, header...), EndStream: true, EndHeaders: true,
 		})
@@ -86,7 +87,7 @@ func (c *HTTP2) Get(path string, header ...string) (stream uint32, err error) {
 	return stream, err
 }
 
-// Block is the encoded header of a request. Only one goroutine may ask for any.
+// Block returns the encoded header of a request. It isn't safe for concurrent use.
 func (c *HTTP2) Block(path string, header ...string) []byte {
 	scheme := "http"
 	if _, ok := c.Conn.(*tls.Conn); ok {
@@ -100,9 +101,9 @@ func (c *HTTP2) Block(path string, header ...string) []byte {
 	return c.block.Bytes()
 }
 
-// ReadFrames hands on what comes, until the connection ends. It answers what
-// has to be answered, and allows the server no more bytes.
-func (c *HTTP2) ReadFrames(see func(http2.Frame)) error {
+// ReadFrames calls handle for each frame until the connection ends. It acknowledges
+// SETTINGS and PING frames, and never enlarges a window.
+func (c *HTTP2) ReadFrames(handle func(http2.Frame)) error {
 	for {
 		frame, err := c.framer.ReadFrame()
 		if err != nil {
@@ -121,6 +122,6 @@ func (c *HTTP2) ReadFrames(see func(http2.Frame)) error {
 		if err != nil {
 			return err
 		}
-		see(frame)
+		handle(frame)
 	}
 }

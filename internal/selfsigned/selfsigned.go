@@ -1,6 +1,5 @@
-// Package selfsigned makes certificates for a Caddy on this machine, in tests
-// and measurements: one of Caddy's own CA would be there some time after its
-// site is.
+// Package selfsigned creates certificates for tests and measurements. A
+// certificate of Caddy's own CA is only ready some time after its site is.
 package selfsigned
 
 import (
@@ -15,7 +14,8 @@ import (
 	"time"
 )
 
-// Write writes cert.pem, for localhost and a day, and key.pem into a directory.
+// Write writes cert.pem and key.pem into a directory. The certificate is for
+// localhost and valid for a day.
 func Write(dir string) error {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
