@@ -16,6 +16,7 @@ var (
 	link        = regexp.MustCompile(`\]\(([^)\s]+)\)`)
 	codeSpan    = regexp.MustCompile("`([^`\\s]+)`")
 	identifier  = regexp.MustCompile(`^(?:[a-z]+\.)?[A-Za-z]*[A-Z][A-Za-z]*(?:\.[A-Za-z]+)*$`)
+	runPattern  = regexp.MustCompile(`go test .*-(?:run|bench|fuzz) '?([A-Za-z^][\w^]*)`)
 	notInAnchor = regexp.MustCompile(`[^\p{L}\p{N}\- _]`)
 )
 
@@ -93,6 +94,25 @@ func TestPagesForContributorsNameExistingCode(t *testing.T) {
 				if !regexp.MustCompile(`\b` + last + `\b`).MatchString(code.String()) {
 					t.Errorf("%s names %s, which doesn't exist", page, name)
 				}
+			}
+		}
+	}
+}
+
+func TestCommandsInPagesRunExistingTests(t *testing.T) {
+	var code strings.Builder
+	if err := walkSources(func(_, content string) { code.WriteString(content) }); err != nil {
+		t.Fatal(err)
+	}
+	for page := range docs(t) {
+		content, err := os.ReadFile(page) // with its code blocks
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range runPattern.FindAllStringSubmatch(string(content), -1) {
+			name := strings.Trim(m[1], "^")
+			if name != "" && !regexp.MustCompile(`(?m)^func \w*`+name).MatchString(code.String()) {
+				t.Errorf("%s runs %s, which no test is called", page, name)
 			}
 		}
 	}
