@@ -172,3 +172,28 @@ func TestPublishingAllocatesNothingPerFollower(t *testing.T) {
 		t.Errorf("%.1f allocations without followers, %.1f with 1000", alone, watched)
 	}
 }
+
+// BenchmarkSubscribers counts the subscribers of all topics of a large publish
+// while 1,000 cursors are on ten of the topics each. It shows the time for one
+// topic, which must not grow with their number.
+func BenchmarkSubscribers(b *testing.B) {
+	for _, count := range []int{100, 1000, 10_000, 100_000} {
+		b.Run(fmt.Sprintf("topics=%d", count), func(b *testing.B) {
+			h := hub.New(store.NewMemory(), store.History{})
+			topics := make([]string, count)
+			for i := range topics {
+				topics[i] = fmt.Sprint("topic/", i)
+			}
+			for i := range 1000 {
+				first := i % (count / 10) * 10
+				defer h.Subscribe(topics[first : first+10]).Close()
+			}
+			for b.Loop() {
+				if n := h.Subscribers(topics); n != 1000 {
+					b.Fatalf("%d subscribers", n)
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(count), "ns/topic")
+		})
+	}
+}

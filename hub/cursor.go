@@ -3,7 +3,6 @@ package hub
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"sync/atomic"
 
 	"github.com/caddy-sse/caddy-sse/store"
@@ -91,17 +90,26 @@ func (c *Cursor) Close() {
 
 // Subscribers returns how many cursors are on any of the topics now.
 func (h *Hub) Subscribers(topics []string) int {
+	topics = unique(topics)
+	if len(topics) == 1 {
+		h.readersMu.RLock()
+		defer h.readersMu.RUnlock()
+		return len(h.readers[topics[0]])
+	}
+	found := make(map[*Cursor]struct{})
+	for _, t := range topics {
+		h.addSubscribers(found, t)
+	}
+	return len(found)
+}
+
+// addSubscribers holds the lock for one topic at a time: publishing waits for it.
+func (h *Hub) addSubscribers(found map[*Cursor]struct{}, topic string) {
 	h.readersMu.RLock()
 	defer h.readersMu.RUnlock()
-	n := 0
-	for i, t := range topics {
-		for c := range h.readers[t] {
-			if !slices.ContainsFunc(topics[:i], func(t string) bool { return slices.Contains(c.topics, t) }) {
-				n++
-			}
-		}
+	for c := range h.readers[topic] {
+		found[c] = struct{}{}
 	}
-	return n
 }
 
 // wake is called in the order of the log, so the first call since the last

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"maps"
 	"math"
 	"os"
 	"sync"
@@ -261,10 +260,7 @@ func (f *File) Range() (tail, head uint64) {
 func (f *File) Oldest() (time.Time, bool) {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
-	if len(f.index.refs) == 0 {
-		return time.Time{}, false
-	}
-	return time.Unix(0, f.index.refs[0].at), true
+	return f.index.oldest()
 }
 
 // IdempotencyRecord implements [Store].
@@ -286,19 +282,14 @@ func (f *File) Lookup(id string) *Entry {
 
 // Last implements [Store]. An entry that can't be read is none.
 func (f *File) Last(topic string) *Entry {
-	return f.one(func(x *index) uint64 {
-		if t := x.topics[topic]; t != nil {
-			return t.seqs[len(t.seqs)-1]
-		}
-		return 0
-	})
+	return f.one(func(x *index) uint64 { return x.last(topic) })
 }
 
 // Topics implements [Store].
 func (f *File) Topics(prefix string) []string {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
-	return withPrefix(maps.Keys(f.index.topics), prefix)
+	return f.index.topicsWith(prefix)
 }
 
 // one reads the entry whose position find returns.

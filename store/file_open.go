@@ -117,13 +117,32 @@ func create(path string) error {
 	if err := errors.Join(db.Update(initialize), db.Close()); err != nil {
 		return err
 	}
-	// Unlike a renaming this leaves alone what another process has made.
-	if err := os.Link(made, path); err != nil {
-		if _, there := os.Stat(path); there != nil {
-			return err
-		}
+	if err := placeNew(made, path); err != nil {
+		return err
 	}
 	return syncDir(path)
+}
+
+// link is [os.Link]. Tests replace it.
+var link = os.Link
+
+// placeNew gives a new file its name, unless another process has made a file of
+// that name. A hard link never replaces a file. File systems without hard links,
+// such as some container volumes have, get a rename under a lock.
+func placeNew(made, path string) error {
+	err := link(made, path)
+	if err == nil || exists(path) {
+		return nil
+	}
+	if renamed := renameNew(made, path); renamed != nil {
+		return errors.Join(err, renamed)
+	}
+	return nil
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 // newDB makes an empty file beside another.

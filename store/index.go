@@ -1,14 +1,14 @@
 package store
 
 import (
-	"cmp"
-	"slices"
 	"sort"
+	"strings"
 	"time"
 )
 
-// index is what a [File] knows by heart: where each entry is, but not what it
-// says. It costs about 100 bytes for an entry on one topic.
+// index knows where each entry of a log is. Of a [File] it holds the newest
+// entries whole, of a [Memory] all of them. Beside the entry it costs about 100
+// bytes for an entry on one topic.
 type index struct {
 	refs   []ref // without gaps, up to head
 	head   uint64
@@ -24,12 +24,21 @@ type index struct {
 
 // ref is one entry.
 type ref struct {
-	at     int64  // in nanoseconds of Unix time
-	size   int64  // what it counts
-	frame  int    // how many bytes its frame has
-	id     string // if it was given
-	topics []*topicLog
-	entry  *Entry // nil if it must be read from the file
+	at     int64       // in nanoseconds of Unix time
+	size   int64       // what it counts
+	frame  int         // how many bytes its frame has
+	id     string      // if it was given
+	topics []*topicLog // unless the entry has them
+	entry  *Entry      // nil if it must be read from the file
+}
+
+// time returns when the entry was published: of an entry in memory as the clock
+// that can't be set back tells it.
+func (r *ref) time() time.Time {
+	if r.entry != nil {
+		return r.entry.Time
+	}
+	return time.Unix(0, r.at)
 }
 
 // topicLog is the positions of a topic's entries, in order.
@@ -61,24 +70,58 @@ func (x *index) add(e *Entry, frame int, cache bool) {
 		r.id = e.ID
 		x.given[e.ID] = e.Seq
 	}
-	r.topics = make([]*topicLog, len(e.Topics))
-	for i, name := range e.Topics {
+	for _, name := range e.Topics {
 		t := x.topics[name]
 		if t == nil {
 			t = &topicLog{name: name}
 			x.topics[name] = t
 		}
 		t.seqs = append(t.seqs, e.Seq)
-		r.topics[i] = t
 	}
 	x.bytes += r.size
 	if cache {
 		r.entry = e
 		x.cachedBytes += r.size
 	} else {
+		r.topics = x.logsOf(e.Topics)
 		x.cached = e.Seq + 1
 	}
 	x.refs = append(x.refs, r)
+}
+
+func (x *index) logsOf(topics []string) []*topicLog {
+	logs := make([]*topicLog, len(topics))
+	for i, name := range topics {
+		logs[i] = x.topics[name]
+	}
+	return logs
+}
+
+// oldest returns the time of the oldest entry, and false if there is none.
+func (x *index) oldest() (time.Time, bool) {
+	if len(x.refs) == 0 {
+		return time.Time{}, false
+	}
+	return x.refs[0].time(), true
+}
+
+// last returns the position of the newest entry on a topic, or zero.
+func (x *index) last(topic string) uint64 {
+	if t := x.topics[topic]; t != nil {
+		return t.seqs[len(t.seqs)-1]
+	}
+	return 0
+}
+
+// topicsWith returns the topics that begin with a prefix.
+func (x *index) topicsWith(prefix string) []string {
+	var found []string
+	for topic := range x.topics {
+		if strings.HasPrefix(topic, prefix) {
+			found = append(found, topic)
+		}
+	}
+	return found
 }
 
 // over tells whether the oldest entry must go.
@@ -86,7 +129,7 @@ func (x *index) over(h History, now time.Time) bool {
 	if len(x.refs) == 0 {
 		return false
 	}
-	if h.MaxAge > 0 && now.Sub(time.Unix(0, x.refs[0].at)) >= h.MaxAge {
+	if h.MaxAge > 0 && now.Sub(x.refs[0].time()) >= h.MaxAge {
 		return true
 	}
 	if len(x.refs) == 1 {
@@ -98,10 +141,13 @@ func (x *index) over(h History, now time.Time) bool {
 // drop removes the oldest entry. It is the oldest of its topics too.
 func (x *index) drop() {
 	seq, r := x.tail(), &x.refs[0]
-	for _, t := range r.topics {
-		if t.seqs = t.seqs[1:]; len(t.seqs) == 0 {
-			delete(x.topics, t.name)
+	if r.entry != nil {
+		for _, name := range r.entry.Topics {
+			x.dropFrom(x.topics[name])
 		}
+	}
+	for _, t := range r.topics {
+		x.dropFrom(t)
 	}
 	if r.id != "" && x.given[r.id] == seq {
 		delete(x.given, r.id)
@@ -114,10 +160,17 @@ func (x *index) drop() {
 	x.refs = x.refs[1:]
 }
 
+func (x *index) dropFrom(t *topicLog) {
+	if t.seqs = t.seqs[1:]; len(t.seqs) == 0 {
+		delete(x.topics, t.name)
+	}
+}
+
 // forget takes the oldest entry that is in memory out of it.
 func (x *index) forget(seq uint64) {
 	r := x.at(seq)
 	x.cachedBytes -= r.size
+	r.topics = x.logsOf(r.entry.Topics)
 	r.entry = nil
 	x.cached = seq + 1
 }
@@ -129,54 +182,76 @@ func (x *index) bound(maxBytes int64) {
 	}
 }
 
-// select returns which entries a read gives, as b's bounds say, which it
-// narrows. It appends to seqs.
+// find returns the positions of the entries that a read gives. It appends them
+// to seqs, and sets the bounds of b.
 func (x *index) find(topics []string, after uint64, maxBytes int, seqs []uint64, b *Batch) []uint64 {
 	b.Tail, b.UpTo = x.tail(), x.head
+	var room [8]topicReader
+	readers := topicReaders(room[:0])
 	for _, name := range topics {
-		t := x.topics[name]
-		if t == nil {
+		if t := x.topics[name]; t != nil {
+			if unread := t.after(after); len(unread) > 0 {
+				readers = append(readers, unread)
+			}
+		}
+	}
+	readers.init()
+	for total, last := 0, uint64(0); len(readers) > 0; {
+		seq := readers.next()
+		if seq == last { // it is on several of the topics
 			continue
 		}
-		unread := t.after(after)
-		n := x.fitting(unread, maxBytes)
-		seqs = append(seqs, unread[:n]...)
-		if n < len(unread) {
-			b.UpTo = min(b.UpTo, unread[n-1])
+		if total += x.at(seq).frame; total > maxBytes && last != 0 {
+			b.UpTo, b.More = last, true
+			break
 		}
-	}
-	if len(topics) > 1 {
-		seqs = x.merge(seqs, maxBytes, b)
-	}
-	b.More = b.UpTo < x.head
-	return seqs
-}
-
-// merge puts what several topics gave into the order of the log, each entry
-// once, and cuts it where one of the topics was cut or the bytes run out.
-func (x *index) merge(seqs []uint64, maxBytes int, b *Batch) []uint64 {
-	slices.Sort(seqs)
-	seqs = slices.Compact(seqs)
-	n, _ := slices.BinarySearchFunc(seqs, b.UpTo+1, cmp.Compare[uint64])
-	seqs = seqs[:n]
-	if n := x.fitting(seqs, maxBytes); n < len(seqs) {
-		seqs = seqs[:n]
-		b.UpTo = seqs[n-1]
+		seqs, last = append(seqs, seq), seq
 	}
 	return seqs
 }
 
-// fitting returns how many of the entries make up about maxBytes: at least one,
-// if there are any.
-func (x *index) fitting(seqs []uint64, maxBytes int) int {
-	total, tail := 0, x.tail()
-	for i, seq := range seqs {
-		total += x.refs[seq-tail].frame
-		if total > maxBytes && i > 0 {
-			return i
-		}
+// topicReader is the unread positions of a topic: at least one.
+type topicReader []uint64
+
+// topicReaders merges the positions of several topics: a heap, ordered by each
+// topic's next position. A read takes from it only the positions that it gives.
+type topicReaders []topicReader
+
+func (h topicReaders) init() {
+	for i := len(h)/2 - 1; i >= 0; i-- {
+		h.down(i)
 	}
-	return len(seqs)
+}
+
+// next removes and returns the lowest position. One on several topics is
+// returned for each.
+func (h *topicReaders) next() uint64 {
+	first := &(*h)[0]
+	seq := (*first)[0]
+	if *first = (*first)[1:]; len(*first) == 0 {
+		n := len(*h) - 1
+		(*h)[0] = (*h)[n]
+		*h = (*h)[:n]
+	}
+	h.down(0)
+	return seq
+}
+
+func (h topicReaders) down(i int) {
+	for {
+		least := 2*i + 1
+		if least >= len(h) {
+			return
+		}
+		if right := least + 1; right < len(h) && h[right][0] < h[least][0] {
+			least = right
+		}
+		if h[i][0] <= h[least][0] {
+			return
+		}
+		h[i], h[least] = h[least], h[i]
+		i = least
+	}
 }
 
 // after returns the positions behind one. Readers are nearly always at the end,

@@ -3,8 +3,6 @@
 package store
 
 import (
-	"iter"
-	"strings"
 	"time"
 
 	"github.com/caddy-sse/caddy-sse/event"
@@ -145,15 +143,4 @@ type Store interface {
 	Read(topics []string, after uint64, maxBytes int, buf []*Entry) (Batch, error)
 	// Close frees what the store holds. No call may follow.
 	Close() error
-}
-
-// withPrefix returns the topics that begin with a prefix.
-func withPrefix(topics iter.Seq[string], prefix string) []string {
-	var found []string
-	for topic := range topics {
-		if strings.HasPrefix(topic, prefix) {
-			found = append(found, topic)
-		}
-	}
-	return found
 }
