@@ -180,7 +180,7 @@ func (s *subscribeRule) source(r *http.Request, topics []string, token *access.T
 func (s *subscribeRule) respondToHead(w http.ResponseWriter, r *http.Request, grant *access.Grant) error {
 	if grant.Failure != nil {
 		return s.refuse(w, r, &refusal.Error{
-			Status: http.StatusServiceUnavailable, Kind: refusal.BackendCanNotTell, Reason: "the backend can't decide now who may subscribe",
+			Status: http.StatusServiceUnavailable, Kind: refusal.BackendUndecided, Reason: "the backend can't decide now who may subscribe",
 			RetryAfter: max(grant.Failure.RetryAfter, 5*time.Second),
 		})
 	}

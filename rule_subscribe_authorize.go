@@ -28,7 +28,7 @@ func (s *subscribeRule) authorize(w http.ResponseWriter, r *http.Request, next c
 	switch {
 	case err != nil:
 		s.log.Error("backend can't be asked who may subscribe", zap.Error(err))
-		return nil, s.refuse(w, r, &refusal.Error{Status: http.StatusBadGateway, Kind: refusal.Unwatchable, Reason: "the backend can't be asked who may subscribe: " + err.Error(), Err: err})
+		return nil, s.refuse(w, r, &refusal.Error{Status: http.StatusBadGateway, Kind: refusal.NotStreamable, Reason: "the backend can't be asked who may subscribe: " + err.Error(), Err: err})
 	case denial != nil:
 		return nil, writeResponse(w, uncacheable(denial))
 	case r.Context().Err() != nil: // the client has left

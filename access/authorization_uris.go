@@ -13,61 +13,61 @@ import (
 	"github.com/caddy-sse/caddy-sse/internal/refusal"
 )
 
-// MaxSubrequests is how many URIs the backend is asked for, at most, about one
-// stream.
+// MaxSubrequests is how many authorization checks one stream may need.
 const MaxSubrequests = 20
 
-// AuthorizationURIs are the URIs that must let in who is to watch the topics that a
-// request asks for: for each topic the one that is made of the very values that
-// made the topic. A request that leaves a value out is refused.
+// AuthorizationURIs returns the URIs of the authorization checks for a request,
+// sorted, each once. For each topic that the request names, the template is
+// expanded with the values that made the topic. A request that leaves a value
+// out is refused.
 //
-// Where a topic has no part of it, a query parameter that is given several
-// times is asked about as often.
+// If a query parameter of the template is not part of the topic, then each of its
+// values in the request makes a URI.
 func (t *Topics) AuthorizationURIs(r *http.Request, repl *caddy.Replacer, u *URITemplate) ([]string, *refusal.Error) {
 	repl = repl.WithoutFile()
-	questions := make(map[string]struct{})
+	uris := make(map[string]struct{})
 	for _, tmpl := range t.templates {
 		for _, value := range tmpl.expand(r, repl) {
-			if err := tmpl.addURIs(r, u, value, questions); err != nil {
+			if err := tmpl.addURIs(r, u, value, uris); err != nil {
 				return nil, badRequest(err)
 			}
 		}
 	}
-	return slices.Sorted(maps.Keys(questions)), nil
+	return slices.Sorted(maps.Keys(uris)), nil
 }
 
-var errTooManyURIs = fmt.Errorf("the request asks for more than may be asked about for one stream, which is %d: open several", MaxSubrequests)
+var errTooManyURIs = fmt.Errorf("the request needs more authorization checks than one stream may, which is %d: open several streams", MaxSubrequests)
 
-// addURIs adds the questions about one topic.
-func (t topicTemplate) addURIs(r *http.Request, u *URITemplate, value valueFunc, questions map[string]struct{}) error {
-	repeats := t.repeatedParameter(u)
-	values := queryValues(r, repeats)
-	if len(values) == 0 {
-		return checkParameter(repeats, "")
+// addURIs adds the URIs for one topic.
+func (t topicTemplate) addURIs(r *http.Request, u *URITemplate, value valueFunc, uris map[string]struct{}) error {
+	repeated := t.repeatedParameter(u)
+	choices := queryValues(r, repeated)
+	if len(choices) == 0 {
+		return checkParameter(repeated, "")
 	}
-	for _, choice := range values {
+	for _, choice := range choices {
 		uri, err := u.expand(func(name string) (string, error) {
-			if name == repeats {
+			if name == repeated {
 				return choice, nil
 			}
 			v, err := value(name)
 			if errors.Is(err, errNoValue) {
-				return "", nil // which is refused by its name
+				return "", nil // expand refuses it by the placeholder's name
 			}
 			return v, err
 		})
 		if err != nil {
 			return err
 		}
-		if questions[uri] = struct{}{}; len(questions) > MaxSubrequests {
+		if uris[uri] = struct{}{}; len(uris) > MaxSubrequests {
 			return errTooManyURIs
 		}
 	}
 	return nil
 }
 
-// repeatedParameter is the first of the URI's query placeholders whose value the topic
-// has not got: each value of the parameter makes a question.
+// repeatedParameter returns the template's first query placeholder that the topic
+// doesn't have, or an empty string.
 func (t topicTemplate) repeatedParameter(u *URITemplate) string {
 	for _, name := range u.Placeholders() {
 		if strings.HasPrefix(name, queryPlaceholder) && !slices.Contains(t.Placeholders(), name) {

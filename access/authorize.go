@@ -7,19 +7,21 @@ import (
 	"github.com/caddyserver/caddy/v2"
 )
 
-// Authorize has the backend asked whether a viewer may watch what they ask for.
+// Authorize asks the backend whether a subscriber may read the topics of a
+// stream.
 type Authorize struct {
-	// What the backend is asked for as the viewer, with their credentials and
-	// through the handlers that follow: a path, with placeholders for single
-	// segments of it and for values of parameters. An answer of 2xx lets the
-	// viewer in; any other but a failure is their answer. It is asked for
-	// each of the topics that a stream is to watch. Required.
+	// The URI of the authorization check: a GET request through the handlers
+	// that follow, with the subscriber's credentials. Placeholders may stand
+	// for segments of the path and for values of parameters. A 2xx response
+	// lets the subscriber in. A failure (408, 425, 429, 5xx) makes the stream
+	// wait. Any other response is the subscriber's response. There is one
+	// check for each topic of a stream. Required.
 	URI string `json:"uri"`
 
-	// The time, at most, after which the backend is asked again while the
-	// stream is open, which ends when the answer is a refusal. Each time is
-	// a random one of the second half. At least 1s. Default, and what zero
-	// means: it is asked when a stream opens, and then no more.
+	// How often the check is repeated while a stream is open, at most; each
+	// interval is a random one between half of this and all of it. A refusal
+	// ends the stream. At least 1s. Default: 0, which means that the backend
+	// is asked only when a stream opens.
 	Recheck caddy.Duration `json:"recheck,omitempty"`
 
 	template *URITemplate
@@ -42,5 +44,5 @@ func (c *Authorize) Provision() (err error) {
 	return nil
 }
 
-// Template is what the URIs are made of. Provision must have been called.
+// Template returns the compiled URI, or nil before [Authorize.Provision].
 func (c *Authorize) Template() *URITemplate { return c.template }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -14,79 +15,118 @@ import (
 )
 
 const (
-	// checkTimeout is how long the backend may take for an answer.
+	// checkTimeout is how long the backend may take to respond to a check.
 	checkTimeout = 10 * time.Second
-	// openTimeout is how long a request waits for its answers, and their turn,
-	// until its stream is opened without them.
+	// openTimeout is how long a request waits for its checks, including the
+	// time that they wait for a slot, before its stream opens without a
+	// decision.
 	openTimeout = checkTimeout + time.Second
-	// decisionTTL is how long an answer holds for others who ask the same.
+	// decisionTTL is how long a decision serves identical checks.
 	decisionTTL = time.Second
-	// maxChecksInFlight is how many questions of a rule are under way at a time.
+	// maxChecksInFlight is how many checks of a rule are in flight at a time.
 	maxChecksInFlight = 100
-	// maxKeptDecisions is how many answers are kept for others.
+	// maxKeptDecisions is how many decisions are kept for identical checks.
 	maxKeptDecisions = 1000
-	// maxRetryAfter is how long the backend may have a viewer wait.
+	// maxRetryAfter limits the Retry-After that the backend may ask for.
 	maxRetryAfter = 2 * time.Minute
-	// maxRefusalBytes is how many bytes of a refusal are passed on.
+	// maxRefusalBytes is how much of a refusal's body reaches the client.
 	maxRefusalBytes = 16 << 10
 )
 
-// Authorizer asks the backend who may watch. It is safe for concurrent use.
+// Authorizer asks the backend whether principals may read. It is safe for
+// concurrent use.
 //
-// Those who ask the same, with all that is sent the same, share one question
-// and, for a second, its answer.
+// Identical checks, of principals with the same credentials, share one
+// subrequest and for a second its result.
 type Authorizer struct {
 	digest   func(parts ...string) string
 	log      *zap.Logger
 	observer Observer
-	slots    chan struct{} // taken by questions in flight
+	slots    chan struct{} // one for each subrequest in flight
 
-	calls inflight.Group[decision] // by a digest: no credential is in clear
-	line  loglimit.Limiter         // of failures
+	checks     inflight.Group[decision] // keyed by a digest, since the key holds credentials
+	failureLog loglimit.Limiter
 }
 
-// NewAuthorizer returns an authorizer, which tells the observer what it asks;
-// nil: nobody. The digest must be one that nobody outside can compute.
+// NewAuthorizer returns an authorizer. The digest must be keyed, so that clients
+// can't compute it. The observer may be nil.
 func NewAuthorizer(digest func(parts ...string) string, log *zap.Logger, o Observer) *Authorizer {
 	if o == nil {
 		o = noopObserver{}
 	}
 	return &Authorizer{
 		digest: digest, log: log, observer: o, slots: make(chan struct{}, maxChecksInFlight),
-		calls: inflight.Group[decision]{TTL: decisionTTL, MaxKept: maxKeptDecisions},
+		checks: inflight.Group[decision]{TTL: decisionTTL, MaxKept: maxKeptDecisions},
 	}
 }
 
-// request is what the backend has said: yes, if it is neither a refusal nor a
-// failure.
+// decision is the result of a check. Its zero value allows the principal in.
 type decision struct {
 	refused *subrequest.Response
 	failure *Failure
-	err     error // the rule can't work
+	err     error // the configuration can't work
 }
 
-// undecided is for who has not waited for one.
+// undecided is the decision when the caller stops waiting for one.
 var undecided = decision{failure: &Failure{Status: http.StatusGatewayTimeout}}
 
-// Failure is that the backend can't tell now.
+func (d *decision) outcome() Outcome {
+	switch {
+	case d.refused != nil:
+		return Refused
+	case d.failure != nil, d.err != nil:
+		return Failed
+	default:
+		return Allowed
+	}
+}
+
+// Failure says that the backend can't decide now.
 type Failure struct {
-	// Status is the one that it has answered with, or the one that stands
-	// for no answer: 502 or 504.
+	// Status is the response's status: 502 if there is no response, 504 if it
+	// takes too long.
 	Status int
-	// RetryAfter is what it has asked for. Zero: nothing.
+	// RetryAfter is the response's Retry-After, two minutes at most. Zero:
+	// the response has none.
 	RetryAfter time.Duration
 }
 
-// addURIs waits for the answer to one question.
-func (a *Authorizer) check(ctx context.Context, v *Principal, uri string) decision {
-	key := a.digest(append([]string{uri}, v.identity...)...)
-	said, shared, err := a.calls.Do(ctx, key, func(ctx context.Context) (decision, error) {
-		began := time.Now()
-		said := a.request(ctx, v, uri)
-		if ctx.Err() == nil {
-			a.observer.Checked(said.outcome(), time.Since(began))
+// checkAll runs the checks of all URIs concurrently. A refusal comes before an
+// error, and an error before a failure.
+func (a *Authorizer) checkAll(ctx context.Context, p *Principal, uris []string) decision {
+	if len(uris) == 1 {
+		return a.check(ctx, p, uris[0])
+	}
+	decisions := make([]decision, len(uris))
+	var checks sync.WaitGroup
+	for i, uri := range uris {
+		checks.Go(func() { decisions[i] = a.check(ctx, p, uri) })
+	}
+	checks.Wait()
+	var all decision
+	for _, one := range decisions {
+		switch {
+		case one.refused != nil:
+			return one
+		case all.err == nil && one.err != nil:
+			all.err = one.err
+		case all.failure == nil:
+			all.failure = one.failure
 		}
-		return said, nil
+	}
+	return all
+}
+
+// check returns the decision on one URI, perhaps that of an identical check.
+func (a *Authorizer) check(ctx context.Context, p *Principal, uri string) decision {
+	key := a.digest(append([]string{uri}, p.identity...)...)
+	d, shared, err := a.checks.Do(ctx, key, func(ctx context.Context) (decision, error) {
+		start := time.Now()
+		d := a.request(ctx, p, uri)
+		if ctx.Err() == nil {
+			a.observer.Checked(d.outcome(), time.Since(start))
+		}
+		return d, nil
 	})
 	if shared {
 		a.observer.Checked(Coalesced, 0)
@@ -94,49 +134,49 @@ func (a *Authorizer) check(ctx context.Context, v *Principal, uri string) decisi
 	if err != nil {
 		return undecided
 	}
-	return said
+	return d
 }
 
-// decision asks the backend when it is the question's turn.
-func (a *Authorizer) request(ctx context.Context, v *Principal, uri string) decision {
+// request makes the subrequest once there is a slot for it.
+func (a *Authorizer) request(ctx context.Context, p *Principal, uri string) decision {
 	select {
 	case a.slots <- struct{}{}:
 		defer func() { <-a.slots }()
 	case <-ctx.Done():
 		return undecided
 	}
-	asking, cancel := context.WithTimeout(ctx, checkTimeout)
+	bounded, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
-	req, err := v.request(asking, uri)
+	req, err := p.request(bounded, uri)
 	if err != nil {
 		return decision{err: err}
 	}
-	resp, err := v.requester.Do(req, maxRefusalBytes)
+	resp, err := p.requester.Do(req, maxRefusalBytes)
 	switch {
-	case errors.Is(err, subrequest.ErrTooLarge), errors.Is(err, subrequest.ErrEventStream): // which only what is let in can be
+	case errors.Is(err, subrequest.ErrTooLarge), errors.Is(err, subrequest.ErrEventStream): // only of 2xx responses
 		return decision{}
 	case errors.Is(err, subrequest.ErrNoResponse):
 		return decision{err: err}
-	case ctx.Err() != nil: // nobody waits
+	case ctx.Err() != nil: // no caller waits
 		return undecided
-	case err != nil && asking.Err() != nil:
-		return a.failure(v, http.StatusGatewayTimeout, nil, err)
+	case err != nil && bounded.Err() != nil:
+		return a.failure(p, http.StatusGatewayTimeout, nil, err)
 	case err != nil:
-		return a.failure(v, http.StatusBadGateway, nil, err)
+		return a.failure(p, http.StatusBadGateway, nil, err)
 	case resp.Status >= 200 && resp.Status < 300:
 		return decision{}
 	case subrequest.IsFailure(resp.Status):
-		return a.failure(v, resp.Status, resp.Header, resp.Err)
+		return a.failure(p, resp.Status, resp.Header, resp.Err)
 	default:
 		return decision{refused: resp}
 	}
 }
 
-// failure tells the log at most once a minute.
-func (a *Authorizer) failure(v *Principal, status int, header http.Header, err error) decision {
-	if left, due := a.line.Allow(time.Now()); due {
-		a.log.Warn("backend can't say who may watch: new streams wait, open ones go on",
-			zap.String("host", v.host), zap.Int("status", status), zap.Error(err), zap.Int("not_logged_since", left))
+// failure returns the decision on a failed check. It logs one line a minute.
+func (a *Authorizer) failure(p *Principal, status int, header http.Header, err error) decision {
+	if suppressed, ok := a.failureLog.Allow(time.Now()); ok {
+		a.log.Warn("backend can't authorize subscribers: new streams wait, open ones continue",
+			zap.String("host", p.host), zap.Int("status", status), zap.Error(err), zap.Int("not_logged_since", suppressed))
 	}
 	return decision{failure: &Failure{Status: status, RetryAfter: subrequest.RetryAfter(header, time.Now(), maxRetryAfter)}}
 }

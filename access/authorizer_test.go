@@ -226,7 +226,7 @@ func TestAThousandReconnectsAreOneQuestion(t *testing.T) {
 			t.Errorf("%d questions when the answer is older than a second", n)
 		}
 		time.Sleep(2 * time.Second)
-		if n := a.Held(); n != 0 {
+		if n := a.Checks(); n != 0 {
 			t.Errorf("%d answers are kept", n)
 		}
 	})
@@ -272,7 +272,7 @@ func TestWhoDiffersInWhatIsSentIsAskedAboutAlone(t *testing.T) {
 		cancel()
 		asking.Wait()
 		synctest.Wait()
-		if n := a.Held(); n != 0 {
+		if n := a.Checks(); n != 0 {
 			t.Errorf("%d questions go on when nobody waits", n)
 		}
 	})
@@ -311,7 +311,7 @@ func TestNoMoreQuestionsAreInFlightThanTheCeiling(t *testing.T) {
 		a, _ := authorizer()
 		b := &backend{answer: takes(time.Second, 200)}
 		var asking sync.WaitGroup
-		for i := range 3 * access.MaxInFlight {
+		for i := range 3 * access.MaxChecksInFlight {
 			asking.Go(func() {
 				permit, refused := open(t, a, b, fmt.Sprintf("/api/%d", i))
 				if refused != nil || permit.Failure != nil {
@@ -321,7 +321,7 @@ func TestNoMoreQuestionsAreInFlightThanTheCeiling(t *testing.T) {
 			})
 		}
 		asking.Wait()
-		if b.most != access.MaxInFlight {
+		if b.most != access.MaxChecksInFlight {
 			t.Errorf("%d were in flight", b.most)
 		}
 	})
@@ -331,15 +331,15 @@ func TestNoMoreAnswersAreKeptThanTheBound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, _ := authorizer()
 		b := &backend{answer: says(404)}
-		for i := range 3 * access.MaxShared {
+		for i := range 3 * access.MaxKeptDecisions {
 			open(t, a, b, fmt.Sprintf("/api/%d", i))
 		}
 		synctest.Wait()
-		if n := a.Held(); n != access.MaxShared {
+		if n := a.Checks(); n != access.MaxKeptDecisions {
 			t.Errorf("%d answers are kept", n)
 		}
 		time.Sleep(2 * time.Second)
-		if n := a.Held(); n != 0 {
+		if n := a.Checks(); n != 0 {
 			t.Errorf("%d answers are kept for ever", n)
 		}
 	})
@@ -387,7 +387,7 @@ func TestABackendThatDoesNotAnswerHoldsARequestForABoundedTime(t *testing.T) {
 		if refused != nil || permit.Failure == nil || permit.Failure.Status != http.StatusGatewayTimeout {
 			t.Errorf("got %v, %+v", refused, permit)
 		}
-		if took := time.Since(began); took != access.AskTimeout {
+		if took := time.Since(began); took != access.CheckTimeout {
 			t.Errorf("it took %v", took)
 		}
 		permit.End()
@@ -438,7 +438,7 @@ func TestARecheckEndsTheStreamOfWhoIsRefusedAndOfNobodyElse(t *testing.T) {
 			}
 		}
 		b.set(says(403))
-		time.Sleep(time.Minute + access.AskTimeout)
+		time.Sleep(time.Minute + access.CheckTimeout)
 		if !closed(permit.Revoked) {
 			t.Error("who is refused goes on watching")
 		}
@@ -488,8 +488,8 @@ func TestAPermitThatIsEndedAsksNoMore(t *testing.T) {
 			permit.End()
 			asked := b.count()
 			time.Sleep(time.Hour)
-			if b.count() != asked || closed(permit.Revoked) || a.Held() != 0 {
-				t.Errorf("%d: asked %d times more, revoked %t, %d kept", status, b.count()-asked, closed(permit.Revoked), a.Held())
+			if b.count() != asked || closed(permit.Revoked) || a.Checks() != 0 {
+				t.Errorf("%d: asked %d times more, revoked %t, %d kept", status, b.count()-asked, closed(permit.Revoked), a.Checks())
 			}
 		})
 	}

@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// CORS lets pages of other origins read a rule's streams (the Fetch standard's
-// "CORS protocol"). Its zero value lets none.
+// CORS allows pages of other origins to read a rule's streams (Fetch standard,
+// "CORS protocol"). Its zero value allows none. It is safe for concurrent use.
 type CORS struct {
 	any        bool
 	origins    []string
@@ -18,9 +18,9 @@ type CORS struct {
 	protection http.CrossOriginProtection
 }
 
-// NewCORS checks origins, such as https://app.example.com. "*" is any origin,
-// without credentials. The method is that of the requests that open streams;
-// empty: GET.
+// NewCORS returns a CORS that allows the origins, such as https://app.example.com.
+// "*" allows any origin, without credentials. The method is that of the requests
+// that open streams; empty means GET.
 func NewCORS(origins []string, method string) (*CORS, error) {
 	c := &CORS{method: cmp.Or(method, http.MethodGet)}
 	for _, o := range origins {
@@ -29,7 +29,7 @@ func NewCORS(origins []string, method string) (*CORS, error) {
 			continue
 		}
 		if !isOrigin(o) {
-			return nil, fmt.Errorf("cors %q is no origin: write scheme, host and, if it isn't the scheme's own, port, such as https://app.example.com", o)
+			return nil, fmt.Errorf("cors %q is not an origin: write a scheme, a host and, unless it is the scheme's default, a port, such as https://app.example.com", o)
 		}
 		c.origins = append(c.origins, strings.ToLower(o))
 		if err := c.protection.AddTrustedOrigin(strings.ToLower(o)); err != nil {
@@ -37,13 +37,13 @@ func NewCORS(origins []string, method string) (*CORS, error) {
 		}
 	}
 	if c.any && len(c.origins) > 0 {
-		return nil, fmt.Errorf("cors * is any origin already: leave out %s, or *", strings.Join(c.origins, ", "))
+		return nil, fmt.Errorf("cors * allows any origin already: leave out %s, or *", strings.Join(c.origins, ", "))
 	}
 	return c, nil
 }
 
-// isOrigin tells what a browser could send: no more than a scheme, a host
-// without wildcards, and a port that isn't the scheme's own.
+// isOrigin reports whether a browser could send o as an Origin: a scheme, a host
+// without wildcards, and a port unless it is the scheme's default.
 func isOrigin(o string) bool {
 	u, err := url.Parse(o)
 	if err != nil || u.Scheme == "" || u.Host == "" || u.Scheme+"://"+u.Host != o || strings.Contains(u.Host, "*") {
@@ -53,18 +53,18 @@ func isOrigin(o string) bool {
 	return !strings.HasSuffix(u.Host, ":") && (u.Scheme != "https" || port != "443") && (u.Scheme != "http" || port != "80")
 }
 
-// allowedHeaders are those that EventSource, its polyfills and fetch-based
-// clients send beside the ones that need no permission.
+// allowedHeaders are the headers of EventSource, its polyfills and fetch-based
+// clients that need permission.
 const allowedHeaders = "Last-Event-ID, Cache-Control, Authorization"
 
-// SetHeaders adds what lets the page that made the request read the response.
+// SetHeaders adds the headers that let the page of the request read the response.
 func (c *CORS) SetHeaders(h http.Header, r *http.Request) {
 	switch origin := r.Header.Get("Origin"); {
 	case c.any:
 		h.Set("Access-Control-Allow-Origin", "*")
 	case len(c.origins) == 0:
 	default:
-		h.Add("Vary", "Origin") // whoever asks: a cache must not give one page the answer for another
+		h.Add("Vary", "Origin") // always, or a cache could give one page the response for another
 		if slices.Contains(c.origins, strings.ToLower(origin)) {
 			h.Set("Access-Control-Allow-Origin", origin)
 			h.Set("Access-Control-Allow-Credentials", "true")
@@ -72,9 +72,9 @@ func (c *CORS) SetHeaders(h http.Header, r *http.Request) {
 	}
 }
 
-// IsUntrustedOrigin tells whether a browser has sent the request, by a method that may
-// change something, on behalf of a page that may not open streams with its
-// user's credentials. Without any, a page may do so that may read them.
+// IsUntrustedOrigin reports whether the request comes from a page of another origin
+// that may not open streams with its user's credentials, and has an unsafe method.
+// If any origin is allowed, then only requests with cookies count.
 func (c *CORS) IsUntrustedOrigin(r *http.Request) bool {
 	if c.any && len(r.Header["Cookie"]) == 0 {
 		return false
@@ -82,15 +82,14 @@ func (c *CORS) IsUntrustedOrigin(r *http.Request) bool {
 	return c.protection.Check(r) != nil
 }
 
-// RemoveHeaders takes away what Headers has added, for a response that brings its own.
+// RemoveHeaders removes the headers of SetHeaders from a response that has its own.
 func (c *CORS) RemoveHeaders(h http.Header) {
 	h.Del("Access-Control-Allow-Origin")
 	h.Del("Access-Control-Allow-Credentials")
 }
 
-// Preflight answers the request by which a browser asks whether it may open a
-// stream from another origin, and returns false for any other request and for
-// origins that may not.
+// Preflight responds to a CORS-preflight request from an allowed origin for the
+// method that opens streams. It returns false for any other request.
 func (c *CORS) Preflight(w http.ResponseWriter, r *http.Request) bool {
 	if r.Method != http.MethodOptions || r.Header.Get("Access-Control-Request-Method") != c.method {
 		return false
@@ -103,7 +102,7 @@ func (c *CORS) Preflight(w http.ResponseWriter, r *http.Request) bool {
 	h.Set("Access-Control-Allow-Methods", c.method)
 	headers := allowedHeaders
 	if c.method != http.MethodGet {
-		headers += ", Content-Type" // of the query
+		headers += ", Content-Type" // of the request's body
 	}
 	h.Set("Access-Control-Allow-Headers", headers)
 	h.Set("Access-Control-Max-Age", "7200")

@@ -8,20 +8,21 @@ import (
 	"github.com/caddy-sse/caddy-sse/internal/refusal"
 )
 
-// Credential is the token that a request came with. Its zero value is none.
+// Credential is the token of a request. Its zero value is none.
 type Credential struct {
 	token string
-	// cookie: a browser has sent it by itself, for whatever page.
+	// fromCookie says that a browser has sent the token by itself, perhaps for
+	// a page of another site.
 	fromCookie bool
-	// twice: the request can't be told whose it is.
+	// multiple says that the request has several Authorization headers.
 	multiple bool
 }
 
-// bearer is the scheme of RFC 6750, by which a token stands in a header.
+// bearer is the authentication scheme of RFC 6750.
 const bearer = "Bearer"
 
-// Bearer returns the token of the Authorization header, empty if the request
-// has none of the scheme Bearer (RFC 6750 §2.1).
+// Bearer returns the token of the Authorization header (RFC 6750 §2.1). It is
+// empty if the request has none, or another scheme.
 func Bearer(r *http.Request) string {
 	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	if !strings.EqualFold(scheme, bearer) {
@@ -30,14 +31,14 @@ func Bearer(r *http.Request) string {
 	return strings.TrimSpace(token)
 }
 
-// Take finds the request's token: in the Authorization header, else in the
-// query parameter, else in the cookie, as far as they are configured. The query
-// parameter is taken out of the request's URL, so that nobody behind can keep
-// or log it; hidden tells that there was one.
-func (j *JWT) Take(r *http.Request) (c Credential, hidden bool) {
+// Take returns the request's token: from the Authorization header, or else from
+// the configured query parameter, or else from the configured cookie. It removes
+// the query parameter from the request's URL, so that no handler can store or log
+// it; inURL reports whether there was one.
+func (j *JWT) Take(r *http.Request) (c Credential, inURL bool) {
 	var query string
 	if j.Query != "" {
-		query, hidden = takeQuery(r, j.Query)
+		query, inURL = removeParameter(r, j.Query)
 	}
 	c.multiple = len(r.Header.Values("Authorization")) > 1
 	if c.token = Bearer(r); c.token == "" {
@@ -48,20 +49,20 @@ func (j *JWT) Take(r *http.Request) (c Credential, hidden bool) {
 			c.token, c.fromCookie = cookie.Value, cookie.Value != ""
 		}
 	}
-	return c, hidden
+	return c, inURL
 }
 
-// takeQuery takes a parameter out of the request's URL, wherever and however
-// often it stands. The rest stays as it was sent, in its order.
-func takeQuery(r *http.Request, name string) (value string, found bool) {
+// removeParameter removes each occurrence of a query parameter from the request's
+// URL and returns the first value. The rest of the query keeps its bytes and order.
+func removeParameter(r *http.Request, name string) (value string, found bool) {
 	if r.URL.RawQuery == "" {
 		return "", false
 	}
-	var kept []string
+	var rest []string
 	for pair := range strings.SplitSeq(r.URL.RawQuery, "&") {
 		key, raw, _ := strings.Cut(pair, "=")
 		if plain, err := url.QueryUnescape(key); err != nil || plain != name {
-			kept = append(kept, pair)
+			rest = append(rest, pair)
 			continue
 		}
 		if plain, err := url.QueryUnescape(raw); err == nil && value == "" {
@@ -70,7 +71,7 @@ func takeQuery(r *http.Request, name string) (value string, found bool) {
 		found = true
 	}
 	if found {
-		r.URL.RawQuery = strings.Join(kept, "&")
+		r.URL.RawQuery = strings.Join(rest, "&")
 		r.RequestURI = r.URL.RequestURI()
 	}
 	return value, found

@@ -33,7 +33,7 @@ func TestBearerChallengeHasParameters(t *testing.T) {
 		"another scheme":       {checked("Basic YTpi"), 401, `Bearer realm="sse"`},
 		"no secret":            {access.NoToken("it"), 401, `Bearer realm="sse"`},
 		"wrong secret":         {access.WrongToken(), 401, `Bearer realm="sse", error="invalid_token", error_description="the token is wrong"`},
-		"no JWT":               {checked("Bearer x"), 401, `Bearer realm="sse", error="invalid_token", error_description="the token is no JWT"`},
+		"no JWT":               {checked("Bearer x"), 401, `Bearer realm="sse", error="invalid_token", error_description="the token is not a JWT"`},
 		"expired":              {checked("Bearer " + hs256(claims("exp", time.Now().Add(-time.Hour).Unix()))), 401, `Bearer realm="sse", error="invalid_token", error_description="the token has expired"`},
 		"two headers":          {checked("Bearer x", "Bearer y"), 400, `Bearer realm="sse", error="invalid_request", error_description="the request has more than one Authorization header"`},
 		"topic is not covered": {access.InsufficientScope("no"), 403, `Bearer realm="sse", error="insufficient_scope"`},

@@ -1,26 +1,29 @@
 package access
 
-// What tests of the package's behaviour need to know.
+import "net/http"
+
 const (
-	AskTimeout  = checkTimeout
-	OpenWait    = openTimeout
-	MaxInFlight = maxChecksInFlight
-	MaxShared   = maxKeptDecisions
-	MaxWaiting  = maxWaiting
-	GraceTime   = maxSlotWait
+	CheckTimeout      = checkTimeout
+	MaxChecksInFlight = maxChecksInFlight
+	MaxKeptDecisions  = maxKeptDecisions
+	MaxWaiters        = maxWaiters
+	MaxSlotWait       = maxSlotWait
 )
 
-// Expand puts values in the places of their placeholders.
+// Expand replaces the placeholders with values.
 func (u *URITemplate) Expand(values map[string]string) (string, error) {
 	return u.expand(func(name string) (string, error) { return values[name], nil })
 }
 
-// Held is how many questions and answers are kept.
-func (a *Authorizer) Held() int { return a.calls.Len() }
+// Checks returns how many checks are in flight or have a kept decision.
+func (a *Authorizer) Checks() int { return a.checks.Len() }
 
-// Known is how many clients, users and viewers are known of.
-func (s *StreamLimiter) Known() int {
+// Entries returns how many clients, users and reservations are counted.
+func (s *StreamLimiter) Entries() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.clients) + len(s.users) + len(s.reserved)
 }
+
+// FetchBy sets the transport that fetches the key set.
+func (j *JWT) FetchBy(transport http.RoundTripper) { j.remote.client.Transport = transport }

@@ -9,114 +9,91 @@ import (
 	"github.com/caddy-sse/caddy-sse/subrequest"
 )
 
-// Pauses of a viewer who waits for a backend that fails.
+// The bounds of the time between two checks while the backend fails and the
+// subscriber waits.
 const (
 	initialBackoff = time.Second
 	maxBackoff     = 15 * time.Second
 )
 
-// Grant is what lets a stream be, for as long as the backend says so.
+// Grant is the standing permission of one stream, which the backend may revoke.
 type Grant struct {
-	// Failure is set when the backend could not tell yet: the viewer waits
-	// until Granted is closed.
+	// Failure is set if the backend could not decide yet. The subscriber then
+	// waits until Granted is closed.
 	Failure *Failure
-	// AlwaysGranted is closed when the backend lets the viewer in. Nil: it has.
+	// Granted is closed when the backend allows the subscriber in. Nil: it has
+	// already.
 	Granted <-chan struct{}
-	// Revoked is closed when the backend refuses the viewer.
+	// Revoked is closed when the backend refuses the subscriber.
 	Revoked <-chan struct{}
 
 	authorizer *Authorizer
 	principal  *Principal
 	uris       []string
 	recheck    time.Duration
-	granted    chan struct{}
+	granted    chan struct{} // nil once it is closed
 	revoked    chan struct{}
 	ctx        context.Context
 	end        context.CancelFunc
 
 	mu      sync.Mutex
-	timer   *time.Timer   // nil when nothing is left to ask
-	backoff time.Duration // the next one, while the viewer waits
+	timer   *time.Timer   // of the next check; nil if there is none
+	backoff time.Duration // the next one, while the subscriber waits
 }
 
-// AlwaysGranted is a permit that needs no question.
+// AlwaysGranted returns a grant that needs no check.
 func AlwaysGranted() *Grant { return &Grant{end: func() {}} }
 
-// Authorize asks the questions as the viewer. It returns a permit, which must be
-// ended, or the backend's refusal, or why the rule can't work. The backend is
-// asked again after at most recheck, and then again and again; zero: once is
-// enough.
+// Authorize checks all URIs as the principal. It returns a grant, which the
+// caller must end; or the backend's refusal; or an error if the configuration
+// can't work. The grant repeats the checks within each recheck interval. Zero:
+// it doesn't.
 //
-// A backend that fails refuses nobody: it is asked until it answers. What it
-// has granted before holds.
-func (a *Authorizer) Authorize(ctx context.Context, v *Principal, questions []string, recheck time.Duration) (*Grant, *subrequest.Response, error) {
-	first, cancel := context.WithTimeout(ctx, openTimeout)
+// A failing backend refuses nobody: the grant repeats the checks until the
+// backend decides, and what was granted before stays granted.
+func (a *Authorizer) Authorize(ctx context.Context, p *Principal, uris []string, recheck time.Duration) (*Grant, *subrequest.Response, error) {
+	bounded, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
-	said := a.checkAll(first, v, questions)
-	if said.err != nil || said.refused != nil {
-		return nil, said.refused, said.err
+	d := a.checkAll(bounded, p, uris)
+	if d.err != nil || d.refused != nil {
+		return nil, d.refused, d.err
 	}
-	p := &Grant{
-		Failure:    said.failure,
+	g := &Grant{
+		Failure:    d.failure,
 		authorizer: a,
-		principal:  v,
-		uris:       questions,
+		principal:  p,
+		uris:       uris,
 		recheck:    recheck,
 		revoked:    make(chan struct{}),
 		backoff:    initialBackoff,
 	}
-	p.Revoked = p.revoked
-	p.ctx, p.end = context.WithCancel(context.Background())
-	if said.failure != nil {
-		p.granted = make(chan struct{})
-		p.Granted = p.granted
+	g.Revoked = g.revoked
+	g.ctx, g.end = context.WithCancel(context.Background())
+	if d.failure != nil {
+		g.granted = make(chan struct{})
+		g.Granted = g.granted
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.scheduleLocked(said.failure)
-	return p, nil, nil
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.scheduleLocked(d.failure)
+	return g, nil, nil
 }
 
-// checkAll asks all the questions at once. The first refusal counts, then what
-// makes the rule impossible, then a failure.
-func (a *Authorizer) checkAll(ctx context.Context, v *Principal, questions []string) decision {
-	if len(questions) == 1 {
-		return a.check(ctx, v, questions[0])
-	}
-	answers := make([]decision, len(questions))
-	var asking sync.WaitGroup
-	for i, uri := range questions {
-		asking.Go(func() { answers[i] = a.check(ctx, v, uri) })
-	}
-	asking.Wait()
-	var all decision
-	for _, one := range answers {
-		switch {
-		case one.refused != nil:
-			return one
-		case all.err == nil && one.err != nil:
-			all.err = one.err
-		case all.failure == nil:
-			all.failure = one.failure
-		}
-	}
-	return all
-}
-
-// scheduleLocked sets the time of the next question, if there is to be one. It
-// is spread, so that viewers who came together don't ask together.
-func (p *Grant) scheduleLocked(failed *Failure) {
-	wait := p.recheck/2 + jitter(p.recheck/2)
+// scheduleLocked sets the time of the next check, if there is to be one. Jitter
+// keeps streams that opened together from being checked together.
+func (g *Grant) scheduleLocked(failure *Failure) {
+	wait := g.recheck/2 + jitter(g.recheck/2)
 	switch {
-	case p.granted != nil: // waiting
-		wait = max(p.backoff/2+jitter(p.backoff), failed.RetryAfter)
-		p.backoff = min(2*p.backoff, maxBackoff)
-	case p.recheck <= 0:
+	case g.granted != nil: // the subscriber waits
+		wait = max(g.backoff/2+jitter(g.backoff), failure.RetryAfter)
+		g.backoff = min(2*g.backoff, maxBackoff)
+	case g.recheck <= 0:
 		return
 	}
-	p.timer = time.AfterFunc(wait, p.recheckNow)
+	g.timer = time.AfterFunc(wait, g.recheckNow)
 }
 
+// jitter returns a random duration below d, or zero if d isn't positive.
 func jitter(d time.Duration) time.Duration {
 	if d <= 0 {
 		return 0
@@ -124,33 +101,33 @@ func jitter(d time.Duration) time.Duration {
 	return rand.N(d)
 }
 
-// recheckNow asks once more. It runs on a goroutine of its own, which is there only
-// while it asks: a permit that waits costs a timer.
-func (p *Grant) recheckNow() {
-	p.authorizer.observer.Rechecked()
-	said := p.authorizer.checkAll(p.ctx, p.principal, p.uris)
-	p.mu.Lock()
-	defer p.mu.Unlock()
+// recheckNow repeats the checks. It runs on the timer's goroutine, so that a
+// grant between two checks costs no more than a timer.
+func (g *Grant) recheckNow() {
+	g.authorizer.observer.Rechecked()
+	d := g.authorizer.checkAll(g.ctx, g.principal, g.uris)
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	switch {
-	case p.ctx.Err() != nil:
+	case g.ctx.Err() != nil:
 		return
-	case said.refused != nil, said.err != nil && p.granted != nil:
-		close(p.revoked)
+	case d.refused != nil, d.err != nil && g.granted != nil:
+		close(g.revoked)
 		return
-	case said.err != nil: // as good as a failure: it was let in before
-	case said.failure == nil && p.granted != nil:
-		close(p.granted)
-		p.granted = nil
+	case d.err != nil: // like a failure: the subscriber was let in before
+	case d.failure == nil && g.granted != nil:
+		close(g.granted)
+		g.granted = nil
 	}
-	p.scheduleLocked(said.failure)
+	g.scheduleLocked(d.failure)
 }
 
-// End gives the permit back.
-func (p *Grant) End() {
-	p.end()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.timer != nil {
-		p.timer.Stop()
+// End stops the grant's checks.
+func (g *Grant) End() {
+	g.end()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.timer != nil {
+		g.timer.Stop()
 	}
 }

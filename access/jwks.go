@@ -84,7 +84,7 @@ func checkRedirect(req *http.Request, via []*http.Request) error {
 	}
 }
 
-// errNoKeys is the error of a set that was never fetched, or is too old.
+// errNoKeys is the error of a key set that was never fetched, or is too old.
 var errNoKeys = errors.New("the key set can't be fetched")
 
 // current returns the keys that can be used now and their version. It starts a
@@ -102,16 +102,16 @@ func (s *keySet) current() ([]key, int) {
 	return s.keys, s.version
 }
 
-// newer reports whether the set has another version than the one given, none of
-// whose keys has verified a token. It fetches the set before, unless the set has
-// the key that the token names. It fails with errNoKeys if the key may be one
-// that could not be fetched, and with ctx's error if that ends first.
+// newer reports whether the set has changed since a version whose keys did not
+// verify a token. It fetches the set first, unless the set has the key that the
+// token names. It returns errNoKeys if the token's key may be in a set that can't
+// be fetched, and ctx's error if ctx ends first.
 func (s *keySet) newer(ctx context.Context, version int, alg, id string) (bool, error) {
 	s.mu.Lock()
 	known := s.version != version || s.usableLocked(time.Now()) && hasNamed(s.keys, alg, id)
 	s.mu.Unlock()
 	if !known {
-		_, _, _ = s.fetches.Do(ctx, "", s.update) // s.err has it, as well as of an earlier fetch
+		_, _, _ = s.fetches.Do(ctx, "", s.update) // s.err has the error, also of an earlier fetch
 		if err := ctx.Err(); err != nil {
 			return false, err
 		}
@@ -136,13 +136,13 @@ func (s *keySet) pausedLocked(now time.Time) bool {
 	return !s.attempted.IsZero() && now.Sub(s.attempted) < fetchPause
 }
 
-// hasNamed reports whether a key has the id that a token names. Keys and tokens
-// without an id may be for each other, but nothing says that they are.
+// hasNamed reports whether a key has the id that a token names. A key or a token
+// without an id names nothing.
 func hasNamed(keys []key, alg, id string) bool {
 	return id != "" && slices.ContainsFunc(keys, func(k key) bool { return k.id == id && k.fits(alg) })
 }
 
-// update fetches the set, unless that was tried a moment ago.
+// update fetches the set, unless a fetch began within fetchPause.
 func (s *keySet) update(context.Context) (none struct{}, err error) {
 	s.mu.Lock()
 	now := time.Now()

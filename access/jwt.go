@@ -16,53 +16,52 @@ import (
 	"github.com/caddy-sse/caddy-sse/internal/refusal"
 )
 
-// JWT says which JSON Web Tokens (RFC 7519) are taken for who a client is and
-// what it may do. A token comes in the header `Authorization: Bearer …`, or as
-// cookie and query say. It needs an `exp`: what has no end could not be taken
-// back. It needs at least one of keys, pem and jwks.
+// JWT verifies JSON Web Tokens (RFC 7519), which say who a client is and what it
+// may do. Clients send the token in the header `Authorization: Bearer …`, or as
+// cookie and query say. A token must have an `exp` claim, since nothing else ends
+// it. At least one of keys, pem and jwks is required.
 //
-// A key is for the algorithms of its kind and for no others: a secret for
-// HS256, HS384 and HS512, an RSA key for RS* and PS*, an ECDSA key for the ES*
-// of its curve, an Ed25519 key for EdDSA.
+// A key verifies only the algorithms of its kind: a secret HS256, HS384 and HS512;
+// an RSA key RS* and PS*; an ECDSA key the ES* of its curve; an Ed25519 key EdDSA.
 type JWT struct {
-	// Secrets, of at least 32 bytes each; several are for rotation.
-	// Placeholders, such as {env.JWT_SECRET}, are replaced when the
+	// Secrets that sign tokens, of at least 32 bytes each. Several allow
+	// rotation. Placeholders, such as {env.JWT_SECRET}, are replaced when the
 	// configuration is loaded.
 	Keys []string `json:"keys,omitempty"`
 
-	// Files with public keys or certificates, in PEM. They are read when the
+	// Files with public keys or certificates in PEM. They are read when the
 	// configuration is loaded.
 	PEM []string `json:"pem,omitempty"`
 
-	// The URL of a JSON Web Key Set. It is fetched when the first token needs
-	// it, then again every 10 minutes, and at once, but no more than every 10
-	// seconds, when a token names a key that isn't in it. While it can't be
-	// fetched, the keys from before serve for 24 hours.
+	// The URL of a JSON Web Key Set (RFC 7517). It is fetched when the first
+	// token needs it, and again every 10 minutes. A token that no known key
+	// verifies makes it be fetched at once, but at most every 10 seconds. While
+	// it can't be fetched, the known keys serve for 24 hours.
 	JWKS string `json:"jwks,omitempty"`
 
-	// The name of a cookie that may hold the token. Default: none may.
+	// The name of a cookie that may hold the token. Default: none.
 	Cookie string `json:"cookie,omitempty"`
 
 	// The name of a query parameter that may hold the token, for clients that
-	// can send neither headers nor cookies. It is taken out of the URL: a
+	// can send neither headers nor cookies. It is removed from the URL. A
 	// request that has it is not passed on, and is not in the access log.
-	// Default: none may.
+	// Default: none.
 	Query string `json:"query,omitempty"`
 
 	// The claim that lists patterns of topics, as in allow. Default: "topics"
-	// for who watches, who without that claim may watch what the rule says;
-	// "publish" for who publishes, who without it may publish nothing.
+	// for subscribers, who without the claim may read the rule's topics;
+	// "publish" for publishers, who without the claim may publish nothing.
 	Claim string `json:"claim,omitempty"`
 
-	// What the claim `iss` must be. Default: it isn't looked at.
+	// Requires this value of the `iss` claim. Default: any, or none.
 	Issuer string `json:"issuer,omitempty"`
 
-	// One of these must be in the claim `aud`. Default: it isn't looked at.
+	// Requires one of these values in the `aud` claim. Default: any, or none.
 	Audience []string `json:"audience,omitempty"`
 
-	// OnFetchError is told why the key set could not be fetched, each time that it
-	// was tried. Nil: nobody is. It must be set before Provision, and may be
-	// called at any time by any goroutine.
+	// OnFetchError receives the error of each fetch of the key set that fails.
+	// It may be nil. It must be set before Provision, and must be safe for
+	// concurrent use.
 	OnFetchError func(error) `json:"-"`
 
 	local  []key
@@ -70,11 +69,11 @@ type JWT struct {
 	parser *jwt.Parser
 }
 
-// Leeway is how far `nbf` and `iat` may be ahead of our clock. `exp` has none:
-// it is also when a stream ends.
+// Leeway is how far `nbf` and `iat` may be ahead of the server's clock. `exp` has
+// no leeway, since the stream ends at that time.
 const Leeway = 30 * time.Second
 
-// maxTokenBytes is how many bytes a token may have.
+// maxTokenBytes limits the size of a token.
 const maxTokenBytes = 16 << 10
 
 // Validate checks the configuration without resolving placeholders, reading files
@@ -82,7 +81,7 @@ const maxTokenBytes = 16 << 10
 // changes nothing, so that a Caddyfile's parser can call it.
 func (j *JWT) Validate() error {
 	if len(j.Keys) == 0 && len(j.PEM) == 0 && j.JWKS == "" {
-		return errors.New("jwt needs what tokens are checked with: write `key {env.JWT_SECRET}`, `pem <file>` or `jwks <url>`")
+		return errors.New("jwt needs a key: write `key {env.JWT_SECRET}`, `pem <file>` or `jwks <url>`")
 	}
 	for i, secret := range j.Keys {
 		if strings.Contains(secret, "{") {
@@ -107,8 +106,8 @@ func checkSecret(i int, secret string) error {
 	return nil
 }
 
-// Provision checks the configuration and reads its keys. It makes no request.
-// Cleanup must be called when the rule goes, also after an error.
+// Provision checks the configuration and reads the local keys. The claim is the
+// default of j.Claim. Cleanup must be called afterwards, even after an error.
 func (j *JWT) Provision(repl *caddy.Replacer, claim string) error {
 	if j.Claim == "" {
 		j.Claim = claim
@@ -125,7 +124,7 @@ func (j *JWT) Provision(repl *caddy.Replacer, claim string) error {
 	if issuer := repl.ReplaceAll(j.Issuer, ""); issuer != "" {
 		options = append(options, jwt.WithIssuer(issuer))
 	} else if j.Issuer != "" {
-		return fmt.Errorf("jwt: issuer %s comes to nothing; is the variable set?", j.Issuer)
+		return fmt.Errorf("jwt: issuer %s is empty; is the variable set?", j.Issuer)
 	}
 	if len(j.Audience) > 0 {
 		options = append(options, jwt.WithAudience(j.Audience...))
@@ -162,33 +161,33 @@ func (j *JWT) provisionKeys(repl *caddy.Replacer) error {
 	return err
 }
 
-// Cleanup ends a fetch that may be under way.
+// Cleanup cancels a fetch of the key set.
 func (j *JWT) Cleanup() {
 	if j.remote != nil {
 		j.remote.cancel()
 	}
 }
 
-// Token is what a token says, once its signature was found right.
+// Token holds the claims of a verified token.
 type Token struct {
-	// Subject is the claim `sub`, empty if there is none.
+	// Subject is the `sub` claim. It may be empty.
 	Subject string
-	// Expires is the claim `exp`.
+	// Expires is the `exp` claim.
 	Expires time.Time
-	// HasClaim tells whether the token has the claim that lists topics.
+	// HasClaim reports whether the token has the claim that lists topics.
 	HasClaim bool
 
 	patterns []string
 }
 
-// Covers tells whether the token's claim names a topic.
+// Covers reports whether a pattern of the token's claim matches a topic.
 func (t *Token) Covers(topic string) bool {
 	return slices.ContainsFunc(t.patterns, func(pattern string) bool { return matchTopic(pattern, topic) })
 }
 
-// Validate verifies a token. It is refused with 401 and a reason that tells
-// nothing of a signature but that it is wrong, or with 503 if the keys could not
-// be fetched.
+// Check verifies a token. The refusal is a 401 for an invalid token, whose reason
+// reveals no more of a signature than that it is wrong; a 503 if the key may be in
+// a set that can't be fetched; or a 400 for a request with several tokens.
 func (j *JWT) Check(ctx context.Context, c Credential) (*Token, *refusal.Error) {
 	switch {
 	case c.multiple:
@@ -205,16 +204,16 @@ func (j *JWT) Check(ctx context.Context, c Credential) (*Token, *refusal.Error) 
 	return j.token(claims)
 }
 
-// tokenLocations says how a token is sent.
+// tokenLocations says how to send a token.
 func (j *JWT) tokenLocations() string {
-	where := "the header Authorization: Bearer …"
+	locations := "the header Authorization: Bearer …"
 	if j.Cookie != "" {
-		where += ", or the cookie " + j.Cookie
+		locations += ", or the cookie " + j.Cookie
 	}
 	if j.Query != "" {
-		where += ", or the query parameter " + j.Query
+		locations += ", or the query parameter " + j.Query
 	}
-	return where
+	return locations
 }
 
 // maxCandidates bounds how many signatures are computed for one token.
@@ -225,8 +224,8 @@ var (
 	errNoKey = errors.New("no key is for the token")
 )
 
-// verify returns the claims of a token. It waits for the key set only if neither
-// the local keys nor the set's keys from before verify the signature.
+// verify returns the claims of a token. It fetches the key set only if neither the
+// local keys nor the set's known keys verify the signature.
 func (j *JWT) verify(ctx context.Context, token string) (jwt.MapClaims, error) {
 	claims, keys, err := j.parse(token)
 	if j.remote == nil || !keys.mayBeRemote || !errors.Is(err, jwt.ErrTokenSignatureInvalid) && !errors.Is(err, errNoKey) {
@@ -242,14 +241,14 @@ func (j *JWT) verify(ctx context.Context, token string) (jwt.MapClaims, error) {
 	return claims, err
 }
 
-// keyLookup says which keys a token was checked with.
+// keyLookup describes the keys that a token was checked with.
 type keyLookup struct {
 	alg, id     string // of the token
 	version     int    // of the key set
 	mayBeRemote bool
 }
 
-// parse checks a token with the keys that are there.
+// parse checks a token with the known keys.
 func (j *JWT) parse(token string) (claims jwt.MapClaims, keys keyLookup, err error) {
 	claims = make(jwt.MapClaims)
 	_, err = j.parser.ParseWithClaims(token, claims, func(t *jwt.Token) (any, error) {
@@ -263,7 +262,8 @@ func (j *JWT) parse(token string) (claims jwt.MapClaims, keys keyLookup, err err
 	return claims, keys, err
 }
 
-// candidates returns the keys that may verify a token, those that it names first.
+// candidates returns the keys that may verify a token. The keys that the token
+// names come first.
 func (j *JWT) candidates(lookup *keyLookup) (any, error) {
 	all := j.local
 	if j.remote != nil && !strings.HasPrefix(lookup.alg, "HS") {
@@ -289,13 +289,13 @@ func (j *JWT) candidates(lookup *keyLookup) (any, error) {
 	return jwt.VerificationKeySet{Keys: set[:min(len(set), maxCandidates)]}, nil
 }
 
-// tokenErrors are what a client is told of what the library has found, the first
-// that fits. All but the first are about tokens whose signature is right.
+// tokenErrors maps the library's errors to refusals; the first match counts. All
+// but the first are about tokens with a valid signature.
 var tokenErrors = []struct {
 	err          error
 	kind, reason string
 }{
-	{jwt.ErrTokenMalformed, refusal.WrongToken, "the token is no JWT"},
+	{jwt.ErrTokenMalformed, refusal.WrongToken, "the token is not a JWT"},
 	{jwt.ErrTokenExpired, refusal.ExpiredToken, "the token has expired"},
 	{jwt.ErrTokenNotValidYet, refusal.InvalidClaims, "the token is not valid yet"},
 	{jwt.ErrTokenUsedBeforeIssued, refusal.InvalidClaims, "the token is not valid yet"},
@@ -308,7 +308,7 @@ var tokenErrors = []struct {
 func refusalOf(err error) *refusal.Error {
 	if errors.Is(err, errNoKeys) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return &refusal.Error{
-			Status: http.StatusServiceUnavailable, Kind: refusal.NoKeys, Reason: "the token can't be checked now; come again later",
+			Status: http.StatusServiceUnavailable, Kind: refusal.NoKeys, Reason: "the token can't be verified now; try again later",
 			RetryAfter: fetchPause, Err: withoutURL(err),
 		}
 	}
@@ -320,7 +320,7 @@ func refusalOf(err error) *refusal.Error {
 	return unauthorized(refusal.WrongToken, "the token's signature is wrong", nil)
 }
 
-// withoutURL keeps what a URL may hold out of the log.
+// withoutURL removes the URL, which may hold secrets, from an error for the log.
 func withoutURL(err error) error {
 	var failed *url.Error
 	if errors.As(err, &failed) {
@@ -329,7 +329,7 @@ func withoutURL(err error) error {
 	return err
 }
 
-// token reads the claims.
+// token returns what the claims say.
 func (j *JWT) token(claims jwt.MapClaims) (*Token, *refusal.Error) {
 	expires, err := claims.GetExpirationTime()
 	if err != nil || expires == nil || !time.Now().Before(expires.Time) {
@@ -345,12 +345,12 @@ func (j *JWT) token(claims jwt.MapClaims) (*Token, *refusal.Error) {
 	}
 	t.HasClaim = true
 	if t.patterns, ok = parsePatterns(value); !ok {
-		return nil, unauthorized(refusal.InvalidClaims, "the token's claim of topics is no list of text", nil)
+		return nil, unauthorized(refusal.InvalidClaims, "the token's claim of topics is not a list of strings", nil)
 	}
 	return t, nil
 }
 
-// parsePatterns reads one pattern, or a list of them.
+// parsePatterns returns the patterns of a claim: a string, or a list of strings.
 func parsePatterns(value any) ([]string, bool) {
 	switch v := value.(type) {
 	case string:
@@ -369,10 +369,9 @@ func parsePatterns(value any) ([]string, bool) {
 	}
 }
 
-// CheckOrigin refuses a request that another site's page has made with a cookie
-// that it can't see: a page may send a form anywhere, and a browser adds the
-// cookies. Requests that only read need no check, since such a page can't read
-// the answer.
+// CheckOrigin refuses a cross-origin request whose token comes from a cookie: a
+// page may send a form to any site, and the browser adds the cookies. Requests with
+// safe methods need no check, since the page can't read the response.
 func (c Credential) CheckOrigin(r *http.Request) *refusal.Error {
 	if !c.fromCookie {
 		return nil

@@ -175,10 +175,10 @@ func TestATokenThatIsNotRightIsRefusedWithTheClassOfItsFault(t *testing.T) {
 		"an audience in a list":       {hs256(good("aud", []string{"x", "other"})), ""},
 		"nbf and iat a little ahead":  {hs256(good("nbf", at(20*time.Second), "iat", at(20*time.Second))), ""},
 		"another secret":              {sign(jwt.SigningMethodHS256, []byte("another secret of thirty-two bytes!"), good()), "the token's signature is wrong"},
-		"one byte changed":            {strings.Replace(whole, ".", ".e", 1), "the token is no JWT"},
+		"one byte changed":            {strings.Replace(whole, ".", ".e", 1), "the token is not a JWT"},
 		"cut off":                     {whole[:len(whole)-3], "the token's signature is wrong"},
 		"expired, with another key":   {sign(jwt.SigningMethodHS256, []byte("another secret of thirty-two bytes!"), good("exp", at(-time.Hour))), "the token's signature is wrong"},
-		"no JWT":                      {"token", "the token is no JWT"},
+		"no JWT":                      {"token", "the token is not a JWT"},
 		"expired":                     {hs256(good("exp", at(-time.Hour))), "the token has expired"},
 		"expired within the leeway":   {hs256(good("exp", at(-2*time.Second))), "the token has expired"},
 		"without exp":                 {hs256(good("exp", nil)), "the token lacks exp, iss or aud"},
@@ -189,10 +189,10 @@ func TestATokenThatIsNotRightIsRefusedWithTheClassOfItsFault(t *testing.T) {
 		"without an issuer":           {hs256(good("iss", nil)), "the token lacks exp, iss or aud"},
 		"another audience":            {hs256(good("aud", []string{"x"})), "the token is for another audience"},
 		"a subject that is no text":   {hs256(good("sub", 7)), "the token's claims are malformed"},
-		"topics that are no text":     {hs256(good("topics", []any{"a", 7})), "the token's claim of topics is no list of text"},
-		"topics that are null":        {hs256(good("topics", any(json0))), "the token's claim of topics is no list of text"},
+		"topics that are no text":     {hs256(good("topics", []any{"a", 7})), "the token's claim of topics is not a list of strings"},
+		"topics that are null":        {hs256(good("topics", any(json0))), "the token's claim of topics is not a list of strings"},
 		"longer than any token":       {strings.Repeat("a", 17<<10), "the token is too long"},
-		"nothing between the periods": {"..", "the token is no JWT"},
+		"nothing between the periods": {"..", "the token is not a JWT"},
 	} {
 		token, refused := check(j, c.token)
 		if c.reason == "" {

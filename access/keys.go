@@ -12,21 +12,21 @@ import (
 	"strings"
 )
 
-// key is one that tokens are signed with: a secret ([]byte) or a public key.
+// key verifies tokens.
 type key struct {
-	id     string // what a token's kid names it by; empty: nothing does
-	alg    string // the only algorithm that it is for; empty: all of its kind
-	verify any
+	id     string // matches a token's kid; empty: no token names the key
+	alg    string // the key's only algorithm; empty: all of its kind
+	verify any    // a secret ([]byte) or a public key
 }
 
-// supportedAlgorithms are those that are taken, RFC 7518 and RFC 8037. "none" isn't one.
+// supportedAlgorithms are those of RFC 7518 and RFC 8037 except "none".
 var supportedAlgorithms = []string{
 	"HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA",
 }
 
-// fits tells whether a token of this algorithm may be checked with the key. What
-// a key is for follows from its kind and never from the token: a public key is
-// no secret that an HMAC could be made with.
+// fits reports whether the key may verify tokens of an algorithm. The key's kind
+// decides, never the token: otherwise a public key could serve as the secret of
+// an HMAC.
 func (k key) fits(alg string) bool {
 	if k.alg != "" && k.alg != alg {
 		return false
@@ -45,7 +45,7 @@ func (k key) fits(alg string) bool {
 	}
 }
 
-// curveAlgorithms are the algorithms by the curve that each is for (RFC 7518 §3.4).
+// curveAlgorithms maps curves to their algorithms (RFC 7518 §3.4).
 var curveAlgorithms = map[string]string{"P-256": "ES256", "P-384": "ES384", "P-521": "ES512"}
 
 // minSecretBytes is how many bytes a secret for HS256 must have (RFC 7518 §3.2).
@@ -54,7 +54,7 @@ const minSecretBytes = 32
 // minRSABits is how many bits an RSA key must have (RFC 7518 §3.3).
 const minRSABits = 2048
 
-// checkPublicKey tells whether a public key can check tokens.
+// checkPublicKey returns an error if a public key can't verify tokens.
 func checkPublicKey(public any) error {
 	switch v := public.(type) {
 	case *rsa.PublicKey:
@@ -64,18 +64,18 @@ func checkPublicKey(public any) error {
 		return nil
 	case *ecdsa.PublicKey:
 		if curveAlgorithms[v.Curve.Params().Name] == "" {
-			return fmt.Errorf("the curve %s is for no algorithm: want P-256, P-384 or P-521", v.Curve.Params().Name)
+			return fmt.Errorf("the curve %s has no algorithm: want P-256, P-384 or P-521", v.Curve.Params().Name)
 		}
 		return nil
 	case ed25519.PublicKey:
 		return nil
 	default:
-		return fmt.Errorf("a key of type %T checks no token: want RSA, ECDSA or Ed25519", public)
+		return fmt.Errorf("a key of type %T can't verify tokens: want RSA, ECDSA or Ed25519", public)
 	}
 }
 
-// readPEM reads the public keys of a file: PUBLIC KEY, RSA PUBLIC KEY and
-// CERTIFICATE blocks, one or more.
+// readPEM returns the public keys of a file. It must have at least one block, each
+// a PUBLIC KEY, RSA PUBLIC KEY or CERTIFICATE.
 func readPEM(file string) (keys []key, err error) {
 	rest, err := os.ReadFile(file)
 	if err != nil {
@@ -96,7 +96,7 @@ func readPEM(file string) (keys []key, err error) {
 		keys = append(keys, key{verify: public})
 	}
 	if len(keys) == 0 {
-		return nil, errors.New("it holds no PEM block: want a public key that begins with -----BEGIN PUBLIC KEY-----")
+		return nil, errors.New("the file has no PEM block: want a public key that begins with -----BEGIN PUBLIC KEY-----")
 	}
 	return keys, nil
 }
@@ -115,7 +115,7 @@ func parsePublicKey(block *pem.Block) (any, error) {
 		return cert.PublicKey, nil
 	}
 	if strings.HasSuffix(block.Type, "PRIVATE KEY") {
-		return nil, errors.New("it holds a private key, which signs tokens: only the public one is needed to check them (`openssl pkey -pubout`)")
+		return nil, errors.New("the file has a private key, which signs tokens: only the public one is needed to verify them (`openssl pkey -pubout`)")
 	}
-	return nil, fmt.Errorf("it holds a block %q: want PUBLIC KEY, RSA PUBLIC KEY or CERTIFICATE", block.Type)
+	return nil, fmt.Errorf("the file has a block %q: want PUBLIC KEY, RSA PUBLIC KEY or CERTIFICATE", block.Type)
 }

@@ -11,27 +11,25 @@ import (
 	"github.com/caddy-sse/caddy-sse/internal/refusal"
 )
 
-// Limits bounds how many streams of a rule are open at a time. Zero means no
-// bound.
+// Limits limits how many streams of a rule are open at a time.
 type Limits struct {
-	// How many streams the rule may have. One more is refused with 503 and
-	// Retry-After. Default, and what zero means: no bound.
+	// Limits the streams of the rule. One more is refused with 503 and
+	// Retry-After. Default: 0, which means no limit.
 	Rule int `json:"rule,omitempty"`
 
-	// How many of them one client may have: an address, as far as the
-	// server's trusted proxies tell it, of which for IPv6 the first 64 bits
-	// count. One more is refused with 429 and Retry-After. Default, and what
-	// zero means: no bound.
+	// Limits the streams of one client: one address as the server's trusted
+	// proxies report it, or one /64 network for IPv6. One more is refused
+	// with 429 and Retry-After. Default: 0, which means no limit.
 	PerClient int `json:"per_client,omitempty"`
 
-	// How many of them one user may have: {http.auth.user.id}, as a handler
-	// before the rule has set it. Streams of nobody in particular are not
-	// counted here. One more is refused with 429 and Retry-After. Default,
-	// and what zero means: no bound.
+	// Limits the streams of one user, which is {http.auth.user.id} as a
+	// handler before the rule sets it. Streams without a user don't count.
+	// One more is refused with 429 and Retry-After. Default: 0, which means
+	// no limit.
 	PerUser int `json:"per_user,omitempty"`
 }
 
-// Validate finds bounds that make no sense.
+// Validate returns an error for limits that make no sense.
 func (l *Limits) Validate() error {
 	switch {
 	case l.Rule < 0 || l.PerClient < 0 || l.PerUser < 0:
@@ -42,47 +40,48 @@ func (l *Limits) Validate() error {
 	return nil
 }
 
-// StreamLimiter counts the streams of a rule, which may span many configurations. Its
-// zero value is ready to use, and it is safe for concurrent use. It holds
-// nothing about who has no stream and is not expected back.
+// StreamLimiter counts the open streams of a rule, also across reloads. Its zero
+// value is ready to use, and it is safe for concurrent use. It keeps nothing about
+// clients without a stream or a reservation.
 type StreamLimiter struct {
 	mu       sync.Mutex
 	total    int
 	clients  map[string]int
 	users    map[string]int
-	reserved map[slotOwner][]*time.Timer // what gives places back that are kept
-	waiting  int                         // requests that find no place
-	released chan struct{}               // closed when a place is given back; nil while none waits
+	reserved map[slotOwner][]*time.Timer // each releases a reserved slot
+	waiters  int                         // requests in AcquireWait
+	released chan struct{}               // closed at the next release; nil if nothing waits for it
 }
 
-// principal is whose a stream is.
 type slotOwner struct{ client, user string }
 
 const (
-	// maxSlotWait is how long a request waits for a place: that of a page which
-	// is reloaded may come before the end of the one before is noticed.
+	// maxSlotWait is how long a request waits for a slot. When a page is
+	// reloaded, its new stream may begin before the server notices the end of
+	// the old one.
 	maxSlotWait = 500 * time.Millisecond
-	// maxWaiting is how many requests of a rule wait for places at a time.
-	maxWaiting = 100
+	// maxWaiters is how many requests of a rule wait for slots at a time.
+	maxWaiters = 100
 )
 
-// AcquireWait is Enter, and waits a moment for a place to become free.
+// AcquireWait is like [StreamLimiter.Acquire], but waits up to half a second for a
+// slot to be released.
 func (s *StreamLimiter) AcquireWait(ctx context.Context, l *Limits, client, user string) (*Slot, *refusal.Error) {
-	place, refused := s.Acquire(l, client, user)
+	slot, refused := s.Acquire(l, client, user)
 	if refused == nil || !s.addWaiters(1) {
-		return place, refused
+		return slot, refused
 	}
 	defer s.addWaiters(-1)
-	over := time.NewTimer(maxSlotWait)
-	defer over.Stop()
+	timeout := time.NewTimer(maxSlotWait)
+	defer timeout.Stop()
 	for {
-		left := s.nextRelease() // before the look, or it could miss one
-		if place, refused = s.Acquire(l, client, user); refused == nil {
-			return place, nil
+		released := s.nextRelease() // before Acquire, or a release between the two would be missed
+		if slot, refused = s.Acquire(l, client, user); refused == nil {
+			return slot, nil
 		}
 		select {
-		case <-left:
-		case <-over.C:
+		case <-released:
+		case <-timeout.C:
 			return nil, refused
 		case <-ctx.Done():
 			return nil, refused
@@ -90,18 +89,18 @@ func (s *StreamLimiter) AcquireWait(ctx context.Context, l *Limits, client, user
 	}
 }
 
-// addWaiters counts who waits, and tells whether there is room.
+// addWaiters adds n waiting requests, or returns false if they would be too many.
 func (s *StreamLimiter) addWaiters(n int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.waiting+n > maxWaiting {
+	if s.waiters+n > maxWaiters {
 		return false
 	}
-	s.waiting += n
+	s.waiters += n
 	return true
 }
 
-// nextRelease is closed when the next place is given back.
+// nextRelease returns a channel that is closed at the next release of a slot.
 func (s *StreamLimiter) nextRelease() <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -111,107 +110,107 @@ func (s *StreamLimiter) nextRelease() <-chan struct{} {
 	return s.released
 }
 
-// Acquire takes a place for a stream, or says why there is none. The place must
-// be given back.
+// Acquire returns a slot for a stream, or a refusal if a limit is reached. The
+// caller must release or reserve the slot. The user may be empty.
 //
-// Who comes back to a place that was kept for them has it whatever the limits
-// say: these may have become narrower, and others be waiting.
+// A client and user with a reserved slot get it whatever the limits are, since a
+// reload may have lowered them.
 func (s *StreamLimiter) Acquire(l *Limits, client, user string) (*Slot, *refusal.Error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	who := slotOwner{client, user}
-	if kept := s.reserved[who]; len(kept) > 0 {
-		kept[0].Stop()
-		s.unreserveLocked(who, kept[0])
-		return &Slot{limiter: s, owner: who}, nil
+	owner := slotOwner{client, user}
+	if timers := s.reserved[owner]; len(timers) > 0 {
+		timers[0].Stop()
+		s.unreserveLocked(owner, timers[0])
+		return &Slot{limiter: s, owner: owner}, nil
 	}
 	switch {
 	case isReached(l.PerClient, s.clients[client]):
-		return nil, limitReached(http.StatusTooManyRequests, refusal.MaxStreamsClient, "there are as many streams from this address as there may be: close one")
+		return nil, limitReached(http.StatusTooManyRequests, refusal.MaxStreamsClient, "too many streams are open from this address: close one")
 	case user != "" && isReached(l.PerUser, s.users[user]):
-		return nil, limitReached(http.StatusTooManyRequests, refusal.MaxStreamsUser, "this user has as many streams as they may have: close one")
+		return nil, limitReached(http.StatusTooManyRequests, refusal.MaxStreamsUser, "too many streams of this user are open: close one")
 	case isReached(l.Rule, s.total):
-		return nil, limitReached(http.StatusServiceUnavailable, refusal.MaxStreams, "there are as many streams here as there may be")
+		return nil, limitReached(http.StatusServiceUnavailable, refusal.MaxStreams, "too many streams are open here: try again later")
 	}
-	s.countLocked(who)
-	return &Slot{limiter: s, owner: who}, nil
+	s.countLocked(owner)
+	return &Slot{limiter: s, owner: owner}, nil
 }
 
 func isReached(limit, n int) bool { return limit > 0 && n >= limit }
 
-// limitReached is a refusal of who may be let in when another has left.
 func limitReached(status int, kind, reason string) *refusal.Error {
 	return &refusal.Error{Status: status, Kind: kind, Reason: reason, RetryAfter: 10 * time.Second}
 }
 
-func (s *StreamLimiter) countLocked(who slotOwner) {
+func (s *StreamLimiter) countLocked(owner slotOwner) {
 	if s.clients == nil {
 		s.clients, s.users, s.reserved = make(map[string]int), make(map[string]int), make(map[slotOwner][]*time.Timer)
 	}
 	s.total++
-	s.clients[who.client]++
-	if who.user != "" {
-		s.users[who.user]++
+	s.clients[owner.client]++
+	if owner.user != "" {
+		s.users[owner.user]++
 	}
 }
 
-func (s *StreamLimiter) uncountLocked(who slotOwner) {
+func (s *StreamLimiter) uncountLocked(owner slotOwner) {
 	if s.released != nil {
 		close(s.released)
 		s.released = nil
 	}
 	s.total--
-	decrement(s.clients, who.client)
-	if who.user != "" {
-		decrement(s.users, who.user)
+	decrement(s.clients, owner.client)
+	if owner.user != "" {
+		decrement(s.users, owner.user)
 	}
 }
 
-// decrement takes one off a count, and forgets a count of none.
-func decrement[K comparable](counts map[K]int, of K) {
-	if counts[of]--; counts[of] <= 0 {
-		delete(counts, of)
+// decrement takes one off a count and deletes a count of zero.
+func decrement[K comparable](counts map[K]int, key K) {
+	if counts[key]--; counts[key] <= 0 {
+		delete(counts, key)
 	}
 }
 
-// Slot is what an open stream takes.
+// Slot is one unit of a limit, which an open stream holds. Its holder calls either
+// Release or Reserve, once.
 type Slot struct {
 	limiter *StreamLimiter
 	owner   slotOwner
 }
 
-// Release gives the place back.
-func (p *Slot) Release() {
-	p.limiter.mu.Lock()
-	defer p.limiter.mu.Unlock()
-	p.limiter.uncountLocked(p.owner)
+// Release gives the slot back.
+func (s *Slot) Release() {
+	s.limiter.mu.Lock()
+	defer s.limiter.mu.Unlock()
+	s.limiter.uncountLocked(s.owner)
 }
 
-// Reserve gives the place back in a while, unless its viewer is back before: who
-// was asked to reconnect must not find it taken by another.
-func (p *Slot) Reserve(while time.Duration) {
-	s := p.limiter
-	s.mu.Lock()
-	defer s.mu.Unlock()
+// Reserve gives the slot back after d, unless its client and user acquire it again
+// before. A client that was told to reconnect must not lose its slot to another.
+func (s *Slot) Reserve(d time.Duration) {
+	l := s.limiter
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	var timer *time.Timer
-	timer = time.AfterFunc(while, func() {
-		s.mu.Lock() // by which time timer is set
-		defer s.mu.Unlock()
-		if s.unreserveLocked(p.owner, timer) {
-			s.uncountLocked(p.owner)
+	timer = time.AfterFunc(d, func() {
+		l.mu.Lock() // by which time timer is set
+		defer l.mu.Unlock()
+		if l.unreserveLocked(s.owner, timer) {
+			l.uncountLocked(s.owner)
 		}
 	})
-	s.reserved[p.owner] = append(s.reserved[p.owner], timer)
+	l.reserved[s.owner] = append(l.reserved[s.owner], timer)
 }
 
-// unreserveLocked tells whether the place was still kept.
-func (s *StreamLimiter) unreserveLocked(who slotOwner, timer *time.Timer) bool {
-	i := slices.Index(s.reserved[who], timer)
+// unreserveLocked removes a reservation. It returns false if it was gone.
+func (s *StreamLimiter) unreserveLocked(owner slotOwner, timer *time.Timer) bool {
+	i := slices.Index(s.reserved[owner], timer)
 	if i < 0 {
 		return false
 	}
-	if s.reserved[who] = slices.Delete(s.reserved[who], i, i+1); len(s.reserved[who]) == 0 {
-		delete(s.reserved, who)
+	if s.reserved[owner] = slices.Delete(s.reserved[owner], i, i+1); len(s.reserved[owner]) == 0 {
+		delete(s.reserved, owner)
 	}
 	return true
 }

@@ -131,7 +131,7 @@ func TestARequestWaitsAMomentForAPlace(t *testing.T) {
 		if place == nil || took != 300*time.Millisecond {
 			t.Errorf("got %v after %v", place, took)
 		}
-		if place, took := soon(t.Context()); place != nil || took != access.GraceTime {
+		if place, took := soon(t.Context()); place != nil || took != access.MaxSlotWait {
 			t.Errorf("got %v after %v", place, took)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
@@ -148,7 +148,7 @@ func TestOnlySoManyRequestsWaitForAPlace(t *testing.T) {
 		only := enter(t, s, limits, "", "")
 		var got, atOnce atomic.Int32
 		var waiting sync.WaitGroup
-		for range 2 * access.MaxWaiting {
+		for range 2 * access.MaxWaiters {
 			waiting.Go(func() {
 				began := time.Now()
 				if place, _ := s.AcquireWait(t.Context(), limits, "", ""); place != nil {
@@ -160,7 +160,7 @@ func TestOnlySoManyRequestsWaitForAPlace(t *testing.T) {
 			})
 		}
 		synctest.Wait()
-		if n := atOnce.Load(); n != access.MaxWaiting {
+		if n := atOnce.Load(); n != access.MaxWaiters {
 			t.Errorf("%d were refused at once", n)
 		}
 		only.Release()
@@ -184,7 +184,7 @@ func TestNothingIsKeptOfWhoHasLeft(t *testing.T) {
 		}
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
-		if n := s.Known(); n != 0 {
+		if n := s.Entries(); n != 0 {
 			t.Errorf("%d are known", n)
 		}
 	})

@@ -2,27 +2,28 @@ package access
 
 import "time"
 
-// Outcome is what a question to the backend has come to.
+// Outcome is the result of an authorization check.
 type Outcome string
 
-// The outcomes.
+// The outcomes. Their values are labels of metrics.
 const (
 	Allowed   Outcome = "granted"
 	Refused   Outcome = "refused"
-	Failed    Outcome = "failed" // the backend can't tell, or nothing answers
-	Coalesced Outcome = "shared" // it was somebody else's question, too
+	Failed    Outcome = "failed" // the backend fails, or doesn't respond
+	Coalesced Outcome = "shared" // another check had the same subrequest
 )
 
-// Outcomes are all of them.
+// Outcomes lists all outcomes.
 var Outcomes = []Outcome{Allowed, Refused, Failed, Coalesced}
 
-// Observer is told what is asked. It must be safe for concurrent use, and quick.
+// Observer receives the results of authorization checks. It must be safe for
+// concurrent use, and its methods must not block.
 type Observer interface {
-	// Checked is called when a question has an answer. It took so long, its turn
-	// included; one that is shared took no time of its own. A question
-	// whose answer nobody waits for any more is not told of.
+	// Checked receives a check's outcome and duration, which includes the
+	// wait for a slot. The duration of a Coalesced check is zero. A check
+	// that its callers abandoned is not reported.
 	Checked(o Outcome, took time.Duration)
-	// Rechecked is called when a stream that is open is asked about again.
+	// Rechecked is called before each further check of an open stream.
 	Rechecked()
 }
 
@@ -30,14 +31,3 @@ type noopObserver struct{}
 
 func (noopObserver) Checked(Outcome, time.Duration) {}
 func (noopObserver) Rechecked()                     {}
-
-func (a *decision) outcome() Outcome {
-	switch {
-	case a.refused != nil:
-		return Refused
-	case a.failure != nil, a.err != nil:
-		return Failed
-	default:
-		return Allowed
-	}
-}

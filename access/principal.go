@@ -13,7 +13,7 @@ import (
 	"github.com/caddy-sse/caddy-sse/subrequest"
 )
 
-// Requester makes the requests; see [subrequest.Requester].
+// Requester makes subrequests; see [subrequest.Requester].
 type Requester interface {
 	Do(req *http.Request, maxBody int64) (*subrequest.Response, error)
 	User() string
@@ -22,49 +22,53 @@ type Requester interface {
 	OriginalPath() string
 }
 
-// Principal is as whom the backend is asked.
+// Principal is on whose behalf the backend is asked: the credentials, address,
+// certificate and user of a client's request.
 type Principal struct {
 	requester Requester
 	host      string
 	header    http.Header
 	remote    string
 	tls       *tls.ConnectionState
-	identity  []string // all that tells one viewer's question from another's
+	identity  []string // all that the backend's decision may depend on
 }
 
-// bodyHeaders are headers about a body, which a question has none of, and what is
-// taken in answer to it, which is nothing that matters.
+// bodyHeaders are the headers of a request that a check doesn't repeat: it has no
+// body, and its response's body doesn't matter.
 var bodyHeaders = []string{"Accept", "Content-Type", "Content-Encoding", "Content-Language"}
 
-// NewPrincipal keeps of a viewer's request what the backend is to be asked with.
-// The request may be over by then.
-func NewPrincipal(r *http.Request, caller Requester) *Principal {
-	v := &Principal{requester: caller, host: r.Host, header: make(http.Header), remote: r.RemoteAddr, tls: r.TLS}
+// NewPrincipal copies what a check needs of a client's request, so that checks
+// can be made after the request has ended.
+func NewPrincipal(r *http.Request, requester Requester) *Principal {
+	p := &Principal{requester: requester, host: r.Host, header: make(http.Header), remote: r.RemoteAddr, tls: r.TLS}
 	hop := subrequest.ConnectionOptions(r.Header)
 	for name, values := range r.Header {
 		if !subrequest.IsRequestSpecific(name) && !hop[name] && !slices.Contains(bodyHeaders, name) {
-			v.header[name] = slices.Clone(values)
+			p.header[name] = slices.Clone(values)
 		}
 	}
 	address, _, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {
 		address = r.RemoteAddr
 	}
-	v.identity = []string{r.Host, address, subrequest.CertificateDigest(r.TLS), strconv.FormatBool(r.TLS != nil), caller.User(), caller.OriginalPath(), strconv.FormatBool(caller.ViaTrustedProxy())}
-	vars := caller.Vars()
-	v.identity = append(v.identity, strconv.Itoa(len(vars)))
+	p.identity = []string{
+		r.Host, address, subrequest.CertificateDigest(r.TLS), strconv.FormatBool(r.TLS != nil),
+		requester.User(), requester.OriginalPath(), strconv.FormatBool(requester.ViaTrustedProxy()),
+	}
+	vars := requester.Vars()
+	p.identity = append(p.identity, strconv.Itoa(len(vars)))
 	for _, name := range slices.Sorted(maps.Keys(vars)) {
-		v.identity = append(v.identity, name, vars[name])
+		p.identity = append(p.identity, name, vars[name])
 	}
-	for _, name := range slices.Sorted(maps.Keys(v.header)) {
-		v.identity = append(append(v.identity, name, strconv.Itoa(len(v.header[name]))), v.header[name]...)
+	for _, name := range slices.Sorted(maps.Keys(p.header)) {
+		p.identity = append(append(p.identity, name, strconv.Itoa(len(p.header[name]))), p.header[name]...)
 	}
-	v.header.Set("Accept", subrequest.DefaultAccept)
-	return v
+	p.header.Set("Accept", subrequest.DefaultAccept)
+	return p
 }
 
-// request returns a fresh request: a handler may change the one it gets.
-func (v *Principal) request(ctx context.Context, uri string) (*http.Request, error) {
+// request returns a new request, since handlers may change the one that they get.
+func (p *Principal) request(ctx context.Context, uri string) (*http.Request, error) {
 	u, err := url.ParseRequestURI(uri)
 	if err != nil {
 		return nil, err
@@ -75,12 +79,12 @@ func (v *Principal) request(ctx context.Context, uri string) (*http.Request, err
 		Proto:      "HTTP/1.1",
 		ProtoMajor: 1,
 		ProtoMinor: 1,
-		Header:     v.header.Clone(),
+		Header:     p.header.Clone(),
 		Body:       http.NoBody,
-		Host:       v.host,
-		RemoteAddr: v.remote,
+		Host:       p.host,
+		RemoteAddr: p.remote,
 		RequestURI: uri,
-		TLS:        v.tls,
+		TLS:        p.tls,
 	}
 	return r.WithContext(ctx), nil
 }

@@ -1,4 +1,5 @@
-// Package access decides who a client is and what it may watch.
+// Package access decides who may read which topics: topic templates and patterns,
+// tokens, authorization checks by the backend, CORS, and limits on streams.
 package access
 
 import (
@@ -18,10 +19,11 @@ import (
 	"github.com/caddy-sse/caddy-sse/internal/template"
 )
 
-// MaxTopics is how many topics one stream may have.
+// MaxTopics limits the topics of one stream.
 const MaxTopics = 100
 
-// Topics is what a subscription rule lets its clients watch.
+// Topics are the topics that the clients of a rule may read. It is safe for
+// concurrent use.
 type Topics struct {
 	templates []topicTemplate
 	allow     []string
@@ -29,25 +31,25 @@ type Topics struct {
 
 type topicTemplate struct {
 	*template.Template
-	fromClient      bool   // by the client, in part or whole
-	fromCertificate bool   // by a client certificate, if that has been verified
-	covered         bool   // by what the backend is asked
-	query           string // a query placeholder, which may stand for several values
+	fromClient      bool   // the client chooses the topic, or a part of it
+	fromCertificate bool   // so does a client certificate
+	covered         bool   // the backend or the token decides on what the client chooses
+	query           string // the first query placeholder, which may have several values
 }
 
-// queryPlaceholder is the prefix of placeholders for query parameters.
+// queryPlaceholder is the prefix of the placeholders for query parameters.
 const queryPlaceholder = "http.request.uri.query."
 
-// NewTopics compiles a rule's topic templates and the patterns that bound what
-// a client may choose through them. A template whose placeholders leave the
-// choice to the client needs a pattern, unless these placeholders are all among
-// those that are covered: the backend is asked about each value. With [CoveredByToken]
-// among those, the claim of a token covers them, if it has one.
+// NewTopics compiles topic templates, such as orders/{http.request.uri.query.order},
+// and the patterns that limit the topics that clients choose. A template with a
+// placeholder whose value the client chooses needs a pattern, unless all such
+// placeholders are covered: the URI of an authorization check has them. If covered
+// contains [CoveredByToken], a token with the claim covers them all.
 func NewTopics(templates, allow []string, covered ...string) (*Topics, error) {
 	t := &Topics{allow: allow}
 	for _, pattern := range allow {
 		if _, err := path.Match(pattern, ""); err != nil || pattern == "" {
-			return nil, fmt.Errorf("allow %q is no pattern: write a topic in which * stands for anything but a slash, such as orders/*", pattern)
+			return nil, fmt.Errorf("allow %q is not a pattern: write a topic in which * stands for anything but a slash, such as orders/*", pattern)
 		}
 		if rest := strings.TrimSuffix("/"+pattern, "/**"); strings.Contains(rest, "**") {
 			return nil, fmt.Errorf("allow %q: ** stands for one name or more, at the end and after a slash only, such as orders/**", pattern)
@@ -61,9 +63,9 @@ func NewTopics(templates, allow []string, covered ...string) (*Topics, error) {
 		switch {
 		case !compiled.fromClient || compiled.covered || len(allow) > 0 || slices.Contains(covered, CoveredByToken):
 		case len(covered) > 0:
-			return nil, fmt.Errorf("topic %s is chosen by the client, and not all of its placeholders are in the uri of authorize: put them there, too, or say which topics it may choose, for example `allow %s`", src, suggestion(compiled.Template))
+			return nil, fmt.Errorf("the client chooses topic %s, and not all of its placeholders are in the uri of authorize: add them there, or say which topics clients may choose, for example `allow %s`", src, suggestion(compiled.Template))
 		default:
-			return nil, fmt.Errorf("topic %s is chosen by the client: say which topics it may choose, for example `allow %s`", src, suggestion(compiled.Template))
+			return nil, fmt.Errorf("the client chooses topic %s: say which topics clients may choose, for example `allow %s`", src, suggestion(compiled.Template))
 		}
 		t.templates = append(t.templates, compiled)
 	}
@@ -77,9 +79,9 @@ func compileTopic(src string, covered []string) (topicTemplate, error) {
 	}
 	t := topicTemplate{Template: compiled, covered: len(covered) > 0}
 	for _, name := range compiled.Placeholders() {
-		needed := isFromClient(name) || strings.HasPrefix(name, certificatePlaceholder)
+		needed := chosenByClient(name) || strings.HasPrefix(name, certificatePlaceholder)
 		t.covered = t.covered && (!needed || slices.Contains(covered, name))
-		t.fromClient = t.fromClient || isFromClient(name)
+		t.fromClient = t.fromClient || chosenByClient(name)
 		t.fromCertificate = t.fromCertificate || strings.HasPrefix(name, certificatePlaceholder)
 		if t.query == "" && strings.HasPrefix(name, queryPlaceholder) {
 			t.query = name
@@ -88,52 +90,53 @@ func compileTopic(src string, covered []string) (topicTemplate, error) {
 	return t, nil
 }
 
-// certificatePlaceholder is the prefix of placeholders for the client's certificate.
+// certificatePlaceholder is the prefix of the placeholders for the client's
+// certificate.
 const certificatePlaceholder = "http.request.tls.client."
 
-// isFromClient tells whether the client has a part in what the template comes to. A
-// certificate that nobody has verified says what the client wants it to say.
+// isFromClient reports whether the client chooses a part of the topic. A client also
+// chooses what its certificate says, unless the server has verified that.
 func (t topicTemplate) isFromClient(r *http.Request) bool {
 	return t.fromClient || t.fromCertificate && (r.TLS == nil || len(r.TLS.VerifiedChains) == 0)
 }
 
-// isFromClient tells placeholders whose value a client can choose freely from
-// those that the server vouches for: an authenticated user, a client certificate
-// (see isChosen), the address, a variable that the configuration sets.
-func isFromClient(name string) bool {
-	for _, vouched := range []string{certificatePlaceholder, "http.request.remote"} {
-		if strings.HasPrefix(name, vouched) {
+// chosenByClient reports whether clients can choose a placeholder's value freely.
+// The server vouches for the others: an authenticated user, a verified certificate,
+// the address, a variable of the configuration.
+func chosenByClient(name string) bool {
+	for _, prefix := range []string{certificatePlaceholder, "http.request.remote"} {
+		if strings.HasPrefix(name, prefix) {
 			return false
 		}
 	}
-	for _, chosen := range []string{"http.request.", "http.regexp.", "http.matchers."} {
-		if strings.HasPrefix(name, chosen) {
+	for _, prefix := range []string{"http.request.", "http.regexp.", "http.matchers."} {
+		if strings.HasPrefix(name, prefix) {
 			return true
 		}
 	}
 	return false
 }
 
-// suggestion is the widest pattern that makes sense for a template.
+// suggestion returns the widest sensible pattern for a template.
 func suggestion(t *template.Template) string {
 	pattern, _ := t.Expand(func(string) (string, error) { return "*", nil })
 	return pattern
 }
 
-// Requested returns the topics that a request asks for, each once, or why it can't
-// have them. A template of which a placeholder comes to nothing is left out;
-// one whose query parameter is given several times makes as many topics. The
-// token bounds them all if its claim names topics; nil: there is none.
+// Requested returns the topics that a request names, sorted, each once, or a refusal
+// if it may not read one of them. A template with a placeholder that has no value
+// is skipped. A query parameter with several values makes as many topics. The token
+// may be nil; if it has the claim, it must cover all topics.
 func (t *Topics) Requested(r *http.Request, repl *caddy.Replacer, token *Token) ([]string, *refusal.Error) {
 	repl = repl.WithoutFile()
 	topics := make(map[string]struct{})
 	for _, tmpl := range t.templates {
 		for topic := range tmpl.expand(r, repl) {
-			if _, again := topics[topic]; again {
+			if _, seen := topics[topic]; seen {
 				continue
 			}
 			if len(topics) == MaxTopics {
-				return nil, refusal.Newf(http.StatusBadRequest, "the request names more than %d topics, which is as many as can be watched on one stream", MaxTopics)
+				return nil, refusal.Newf(http.StatusBadRequest, "the request names more than %d topics, which is the limit of one stream", MaxTopics)
 			}
 			if err := hub.CheckTopic(topic); err != nil {
 				return nil, refusal.Newf(http.StatusBadRequest, "%v", err)
@@ -150,10 +153,10 @@ func (t *Topics) Requested(r *http.Request, repl *caddy.Replacer, token *Token) 
 	return slices.Sorted(maps.Keys(topics)), nil
 }
 
-// errNoValue ends the expansion of a template that comes to nothing.
-var errNoValue = errors.New("placeholder comes to nothing")
+// errNoValue ends the expansion of a template.
+var errNoValue = errors.New("the placeholder has no value")
 
-// expand yields the topics with the values that made them.
+// expand yields the topics, each with the values of its placeholders.
 func (t topicTemplate) expand(r *http.Request, repl *caddy.Replacer) iter.Seq2[string, valueFunc] {
 	return func(yield func(string, valueFunc) bool) {
 		for _, choice := range queryValues(r, t.query) {
@@ -177,7 +180,8 @@ func (t topicTemplate) expand(r *http.Request, repl *caddy.Replacer) iter.Seq2[s
 // valueFunc is what the placeholder of that name comes to, or errMissing.
 type valueFunc func(name string) (string, error)
 
-// queryValues are the values of the parameter that a query placeholder is for.
+// queryValues returns the values of a query placeholder's parameter. Without a
+// placeholder it returns one empty value.
 func queryValues(r *http.Request, query string) []string {
 	if query == "" {
 		return []string{""}
@@ -185,33 +189,33 @@ func queryValues(r *http.Request, query string) []string {
 	return r.URL.Query()[strings.TrimPrefix(query, queryPlaceholder)]
 }
 
-// CoveredByToken says that a token covers what a client chooses, if its claim names
-// topics.
+// CoveredByToken says that a token with the claim covers what a client chooses; see
+// [NewTopics].
 const CoveredByToken = "token"
 
-// checkTopic tells why a topic can't be watched. What the client has chosen must be
-// allowed by a pattern of the rule, where it has any, or be covered: by what the
-// backend is asked, or by the token's claim.
+// checkTopic returns a refusal if the client may not read the topic. A topic that the
+// client chooses must match a pattern of the rule. If the rule has no patterns, it
+// must be covered by an authorization check or by the token's claim.
 func (t *Topics) checkTopic(topic string, chosen, covered bool, token *Token) *refusal.Error {
-	named := token != nil && token.HasClaim
-	if named && !token.Covers(topic) {
-		return InsufficientScope("the token doesn't let its owner watch the topic %q", topic)
+	hasClaim := token != nil && token.HasClaim
+	if hasClaim && !token.Covers(topic) {
+		return InsufficientScope("the token doesn't cover the topic %q", topic)
 	}
-	if chosen && !t.isAllowed(topic, covered || named) {
-		refused := refusal.Newf(http.StatusForbidden, "the topic %q can't be watched here", topic)
+	if chosen && !t.isAllowed(topic, covered || hasClaim) {
+		refused := refusal.Newf(http.StatusForbidden, "the topic %q is not allowed here", topic)
 		refused.Kind = refusal.TopicNotAllowed
 		return refused
 	}
 	return nil
 }
 
-// isAllowed tells whether a topic that the client has chosen is within bounds.
+// isAllowed reports whether the rule allows a topic that the client chooses.
 func (t *Topics) isAllowed(topic string, covered bool) bool {
 	return covered && len(t.allow) == 0 || slices.ContainsFunc(t.allow, func(pattern string) bool { return matchTopic(pattern, topic) })
 }
 
-// matchTopic tells whether a topic is one of the pattern's. Between slashes it
-// matches as [path.Match] does; ** at the end stands for one name or more.
+// matchTopic reports whether a pattern matches a topic. Between slashes it matches as
+// [path.Match] does; ** at the end matches one or more segments.
 func matchTopic(pattern, topic string) bool {
 	patterns, names := strings.Split(pattern, "/"), strings.Split(topic, "/")
 	for i, p := range patterns {

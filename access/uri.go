@@ -15,20 +15,20 @@ import (
 	"github.com/caddy-sse/caddy-sse/internal/template"
 )
 
-// maxValueBytes is how many bytes a placeholder of a URI may come to.
+// maxValueBytes limits the value of a placeholder.
 const maxValueBytes = 1024
 
-// URITemplate is a path and a query with placeholders. What a placeholder comes to is
-// one segment of the path, or a part of one, or of a parameter's value, and
-// nothing else: whatever a client sends, the URI that is asked for has the
-// segments and the parameters that the template has.
+// URITemplate is a path and a query with placeholders. The value of a placeholder
+// stays within its path segment or its parameter's value: whatever a client sends,
+// the expanded URI has the template's segments and parameters.
 type URITemplate struct {
 	source string
 	path   *template.Template
 	query  *template.Template // nil if there is no ?
 }
 
-// NewURITemplate compiles a template, such as /api/orders/{http.request.uri.query.order}.
+// NewURITemplate compiles a template, such as
+// /api/orders/{http.request.uri.query.order}.
 func NewURITemplate(src string) (*URITemplate, error) {
 	rawPath, rawQuery, hasQuery := cutQuery(src)
 	u := &URITemplate{source: src}
@@ -44,7 +44,7 @@ func NewURITemplate(src string) (*URITemplate, error) {
 	return u, u.check()
 }
 
-// cutQuery cuts at the first question mark that is in no placeholder.
+// cutQuery cuts at the first question mark outside of a placeholder.
 func cutQuery(src string) (rawPath, rawQuery string, found bool) {
 	depth := 0
 	for i := range len(src) {
@@ -62,22 +62,22 @@ func cutQuery(src string) (rawPath, rawQuery string, found bool) {
 	return src, "", false
 }
 
-// checkTopic finds templates that don't stand for what they seem to.
+// check returns an error for a template that is ambiguous or can't work.
 func (u *URITemplate) check() error {
 	for _, name := range u.path.Placeholders() {
 		if slices.Contains([]string{"http.request.uri", "http.request.uri.path", "http.request.uri.path.dir", "http.request.uri.query"}, name) {
-			return fmt.Errorf("`%s`: {%s} is more than a segment of a path: write for example {path.1}, which is the second one of the request's", u.source, name)
+			return fmt.Errorf("`%s`: {%s} is more than one segment of a path: write for example {path.1}, the second segment of the request's path", u.source, name)
 		}
 	}
-	const stand = "‡" // for what placeholders come to
-	expanded, err := u.expand(func(string) (string, error) { return stand, nil })
+	const value = "‡"
+	expanded, err := u.expand(func(string) (string, error) { return value, nil })
 	if err != nil {
-		return fmt.Errorf("`%s` is no path: %w", u.source, err)
+		return fmt.Errorf("`%s` is not a path: %w", u.source, err)
 	}
 	parsed, err := url.ParseRequestURI(expanded)
 	switch {
 	case err != nil || !strings.HasPrefix(expanded, "/") || strings.ContainsFunc(expanded, mustBeEscaped):
-		return fmt.Errorf("`%s` is no path: write one of this site, such as /api/orders/{query.order}", u.source)
+		return fmt.Errorf("`%s` is not a path: write one of this site, such as /api/orders/{query.order}", u.source)
 	case strings.TrimSuffix(parsed.Path, "/") != strings.TrimSuffix(path.Clean(parsed.Path), "/"):
 		return fmt.Errorf("`%s`: write the path without dots and double slashes", u.source)
 	}
@@ -86,17 +86,17 @@ func (u *URITemplate) check() error {
 		return fmt.Errorf("`%s`: the query: %w", u.source, err)
 	}
 	for name := range params {
-		if strings.Contains(name, stand) {
-			return fmt.Errorf("`%s`: a placeholder can be a parameter's value, and not its name", u.source)
+		if strings.Contains(name, value) {
+			return fmt.Errorf("`%s`: a placeholder can be a parameter's value, but not its name", u.source)
 		}
 	}
 	return nil
 }
 
-// mustBeEscaped tells what a template has to escape.
+// mustBeEscaped reports whether a template must escape the character.
 func mustBeEscaped(r rune) bool { return r <= ' ' || r == 0x7f || r == '#' || r == '\\' }
 
-// Placeholders are the names of the placeholders, without braces, in order.
+// Placeholders returns the names of the placeholders, without braces, in order.
 func (u *URITemplate) Placeholders() []string {
 	names := u.path.Placeholders()
 	if u.query != nil {
@@ -105,8 +105,7 @@ func (u *URITemplate) Placeholders() []string {
 	return names
 }
 
-// expand puts values in the places of their placeholders. Its error is for the
-// client.
+// expand replaces the placeholders with values. Clients may see its errors.
 func (u *URITemplate) expand(value func(name string) (string, error)) (string, error) {
 	expanded, err := u.path.Expand(func(name string) (string, error) {
 		v, err := value(name)
@@ -119,7 +118,7 @@ func (u *URITemplate) expand(value func(name string) (string, error)) (string, e
 		return "", err
 	}
 	if hasDots(expanded) {
-		return "", errors.New("the request makes a path with dots")
+		return "", errors.New("the request makes a path with a segment of dots")
 	}
 	if u.query == nil {
 		return expanded, nil
@@ -134,7 +133,7 @@ func (u *URITemplate) expand(value func(name string) (string, error)) (string, e
 	return expanded + "?" + query, err
 }
 
-// checkParameter refuses what no backend needs and some misread.
+// checkParameter refuses values that no backend needs and some misread.
 func checkParameter(name, v string) error {
 	isControl := func(r rune) bool { return r < ' ' || r == 0x7f }
 	switch {
@@ -143,16 +142,16 @@ func checkParameter(name, v string) error {
 	case len(v) > maxValueBytes:
 		return fmt.Errorf("%s is longer than %d bytes", describe(name), maxValueBytes)
 	case !utf8.ValidString(v) || strings.ContainsFunc(v, isControl):
-		return fmt.Errorf("%s holds what is no text", describe(name))
+		return fmt.Errorf("%s holds a control character, or is not UTF-8", describe(name))
 	}
 	return nil
 }
 
-// encodedDelimiter is what a path that is decoded twice would be steered by.
+// encodedDelimiter matches what would be a delimiter in a path that is decoded twice.
 var encodedDelimiter = regexp.MustCompile(`(?i)%(2e|2f|5c|25|3f|23|3b|[01][0-9a-f]|7f)`)
 
-// checkSegment refuses what would be another path to a backend that decodes
-// before it looks for slashes, or twice, or takes backslashes for slashes.
+// checkSegment refuses values that make another path for a backend that decodes
+// before it splits at slashes, or decodes twice, or treats backslashes as slashes.
 func checkSegment(name, v string) error {
 	if err := checkParameter(name, v); err != nil {
 		return err
@@ -163,8 +162,8 @@ func checkSegment(name, v string) error {
 	return nil
 }
 
-// hasDots tells whether a segment of an escaped path leads elsewhere. To some
-// servers a semicolon ends a segment's name.
+// hasDots reports whether a segment of an escaped path is "." or "..". Some servers
+// end a segment's name at a semicolon.
 func hasDots(escapedPath string) bool {
 	plain, err := url.PathUnescape(escapedPath)
 	if err != nil {
@@ -179,12 +178,12 @@ func hasDots(escapedPath string) bool {
 	return false
 }
 
-// describe names a placeholder's value to a client.
+// describe names a placeholder's value in an error for the client.
 func describe(name string) string {
 	if parameter, ok := strings.CutPrefix(name, queryPlaceholder); ok {
 		return fmt.Sprintf("the parameter %q", parameter)
 	}
-	return "a part of the request that decides what it may watch"
+	return "a part of the request that decides on its topics"
 }
 
 func badRequest(err error) *refusal.Error {

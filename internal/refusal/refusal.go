@@ -1,5 +1,5 @@
-// Package refusal is how a request is turned down: a status and a short reason,
-// as plain text or, for a client that asks for it, as a problem (RFC 9457).
+// Package refusal writes error responses: a status and a short reason, as plain text
+// or, if the client accepts it, as problem details (RFC 9457).
 package refusal
 
 import (
@@ -11,50 +11,49 @@ import (
 	"time"
 )
 
-// Error is a refusal. Its reason is shown to the client, so it must hold
-// nothing that the client may not know.
+// Error is a refusal. The client sees the reason, so it must hold nothing that the
+// client may not know.
 type Error struct {
 	// Status is the HTTP status, 4xx or 5xx.
 	Status int
-	// Reason is one short line that says what is wrong and, where it can,
-	// what to send instead.
+	// Reason is one short line that says what is wrong and, if possible, what
+	// to send instead.
 	Reason string
-	// RetryAfter is how long the client should wait before it tries again.
-	// Zero: the response doesn't say.
+	// RetryAfter is how long the client should wait before it tries again. It
+	// is rounded up to seconds. Zero: the response has no Retry-After.
 	RetryAfter time.Duration
-	// Kind is what sort of refusal it is, for who counts them: one of a few.
-	// It may be empty.
+	// Kind is a label for metrics, one of a small set. It may be empty.
 	Kind string
-	// Detail says more than the reason, to the operator only. It holds no
-	// secret and no signature. Empty: the reason says all.
+	// Detail says more than the reason, for operators only. It must hold no
+	// secrets and no signatures. It may be empty.
 	Detail string
-	// Challenge is what the WWW-Authenticate header says, which a 401 has to
-	// have (RFC 9110 §15.5.2). Empty: there is none.
+	// Challenge is the WWW-Authenticate header, which a 401 must have (RFC
+	// 9110 §15.5.2). Empty: the response has none.
 	Challenge string
-	// Err is the cause, for the log. It is never shown to the client.
+	// Err is the cause, for the log. The client never sees it.
 	Err error
 }
 
-// The kinds of refusals of who watches or publishes. Webhooks have their own.
+// The kinds of refusals of subscribers and publishers. Webhooks have other kinds.
 const (
-	NoToken           = "no_token"
-	WrongToken        = "wrong_token"
-	ExpiredToken      = "expired_token"
-	InvalidClaims     = "invalid_claims"
-	NoKeys            = "no_keys" // for tokens
-	CrossSite         = "cross_site"
-	TopicNotAllowed   = "topic_not_allowed"
-	MaxStreams        = "max_streams"
-	MaxStreamsClient  = "max_streams_per_client"
-	MaxStreamsUser    = "max_streams_per_user"
-	MaxViews          = "max_views"
-	MaxViewsClient    = "max_views_per_client"
-	Unwatchable       = "unwatchable"
-	BackendCanNotTell = "backend_can_not_tell"
-	NotStored         = "not_stored"
+	NoToken          = "no_token"
+	WrongToken       = "wrong_token"
+	ExpiredToken     = "expired_token"
+	InvalidClaims    = "invalid_claims"
+	NoKeys           = "no_keys" // the key set can't be fetched
+	CrossSite        = "cross_site"
+	TopicNotAllowed  = "topic_not_allowed"
+	MaxStreams       = "max_streams"
+	MaxStreamsClient = "max_streams_per_client"
+	MaxStreamsUser   = "max_streams_per_user"
+	MaxViews         = "max_views"
+	MaxViewsClient   = "max_views_per_client"
+	NotStreamable    = "unwatchable"
+	BackendUndecided = "backend_can_not_tell"
+	NotStored        = "not_stored"
 )
 
-// Newf returns a refusal whose reason is formatted.
+// Newf returns a refusal with a formatted reason.
 func Newf(status int, format string, args ...any) *Error {
 	return &Error{Status: status, Reason: fmt.Sprintf(format, args...)}
 }
@@ -68,7 +67,7 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Err }
 
-// Write answers the request with the refusal.
+// Write writes the refusal as the response to the request.
 func (e *Error) Write(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("Cache-Control", "no-store")
@@ -83,14 +82,14 @@ func (e *Error) Write(w http.ResponseWriter, r *http.Request) {
 	body := []byte(e.Reason + "\n")
 	h.Set("Content-Type", "text/plain; charset=utf-8")
 	if strings.Contains(r.Header.Get("Accept"), "application/problem+json") {
-		body = e.problem()
+		body = e.problemDetails()
 		h.Set("Content-Type", "application/problem+json")
 	}
 	w.WriteHeader(e.Status)
-	_, _ = w.Write(body) // a client that is gone needs no answer
+	_, _ = w.Write(body) // the client may be gone
 }
 
-func (e *Error) problem() []byte {
+func (e *Error) problemDetails() []byte {
 	problem := struct {
 		Title  string `json:"title"`
 		Status int    `json:"status"`

@@ -25,8 +25,8 @@ func write(e *refusal.Error, accept string) *httptest.ResponseRecorder {
 
 func TestARefusalIsAStatusAndALineOfText(t *testing.T) {
 	for _, accept := range []string{"", "*/*", "text/event-stream", "application/json"} {
-		w := write(refusal.Newf(http.StatusForbidden, "the topic %q can't be watched here", "<a>"), accept)
-		if w.Code != http.StatusForbidden || w.Body.String() != "the topic \"<a>\" can't be watched here\n" {
+		w := write(refusal.Newf(http.StatusForbidden, "the topic %q is not allowed here", "<a>"), accept)
+		if w.Code != http.StatusForbidden || w.Body.String() != "the topic \"<a>\" is not allowed here\n" {
 			t.Errorf("%s: %d %q", accept, w.Code, w.Body)
 		}
 		for name, want := range map[string]string{

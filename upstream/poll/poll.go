@@ -117,7 +117,7 @@ func (p *Poller) Subscribe(r *http.Request, caller Requester) (*Subscription, *s
 	}
 	return nil, nil, &refusal.Error{
 		Status:     http.StatusServiceUnavailable,
-		Kind:       refusal.BackendCanNotTell,
+		Kind:       refusal.BackendUndecided,
 		Reason:     "whose document this is changes all the time; try again later",
 		RetryAfter: 5 * time.Second,
 	}

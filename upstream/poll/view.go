@@ -381,7 +381,7 @@ func unwatchable(err error) error {
 	if errors.Is(err, subrequest.ErrEventStream) {
 		return err // what is a stream already can pass as it is
 	}
-	return &refusal.Error{Status: http.StatusBadGateway, Kind: refusal.Unwatchable, Reason: "this document can't be watched: " + err.Error(), Err: err}
+	return &refusal.Error{Status: http.StatusBadGateway, Kind: refusal.NotStreamable, Reason: "this document can't be watched: " + err.Error(), Err: err}
 }
 
 // toldTo notes who has had the answer.
