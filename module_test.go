@@ -266,7 +266,17 @@ func (s *site) send(ctx context.Context, protocol, method, path, body string, he
 	// has closed the idle one without a response, as the old server does after a
 	// reload.
 	req.Header["Idempotency-Key"] = nil
-	return s.clients[protocol].Do(req)
+	resp, err := s.clients[protocol].Do(req)
+	// The server of a configuration that was replaced or rejected may have
+	// accepted the connection, and closes it unread: net/http repeats nothing
+	// on a new connection.
+	for tries := 0; errors.Is(err, io.EOF) && tries < 3; tries++ {
+		if req.Body, err = req.GetBody(); err != nil {
+			return nil, err
+		}
+		resp, err = s.clients[protocol].Do(req)
+	}
+	return resp, err
 }
 
 // client is an open stream and a goroutine that reads it.

@@ -195,7 +195,7 @@ var snsFields = map[string][]string{
 func snsSigned(message map[string]string) ([]byte, error) {
 	fields := snsFields[message["Type"]]
 	if fields == nil {
-		return nil, errors.New("Amazon SNS has no messages of this type")
+		return nil, errors.New("no message of Amazon SNS has this type")
 	}
 	var signed []byte
 	for _, name := range fields {
