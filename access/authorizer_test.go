@@ -127,7 +127,7 @@ func closed(c <-chan struct{}) bool {
 	}
 }
 
-func TestTheBackendsAnswerDecides(t *testing.T) {
+func TestBackendsResponseDecides(t *testing.T) {
 	for status, want := range map[int]string{
 		200: "in", 204: "in", 299: "in",
 		301: "refused", 304: "refused", 400: "refused", 401: "refused", 403: "refused", 404: "refused", 410: "refused",
@@ -158,7 +158,7 @@ func TestTheBackendsAnswerDecides(t *testing.T) {
 	}
 }
 
-func TestWhatIsTooLongOrAStreamIsLetIn(t *testing.T) {
+func TestLargeOrStreamedResponseGrants(t *testing.T) {
 	for _, err := range []error{subrequest.ErrTooLarge, subrequest.ErrEventStream} {
 		synctest.Test(t, func(t *testing.T) {
 			a, _ := authorizer()
@@ -171,7 +171,7 @@ func TestWhatIsTooLongOrAStreamIsLetIn(t *testing.T) {
 	}
 }
 
-func TestARuleBehindWhichNothingAnswersIsAnError(t *testing.T) {
+func TestMissingResponseIsError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, _ := authorizer()
 		b := &backend{answer: func(*http.Request) (*subrequest.Response, error) { return nil, subrequest.ErrNoResponse }}
@@ -181,7 +181,7 @@ func TestARuleBehindWhichNothingAnswersIsAnError(t *testing.T) {
 	})
 }
 
-func TestOneRefusalOfManyRefusesAll(t *testing.T) {
+func TestOneRefusalOfManyRefusesStream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, _ := authorizer()
 		b := &backend{answer: func(r *http.Request) (*subrequest.Response, error) {
@@ -198,7 +198,7 @@ func TestOneRefusalOfManyRefusesAll(t *testing.T) {
 	})
 }
 
-func TestAThousandReconnectsAreOneQuestion(t *testing.T) {
+func TestIdenticalChecksShareOneSubrequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, _ := authorizer()
 		b := &backend{answer: takes(300*time.Millisecond, 200)}
@@ -232,7 +232,7 @@ func TestAThousandReconnectsAreOneQuestion(t *testing.T) {
 	})
 }
 
-func TestWhoDiffersInWhatIsSentIsAskedAboutAlone(t *testing.T) {
+func TestDifferentPrincipalsShareNoCheck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &backend{answer: takes(time.Hour, 200)}
 		type one struct {
@@ -278,7 +278,7 @@ func TestWhoDiffersInWhatIsSentIsAskedAboutAlone(t *testing.T) {
 	})
 }
 
-func TestCredentialsAreSentAndWhatBelongsToTheStreamIsNot(t *testing.T) {
+func TestCheckSendsCredentialsButNoStreamHeaders(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, _ := authorizer()
 		b := &backend{answer: says(200)}
@@ -306,7 +306,7 @@ func TestCredentialsAreSentAndWhatBelongsToTheStreamIsNot(t *testing.T) {
 	})
 }
 
-func TestNoMoreQuestionsAreInFlightThanTheCeiling(t *testing.T) {
+func TestChecksInFlightAreLimited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, _ := authorizer()
 		b := &backend{answer: takes(time.Second, 200)}
@@ -327,7 +327,7 @@ func TestNoMoreQuestionsAreInFlightThanTheCeiling(t *testing.T) {
 	})
 }
 
-func TestNoMoreAnswersAreKeptThanTheBound(t *testing.T) {
+func TestKeptDecisionsAreLimited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, _ := authorizer()
 		b := &backend{answer: says(404)}
@@ -345,7 +345,7 @@ func TestNoMoreAnswersAreKeptThanTheBound(t *testing.T) {
 	})
 }
 
-func TestWhoCantBeToldYetWaitsUntilTheBackendAnswers(t *testing.T) {
+func TestUndecidedStreamWaitsForBackend(t *testing.T) {
 	for status, granted := range map[int]bool{200: true, 403: false} {
 		synctest.Test(t, func(t *testing.T) {
 			a, logs := authorizer()
@@ -379,7 +379,7 @@ func TestWhoCantBeToldYetWaitsUntilTheBackendAnswers(t *testing.T) {
 	}
 }
 
-func TestABackendThatDoesNotAnswerHoldsARequestForABoundedTime(t *testing.T) {
+func TestSilentBackendDelaysRequestUntilTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, _ := authorizer()
 		began := time.Now()
@@ -413,7 +413,7 @@ func TestABackendThatAsksForTimeHasIt(t *testing.T) {
 	})
 }
 
-func TestARecheckEndsTheStreamOfWhoIsRefusedAndOfNobodyElse(t *testing.T) {
+func TestRecheckRevokesOnlyOnRefusal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, _ := authorizer()
 		b := &backend{answer: says(200)}
@@ -450,7 +450,7 @@ func TestARecheckEndsTheStreamOfWhoIsRefusedAndOfNobodyElse(t *testing.T) {
 	})
 }
 
-func TestRechecksAreSpread(t *testing.T) {
+func TestRechecksHaveJitter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, _ := authorizer()
 		b := &backend{answer: says(200)}
@@ -472,7 +472,7 @@ func TestRechecksAreSpread(t *testing.T) {
 	})
 }
 
-func TestAPermitThatIsEndedAsksNoMore(t *testing.T) {
+func TestEndedGrantMakesNoChecks(t *testing.T) {
 	for _, status := range []int{200, 503} {
 		synctest.Test(t, func(t *testing.T) {
 			a, _ := authorizer()
@@ -495,7 +495,7 @@ func TestAPermitThatIsEndedAsksNoMore(t *testing.T) {
 	}
 }
 
-// uris are what the backend is asked about a request for a query.
+// questions returns the authorization URIs of a request with a query.
 func questions(t *testing.T, topic []string, template, query string, set ...string) ([]string, int) {
 	t.Helper()
 	u := uri(t, template)
@@ -517,7 +517,7 @@ func questions(t *testing.T, topic []string, template, query string, set ...stri
 	return got, http.StatusOK
 }
 
-func TestTheBackendIsAskedWithTheValuesThatMakeTheTopics(t *testing.T) {
+func TestAuthorizationURIsHaveTheTopicsValues(t *testing.T) {
 	for _, c := range []struct {
 		topics          []string
 		template, query string
@@ -544,7 +544,7 @@ func TestTheBackendIsAskedWithTheValuesThatMakeTheTopics(t *testing.T) {
 	}
 }
 
-func TestAStreamIsSoManyQuestionsAndNoMore(t *testing.T) {
+func TestAuthorizationURIsOfStreamAreLimited(t *testing.T) {
 	query := func(n int) string {
 		var b strings.Builder
 		for i := range n {
@@ -560,7 +560,7 @@ func TestAStreamIsSoManyQuestionsAndNoMore(t *testing.T) {
 	}
 }
 
-func TestOnlyWhatTheBackendIsAskedAboutNeedsNoAllow(t *testing.T) {
+func TestOnlyCoveredPlaceholdersNeedNoAllow(t *testing.T) {
 	covered := []string{strings.Trim(queryA, "{}"), "http.auth.user.id"}
 	for _, template := range []string{"orders/" + queryA, queryA + "/" + queryA, "news", "users/" + user, queryA + user} {
 		if _, err := access.NewTopics([]string{template}, nil, covered...); err != nil {

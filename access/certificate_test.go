@@ -12,7 +12,7 @@ import (
 
 // With a client_auth of request or require anyone makes a certificate with any
 // name.
-func TestACertificateVouchesOnlyIfItWasVerified(t *testing.T) {
+func TestOnlyVerifiedCertificateNamesTopics(t *testing.T) {
 	certificate := new(x509.Certificate)
 	own := []*x509.Certificate{certificate}
 	for name, c := range map[string]struct {

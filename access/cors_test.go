@@ -27,7 +27,7 @@ func from(method, origin string) *http.Request {
 	return r
 }
 
-func TestWhatIsNoOriginIsRefused(t *testing.T) {
+func TestInvalidOriginIsRefused(t *testing.T) {
 	for _, origin := range []string{
 		"", "app.example.com", "https://", "https://app.example.com/", "https://app.example.com/path", "https://a@app.example.com", "null",
 		"https://app.example.com?x", "https://app.example.com#x", "//app.example.com", "HTTPS://app.example.com", "https:app.example.com", "**",
@@ -47,7 +47,7 @@ func TestWhatIsNoOriginIsRefused(t *testing.T) {
 	}
 }
 
-func TestOnlyTheVeryOriginsMayRead(t *testing.T) {
+func TestOnlyExactOriginsMayRead(t *testing.T) {
 	c := cors(t, "https://app.example.com", "http://localhost:3000")
 	for origin, allowed := range map[string]bool{
 		"https://app.example.com":           true,
@@ -90,7 +90,7 @@ func sameHeaders(a, b http.Header) bool {
 	return len(a) == len(b)
 }
 
-func TestAnyOriginIsWithoutCredentials(t *testing.T) {
+func TestAnyOriginAllowsNoCredentials(t *testing.T) {
 	c := cors(t, "*")
 	for _, origin := range []string{"", "null", "https://evil.test"} {
 		h := make(http.Header)
@@ -101,7 +101,7 @@ func TestAnyOriginIsWithoutCredentials(t *testing.T) {
 	}
 }
 
-func TestWithoutOriginsThereIsNoCORS(t *testing.T) {
+func TestNoOriginsMeansNoCORSHeaders(t *testing.T) {
 	for _, c := range []*access.CORS{cors(t), new(access.CORS)} {
 		h := make(http.Header)
 		c.SetHeaders(h, from(http.MethodGet, "https://app.example.com"))
@@ -114,7 +114,7 @@ func TestWithoutOriginsThereIsNoCORS(t *testing.T) {
 	}
 }
 
-func TestAnEarlierVaryStays(t *testing.T) {
+func TestCORSKeepsEarlierVary(t *testing.T) {
 	h := http.Header{"Vary": {"Accept"}}
 	cors(t, "https://app.example.com").SetHeaders(h, from(http.MethodGet, ""))
 	if !slices.Equal(h["Vary"], []string{"Accept", "Origin"}) {
@@ -131,7 +131,7 @@ func preflight(c *access.CORS, origin, method string) (*httptest.ResponseRecorde
 	return w, c.Preflight(w, r)
 }
 
-func TestAPreflightAllowsWhatAStreamNeedsAndNothingElse(t *testing.T) {
+func TestPreflightAllowsOnlyWhatStreamsNeed(t *testing.T) {
 	w, answered := preflight(cors(t, "https://app.example.com"), "https://app.example.com", "GET")
 	want := http.Header{
 		"Vary":                             {"Origin"},
@@ -150,7 +150,7 @@ func TestAPreflightAllowsWhatAStreamNeedsAndNothingElse(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoPreflightForAStreamIsLeftAlone(t *testing.T) {
+func TestOtherOptionsRequestsPass(t *testing.T) {
 	c := cors(t, "https://app.example.com")
 	plain := from(http.MethodOptions, "https://app.example.com")
 	get := from(http.MethodGet, "https://app.example.com")
@@ -172,7 +172,7 @@ func TestWhatIsNoPreflightForAStreamIsLeftAlone(t *testing.T) {
 
 // What a page may not have watched is a POST that carries its user's
 // credentials: the page's origin is not told to the backend when it is repeated.
-func TestAPostOfAnotherSitesPageIsForeign(t *testing.T) {
+func TestCrossOriginPostIsUntrusted(t *testing.T) {
 	const own, named, other = "http://example.com", "https://app.example.com", "https://other.example"
 	for _, c := range []struct {
 		method, origin, site, cookie string

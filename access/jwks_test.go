@@ -107,7 +107,7 @@ func wantStatus(t *testing.T, what string, refused *refusal.Error, status int) {
 	}
 }
 
-func TestAKeySetIsFetchedWhenTheFirstTokenNeedsIt(t *testing.T) {
+func TestFirstTokenFetchesKeySet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		one := newSigner("1")
 		i := &issuer{keys: []any{one.public()}, delay: time.Second}
@@ -132,7 +132,7 @@ func TestAKeySetIsFetchedWhenTheFirstTokenNeedsIt(t *testing.T) {
 	})
 }
 
-func TestAKeyThatIsRotatedInIsTakenAtOnceAndOneThatIsTakenOutNoMore(t *testing.T) {
+func TestKeyRotationTakesEffectAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		one, two := newSigner("1"), newSigner("2")
 		i := &issuer{keys: []any{one.public()}}
@@ -149,7 +149,7 @@ func TestAKeyThatIsRotatedInIsTakenAtOnceAndOneThatIsTakenOutNoMore(t *testing.T
 	})
 }
 
-func TestMadeUpKeysCostAFetchInTenSeconds(t *testing.T) {
+func TestUnknownKeysFetchAtMostEveryTenSeconds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		one := newSigner("1")
 		i := &issuer{keys: []any{one.public()}}
@@ -170,7 +170,7 @@ func newSignerLike(s signer, n int) signer {
 	return signer{strings.Repeat("x", n+1), s.key}
 }
 
-func TestAKeySetIsRefreshedInTheBackground(t *testing.T) {
+func TestKeySetIsRefreshedInBackground(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		one := newSigner("1")
 		i := &issuer{keys: []any{one.public()}}
@@ -192,7 +192,7 @@ func TestAKeySetIsRefreshedInTheBackground(t *testing.T) {
 	})
 }
 
-func TestKeysThatCannotBeFetchedAreNoFaultOfTheToken(t *testing.T) {
+func TestUnavailableKeySetIsNotTheTokensFault(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		one := newSigner("1")
 		i := &issuer{keys: []any{one.public()}, fail: errors.New("connection refused")}
@@ -326,7 +326,7 @@ func TestManyLocalKeysCrowdOutNoNamedKey(t *testing.T) {
 	})
 }
 
-func TestWhatIsNoKeyForSignaturesIsLeftOut(t *testing.T) {
+func TestKeySetSkipsOtherKeys(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		one, forEncryption := newSigner("1"), newSigner("2")
 		encryption := forEncryption.public()
@@ -353,7 +353,7 @@ func TestWhatIsNoKeyForSignaturesIsLeftOut(t *testing.T) {
 	})
 }
 
-func TestAFetchEndsWithItsRule(t *testing.T) {
+func TestCleanupCancelsFetch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		i := &issuer{delay: time.Hour}
 		j := i.jwt(t)

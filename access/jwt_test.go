@@ -111,7 +111,7 @@ func fileOf(t testing.TB, content []byte) string {
 	return file
 }
 
-func TestATokenOfEachKindIsTaken(t *testing.T) {
+func TestEachAlgorithmVerifies(t *testing.T) {
 	j := provision(t, &access.JWT{
 		Keys: []string{"an older secret, which is of 32 bytes and more", jwtSecret},
 		PEM:  []string{publicPEM(t, rsaKey().Public(), ecKey().Public()), publicPEM(t, edwards().Public())},
@@ -138,7 +138,7 @@ func TestATokenOfEachKindIsTaken(t *testing.T) {
 	}
 }
 
-func TestNoTokenIsTakenWithAnAlgorithmThatItsKeyIsNotFor(t *testing.T) {
+func TestKeyVerifiesOnlyItsAlgorithms(t *testing.T) {
 	public := must(x509.MarshalPKIXPublicKey(rsaKey().Public()))
 	asPEM := pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: public})
 	j := provision(t, &access.JWT{PEM: []string{fileOf(t, asPEM)}})
@@ -163,7 +163,7 @@ func TestNoTokenIsTakenWithAnAlgorithmThatItsKeyIsNotFor(t *testing.T) {
 	}
 }
 
-func TestATokenThatIsNotRightIsRefusedWithTheClassOfItsFault(t *testing.T) {
+func TestInvalidTokenIsRefusedWithReason(t *testing.T) {
 	j := provision(t, &access.JWT{Issuer: "https://login.example", Audience: []string{"shop", "other"}})
 	good := func(pairs ...any) jwt.MapClaims {
 		return claims(append([]any{"iss", "https://login.example", "aud", "shop"}, pairs...)...)
@@ -211,14 +211,14 @@ func TestATokenThatIsNotRightIsRefusedWithTheClassOfItsFault(t *testing.T) {
 // json0 is encoded as null.
 var json0 *int
 
-func TestWithoutATokenTheClientIsToldHowToSendOne(t *testing.T) {
+func TestMissingTokenRefusalSaysHowToSendOne(t *testing.T) {
 	_, refused := check(provision(t, &access.JWT{Cookie: "session"}), "")
 	if refused == nil || refused.Status != http.StatusUnauthorized || refused.Challenge != `Bearer realm="sse"` || !strings.Contains(refused.Reason, "cookie session") {
 		t.Errorf("%+v", refused)
 	}
 }
 
-func TestATokenIsTakenFromTheHeaderTheQueryOrTheCookie(t *testing.T) {
+func TestTokenComesFromHeaderQueryOrCookie(t *testing.T) {
 	token, other := hs256(claims()), hs256(claims("sub", "bob"))
 	all := provision(t, &access.JWT{Cookie: "session", Query: "token"})
 	for name, c := range map[string]struct {
@@ -256,7 +256,7 @@ func TestATokenIsTakenFromTheHeaderTheQueryOrTheCookie(t *testing.T) {
 	}
 }
 
-func TestAnotherSitesPageCannotUseTheCookie(t *testing.T) {
+func TestCrossOriginPageCannotUseCookie(t *testing.T) {
 	j := provision(t, &access.JWT{Cookie: "session"})
 	for name, c := range map[string]struct {
 		header []string
@@ -279,7 +279,7 @@ func TestAnotherSitesPageCannotUseTheCookie(t *testing.T) {
 	}
 }
 
-func TestTheClaimBoundsWhatIsWatched(t *testing.T) {
+func TestClaimLimitsTopics(t *testing.T) {
 	j := provision(t, &access.JWT{Claim: "watch"})
 	own, chosen := []string{"news", "users/{http.auth.user.id}"}, []string{queryA}
 	for name, c := range map[string]struct {
@@ -320,7 +320,7 @@ func TestTheClaimBoundsWhatIsWatched(t *testing.T) {
 	}
 }
 
-func TestAJWTThatCannotWorkIsRefusedWithWhatToWriteInstead(t *testing.T) {
+func TestInvalidJWTConfigurationIsRefused(t *testing.T) {
 	private := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: must(x509.MarshalPKCS8PrivateKey(ecKey()))})
 	short := must(x509.MarshalPKIXPublicKey(&rsa.PublicKey{N: must(rsa.GenerateKey(rand.Reader, 1024)).N, E: 65537}))
 	for want, j := range map[string]*access.JWT{
@@ -343,7 +343,7 @@ func TestAJWTThatCannotWorkIsRefusedWithWhatToWriteInstead(t *testing.T) {
 	}
 }
 
-func TestTimeIsTheOnlyThingThatEndsAToken(t *testing.T) {
+func TestTokenEndsAtItsExp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		j := provision(t, &access.JWT{})
 		token := hs256(claims())

@@ -57,14 +57,14 @@ func TestStreamBeyondLimitIsRefusedUntilAnotherEnds(t *testing.T) {
 	}
 }
 
-func TestNobodyInParticularIsNotLimitedAsAUser(t *testing.T) {
+func TestStreamsWithoutUserHaveNoUserLimit(t *testing.T) {
 	s := new(access.StreamLimiter)
 	for range 10 {
 		enter(t, s, &access.Limits{PerUser: 1}, "192.0.2.1", "")
 	}
 }
 
-func TestAKeptPlaceIsItsViewersAlone(t *testing.T) {
+func TestReservedSlotIsForItsOwnerOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, limits := new(access.StreamLimiter), &access.Limits{Rule: 1}
 		enter(t, s, limits, "192.0.2.1", "ann").Reserve(5 * time.Second)
@@ -82,7 +82,7 @@ func TestAKeptPlaceIsItsViewersAlone(t *testing.T) {
 }
 
 // A place that was taken up again is kept anew for all of its time.
-func TestAPlaceIsKeptForItsWholeTime(t *testing.T) {
+func TestSlotIsReservedForWholeDuration(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, limits := new(access.StreamLimiter), &access.Limits{Rule: 1}
 		enter(t, s, limits, "192.0.2.1", "").Reserve(5 * time.Second)
@@ -96,7 +96,7 @@ func TestAPlaceIsKeptForItsWholeTime(t *testing.T) {
 }
 
 // A reload lowers the limit while streams are open: who moves has a place.
-func TestANarrowerLimitLocksNobodyOutWhoIsExpectedBack(t *testing.T) {
+func TestLowerLimitKeepsReservations(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := new(access.StreamLimiter)
 		wide, narrow := &access.Limits{Rule: 100, PerClient: 20}, &access.Limits{Rule: 3, PerClient: 1}
@@ -116,7 +116,7 @@ func TestANarrowerLimitLocksNobodyOutWhoIsExpectedBack(t *testing.T) {
 	})
 }
 
-func TestARequestWaitsAMomentForAPlace(t *testing.T) {
+func TestRequestWaitsForSlot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, limits := new(access.StreamLimiter), &access.Limits{PerUser: 1}
 		soon := func(ctx context.Context) (*access.Slot, time.Duration) {
@@ -142,7 +142,7 @@ func TestARequestWaitsAMomentForAPlace(t *testing.T) {
 	})
 }
 
-func TestOnlySoManyRequestsWaitForAPlace(t *testing.T) {
+func TestRequestsWaitingForSlotsAreLimited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, limits := new(access.StreamLimiter), &access.Limits{Rule: 1}
 		only := enter(t, s, limits, "", "")
@@ -171,7 +171,7 @@ func TestOnlySoManyRequestsWaitForAPlace(t *testing.T) {
 	})
 }
 
-func TestNothingIsKeptOfWhoHasLeft(t *testing.T) {
+func TestLimiterForgetsFormerOwners(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := new(access.StreamLimiter)
 		for i := range 1000 {

@@ -48,7 +48,7 @@ func of(rule *access.Topics, query string, set ...string) ([]string, int) {
 	return got, http.StatusOK
 }
 
-func TestWhatAClientChoosesNeedsAnAllow(t *testing.T) {
+func TestClientChosenTopicNeedsAllow(t *testing.T) {
 	for _, template := range []string{
 		queryA, "orders/" + queryA, "{http.request.uri.path.0}", "{http.request.header.X-Topic}", "{http.request.host}", "{http.request.cookie.a}",
 		"{http.regexp.1}", "{http.matchers.file.relative}", "{http.request.uri}", "{http.request.tls.server_name}", user + queryA,
@@ -69,14 +69,14 @@ func TestWhatAClientChoosesNeedsAnAllow(t *testing.T) {
 	}
 }
 
-func TestTheErrorSuggestsAPattern(t *testing.T) {
+func TestErrorSuggestsPattern(t *testing.T) {
 	_, err := access.NewTopics([]string{"orders/" + queryA + "/items"}, nil)
 	if err == nil || !strings.Contains(err.Error(), "`allow orders/*/items`") {
 		t.Error(err)
 	}
 }
 
-func TestTemplatesAndPatternsAreChecked(t *testing.T) {
+func TestInvalidTemplatesAndPatternsAreRefused(t *testing.T) {
 	for _, template := range []string{"{", "a}", "{}", "{file./etc/passwd}"} {
 		if _, err := access.NewTopics([]string{template}, []string{"*"}); err == nil {
 			t.Errorf("the topic %q is accepted", template)
@@ -89,7 +89,7 @@ func TestTemplatesAndPatternsAreChecked(t *testing.T) {
 	}
 }
 
-func TestPatternsBoundWhatAClientChooses(t *testing.T) {
+func TestPatternsLimitClientChosenTopics(t *testing.T) {
 	for _, c := range []struct {
 		pattern string
 		allowed []string
@@ -118,7 +118,7 @@ func TestPatternsBoundWhatAClientChooses(t *testing.T) {
 	}
 }
 
-func TestTheRulesOwnTopicsNeedNoPattern(t *testing.T) {
+func TestFixedTopicsNeedNoPattern(t *testing.T) {
 	rule := topics(t, []string{"news", "users/" + user, "orders/" + queryA}, []string{"orders/*"})
 	got, status := of(rule, "a=42", "http.auth.user.id", "ann")
 	if status != 200 || !slices.Equal(got, []string{"news", "orders/42", "users/ann"}) {
@@ -126,14 +126,14 @@ func TestTheRulesOwnTopicsNeedNoPattern(t *testing.T) {
 	}
 }
 
-func TestOneTopicThatIsNotAllowedRefusesAll(t *testing.T) {
+func TestOneForbiddenTopicRefusesRequest(t *testing.T) {
 	rule := topics(t, []string{"news", queryA}, []string{"orders/*"})
 	if got, status := of(rule, "a=orders/1&a=secret"); status != http.StatusForbidden {
 		t.Errorf("%d %q", status, got)
 	}
 }
 
-func TestEachValueOfAQueryParameterMakesATopic(t *testing.T) {
+func TestEachQueryValueMakesTopic(t *testing.T) {
 	rule := topics(t, []string{"orders/" + queryA, "x/" + queryA + "/" + queryA}, []string{"**"})
 	got, status := of(rule, "a=2&b=x&a=1&a=2&a=")
 	if want := []string{"orders/1", "orders/2", "x/1/1", "x/2/2"}; status != 200 || !slices.Equal(got, want) {
@@ -141,7 +141,7 @@ func TestEachValueOfAQueryParameterMakesATopic(t *testing.T) {
 	}
 }
 
-func TestATopicOfWhichAPlaceholderComesToNothingIsLeftOut(t *testing.T) {
+func TestTopicWithEmptyPlaceholderIsSkipped(t *testing.T) {
 	rule := topics(t, []string{"orders/" + queryA, "users/" + user, "both/" + queryA + "/" + queryB, "{http.vars.unknown}", "{not.known}"}, []string{"**"})
 	for query, want := range map[string][]string{
 		"a=1":     {"orders/1"},
@@ -160,7 +160,7 @@ func TestATopicOfWhichAPlaceholderComesToNothingIsLeftOut(t *testing.T) {
 	}
 }
 
-func TestNamesThatAreNoTopicsAreRefused(t *testing.T) {
+func TestInvalidTopicNamesAreRefused(t *testing.T) {
 	rule := topics(t, []string{queryA}, []string{"**"})
 	for _, topic := range []string{
 		"\x00poll/x", "a\nb", "a\r", "a\x1b[0m", "\x7f", "\xff", strings.Repeat("x", hub.MaxTopicLen+1),
@@ -175,7 +175,7 @@ func TestNamesThatAreNoTopicsAreRefused(t *testing.T) {
 	}
 }
 
-func TestAStreamHasSoManyTopicsAndNoMore(t *testing.T) {
+func TestTopicsOfStreamAreLimited(t *testing.T) {
 	rule := topics(t, []string{"t" + queryA}, []string{"t*"})
 	query := func(n int) string {
 		var b strings.Builder
@@ -192,7 +192,7 @@ func TestAStreamHasSoManyTopicsAndNoMore(t *testing.T) {
 	}
 }
 
-func TestWhatAClientSendsIsNeverExpanded(t *testing.T) {
+func TestClientValuesAreNeverExpanded(t *testing.T) {
 	rule := topics(t, []string{queryA + "/" + queryB, "{http.request.header.X-Topic}" + user}, []string{"**"})
 	for _, value := range []string{"{http.auth.user.id}", "{file./etc/passwd}", `\{x\}`, "{", "{http.request.uri.query.b}", "{env.HOME}"} {
 		got, status := of(rule, "a="+url.QueryEscape(value)+"&b="+url.QueryEscape(value), "http.auth.user.id", "ann", "http.request.header.X-Topic", value)

@@ -12,7 +12,7 @@ import (
 	"github.com/caddy-sse/caddy-sse/stream"
 )
 
-func TestEventsComeInEnvelopesOfTheTopicsThatAreWatched(t *testing.T) {
+func TestEnvelopeNamesSubscribedTopic(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, envelopes := newHub(t, store.History{}), new(stream.Envelopes)
 		topics := []string{"a", "b"}
@@ -39,7 +39,7 @@ func TestEventsComeInEnvelopesOfTheTopicsThatAreWatched(t *testing.T) {
 	})
 }
 
-func TestAnEventIsPutIntoAnEnvelopeOnceForAllStreams(t *testing.T) {
+func TestEnvelopeIsMadeOnceForAllStreams(t *testing.T) {
 	envelopes := new(stream.Envelopes)
 	e := &store.Entry{Seq: 7, Topics: []string{"a", "b"}, Frame: event.Frame("id: 7\ndata: x\n\n")}
 	first := envelopes.ForTopics([]string{"a"})(e)
@@ -61,7 +61,7 @@ func TestAnEventIsPutIntoAnEnvelopeOnceForAllStreams(t *testing.T) {
 	}
 }
 
-func TestEnvelopesKeepNoMoreThanTheirBounds(t *testing.T) {
+func TestEnvelopeCacheIsBounded(t *testing.T) {
 	for _, c := range []struct{ events, size, atMost int }{{5000, 1, 1000}, {40, 1 << 20, 16}} {
 		envelopes := new(stream.Envelopes)
 		on := envelopes.ForTopics([]string{"a"})

@@ -16,7 +16,7 @@ func until(src stream.Source, d time.Duration) stream.Source {
 	return src
 }
 
-func TestAStreamEndsAtTheMomentItsRightEnds(t *testing.T) {
+func TestStreamEndsWhenTokenExpires(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub(t, store.History{})
 		s := serve(until(stream.Subscribe(h, []string{"a"}, ""), time.Minute), get("/"), nil, options, newClient())
@@ -30,7 +30,7 @@ func TestAStreamEndsAtTheMomentItsRightEnds(t *testing.T) {
 	})
 }
 
-func TestWhoHasReceivedNothingIsToldWhereToGoOn(t *testing.T) {
+func TestExpiredStreamWithoutEventsSendsPosition(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub(t, store.History{})
 		position := h.Position(0)
@@ -50,7 +50,7 @@ func TestWhoHasReceivedNothingIsToldWhereToGoOn(t *testing.T) {
 	})
 }
 
-func TestWhoIsFarBehindIsSentNothingAfterItsRightHasEnded(t *testing.T) {
+func TestExpiredStreamSendsNoBacklog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub(t, store.History{})
 		first := publish(t, h, "0", "a")

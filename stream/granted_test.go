@@ -11,7 +11,7 @@ import (
 	"github.com/caddy-sse/caddy-sse/stream"
 )
 
-func TestAStreamThatIsNotGrantedYetHasHeartbeatsOnly(t *testing.T) {
+func TestUngrantedStreamHasOnlyHeartbeats(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub(t, store.History{})
 		granted := make(chan struct{})
@@ -37,7 +37,7 @@ func TestAStreamThatIsNotGrantedYetHasHeartbeatsOnly(t *testing.T) {
 	})
 }
 
-func TestAStreamThatIsNeverGrantedEndsWithoutAnEvent(t *testing.T) {
+func TestRefusedStreamSendsNoEvents(t *testing.T) {
 	for name, end := range map[stream.Reason]func(*stream.Group, chan struct{}){
 		stream.Moved:    func(g *stream.Group, _ chan struct{}) { g.End(time.Second) },
 		stream.ShutDown: func(g *stream.Group, _ chan struct{}) { g.End(0) },

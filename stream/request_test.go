@@ -10,7 +10,7 @@ import (
 	"github.com/caddy-sse/caddy-sse/stream"
 )
 
-func TestTheHeaderWinsOverTheQuery(t *testing.T) {
+func TestPositionHeaderOverridesQuery(t *testing.T) {
 	for _, c := range []struct{ header, query, want string }{
 		{"", "", ""},
 		{"h", "", "h"},
@@ -36,7 +36,7 @@ func TestTheHeaderWinsOverTheQuery(t *testing.T) {
 	}
 }
 
-func TestAPositionIsTakenOutOfTheQuery(t *testing.T) {
+func TestPositionIsRemovedFromQuery(t *testing.T) {
 	for query, want := range map[string]string{
 		"":                                   "",
 		"b=2&a=1":                            "b=2&a=1",
@@ -65,7 +65,7 @@ func TestAPositionIsTakenOutOfTheQuery(t *testing.T) {
 
 func accept(values ...string) http.Header { return http.Header{"Accept": values} }
 
-func TestWhoAcceptsAndWhoAsksForAStream(t *testing.T) {
+func TestAcceptAndPreferStream(t *testing.T) {
 	for _, c := range []struct {
 		accept        []string
 		accepts, asks bool
@@ -104,7 +104,7 @@ func TestWhoAcceptsAndWhoAsksForAStream(t *testing.T) {
 	}
 }
 
-func TestOtherTypesAreThoseBesideTheStream(t *testing.T) {
+func TestOtherTypesExcludeStream(t *testing.T) {
 	for value, want := range map[string]string{
 		"":                                    "",
 		"text/event-stream":                   "",
@@ -170,7 +170,7 @@ const (
 	navigation = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8"
 )
 
-func TestATypeIsPreferredIfNothingElseIsWantedMore(t *testing.T) {
+func TestPrefersTypeUnlessAnotherHasMoreWeight(t *testing.T) {
 	const contentType = "application/json; charset=utf-8"
 	for _, c := range []struct {
 		accept         string
@@ -227,7 +227,7 @@ func FuzzPrefers(f *testing.F) {
 
 // Over HTTP/2, a few hundred bytes unfold to as many headers as the server takes:
 // what it costs to look at them must not depend on that.
-func TestOnlyTheBeginningOfAnAcceptHeaderIsLookedAt(t *testing.T) {
+func TestAcceptHeaderIsParsedUpToLimit(t *testing.T) {
 	much := strings.Repeat("a/b,", 1000)
 	for name, values := range map[string][]string{
 		"one header":   {much + "text/event-stream"},

@@ -10,7 +10,7 @@ import (
 	"github.com/caddy-sse/caddy-sse/stream"
 )
 
-func TestWhoWantsToKnowIsToldThatTheServerGoesAway(t *testing.T) {
+func TestExitSendsShutdownEvent(t *testing.T) {
 	for name, c := range map[string]struct {
 		asked bool
 		end   func(*stream.Group)
@@ -45,7 +45,7 @@ func TestWhoWantsToKnowIsToldThatTheServerGoesAway(t *testing.T) {
 }
 
 // Not all at once, though: they may be many.
-func TestWhoIsSentToTheNextConfigurationComesBackSoon(t *testing.T) {
+func TestMovedClientReconnectsSoon(t *testing.T) {
 	for name, test := range map[string]struct{ unplaced, unended bool }{
 		"with a document":                 {},
 		"without":                         {unplaced: true},

@@ -12,7 +12,7 @@ import (
 	"github.com/caddy-sse/caddy-sse/stream"
 )
 
-func TestAStreamThatIsStoppedEndsAtOnceAndOthersGoOn(t *testing.T) {
+func TestStopEndsOnlyItsStream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub(t, store.History{})
 		group, stop := new(stream.Group), new(atomic.Bool)
@@ -40,7 +40,7 @@ func TestAStreamThatIsStoppedEndsAtOnceAndOthersGoOn(t *testing.T) {
 	})
 }
 
-func TestAStreamThatIsStoppedBeforeItBeginsSendsNothing(t *testing.T) {
+func TestStopBeforeServeSendsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub(t, store.History{})
 		src := stream.Subscribe(h, []string{"a"}, "")
@@ -60,7 +60,7 @@ func TestAStreamThatIsStoppedBeforeItBeginsSendsNothing(t *testing.T) {
 	})
 }
 
-func TestAStoppedStreamsClientWaitsForItsRightInVain(t *testing.T) {
+func TestStopEndsUngrantedStream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub(t, store.History{})
 		group, stop := new(stream.Group), new(atomic.Bool)
@@ -74,7 +74,7 @@ func TestAStoppedStreamsClientWaitsForItsRightInVain(t *testing.T) {
 	})
 }
 
-func TestASourceSaysHowItsStreamBegins(t *testing.T) {
+func TestSubscribeReportsStart(t *testing.T) {
 	h := newHub(t, store.History{MaxEvents: 2})
 	for _, data := range []string{"1", "2", "3", "4"} {
 		publish(t, h, data, "a")

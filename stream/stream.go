@@ -39,12 +39,12 @@ type Options struct {
 	// ShutdownEvent tells clients before their streams end that the server
 	// goes away; see [Group.Exit].
 	ShutdownEvent bool
-	// Observer, if not nil, is told what is sent.
+	// Observer, if not nil, receives what streams send.
 	Observer Observer
 }
 
-// Observer is told what streams send. It must be safe for concurrent use, and
-// quick.
+// Observer receives what streams send. It must be safe for concurrent use and must
+// not block.
 type Observer interface {
 	// Sent is called after each write, with the events and bytes in it: none
 	// are in a heartbeat.
@@ -65,7 +65,7 @@ type Source struct {
 	Done <-chan struct{}
 	// Moved, if not nil, is closed when another configuration has more to send
 	// than this one: the stream ends within two seconds, or at once if it is
-	// Unplaced, and its client is told to come back soon.
+	// NoPosition, and its client is told to come back soon.
 	Moved <-chan struct{}
 	// NoPosition tells that the client has nothing yet that what is published
 	// later could follow: unless it has been sent something, it is told no
@@ -83,7 +83,7 @@ type Source struct {
 	// Stop, if not nil, is set when the stream is to end, and nothing to be
 	// sent from then on. [Group.Notify] must be called afterwards.
 	Stop *atomic.Bool
-	// Start is how the stream begins, for who counts them.
+	// Start is how the stream begins, for metrics.
 	Start Start
 }
 
@@ -115,10 +115,10 @@ const (
 	StoreFailed   Reason = "store failed"
 )
 
-// Reasons are all of them.
+// Reasons lists all reasons.
 var Reasons = []Reason{ClientLeft, SourceEnded, Revoked, Expired, FellBehind, MaxAgeReached, Moved, ShutDown, Stopped, WriteFailed, StoreFailed}
 
-// Summary is what became of a stream.
+// Summary describes a stream that has ended.
 type Summary struct {
 	Reason Reason
 	Events int

@@ -19,7 +19,7 @@ import (
 	"github.com/caddy-sse/caddy-sse/stream"
 )
 
-func TestTheHeadersAreThoseOfAStream(t *testing.T) {
+func TestStreamHeaders(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newClient()
 		c.header.Set("Content-Length", "3")
@@ -58,7 +58,7 @@ func TestStreamSendsFirstBytesBeforeAnyEvent(t *testing.T) {
 	})
 }
 
-func TestWhatComesFirstComesWithTheFirstBytes(t *testing.T) {
+func TestInitialEventsComeWithFirstBytes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub(t, store.History{})
 		first := publish(t, h, "first", "other")
@@ -80,7 +80,7 @@ func TestWhatComesFirstComesWithTheFirstBytes(t *testing.T) {
 	})
 }
 
-func TestAnEventComesAtOnce(t *testing.T) {
+func TestEventIsSentAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub(t, store.History{})
 		s := open(h, nil, options)
@@ -96,7 +96,7 @@ func TestAnEventComesAtOnce(t *testing.T) {
 	})
 }
 
-func TestAHeartbeatComesOnlyWhenNothingElseDoes(t *testing.T) {
+func TestHeartbeatComesOnlyWhenIdle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub(t, store.History{})
 		s := open(h, nil, options)
@@ -119,7 +119,7 @@ func TestAHeartbeatComesOnlyWhenNothingElseDoes(t *testing.T) {
 	})
 }
 
-func TestClientsAreToldDifferentTimesToComeBack(t *testing.T) {
+func TestRetryHasJitter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub(t, store.History{})
 		told := map[time.Duration]int{}
@@ -142,7 +142,7 @@ func TestClientsAreToldDifferentTimesToComeBack(t *testing.T) {
 }
 
 // A write that is slow makes the next one larger, not more.
-func TestAllThatHasPiledUpIsOneWriteAndOneFlush(t *testing.T) {
+func TestBacklogIsOneWriteAndOneFlush(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub(t, store.History{})
 		c := newClient()
@@ -168,7 +168,7 @@ func TestAllThatHasPiledUpIsOneWriteAndOneFlush(t *testing.T) {
 	})
 }
 
-func TestABatchIsBounded(t *testing.T) {
+func TestBatchIsBounded(t *testing.T) {
 	const maxBatch = 256 << 10
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub(t, store.History{})
@@ -196,7 +196,7 @@ func TestABatchIsBounded(t *testing.T) {
 	})
 }
 
-func TestAStreamEndsInTheSecondHalfOfItsMaximumAge(t *testing.T) {
+func TestStreamEndsInSecondHalfOfMaxAge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub(t, store.History{})
 		o := options
@@ -221,7 +221,7 @@ func TestAStreamEndsInTheSecondHalfOfItsMaximumAge(t *testing.T) {
 	})
 }
 
-func TestAGroupEndsWithinItsDrainOneByOne(t *testing.T) {
+func TestGroupEndsStreamsAcrossDrain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub(t, store.History{})
 		group := new(stream.Group)
@@ -251,7 +251,7 @@ func TestAGroupEndsWithinItsDrainOneByOne(t *testing.T) {
 	})
 }
 
-func TestAnEndAtOnceIsAtOnce(t *testing.T) {
+func TestEndWithoutDrainIsImmediate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub(t, store.History{})
 		group := new(stream.Group)
@@ -272,7 +272,7 @@ func TestAnEndAtOnceIsAtOnce(t *testing.T) {
 	})
 }
 
-func TestASecondEndCanOnlyHasten(t *testing.T) {
+func TestSecondEndOnlyHastens(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub(t, store.History{})
 		group := new(stream.Group)
@@ -293,7 +293,7 @@ func TestASecondEndCanOnlyHasten(t *testing.T) {
 	})
 }
 
-func TestAGroupsEndDoesNotPutOffTheMaximumAge(t *testing.T) {
+func TestGroupEndDoesNotExtendMaxAge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		group := new(stream.Group)
 		o := options
@@ -307,7 +307,7 @@ func TestAGroupsEndDoesNotPutOffTheMaximumAge(t *testing.T) {
 	})
 }
 
-func TestAClientThatHasAPositionIsToldNone(t *testing.T) {
+func TestClientWithPositionReceivesNoOther(t *testing.T) {
 	for name, c := range map[string]struct {
 		request *http.Request
 		event   bool
@@ -348,7 +348,7 @@ func withHeader(name, value string) *http.Request {
 
 // What is published while clients are on their way to the next configuration
 // reaches them there.
-func TestAClientThatMovesMissesNothing(t *testing.T) {
+func TestMovedClientMissesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub(t, store.History{})
 		group := new(stream.Group)
@@ -367,7 +367,7 @@ func TestAClientThatMovesMissesNothing(t *testing.T) {
 	})
 }
 
-func TestWhatIsThereIsSentBeforeAStreamEnds(t *testing.T) {
+func TestEndingStreamSendsBacklog(t *testing.T) {
 	for name, end := range map[string]func(*stream.Group, chan struct{}){
 		"source ended": func(_ *stream.Group, done chan struct{}) { close(done) },
 		"moved":        func(g *stream.Group, _ chan struct{}) { g.End(0) },
@@ -392,7 +392,7 @@ func TestWhatIsThereIsSentBeforeAStreamEnds(t *testing.T) {
 	}
 }
 
-func TestAStreamWhoseSourceEndsJustEnds(t *testing.T) {
+func TestSourceEndEndsStream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub(t, store.History{})
 		done := make(chan struct{})
@@ -406,7 +406,7 @@ func TestAStreamWhoseSourceEndsJustEnds(t *testing.T) {
 	})
 }
 
-func TestAClientThatLeavesEndsItsStream(t *testing.T) {
+func TestClientDisconnectEndsStream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub(t, store.History{})
 		cursor := h.Subscribe([]string{"a"})
@@ -424,7 +424,7 @@ func TestAClientThatLeavesEndsItsStream(t *testing.T) {
 	})
 }
 
-func TestAWriteThatFailsEndsTheStream(t *testing.T) {
+func TestWriteErrorEndsStream(t *testing.T) {
 	broken := errors.New("broken pipe")
 	for _, failing := range []int{1, 2, 3} {
 		synctest.Test(t, func(t *testing.T) {
@@ -447,7 +447,7 @@ func TestAWriteThatFailsEndsTheStream(t *testing.T) {
 	}
 }
 
-func TestAStreamThatFallsOutOfTheHistoryEnds(t *testing.T) {
+func TestStreamBehindHistoryEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub(t, store.History{MaxEvents: 2})
 		c := newClient()
@@ -475,7 +475,7 @@ func (brokenReads) Read([]string, uint64, int, []*store.Entry) (store.Batch, err
 	return store.Batch{}, errDisk
 }
 
-func TestAStoreThatFailsEndsTheStream(t *testing.T) {
+func TestStoreErrorEndsStream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := hub.New(brokenReads{store.NewMemory()}, store.History{})
 		s := open(h, nil, options)
@@ -489,7 +489,7 @@ func TestAStoreThatFailsEndsTheStream(t *testing.T) {
 
 // A client that is slower than its topic must not keep the server from ending:
 // there is always more to send.
-func TestAStreamThatNeverCatchesUpStillEnds(t *testing.T) {
+func TestStreamFarBehindStillEnds(t *testing.T) {
 	for name, c := range map[string]struct {
 		end  func(*session, *stream.Group)
 		want stream.Reason
@@ -522,7 +522,7 @@ func TestAStreamThatNeverCatchesUpStillEnds(t *testing.T) {
 	}
 }
 
-func TestEachWriteHasADeadlineThatIsClearedAgain(t *testing.T) {
+func TestWriteDeadlineIsClearedAfterWrite(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := options
 		o.WriteTimeout = 30 * time.Second
@@ -537,7 +537,7 @@ func TestEachWriteHasADeadlineThatIsClearedAgain(t *testing.T) {
 	})
 }
 
-func TestWithoutAWriteTimeoutDeadlinesAreLeftAlone(t *testing.T) {
+func TestNoWriteTimeoutSetsNoDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := open(newHub(t, store.History{}), nil, options)
 		s.leave()
@@ -548,7 +548,7 @@ func TestWithoutAWriteTimeoutDeadlinesAreLeftAlone(t *testing.T) {
 	})
 }
 
-func TestARequestsBodyIsReadFirstButNotWithoutEnd(t *testing.T) {
+func TestRequestBodyIsDiscardedUpToLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		body := strings.NewReader(large(1 << 20))
 		r := httptest.NewRequest(http.MethodGet, "/", body)
@@ -562,7 +562,7 @@ func TestARequestsBodyIsReadFirstButNotWithoutEnd(t *testing.T) {
 	})
 }
 
-func TestAClientResumesOrIsReset(t *testing.T) {
+func TestClientResumesOrReceivesReset(t *testing.T) {
 	const reset = `{"reason":"the position is not in the history"}`
 	for _, c := range []struct {
 		id   func(h *hub.Hub) string
@@ -596,7 +596,7 @@ func TestAClientResumesOrIsReset(t *testing.T) {
 	}
 }
 
-func TestAResetIsResumedFrom(t *testing.T) {
+func TestClientResumesAfterReset(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub(t, store.History{})
 		publish(t, h, "1", "a")
@@ -650,7 +650,7 @@ func TestAStreamOverHTTP(t *testing.T) {
 	}
 }
 
-func TestWhoMaySeeNoMoreGetsNothingThatIsPublishedLater(t *testing.T) {
+func TestRevokedStreamSendsNothingPublishedLater(t *testing.T) {
 	for name, end := range map[string]func(group *stream.Group, done chan struct{}){
 		"watching":     func(*stream.Group, chan struct{}) {},
 		"source ended": func(_ *stream.Group, done chan struct{}) { close(done) },
@@ -674,7 +674,7 @@ func TestWhoMaySeeNoMoreGetsNothingThatIsPublishedLater(t *testing.T) {
 	}
 }
 
-func TestWhoMaySeeNoMoreBeforeTheStreamBeginsGetsNothing(t *testing.T) {
+func TestStreamRevokedBeforeServeSendsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub(t, store.History{})
 		revoked := make(chan struct{})

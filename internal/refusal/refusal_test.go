@@ -23,7 +23,7 @@ func write(e *refusal.Error, accept string) *httptest.ResponseRecorder {
 	return w
 }
 
-func TestARefusalIsAStatusAndALineOfText(t *testing.T) {
+func TestRefusalIsStatusAndLineOfText(t *testing.T) {
 	for _, accept := range []string{"", "*/*", "text/event-stream", "application/json"} {
 		w := write(refusal.Newf(http.StatusForbidden, "the topic %q is not allowed here", "<a>"), accept)
 		if w.Code != http.StatusForbidden || w.Body.String() != "the topic \"<a>\" is not allowed here\n" {
@@ -39,7 +39,7 @@ func TestARefusalIsAStatusAndALineOfText(t *testing.T) {
 	}
 }
 
-func TestARefusalIsAProblemForWhoAsksForOne(t *testing.T) {
+func TestRefusalIsProblemDetailsOnRequest(t *testing.T) {
 	w := write(refusal.Newf(http.StatusBadRequest, `a "quoted" reason`), "text/event-stream, application/problem+json;q=0.5")
 	var problem map[string]any
 	if err := json.Unmarshal(w.Body.Bytes(), &problem); err != nil {
@@ -53,7 +53,7 @@ func TestARefusalIsAProblemForWhoAsksForOne(t *testing.T) {
 	}
 }
 
-func TestTheTimeToWaitIsInWholeSecondsNeverTooFew(t *testing.T) {
+func TestRetryAfterRoundsUpToSeconds(t *testing.T) {
 	for d, want := range map[time.Duration]string{
 		0: "", -time.Second: "", 1: "1", time.Second: "1", time.Second + 1: "2", 90 * time.Second: "90",
 	} {
@@ -63,7 +63,7 @@ func TestTheTimeToWaitIsInWholeSecondsNeverTooFew(t *testing.T) {
 	}
 }
 
-func TestTheCauseIsForTheLogOnly(t *testing.T) {
+func TestCauseIsOnlyForTheLog(t *testing.T) {
 	cause := errors.New("secret cause")
 	e := &refusal.Error{Status: 503, Reason: "try again", Err: cause}
 	if !errors.Is(e, cause) || e.Error() != "503: try again: secret cause" {
@@ -79,7 +79,7 @@ func TestTheCauseIsForTheLogOnly(t *testing.T) {
 	}
 }
 
-func TestARefusalMayChallenge(t *testing.T) {
+func TestRefusalHasChallenge(t *testing.T) {
 	e := &refusal.Error{Status: http.StatusUnauthorized, Reason: "a token is missing", Challenge: `Bearer realm="sse"`}
 	if got := write(e, "").Header().Get("WWW-Authenticate"); got != `Bearer realm="sse"` {
 		t.Errorf("%q", got)
