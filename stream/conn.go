@@ -104,17 +104,17 @@ func (s *conn) run(r *http.Request, group *Group) (Reason, error) {
 	}
 }
 
-// alwaysReady is ready: there is more to send. A stream that is far behind looks up
-// after each batch, or one that never catches up would never end.
+// alwaysReady is the ready channel while there is more to send. A stream that is far
+// behind returns to its select after each batch, or it might never end.
 var alwaysReady = func() <-chan struct{} {
 	c := make(chan struct{})
 	close(c)
 	return c
 }()
 
-// moveDelay is the moment at which a stream ends that another configuration has
-// more to send to. Who has a document can wait for a turn, so that not all come
-// back at once.
+// moveDelay returns how long a stream waits before its client moves to another
+// configuration. A client that has a document waits a random time, so that not all
+// clients reconnect at once.
 func (s *conn) moveDelay(group *Group) time.Duration {
 	if s.src.NoPosition && !s.hasPosition {
 		return 0
@@ -126,8 +126,8 @@ func (s *conn) moveDelay(group *Group) time.Duration {
 	return jitter(most)
 }
 
-// endForReconnect ends a stream whose client shall come back: with one batch more, when
-// to come, and from where.
+// endForReconnect sends one more batch, the time until the client reconnects, and its
+// position.
 func (s *conn) endForReconnect(group *Group) (Reason, error) {
 	if reason, err := s.sendBatch(); reason != "" {
 		return reason, err
@@ -170,8 +170,8 @@ func (s *conn) isExpired() bool {
 
 func (s *conn) isStopped() bool { return s.src.Stop != nil && s.src.Stop.Load() }
 
-// terminate ends a stream without what there may still be to send. Its client may
-// come back with another right, and then gets it.
+// terminate ends a stream without sending its backlog. The client's position lets it
+// resume with another credential.
 func (s *conn) terminate(reason Reason) (Reason, error) {
 	if s.hasPosition || s.src.NoPosition {
 		return reason, nil

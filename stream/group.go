@@ -69,14 +69,14 @@ func (g *Group) watch() (changed <-chan struct{}, ended bool) {
 	return g.changed, g.ended
 }
 
-// jitter is the moment within the drain time at which one stream ends.
+// jitter returns a random part of the drain time, after which one stream ends.
 func (g *Group) jitter() time.Duration {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return jitter(g.drain)
 }
 
-// jitter is a random part of d; zero if d is not positive.
+// jitter returns a random duration below d, or zero if d isn't positive.
 func jitter(d time.Duration) time.Duration {
 	if d <= 0 {
 		return 0
@@ -91,8 +91,8 @@ func (g *Group) drainTime() (ended bool, drain time.Duration) {
 	return g.ended, g.drain
 }
 
-// state tells whether the group has been ended, whether its clients have somewhere
-// to go at once, and whether the server goes away.
+// state returns whether the group has ended, whether a next configuration takes its
+// clients, and whether the server exits.
 func (g *Group) state() (ended, successor, exiting bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
