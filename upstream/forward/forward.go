@@ -281,7 +281,13 @@ func (f *Forwarder) addPending(entries []*store.Entry) {
 		}
 		f.mu.Lock()
 		if f.pending[e.ID] == nil {
-			p := &pending{id: e.ID, seq: e.Seq, received: e.Time, due: e.Time, backoff: newBackoff()}
+			// The clock may have been set back since: a delivery is not due later
+			// than now, and its retries don't last longer than For.
+			received := e.Time
+			if now := time.Now(); received.After(now) {
+				received = now
+			}
+			p := &pending{id: e.ID, seq: e.Seq, received: received, due: received, backoff: newBackoff()}
 			f.pending[e.ID] = p
 			f.queue.add(p)
 		}

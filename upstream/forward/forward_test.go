@@ -406,3 +406,37 @@ func TestThirdForwarderWaitsForFirst(t *testing.T) {
 		}
 	})
 }
+
+// laterStore stores entries as if the clock had been a day ahead.
+type laterStore struct{ store.Store }
+
+func (s laterStore) Append(entries []*store.Entry, records []store.IdempotencyRecord) error {
+	for _, e := range entries {
+		e.Time = e.Time.Add(24 * time.Hour)
+	}
+	return s.Store.Append(entries, records)
+}
+
+func TestDeliveriesDoNotWaitForAClockThatWasSetBack(t *testing.T) {
+	within(t, func() store.Store { return laterStore{store.NewMemory()} }, func(e *env) {
+		e.f.Stop(0, true)
+		e.put("1", "2") // as a restart finds them
+		e.start(e.f)
+		time.Sleep(time.Second)
+		e.want("1", "2")
+	})
+}
+
+func TestDeliveriesAreRetriedNoLongerWhenTheClockWasSetBack(t *testing.T) {
+	within(t, func() store.Store { return laterStore{store.NewMemory()} }, func(e *env) {
+		e.respond = func(context.Context, string, int) (forward.Response, error) {
+			return forward.Response{Status: http.StatusInternalServerError}, nil
+		}
+		e.put("1")
+		time.Sleep(25 * time.Hour)
+		synctest.Wait()
+		if n := e.count(forward.Dead); n != 1 {
+			t.Errorf("%d dead letters after 25 hours, want 1", n)
+		}
+	})
+}
