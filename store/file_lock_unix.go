@@ -3,6 +3,9 @@
 package store
 
 import (
+	"errors"
+	"fmt"
+	"io/fs"
 	"os"
 	"syscall"
 )
@@ -23,8 +26,12 @@ func renameNew(from, to string) error {
 	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX); err != nil {
 		return err
 	}
-	if exists(to) {
-		return nil
+	switch info, err := os.Lstat(to); {
+	case errors.Is(err, fs.ErrNotExist):
+		return os.Rename(from, to)
+	case err == nil && info.Mode()&os.ModeSymlink != 0 && !exists(to):
+		return fmt.Errorf("%s is a symbolic link whose target is missing", to)
+	default:
+		return err
 	}
-	return os.Rename(from, to)
 }

@@ -134,6 +134,9 @@ func placeNew(made, path string) error {
 	if err == nil || exists(path) {
 		return nil
 	}
+	if errors.Is(err, fs.ErrExist) { // a link whose target is missing
+		return err
+	}
 	if renamed := renameNew(made, path); renamed != nil {
 		return errors.Join(err, renamed)
 	}
