@@ -195,7 +195,7 @@ var snsFields = map[string][]string{
 func snsSigned(message map[string]string) ([]byte, error) {
 	fields := snsFields[message["Type"]]
 	if fields == nil {
-		return nil, errors.New("no message of Amazon SNS has this type")
+		return nil, errors.New("there are no messages of this type in Amazon SNS")
 	}
 	var signed []byte
 	for _, name := range fields {
