@@ -56,7 +56,7 @@ func (p *pollRule) provision(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
-	config.Scope, config.Owners = scope, &p.hub.topicLeases
+	config.Scope, config.Leases = scope, &p.hub.topicLeases
 	if err := config.Provision(); err != nil {
 		return err
 	}

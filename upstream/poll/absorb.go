@@ -12,45 +12,45 @@ import (
 	"github.com/caddy-sse/caddy-sse/subrequest"
 )
 
-// kept is the last answer to a poll, for ordinary requests. It isn't changed.
-type kept struct {
+// cachedResponse is the last answer to a poll, for ordinary requests. It isn't changed.
+type cachedResponse struct {
 	header http.Header
 	body   []byte
 	etag   string    // the backend's, or one that is made
 	asked  time.Time // when the poll that brought or confirmed it began
 }
 
-// keep notes an answer that ordinary requests can be given, too. One that fails
+// storeResponse notes an answer that ordinary requests can be given, too. One that fails
 // is none: what is kept grows old.
-func (v *view) keep(resp *subrequest.Response, came outcome, asked time.Time) {
+func (v *view) storeResponse(resp *subrequest.Response, came outcome, asked time.Time) {
 	if !v.poller.config.Absorb || came == failed {
 		return
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	switch {
-	case came == notModified && v.kept != nil:
-		k := *v.kept
+	case came == notModified && v.cached != nil:
+		k := *v.cached
 		k.asked = asked
-		v.kept = &k
+		v.cached = &k
 	case resp.Status == http.StatusOK && len(resp.Header["Set-Cookie"]) == 0:
 		etag := resp.Header.Get("ETag")
 		if etag == "" {
 			etag = `"` + v.poller.hub.Digest(string(resp.Body)) + `"`
 		}
-		v.kept = &kept{resp.Header, resp.Body, etag, asked}
+		v.cached = &cachedResponse{resp.Header, resp.Body, etag, asked}
 	default:
-		v.kept = nil
+		v.cached = nil
 	}
 }
 
 // fresh is what an ordinary request gets at a time; nil if it has to ask the
 // backend.
-func (v *view) fresh(now time.Time) *kept {
+func (v *view) fresh(now time.Time) *cachedResponse {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	k := v.kept
-	if k == nil || now.Sub(k.asked) > time.Duration(v.poller.config.Interval) || !k.asked.After(v.wrote) {
+	k := v.cached
+	if k == nil || now.Sub(k.asked) > time.Duration(v.poller.config.Interval) || !k.asked.After(v.lastWrite) {
 		return nil
 	}
 	return k
@@ -64,7 +64,7 @@ func (p *Poller) Absorb(w http.ResponseWriter, r *http.Request, caller Requester
 	if !p.config.Absorb || !p.isWatched(Hostname(r.Host), r.URL.Path) || !mayAbsorb(r) {
 		return false
 	}
-	k := p.keptFor(r, caller)
+	k := p.cachedFor(r, caller)
 	if k == nil || !p.config.acceptable(r.Header, k) {
 		return false
 	}
@@ -78,7 +78,7 @@ func (p *Poller) Absorb(w http.ResponseWriter, r *http.Request, caller Requester
 func (p *Poller) isWatched(hostname, path string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	_, ok := p.places.find(placeKey(hostname, path))
+	_, ok := p.byPath.find(pathKey(hostname, path))
 	return ok
 }
 
@@ -109,8 +109,8 @@ func hasBody(r *http.Request) bool {
 	return r.ContentLength > 0 || r.ContentLength < 0 && r.ProtoMajor < 3
 }
 
-// keptFor is what the request's own viewers were sent.
-func (p *Poller) keptFor(r *http.Request, caller Requester) *kept {
+// cachedFor is what the request's own viewers were sent.
+func (p *Poller) cachedFor(r *http.Request, caller Requester) *cachedResponse {
 	asStream := r
 	if r.Method == http.MethodHead {
 		asStream = r.Clone(r.Context())
@@ -127,21 +127,21 @@ func (p *Poller) keptFor(r *http.Request, caller Requester) *kept {
 	if k == nil || !v.isCheckedLocked() {
 		return k
 	}
-	one := v.members.byID[t.asker.id]
-	if one == nil || now.Sub(one.vouched) > vouchedFor || !k.isAboutTheDocument() {
+	one := v.viewers.byID[t.principal.id]
+	if one == nil || now.Sub(one.authorizedAt) > authorizedFor || !k.isAboutTheDocument() {
 		return nil
 	}
 	return k
 }
 
-// vouchedFor is how long a viewer who shares a view may be given answers to
+// authorizedFor is how long a viewer who shares a view may be given answers to
 // ordinary requests since the backend has last let them see the document.
-const vouchedFor = time.Minute
+const authorizedFor = time.Minute
 
 // isAboutTheDocument tells whether all of the answer's headers are about the
 // document, the server and how the answer may be used, and none may be about
 // who has asked.
-func (k *kept) isAboutTheDocument() bool {
+func (k *cachedResponse) isAboutTheDocument() bool {
 	for name := range k.header {
 		if !impersonal[name] {
 			return false
@@ -162,12 +162,12 @@ var impersonal = setOf(
 // takes nothing more gladly. Where the backend decides by what the client
 // takes, it must have said so, or who knows what it would be given; and so with
 // all else by which the backend decides and which polls don't send.
-func (c *Config) acceptable(request http.Header, k *kept) bool {
+func (c *Config) acceptable(request http.Header, k *cachedResponse) bool {
 	if isAnothersPage(request) && k.header.Get("Access-Control-Allow-Origin") != "*" {
 		return false // polls are made for no page: what lets one read, or refuses it, is not in the answer
 	}
 	for name := range credentials {
-		if len(request[name]) > 0 && !c.isSent(name) && !isForAll(k.header) {
+		if len(request[name]) > 0 && !c.isSent(name) && !isCacheableForAll(k.header) {
 			return false // a poll is made for who has none
 		}
 	}
@@ -197,11 +197,11 @@ func isAnothersPage(request http.Header) bool {
 }
 
 // age is how old the answer is, the time in caches before ours included.
-func (k *kept) age(now time.Time) time.Duration {
+func (k *cachedResponse) age(now time.Time) time.Duration {
 	return seconds(k.header.Get("Age")) + now.Sub(k.asked)
 }
 
-func (k *kept) write(w http.ResponseWriter, r *http.Request) {
+func (k *cachedResponse) write(w http.ResponseWriter, r *http.Request) {
 	header := w.Header()
 	subrequest.CopyHeader(header, k.header)
 	header.Set("ETag", k.etag)

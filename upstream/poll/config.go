@@ -147,7 +147,7 @@ type Config struct {
 
 	// TopicLeases are those of the hub's topics, shared by all pollers that publish
 	// on it. Default: the poller's alone.
-	Owners *TopicLeases `json:"-"`
+	Leases *TopicLeases `json:"-"`
 
 	mode          *diff.Mode
 	varyBy        *varyBy
@@ -183,7 +183,7 @@ func (c *Config) Provision() error {
 	c.MaxRequest = cmp.Or(c.MaxRequest, 64<<10)
 	c.Method = cmp.Or(c.Method, http.MethodGet)
 	c.Send = cmp.Or(c.Send, "full")
-	c.Owners = cmp.Or(c.Owners, new(TopicLeases))
+	c.Leases = cmp.Or(c.Leases, new(TopicLeases))
 	if err := c.check(); err != nil {
 		return err
 	}

@@ -11,8 +11,8 @@ import (
 	"github.com/caddy-sse/caddy-sse/internal/template"
 )
 
-// taken are the names that say something else than that this is the document.
-var taken = []string{"reset", "stale", "gone", "complete", "patch", "merge", "added", "changed", "removed"}
+// reservedNames are the names that say something else than that this is the document.
+var reservedNames = []string{"reset", "stale", "gone", "complete", "patch", "merge", "added", "changed", "removed"}
 
 // eventName is what events that hold whole documents are called.
 type eventName struct {
@@ -42,7 +42,7 @@ func newEventName(src string) (*eventName, error) {
 }
 
 func checkEventName(name string) error {
-	if slices.Contains(taken, name) {
+	if slices.Contains(reservedNames, name) {
 		return fmt.Errorf("%q means something else here already: use another name", name)
 	}
 	return event.CheckName(name)

@@ -7,13 +7,13 @@ import (
 	"slices"
 )
 
-// shipped is what is left to chance outside of tests.
-var shipped = chance
+// originalJitter is what is left to chance outside of tests.
+var originalJitter = defaultJitter
 
 // Steady takes chance out of the times of polls.
 func Steady() {
-	chance.jitter = 0
-	chance.first = func() float64 { return 1 }
+	defaultJitter.fraction = 0
+	defaultJitter.firstPause = func() float64 { return 1 }
 }
 
 // Keys are the keys of the views that are polled.
@@ -33,7 +33,7 @@ func (p *Poller) Known() int {
 
 // Related returns those of some paths of a host that a write to one concerns.
 func Related(paths []string, written string) (related []string) {
-	var p places
+	var p pathIndex
 	views := make([]*view, len(paths))
 	for i, path := range paths {
 		views[i] = &view{target: &target{hostname: "a", path: path}}
@@ -56,17 +56,17 @@ func Related(paths []string, written string) (related []string) {
 func WriteAmong(n int) func() {
 	p := &Poller{config: new(Config)}
 	for i := range n {
-		p.places.add(&view{target: &target{hostname: "example.com", path: fmt.Sprintf("/v1/orders/%d", i)}, again: make(chan struct{}, 1)})
+		p.byPath.add(&view{target: &target{hostname: "example.com", path: fmt.Sprintf("/v1/orders/%d", i)}, pollNow: make(chan struct{}, 1)})
 	}
 	return func() { p.Invalidate("example.com", "/v1/orders/7") }
 }
 
 // IsForAll and Acceptable read what strangers and backends write.
-func IsForAll(h http.Header) bool { return isForAll(h) }
+func IsForAll(h http.Header) bool { return isCacheableForAll(h) }
 
 // Acceptable is what absorb asks of a request and a kept answer.
 func Acceptable(request, answer http.Header) bool {
-	return new(Config).acceptable(request, &kept{header: answer})
+	return new(Config).acceptable(request, &cachedResponse{header: answer})
 }
 
 // Listed are the members of a header.

@@ -51,7 +51,7 @@ func (f *failures) begin(hostname string, status int, fields ...zap.Field) *fail
 	return &what
 }
 
-// end notes that a view which may have failed gets answers again.
+// publishGone notes that a view which may have failed gets answers again.
 func (f *failures) end(what **failure) { f.over(what, true) }
 
 // forget notes that a view which may have failed is polled no more.

@@ -113,7 +113,7 @@ func (b *backend) last() *http.Request {
 	return b.requests[len(b.requests)-1]
 }
 
-// caller is a viewer's way to the backend.
+// requester is a viewer's way to the backend.
 type caller struct {
 	*backend
 	user    string
@@ -169,13 +169,13 @@ func newEnvWith(t testing.TB, c poll.Config, s store.Store, log *zap.Logger, o p
 		backend: &backend{began: time.Now()},
 		t:       t,
 		hub:     h,
-		owners:  c.Owners,
+		owners:  c.Leases,
 	}
 	e.set(document("1"))
 	return e
 }
 
-// end lets all viewers leave, and sees to it that nothing is left.
+// publishGone lets all viewers leave, and sees to it that nothing is left.
 func (e *env) end() {
 	for _, v := range e.viewers {
 		v.leave()
@@ -196,7 +196,7 @@ func pass(d time.Duration) {
 	synctest.Wait()
 }
 
-// ask is a viewer's request, with headers by name and value.
+// authorize is a viewer's request, with headers by name and value.
 func ask(target string, header ...string) *http.Request {
 	r := httptest.NewRequest(http.MethodGet, target, nil)
 	r.Header.Set("Accept", "text/event-stream")
@@ -381,7 +381,7 @@ func (v *viewer) isRevoked() bool {
 	return v.revoked
 }
 
-// status is that of what the viewer got in the place of a stream; zero if nothing.
+// setStatus is that of what the viewer got in the place of a stream; zero if nothing.
 func (v *viewer) status() int {
 	v.mu.Lock()
 	defer v.mu.Unlock()

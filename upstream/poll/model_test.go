@@ -72,7 +72,7 @@ var credentialsOf = [][]string{
 	{"Authorization", "a", "Accept-Language", "de"},
 }
 
-// owner is whom a request's document is for. The caller holds the mutex.
+// holder is whom a request's document is for. The caller holds the mutex.
 func (w *world) owner(h http.Header) string {
 	owner := fmt.Sprintf("%s/%s/%s", h.Get("Authorization"), h.Get("Cookie"), h.Get("X-Tenant"))
 	if w.varies {
@@ -142,7 +142,7 @@ func (w *world) pick(n int, f func(*client)) {
 	}
 }
 
-// settle lets everything come to rest, and tells what is wrong then.
+// debounce lets everything come to rest, and tells what is wrong then.
 func (w *world) settle() (wrong []string) {
 	w.recover()
 	w.hub.SetHistory(store.History{})

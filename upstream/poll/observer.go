@@ -40,28 +40,28 @@ type Observer interface {
 	Absorbed()
 }
 
-type nobodyObserves struct{}
+type noopObserver struct{}
 
-func (nobodyObserves) Polled(Result, time.Duration) {}
-func (nobodyObserves) Saved(int64)                  {}
-func (nobodyObserves) Absorbed()                    {}
+func (noopObserver) Polled(Result, time.Duration) {}
+func (noopObserver) Saved(int64)                  {}
+func (noopObserver) Absorbed()                    {}
 
-// tellSize tells the observer what a change has saved.
-func (v *view) tellSize(doc *document, events []event.Event) {
+// recordSaved tells the observer what a change has saved.
+func (v *view) recordSaved(doc *document, events []event.Event) {
 	saved := len(doc.text)
 	for _, e := range events {
 		saved -= len(e.Data)
 	}
 	if saved > 0 && v.instance != "" { // else the events are the document
 		v.poller.mu.Lock()
-		viewers := v.viewers
+		viewers := v.streams
 		v.poller.mu.Unlock()
 		v.poller.observer.Saved(int64(saved) * int64(viewers))
 	}
 }
 
-// news is what has become of a view, for those who look at it from outside.
-type news struct {
+// pollStatus is what has become of a view, for those who look at it from outside.
+type pollStatus struct {
 	polls   uint64
 	status  int
 	polled  time.Time
@@ -70,24 +70,24 @@ type news struct {
 	pause   time.Duration
 }
 
-// status notes what the backend has answered with.
-func (v *view) status(status int) {
+// setStatus notes what the backend has answered with.
+func (v *view) setStatus(status int) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.news.status = status
+	v.pollStatus.status = status
 }
 
-// note notes what a poll has come to, and when the next one is due.
-func (v *view) note(came outcome, now, due time.Time) {
+// recordPoll notes what a poll has come to, and when the next one is due.
+func (v *view) recordPoll(came outcome, now, due time.Time) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.news.polls++
-	v.news.due, v.news.pause = due, due.Sub(now)
+	v.pollStatus.polls++
+	v.pollStatus.due, v.pollStatus.pause = due, due.Sub(now)
 	if came != failed {
-		v.news.polled = now
+		v.pollStatus.polled = now
 	}
 	if came == changed {
-		v.news.changed = now
+		v.pollStatus.changed = now
 	}
 }
 
@@ -152,13 +152,13 @@ func (v *view) infoLocked() ViewInfo {
 		Path:      v.target.path,
 		Query:     v.target.queryNames(),
 		Shared:    v.shared,
-		Viewers:   v.viewers,
-		Polls:     v.news.polls,
-		Interval:  v.news.pause.Seconds(),
-		Status:    v.news.status,
-		Confirmed: known(v.news.polled),
-		Changed:   known(v.news.changed),
-		Due:       known(v.news.due),
+		Viewers:   v.streams,
+		Polls:     v.pollStatus.polls,
+		Interval:  v.pollStatus.pause.Seconds(),
+		Status:    v.pollStatus.status,
+		Confirmed: known(v.pollStatus.polled),
+		Changed:   known(v.pollStatus.changed),
+		Due:       known(v.pollStatus.due),
 	}
 	if v.doc != nil {
 		info.Bytes = len(v.doc.text)
@@ -194,13 +194,13 @@ func (p *Poller) Totals() Totals {
 	now := time.Now()
 	t := Totals{Views: len(p.views)}
 	for _, v := range p.views {
-		t.Viewers += v.viewers
+		t.Viewers += v.streams
 		v.mu.Lock()
 		if v.stale != nil {
 			t.Stale++
 		}
-		if !v.news.polled.IsZero() {
-			t.Oldest = max(t.Oldest, now.Sub(v.news.polled))
+		if !v.pollStatus.polled.IsZero() {
+			t.Oldest = max(t.Oldest, now.Sub(v.pollStatus.polled))
 		}
 		v.mu.Unlock()
 	}

@@ -18,7 +18,7 @@ import (
 // Viewers of either must leave before the test ends.
 func (e *env) successor(c poll.Config) *env {
 	e.t.Helper()
-	c.Owners = e.owners
+	c.Leases = e.owners
 	if err := c.Provision(); err != nil {
 		e.t.Fatal(err)
 	}

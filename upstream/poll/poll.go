@@ -42,18 +42,18 @@ type Poller struct {
 	observer Observer
 	failures *failures
 
-	slots     chan struct{} // taken by requests in flight
-	questions chan struct{} // taken by those among them that are no polls
+	slots      chan struct{} // taken by requests in flight
+	checkSlots chan struct{} // taken by those among them that are no polls
 
 	notPublished loglimit.Limiter
 
 	number int // among those that publish on the same topics
 
-	tellFull, tellClient sync.Once // that a bound is met: each once, or strangers would fill the log
+	warnMaxViews, warnMaxViewsPerClient sync.Once // that a bound is met: each once, or strangers would fill the log
 
 	mu        sync.Mutex
 	views     map[string]*view
-	places    places               // the same by their paths
+	byPath    pathIndex            // the same by their paths
 	clients   map[string]int       // how many views each client has brought about
 	resources map[string]*resource // by target.shared, while there are views of it
 	retired   bool
@@ -63,32 +63,32 @@ type Poller struct {
 // it does; nil: nobody. The config must have been provisioned.
 func New(c *Config, h *hub.Hub, log *zap.Logger, o Observer) *Poller {
 	if o == nil {
-		o = nobodyObserves{}
+		o = noopObserver{}
 	}
 	return &Poller{
-		config:    c,
-		hub:       h,
-		log:       log,
-		observer:  o,
-		slots:     make(chan struct{}, c.MaxInFlight),
-		questions: make(chan struct{}, (c.MaxInFlight+1)/2),
-		failures:  newFailures(log),
-		number:    c.Owners.number(),
-		views:     make(map[string]*view),
-		clients:   make(map[string]int),
-		resources: make(map[string]*resource),
+		config:     c,
+		hub:        h,
+		log:        log,
+		observer:   o,
+		slots:      make(chan struct{}, c.MaxInFlight),
+		checkSlots: make(chan struct{}, (c.MaxInFlight+1)/2),
+		failures:   newFailures(log),
+		number:     c.Leases.nextPollerNumber(),
+		views:      make(map[string]*view),
+		clients:    make(map[string]int),
+		resources:  make(map[string]*resource),
 	}
 }
 
 // Subscription is one viewer's use of a view.
 type Subscription struct {
-	view   *view
-	poller *Poller
-	asker  *asker
-	member *member // nil until the backend lets the viewer in
-	once   sync.Once
+	view      *view
+	poller    *Poller
+	principal *principal
+	viewer    *viewer // nil until the backend lets the viewer in
+	once      sync.Once
 
-	unanswered *unanswered // set if the backend can't tell now
+	checkFailure *checkFailure // set if the backend can't tell now
 }
 
 // Subscribe starts to watch what the request asks for, and waits until the view has
@@ -104,15 +104,15 @@ func (p *Poller) Subscribe(r *http.Request, caller Requester) (*Subscription, *s
 		return nil, nil, err
 	}
 	t := newTarget(r, body, caller, p.hub, p.config)
-	for range maxRounds {
-		viewing, refused, err := p.attempt(r.Context(), t)
+	for range maxAttempts {
+		sub, refused, err := p.attempt(r.Context(), t)
 		switch {
 		case refused != nil || err != nil:
 			return nil, refused, err
-		case viewing.member != nil:
-			return viewing, nil, nil
-		case viewing.unanswered != nil:
-			t = t.alone(viewing.unanswered)
+		case sub.viewer != nil:
+			return sub, nil, nil
+		case sub.checkFailure != nil:
+			t = t.alone(sub.checkFailure)
 		}
 	}
 	return nil, nil, &refusal.Error{
@@ -123,33 +123,33 @@ func (p *Poller) Subscribe(r *http.Request, caller Requester) (*Subscription, *s
 	}
 }
 
-// maxRounds bounds how often a viewer is sent to another view before a stream
+// maxAttempts bounds how often a viewer is sent to another view before a stream
 // has begun.
-const maxRounds = 10
+const maxAttempts = 10
 
-// attempt joins the view that is the viewer's as far as is known. A viewing
+// attempt joins the view that is the viewer's as far as is known. A sub
 // that is no member was about another one, as it turned out, and is over.
 func (p *Poller) attempt(ctx context.Context, t *target) (*Subscription, *subrequest.Response, error) {
-	viewing, err := p.join(t)
+	sub, err := p.findView(t)
 	if err != nil {
 		return nil, nil, err
 	}
 	settled := false
 	defer func() {
 		if !settled {
-			viewing.Close()
+			sub.Close()
 		}
 	}()
-	refused, err := viewing.settle(ctx, t)
-	settled = refused == nil && err == nil && viewing.member != nil
-	return viewing, refused, err
+	refused, err := sub.await(ctx, t)
+	settled = refused == nil && err == nil && sub.viewer != nil
+	return sub, refused, err
 }
 
-// settle waits until it is known whether the viewer may watch. It returns the
-// backend's answer, or an error, if they may not; else the viewing is a member,
+// await waits until it is known whether the viewer may watch. It returns the
+// backend's answer, or an error, if they may not; else the sub is a member,
 // or the viewer belongs elsewhere.
-func (viewing *Subscription) settle(ctx context.Context, t *target) (*subrequest.Response, error) {
-	v := viewing.view
+func (sub *Subscription) await(ctx context.Context, t *target) (*subrequest.Response, error) {
+	v := sub.view
 	select {
 	case <-v.polled:
 	case <-ctx.Done():
@@ -157,50 +157,50 @@ func (viewing *Subscription) settle(ctx context.Context, t *target) (*subrequest
 	}
 	refused, to, err := v.refused()
 	switch {
-	case (refused != nil || err != nil) && to != viewing.asker.id: // somebody else
-		viewing.expel()
-		return viewing.ask(ctx)
-	case errors.Is(err, errUnanswered):
-		viewing.expel()
-		viewing.unanswered = v.unanswered
+	case (refused != nil || err != nil) && to != sub.principal.id: // somebody else
+		sub.leave()
+		return sub.authorize(ctx)
+	case errors.Is(err, errUndecided):
+		sub.leave()
+		sub.checkFailure = v.checkFailure
 		return nil, nil
 	case refused != nil || err != nil:
 		return refused, err
 	case !v.admits(t) || v.isEmpty():
 		// The backend has said that this viewer's request may be answered
 		// otherwise than the one that was polled, or as one to another view.
-		viewing.expel()
+		sub.leave()
 		return nil, nil
-	case viewing.member != nil:
+	case sub.viewer != nil:
 		return nil, nil
 	}
-	refused, err = viewing.ask(ctx)
-	if refused == nil && err == nil && viewing.unanswered == nil {
-		viewing.enter(t)
+	refused, err = sub.authorize(ctx)
+	if refused == nil && err == nil && sub.checkFailure == nil {
+		sub.join(t)
 	}
 	return refused, err
 }
 
-func (p *Poller) join(t *target) (*Subscription, error) {
+func (p *Poller) findView(t *target) (*Subscription, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	key := p.keyLocked(t)
-	viewing := &Subscription{view: p.views[key], poller: p, asker: t.asker}
-	if viewing.view == nil {
-		if err := p.fullLocked(t); err != nil {
+	sub := &Subscription{view: p.views[key], poller: p, principal: t.principal}
+	if sub.view == nil {
+		if err := p.checkLimitsLocked(t); err != nil {
 			return nil, err
 		}
-		viewing.view = p.beginLocked(t, key)
+		sub.view = p.startLocked(t, key)
 	}
-	viewing.enterIfKnownLocked()
-	return viewing, nil
+	sub.joinIfAuthorizedLocked()
+	return sub, nil
 }
 
-// fullLocked refuses one view more than there may be.
-func (p *Poller) fullLocked(t *target) error {
+// checkLimitsLocked refuses one view more than there may be.
+func (p *Poller) checkLimitsLocked(t *target) error {
 	switch {
 	case len(p.views) >= p.config.MaxViews:
-		p.tellFull.Do(func() {
+		p.warnMaxViews.Do(func() {
 			p.log.Warn("as many documents are watched as the rule allows, others are refused: raise max_views, or have more viewers share", zap.Int("max_views", p.config.MaxViews))
 		})
 		return &refusal.Error{
@@ -210,7 +210,7 @@ func (p *Poller) fullLocked(t *target) error {
 			RetryAfter: 5 * time.Second,
 		}
 	case p.clients[t.client()] >= p.config.MaxViewsPerClient:
-		p.tellClient.Do(func() {
+		p.warnMaxViewsPerClient.Do(func() {
 			p.log.Warn("a client watches as many documents as one may: if it is a proxy, name it in trusted_proxies, or raise max_views_per_client",
 				zap.String("client", t.client()), zap.Int("max_views_per_client", p.config.MaxViewsPerClient))
 		})
@@ -224,7 +224,7 @@ func (p *Poller) fullLocked(t *target) error {
 	return nil
 }
 
-func (p *Poller) beginLocked(t *target, key string) *view {
+func (p *Poller) startLocked(t *target, key string) *view {
 	known := p.resources[t.shared]
 	if known == nil {
 		known = newResource()
@@ -234,34 +234,34 @@ func (p *Poller) beginLocked(t *target, key string) *view {
 	known.views++
 	v := newView(p, t, key, p.sharesLocked(t), maps.Clone(known.varies))
 	p.views[key] = v
-	p.places.add(v)
+	p.byPath.add(v)
 	p.clients[v.client]++
 	go v.run()
 	return v
 }
 
-// question asks whether a viewer may share. There are fewer of them at a time
+// authorizationCheck asks whether a viewer may share. There are fewer of them at a time
 // than polls: strangers ask them, and the polls must have their turn.
-func (p *Poller) question(ctx context.Context, t *target, as *asker) (*subrequest.Response, error) {
+func (p *Poller) authorizationCheck(ctx context.Context, t *target, as *principal) (*subrequest.Response, error) {
 	select {
-	case p.questions <- struct{}{}:
-		defer func() { <-p.questions }()
+	case p.checkSlots <- struct{}{}:
+		defer func() { <-p.checkSlots }()
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
-	return p.asked(ctx, t, as, validators{})
+	return p.check(ctx, t, as, validators{})
 }
 
-// asked makes a request to learn whether a viewer may share.
-func (p *Poller) asked(ctx context.Context, t *target, as *asker, since validators) (*subrequest.Response, error) {
+// check makes a request to learn whether a viewer may share.
+func (p *Poller) check(ctx context.Context, t *target, as *principal, since validators) (*subrequest.Response, error) {
 	started := time.Now()
-	resp, err := p.do(ctx, t, as, since)
+	resp, err := p.send(ctx, t, as, since)
 	p.observer.Polled(Asked, time.Since(started))
 	return resp, err
 }
 
-// do makes a request when it is its turn.
-func (p *Poller) do(ctx context.Context, t *target, as *asker, since validators) (*subrequest.Response, error) {
+// send makes a request when it is its turn.
+func (p *Poller) send(ctx context.Context, t *target, as *principal, since validators) (*subrequest.Response, error) {
 	select {
 	case p.slots <- struct{}{}:
 		defer func() { <-p.slots }()
@@ -270,16 +270,16 @@ func (p *Poller) do(ctx context.Context, t *target, as *asker, since validators)
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, time.Duration(p.config.Timeout), errTimeout)
 	defer cancel()
-	return as.caller.Do(t.request(ctx, as, since), p.config.MaxBody)
+	return as.requester.Do(t.request(ctx, as, since), p.config.MaxBody)
 }
 
-// Close ends the viewing. It may be called more than once.
+// Close ends the sub. It may be called more than once.
 func (v *Subscription) Close() {
-	v.once.Do(v.expel)
+	v.once.Do(v.leave)
 }
 
-// abandonLocked ends a view that nobody watches, after the linger.
-func (p *Poller) abandonLocked(v *view) {
+// lingerLocked ends a view that nobody watches, after the linger.
+func (p *Poller) lingerLocked(v *view) {
 	if p.retired || p.config.Linger < 0 || p.views[v.key] != v {
 		p.removeLocked(v)
 		return
@@ -291,7 +291,7 @@ func (p *Poller) abandonLocked(v *view) {
 func (p *Poller) expire(v *view) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if v.viewers == 0 {
+	if v.streams == 0 {
 		p.removeLocked(v)
 	}
 }
@@ -310,7 +310,7 @@ func (p *Poller) removeLocked(v *view) {
 		return
 	}
 	delete(p.views, v.key)
-	p.places.remove(v)
+	p.byPath.remove(v)
 	if p.clients[v.client]--; p.clients[v.client] == 0 {
 		delete(p.clients, v.client)
 	}
@@ -328,7 +328,7 @@ func (p *Poller) Retire() {
 	defer p.mu.Unlock()
 	p.retired = true
 	for _, v := range p.views {
-		if v.viewers == 0 {
+		if v.streams == 0 {
 			p.removeLocked(v)
 		} else if v.isStale() {
 			v.move()
@@ -397,9 +397,9 @@ func (p *Poller) learn(v *view, h http.Header, notModified bool) {
 		return // it has ended, and what is known goes with the last view
 	}
 	known := p.resources[v.target.shared]
-	known.vary(variedHints(h))
+	known.addVary(candidatesIn(h))
 	if p.config.varyBy == nil && !(notModified && h.Get("Cache-Control") == "") {
-		known.say(isForAll(h))
+		known.setPublic(isCacheableForAll(h))
 	}
 }
 
@@ -428,7 +428,7 @@ func (p *Poller) Invalidate(hostname string, paths ...string) {
 	}
 	see := (*view).refresh
 	if p.config.RefreshOff { // no reason to poll, but what was polled before is too old to be absorbed
-		see = (*view).noteWrite
+		see = (*view).recordWrite
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -441,7 +441,7 @@ func (p *Poller) Invalidate(hostname string, paths ...string) {
 		return
 	}
 	for _, path := range paths {
-		p.places.related(hostname, path, see)
+		p.byPath.related(hostname, path, see)
 	}
 }
 

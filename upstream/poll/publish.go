@@ -16,10 +16,10 @@ import (
 	"github.com/caddy-sse/caddy-sse/subrequest"
 )
 
-// confirmed notes that the backend has confirmed the document. If it was said
+// confirm notes that the backend has confirmed the document. If it was said
 // to be stale, or another view has had the last word on the topic, then it is
 // sent once more.
-func (v *view) confirmed(came outcome) outcome {
+func (v *view) confirm(came outcome) outcome {
 	v.poller.failures.end(&v.outage) // though nobody may have been told
 	if v.stale != nil && v.doc != nil || v.isOvertaken() {
 		if v.publishAll(v.doc, []event.Event{v.doc.event()}) == failed {
@@ -35,16 +35,16 @@ func (v *view) isOvertaken() bool {
 	if v.instance != "" || v.at == nil {
 		return false
 	}
-	owns, release := v.own()
+	owns, release := v.acquireLease()
 	defer release()
 	last := v.poller.hub.Last(v.topic())
 	return owns && last != nil && last.Seq > v.at.Seq
 }
 
-// take publishes what has changed.
-func (v *view) take(doc *document) outcome {
+// publishChange publishes what has changed.
+func (v *view) publishChange(doc *document) outcome {
 	if v.doc != nil && v.doc.equal(doc) {
-		return v.confirmed(unchanged)
+		return v.confirm(unchanged)
 	}
 	return v.publishAll(doc, v.changes(doc))
 }
@@ -86,12 +86,12 @@ func (v *view) adopt(doc *document) bool {
 func (v *view) publishAll(doc *document, events []event.Event) outcome {
 	v.publishing.Lock()
 	defer v.publishing.Unlock()
-	owns, release := v.own()
+	owns, release := v.acquireLease()
 	defer release()
 	switch {
 	case !owns:
 		v.sum, v.since = 0, validators{} // it may be the owner at the next poll
-		if v.at == nil || v.owned.owner == nil {
+		if v.at == nil || v.lease.holder == nil {
 			v.move()
 		}
 		return unchanged
@@ -112,29 +112,29 @@ func (v *view) publishAll(doc *document, events []event.Event) outcome {
 	}
 	v.poller.failures.end(&v.outage)
 	v.set(doc, at, nil)
-	v.tellSize(doc, events)
+	v.recordSaved(doc, events)
 	return changed
 }
 
-// finish ends the view with its document. It is told on topics of its own, so
+// publishComplete ends the view with its document. It is told on topics of its own, so
 // that the last event on the document's is the document: one for those who
 // watch this view, since another configuration's may go on, and one by which a
 // client that comes back is known to have the very document that is finished.
 // If the topic is another view's, the viewers may not have the document, and are
 // sent to that view.
-func (v *view) finish() outcome {
+func (v *view) publishComplete() outcome {
 	v.publishing.Lock()
 	defer v.publishing.Unlock()
-	owns, release := v.own()
+	owns, release := v.acquireLease()
 	defer release()
 	if !owns {
 		v.move()
 		return ended
 	}
-	last := v.poller.hub.Last(v.finished())
+	last := v.poller.hub.Last(v.finishedTopic())
 	if last == nil || last.Seq < v.at.Seq { // or else it has been told already
 		var err error
-		if last, err = v.publish(event.Event{Name: "complete", Data: []byte("{}")}, v.finished(), v.ending); err != nil {
+		if last, err = v.publish(event.Event{Name: "complete", Data: []byte("{}")}, v.finishedTopic(), v.endTopic); err != nil {
 			return ended
 		}
 	}
@@ -144,11 +144,11 @@ func (v *view) finish() outcome {
 	return ended
 }
 
-// failed tells the viewers, once, that what they have may be out of date, and
+// publishStale tells the viewers, once, that what they have may be out of date, and
 // nobody else who gets what is published on the topic. Where another
 // configuration has taken over, whose backend may be another, the viewers are
 // sent there instead.
-func (v *view) failed(status int, err error) outcome {
+func (v *view) publishStale(status int, err error) outcome {
 	if v.poller.isRetired() {
 		v.move()
 		return failed
@@ -159,13 +159,13 @@ func (v *view) failed(status int, err error) outcome {
 	if status == 0 {
 		status = statusOf(err)
 	}
-	v.status(status)
+	v.setStatus(status)
 	if v.outage == nil { // or it has been told, but could not be published
 		v.outage = v.poller.failures.begin(v.target.hostname, status, v.fields(zap.Error(err))...)
 	}
 	v.publishing.Lock()
 	defer v.publishing.Unlock()
-	if e, err := v.publish(stream.Stale(time.Now(), status), v.ending); err == nil {
+	if e, err := v.publish(stream.Stale(time.Now(), status), v.endTopic); err == nil {
 		v.set(v.doc, v.at, e)
 	}
 	return failed
@@ -178,10 +178,10 @@ func statusOf(err error) int {
 	return http.StatusBadGateway
 }
 
-// end takes the backend's word that there is no such document, or not for
+// publishGone takes the backend's word that there is no such document, or not for
 // these viewers. Those who wait for the first poll get its answer as it is, and
 // so do those who have watched, when they come back.
-func (v *view) end(resp *subrequest.Response, first bool) {
+func (v *view) publishGone(resp *subrequest.Response, first bool) {
 	switch {
 	case first:
 		v.refuse(resp)
@@ -189,7 +189,7 @@ func (v *view) end(resp *subrequest.Response, first bool) {
 		v.move()
 	case isGone(resp.Status):
 		notice, _ := json.Marshal(map[string]int{"status": resp.Status})
-		_, _ = v.publish(event.Event{Name: "gone", Data: notice}, v.ending) // the stream ends with or without it
+		_, _ = v.publish(event.Event{Name: "gone", Data: notice}, v.endTopic) // the stream ends with or without it
 	}
 }
 
@@ -226,13 +226,13 @@ func (v *view) set(doc *document, at, stale *store.Entry) {
 func (v *view) topic() string {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return "\x00poll/" + v.current + v.instance
+	return "\x00poll/" + v.currentKey + v.instance
 }
 
-// finished is the topic of the events that have ended views of the key with the
+// finishedTopic is the topic of the events that have ended views of the key with the
 // very document that the view has now.
-func (v *view) finished() string {
+func (v *view) finishedTopic() string {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return "\x00finished/" + v.current + "/" + v.poller.hub.Digest(string(v.doc.text))
+	return "\x00finished/" + v.currentKey + "/" + v.poller.hub.Digest(string(v.doc.text))
 }

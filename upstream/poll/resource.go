@@ -12,19 +12,19 @@ import (
 type resource struct {
 	views  int             // how many there are of it
 	varies map[string]bool // the hints that tell its viewers apart
-	public publicity
+	public cacheability
 	forget *time.Timer // runs when there are no views of it
 }
 
-// publicity is whether a response may be shown to others than who has asked.
-type publicity int
+// cacheability is whether a response may be shown to others than who has asked.
+type cacheability int
 
 const (
-	unknown publicity = iota
+	unknown cacheability = iota
 	isPublic
-	// wasPublic lasts as long as anything is known: a backend that changes its mind with every answer
+	// noLongerPublic lasts as long as anything is known: a backend that changes its mind with every answer
 	// would have its viewers come back with every answer.
-	wasPublic
+	noLongerPublic
 )
 
 func newResource() *resource {
@@ -33,19 +33,19 @@ func newResource() *resource {
 	return r
 }
 
-// memory is how long it is known of a URL that its viewers are not all alike
+// resourceMemory is how long it is known of a URL that its viewers are not all alike
 // when it isn't watched any more: they would be put together and parted again
 // each time.
-const memory = 10 * time.Minute
+const resourceMemory = 10 * time.Minute
 
 // forgetLocked forgets what is known of a URL that isn't watched any more: in
 // time, if that is of use, and there isn't too much of it.
 func (p *Poller) forgetLocked(key string, r *resource) {
-	if p.retired || len(r.varies) == 0 && r.public != wasPublic || len(p.resources) > 2*p.config.MaxViews {
+	if p.retired || len(r.varies) == 0 && r.public != noLongerPublic || len(p.resources) > 2*p.config.MaxViews {
 		delete(p.resources, key)
 		return
 	}
-	r.forget = time.AfterFunc(memory, func() {
+	r.forget = time.AfterFunc(resourceMemory, func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		if p.resources[key] == r && r.views == 0 {
@@ -54,25 +54,25 @@ func (p *Poller) forgetLocked(key string, r *resource) {
 	})
 }
 
-func (r *resource) vary(hints []string) {
+func (r *resource) addVary(hints []string) {
 	for _, name := range hints {
 		r.varies[name] = true
 	}
 }
 
-// say notes whether the newest answer is for all.
-func (r *resource) say(forAll bool) {
+// setPublic notes whether the newest answer is for all.
+func (r *resource) setPublic(forAll bool) {
 	switch {
 	case forAll && r.public == unknown:
 		r.public = isPublic
 	case !forAll && r.public == isPublic:
-		r.public = wasPublic
+		r.public = noLongerPublic
 	}
 }
 
-// isForAll tells whether a response may be shown to others than who has asked:
+// isCacheableForAll tells whether a response may be shown to others than who has asked:
 // it says so (RFC 9111 §5.2.2.9), and nothing that speaks against it.
-func isForAll(h http.Header) bool {
+func isCacheableForAll(h http.Header) bool {
 	if len(h["Set-Cookie"]) > 0 {
 		return false
 	}
@@ -95,16 +95,16 @@ func isForAll(h http.Header) bool {
 	return public
 }
 
-// variedHints are the hints that a response's Vary names; "*" names them all.
-func variedHints(h http.Header) []string {
+// candidatesIn are the hints that a response's Vary names; "*" names them all.
+func candidatesIn(h http.Header) []string {
 	var names []string
 	for name := range listed(h, "Vary") {
 		name = textproto.CanonicalMIMEHeaderKey(name)
 		if name == "*" {
-			for hint := range hints {
+			for hint := range varyCandidates {
 				names = append(names, hint)
 			}
-		} else if hints[name] {
+		} else if varyCandidates[name] {
 			names = append(names, name)
 		}
 	}

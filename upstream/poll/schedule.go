@@ -20,7 +20,7 @@ type schedule struct {
 	pause   time.Duration // from start to start, at present
 	failing *backoff.ExponentialBackOff
 	first   bool
-	chance  luck
+	jitter  jitter
 }
 
 // outcome is what a poll has come to, as far as the schedule is concerned.
@@ -46,18 +46,18 @@ const (
 	maxWait = 24 * time.Hour
 )
 
-// chance is what schedules leave to it, so that views which come up together,
+// jitter is what schedules leave to it, so that views which come up together,
 // after a restart say, don't stay together. Tests take it out.
-var chance = luck{0.02, rand.Float64}
+var defaultJitter = jitter{0.02, rand.Float64}
 
-type luck struct {
-	jitter float64        // the part of each pause, up or down
-	first  func() float64 // the part of the first pause that is waited
+type jitter struct {
+	fraction   float64        // the part of each pause, up or down
+	firstPause func() float64 // the part of the first pause that is waited
 }
 
 func newSchedule(c *Config) *schedule {
 	interval := time.Duration(c.Interval)
-	return &schedule{interval: interval, max: time.Duration(c.Max), ignoreMaxAge: c.IgnoreMaxAge, pause: interval, first: true, chance: chance}
+	return &schedule{interval: interval, max: time.Duration(c.Max), ignoreMaxAge: c.IgnoreMaxAge, pause: interval, first: true, jitter: defaultJitter}
 }
 
 // next returns how long to wait for the next poll, given what the last one
@@ -73,10 +73,10 @@ func (s *schedule) next(o outcome, took time.Duration, h http.Header, now time.T
 	case unchanged, notModified:
 		s.pause = min(time.Duration(float64(s.pause)*slowdown), s.max)
 	}
-	wait := rest(spread(s.pause, s.chance.jitter), took)
+	wait := rest(withJitter(s.pause, s.jitter.fraction), took)
 	if s.first {
 		s.first = false
-		wait = time.Duration(s.chance.first() * float64(wait))
+		wait = time.Duration(s.jitter.firstPause() * float64(wait))
 	}
 	if !s.ignoreMaxAge {
 		wait = max(wait, freshness(h)-took)
@@ -93,8 +93,8 @@ func rest(pause, took time.Duration) time.Duration {
 	return pause
 }
 
-// spread returns d, by up to a part of it longer or shorter.
-func spread(d time.Duration, part float64) time.Duration {
+// withJitter returns d, by up to a part of it longer or shorter.
+func withJitter(d time.Duration, part float64) time.Duration {
 	return d + time.Duration((rand.Float64()*2-1)*part*float64(d))
 }
 

@@ -214,9 +214,9 @@ func TestPollsAreAPauseApartFromStartToStart(t *testing.T) {
 
 // withChance leaves to chance what Steady has taken out.
 func withChance(t *testing.T) {
-	steady := chance
-	chance = shipped
-	t.Cleanup(func() { chance = steady })
+	steady := defaultJitter
+	defaultJitter = originalJitter
+	t.Cleanup(func() { defaultJitter = steady })
 }
 
 // extremes are the shortest and the longest of many draws.

@@ -193,7 +193,7 @@ func (s *stage) reload() {
 	old.Retire()
 }
 
-// settle lets everything come to rest, and tells what is wrong then.
+// await lets everything come to rest, and tells what is wrong then.
 func (s *stage) settle() []string {
 	s.recover()
 	s.disk.broken.Store(false)

@@ -145,7 +145,7 @@ func (m *guarded) pick(n int, f func(*guest)) {
 	}
 }
 
-// settle lets everything come to rest, and tells what is wrong then.
+// await lets everything come to rest, and tells what is wrong then.
 func (m *guarded) settle() (wrong []string) {
 	m.recover()
 	time.Sleep(time.Minute) // the longest backoff, and a turn of polls

@@ -85,12 +85,12 @@ func (c *club) was() []string {
 
 var shared = poll.Config{Interval: second, Timeout: 3 * second, Share: "checked"}
 
-// as is a request with somebody's cookie.
+// principal is a request with somebody's cookie.
 func as(who string, header ...string) *http.Request {
 	return ask("/doc", append([]string{"Cookie", who}, header...)...)
 }
 
-// join lets viewers come one after the other, who must get the document 1.
+// findView lets viewers come one after the other, who must get the document 1.
 func (e *env) join(who ...string) (viewers []*viewer) {
 	e.t.Helper()
 	for _, name := range who {

@@ -48,7 +48,7 @@ func (v *Subscription) Finished(lastEventID string) bool {
 	}
 	seq, ok := v.poller.hub.Resolve(lastEventID)
 	e := v.poller.hub.Entry(seq)
-	return ok && e != nil && e.On(v.view.finished())
+	return ok && e != nil && e.On(v.view.finishedTopic())
 }
 
 // hasEndedBefore tells whether it was an earlier view of the key that has told
@@ -56,11 +56,11 @@ func (v *Subscription) Finished(lastEventID string) bool {
 func (v *view) hasEndedBefore() bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return v.complete != nil && !v.complete.On(v.ending)
+	return v.complete != nil && !v.complete.On(v.endTopic)
 }
 
 func (v *Subscription) source(c *hub.Cursor) stream.Source {
-	return stream.Source{Cursor: c, Done: v.view.done, Moved: v.view.moved, Revoked: v.member.revoked}
+	return stream.Source{Cursor: c, Done: v.view.done, Moved: v.view.moved, Revoked: v.viewer.revoked}
 }
 
 // Source is what the viewer's stream sends, given the position that the client
@@ -69,7 +69,7 @@ func (v *Subscription) source(c *hub.Cursor) stream.Source {
 // A position says nothing about whose it was: unless it is one of this view,
 // the viewer gets the document.
 func (v *Subscription) Source(lastEventID string) stream.Source {
-	h, topics := v.poller.hub, []string{v.view.topic(), v.view.ending}
+	h, topics := v.poller.hub, []string{v.view.topic(), v.view.endTopic}
 	seq, known := h.Resolve(lastEventID)
 	if known {
 		if e := h.Entry(seq); e != nil && slices.ContainsFunc(topics, e.On) && !v.view.hasEndedBefore() && v.resumes(seq) {

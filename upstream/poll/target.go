@@ -34,19 +34,19 @@ type target struct {
 	header   http.Header // but for the asker's
 	body     []byte      // of a query
 
-	asker *asker
+	principal *principal
 
 	// shared is a digest of all of the key but the hints, and private one of
 	// that and of whose request it is.
 	shared, private string
-	// unanswered is set for a viewer whom the backend couldn't tell whether
+	// checkFailure is set for a viewer whom the backend couldn't tell whether
 	// they may share.
-	unanswered *unanswered
+	checkFailure *checkFailure
 }
 
-// hints are sent as the first viewer sent them, and tell viewers apart only if
+// varyCandidates are sent as the first viewer sent them, and tell viewers apart only if
 // the backend's Vary names them (RFC 9110 §12.5.5).
-var hints = map[string]bool{
+var varyCandidates = map[string]bool{
 	"Accept-Language": true,
 	"User-Agent":      true,
 }
@@ -60,10 +60,10 @@ var addresses = setOf("X-Forwarded-For", "Forwarded", "X-Real-Ip", "True-Client-
 // first they would get what that one may see.
 var credentials = setOf("Authorization", "Cookie")
 
-// nobody is the address of a request that is made for all who ask without
+// anonymousAddress is the address of a request that is made for all who ask without
 // credentials. A backend that decides by address refuses it: with the address
 // of whoever came first, all would get what that one may see.
-const nobody = "0.0.0.0"
+const anonymousAddress = "0.0.0.0"
 
 func setOf(names ...string) map[string]bool {
 	set := make(map[string]bool, len(names))
@@ -82,21 +82,21 @@ func newTarget(r *http.Request, query []byte, caller Requester, h *hub.Hub, c *C
 	// and an empty query is none.
 	u.Scheme, u.User, u.Host, u.ForceQuery = "", nil, "", false
 	t := &target{
-		method:   r.Method,
-		url:      &u,
-		host:     r.Host,
-		hostname: Hostname(r.Host),
-		path:     u.Path,
-		header:   make(http.Header, len(r.Header)),
-		body:     query,
-		asker:    newAsker(r, caller, c.varyBy),
+		method:    r.Method,
+		url:       &u,
+		host:      r.Host,
+		hostname:  Hostname(r.Host),
+		path:      u.Path,
+		header:    make(http.Header, len(r.Header)),
+		body:      query,
+		principal: newPrincipal(r, caller, c.varyBy),
 	}
 	parts := []string{c.Scope, scheme(r), t.method, t.host, u.EscapedPath(), u.RawQuery, string(query), caller.OriginalPath(), strconv.FormatBool(caller.ViaTrustedProxy())}
 	var vars []string
 	for _, name := range slices.Sorted(maps.Keys(caller.Vars())) {
 		vars = append(vars, name, caller.Vars()[name])
 	}
-	parts = counted(parts, "", vars...)
+	parts = appendCounted(parts, "", vars...)
 	for _, name := range slices.Sorted(maps.Keys(r.Header)) {
 		if credentials[name] || addresses[name] {
 			continue // the asker's
@@ -106,26 +106,26 @@ func newTarget(r *http.Request, query []byte, caller Requester, h *hub.Hub, c *C
 			continue
 		}
 		t.header[name] = values
-		if c.varyBy.names(name) || !hints[name] {
-			parts = counted(parts, name, values...)
+		if c.varyBy.names(name) || !varyCandidates[name] {
+			parts = appendCounted(parts, name, values...)
 		}
 	}
 	if c.Absorb {
 		t.header["Accept"] = []string{subrequest.DefaultAccept}
 	}
 	t.shared = h.Digest(parts...)
-	t.private = h.Digest(append([]string{t.shared}, t.asker.parts()...)...)
-	t.asker.id = t.private
+	t.private = h.Digest(append([]string{t.shared}, t.principal.keyParts()...)...)
+	t.principal.id = t.private
 	return t
 }
 
-// counted adds a name and how many values it has before the values: what
+// appendCounted adds a name and how many values it has before the values: what
 // follows them can't be taken for one of them, nor the other way round.
-func counted(parts []string, name string, values ...string) []string {
+func appendCounted(parts []string, name string, values ...string) []string {
 	return append(append(parts, name, strconv.Itoa(len(values))), values...)
 }
 
-// take returns what of a viewer's header is sent.
+// publishChange returns what of a viewer's header is sent.
 func (t *target) take(name string, r *http.Request, c *Config) []string {
 	switch {
 	case name == "Accept" && c.Absorb:
@@ -147,17 +147,17 @@ func (c *Config) isSent(name string) bool {
 		return by == nil || by.shares || by.names(name)
 	case addresses[name]:
 		return true
-	case c.Method == http.MethodPost && pageSays[name]:
+	case c.Method == http.MethodPost && pageHeaders[name]:
 		return true
 	default:
 		return !subrequest.IsRequestSpecific(name) && !by.drops(name)
 	}
 }
 
-// pageSays are headers by which a backend may tell that a POST comes from
+// pageHeaders are headers by which a backend may tell that a POST comes from
 // another's page, which is to be refused: they are sent with those, whatever a
 // rule says.
-var pageSays = setOf("Origin", "Referer", "Sec-Fetch-Site", "Sec-Fetch-Mode", "Sec-Fetch-Dest", "Sec-Fetch-User")
+var pageHeaders = setOf("Origin", "Referer", "Sec-Fetch-Site", "Sec-Fetch-Mode", "Sec-Fetch-Dest", "Sec-Fetch-User")
 
 // scheme is how the viewer came: with TLS also under which name, which need not
 // be the request's host, and of which a handler may make something.
@@ -173,7 +173,7 @@ func scheme(r *http.Request) string {
 func (t *target) key(shared bool, varies map[string]bool) []string {
 	parts := []string{"private", t.private}
 	switch {
-	case t.unanswered != nil:
+	case t.checkFailure != nil:
 		parts[0] = "unanswered"
 	case shared:
 		parts = []string{"shared", t.shared}
@@ -186,17 +186,17 @@ func (t *target) key(shared bool, varies map[string]bool) []string {
 
 // alone is the same request, made for a viewer whom the backend couldn't tell
 // whether they may share.
-func (t *target) alone(u *unanswered) *target {
+func (t *target) alone(u *checkFailure) *target {
 	alone := *t
-	alone.unanswered = u
+	alone.checkFailure = u
 	return &alone
 }
 
 // client is who has brought the view about, as far as views are counted.
-func (t *target) client() string { return t.asker.caller.ClientNetwork() }
+func (t *target) client() string { return t.principal.requester.ClientNetwork() }
 
 // request returns a fresh request: a handler may change the one it gets.
-func (t *target) request(ctx context.Context, as *asker, since validators) *http.Request {
+func (t *target) request(ctx context.Context, as *principal, since validators) *http.Request {
 	u := *t.url
 	r := &http.Request{
 		Method:        t.method,

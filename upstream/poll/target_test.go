@@ -34,24 +34,24 @@ func from(address string) func(*http.Request) {
 	return func(r *http.Request) { r.RemoteAddr = address }
 }
 
-// asker is a request and what earlier handlers found out about the viewer.
-type asker struct {
-	request *http.Request
-	caller  caller
+// principal is a request and what earlier handlers found out about the viewer.
+type principal struct {
+	request   *http.Request
+	requester caller
 }
 
-func a(target string, header ...string) asker { return asker{request: ask(target, header...)} }
+func a(target string, header ...string) principal { return principal{request: ask(target, header...)} }
 
 func TestWhoMayBeAnsweredOtherwiseHasAViewOfTheirOwn(t *testing.T) {
-	user := func(name string) asker { return asker{ask("/"), caller{user: name}} }
-	vars := func(pairs ...string) asker {
+	user := func(name string) principal { return principal{ask("/"), caller{user: name}} }
+	vars := func(pairs ...string) principal {
 		v := map[string]string{}
 		for pair := range slices.Chunk(pairs, 2) {
 			v[pair[0]] = pair[1]
 		}
-		return asker{ask("/"), caller{vars: v}}
+		return principal{ask("/"), caller{vars: v}}
 	}
-	for name, c := range map[string][]asker{
+	for name, c := range map[string][]principal{
 		"path":              {a("/a"), a("/b"), a("/a/"), a("/A"), a("/%61%2Fb"), a("/a/b")},
 		"query":             {a("/"), a("/?a=1"), a("/?a=2"), a("/?a=1&b=2"), a("/?b=2&a=1")},
 		"host":              {a("http://a.example/"), a("http://b.example/"), a("http://a.example:81/")},
@@ -72,7 +72,7 @@ func TestWhoMayBeAnsweredOtherwiseHasAViewOfTheirOwn(t *testing.T) {
 			for range 2 { // the second time, each finds their own view
 				for i, k := range c {
 					e.set(document(fmt.Sprint(i)))
-					if got := e.watchAs(k.request.Clone(t.Context()), &k.caller, "").got(); !slices.Equal(got, []string{fmt.Sprint(i)}) {
+					if got := e.watchAs(k.request.Clone(t.Context()), &k.requester, "").got(); !slices.Equal(got, []string{fmt.Sprint(i)}) {
 						t.Errorf("%s: %d got %q", name, i, got)
 					}
 				}
@@ -103,7 +103,7 @@ func TestTheFormOfARequestLineSetsNoPollOffFromOthers(t *testing.T) {
 	})
 }
 
-func with1(k asker, name, value string) asker {
+func with1(k principal, name, value string) principal {
 	k.request.Header.Set(name, value)
 	return k
 }
@@ -111,7 +111,7 @@ func with1(k asker, name, value string) asker {
 // Header values must not pass for other headers, or for what the server found
 // out about somebody else.
 func TestNobodyCanMakeUpAnothersView(t *testing.T) {
-	for name, c := range map[string][2]asker{
+	for name, c := range map[string][2]principal{
 		"a header as another's value": {
 			a("/", "X-A", "1", "X-B", "2"),
 			a("/", "X-A", "1", "X-A", "X-B", "X-A", "2"),
@@ -132,7 +132,7 @@ func TestNobodyCanMakeUpAnothersView(t *testing.T) {
 		within(t, poll.Config{}, func(e *env) {
 			e.set(document("1", "Vary", "Accept-Language, User-Agent"))
 			for _, k := range c {
-				e.watchAs(k.request, &k.caller, "")
+				e.watchAs(k.request, &k.requester, "")
 			}
 			if e.Views() != 2 {
 				t.Errorf("%s: they share a view", name)
@@ -143,7 +143,7 @@ func TestNobodyCanMakeUpAnothersView(t *testing.T) {
 
 func TestWhoIsAnsweredAlikeSharesAView(t *testing.T) {
 	within(t, poll.Config{}, func(e *env) {
-		for _, k := range []asker{
+		for _, k := range []principal{
 			a("/doc?a=1"),
 			a("/doc?a=1&last_event_id=x"),
 			a("/doc?lastEventId=x&a=1"),
@@ -154,7 +154,7 @@ func TestWhoIsAnsweredAlikeSharesAView(t *testing.T) {
 			a("/doc?a=1", "Connection", "X-Hop", "X-Hop", "1"),
 			{request: with(ask("/doc?a=1"), from("203.0.113.9:99"))},
 		} {
-			e.watchAs(k.request, &k.caller, "").want(t, "1")
+			e.watchAs(k.request, &k.requester, "").want(t, "1")
 		}
 		for _, name := range []string{
 			"Cache-Control", "Pragma", "Priority", "Origin", "Referer", "Sec-Fetch-Mode", "Sec-Ch-Ua", "Dnt", "Sec-Gpc", "Accept-Encoding",
@@ -221,7 +221,7 @@ func TestTheBackendIsAskedForWhatTheViewerTakesBesideAStream(t *testing.T) {
 var addressed = []string{"X-Forwarded-For", "203.0.113.7", "X-Real-Ip", "203.0.113.7", "Cf-Connecting-Ip", "203.0.113.7"}
 
 func TestARequestForAllCarriesNobodysAddress(t *testing.T) {
-	for name, k := range map[string]asker{
+	for name, k := range map[string]principal{
 		"directly":                  a("/doc", addressed...),
 		"beside a hint":             a("/doc", append([]string{"User-Agent", "curl"}, addressed...)...),
 		"behind a proxy":            {ask("/doc", append([]string{"X-Forwarded-Proto", "https"}, addressed...)...), caller{trusted: true}},
@@ -230,9 +230,9 @@ func TestARequestForAllCarriesNobodysAddress(t *testing.T) {
 	} {
 		within(t, poll.Config{}, func(e *env) {
 			k.request.RemoteAddr = "198.51.100.1:5555"
-			e.watchAs(k.request, &k.caller, "")
+			e.watchAs(k.request, &k.requester, "")
 			want := "0.0.0.0:0"
-			if k.caller.trusted {
+			if k.requester.trusted {
 				want = k.request.RemoteAddr // the proxy's, without which nothing of what it says counts
 			}
 			if got := e.last(); got.RemoteAddr != want || strings.Contains(fmt.Sprint(got.Header), "203.0.113.7") {
@@ -251,7 +251,7 @@ func TestARequestForAllCarriesNobodysAddress(t *testing.T) {
 }
 
 func TestARequestForOneCarriesTheirAddress(t *testing.T) {
-	for name, k := range map[string]asker{
+	for name, k := range map[string]principal{
 		"Authorization": a("/doc", append([]string{"Authorization", "x"}, addressed...)...),
 		"Cookie":        a("/doc", append([]string{"Cookie", "x"}, addressed...)...),
 		"user":          {ask("/doc", addressed...), caller{user: "ann"}},
@@ -260,7 +260,7 @@ func TestARequestForOneCarriesTheirAddress(t *testing.T) {
 	} {
 		within(t, poll.Config{}, func(e *env) {
 			k.request.RemoteAddr = "198.51.100.1:5555"
-			e.watchAs(k.request, &k.caller, "")
+			e.watchAs(k.request, &k.requester, "")
 			if got := e.last(); got.RemoteAddr != "198.51.100.1:5555" || got.Header.Get("X-Forwarded-For") != "203.0.113.7" {
 				t.Errorf("%s: from %s, %v", name, got.RemoteAddr, got.Header)
 			}
@@ -271,7 +271,7 @@ func TestARequestForOneCarriesTheirAddress(t *testing.T) {
 // A backend may decide by address beside the credentials, and a cookie that
 // everybody has is no credential.
 func TestNobodyGetsWhatAnothersAddressMaySee(t *testing.T) {
-	for name, c := range map[string][2]asker{
+	for name, c := range map[string][2]principal{
 		"a common cookie": {
 			{request: with(ask("/doc", "Cookie", "consent=yes"), from("10.0.0.1:1"))},
 			{request: with(ask("/doc", "Cookie", "consent=yes"), from("203.0.113.9:2"))},
@@ -300,8 +300,8 @@ func TestNobodyGetsWhatAnothersAddressMaySee(t *testing.T) {
 				}
 				return document(`"public"`), nil
 			})
-			e.watchAs(c[0].request, &c[0].caller, "")
-			if got := e.watchAs(c[1].request, &c[1].caller, "").got(); !slices.Equal(got, []string{`"public"`}) {
+			e.watchAs(c[0].request, &c[0].requester, "")
+			if got := e.watchAs(c[1].request, &c[1].requester, "").got(); !slices.Equal(got, []string{`"public"`}) {
 				t.Errorf("%s: %q", name, got)
 			}
 		})
@@ -336,9 +336,9 @@ func TestCredentialsAreInNoKeyAndNoTopic(t *testing.T) {
 	s := store.NewMemory()
 	over(t, poll.Config{}, s, func(e *env) {
 		e.set(document("1", "Vary", "User-Agent"))
-		k := asker{with(ask("/doc?token=secret1", "Authorization", "secret2", "Cookie", "secret3", "X-Key", "secret4", "User-Agent", "secret5"), certificate("secret6")),
+		k := principal{with(ask("/doc?token=secret1", "Authorization", "secret2", "Cookie", "secret3", "X-Key", "secret4", "User-Agent", "secret5"), certificate("secret6")),
 			caller{user: "secret7", vars: map[string]string{"secret8": "secret9"}}}
-		e.watchAs(k.request, &k.caller, "").want(t, "1")
+		e.watchAs(k.request, &k.requester, "").want(t, "1")
 		names := append(e.Keys(), s.Entry(1).Topics...)
 		if len(names) != 2 || strings.Contains(fmt.Sprint(names), "secret") || len(names[0]) > 64 {
 			t.Errorf("%q", names)

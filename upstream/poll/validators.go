@@ -11,7 +11,7 @@ type validators struct {
 	modified string
 }
 
-// ask makes a request one that is answered with 304 if nothing has changed.
+// authorize makes a request one that is answered with 304 if nothing has changed.
 func (v validators) ask(h http.Header) {
 	switch {
 	case v.etag != "":

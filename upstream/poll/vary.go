@@ -19,9 +19,9 @@ type varyBy struct {
 	shares  bool            // credentials are sent all the same
 }
 
-// alike are headers that are sent, and are part of the key, whatever a rule says:
+// alwaysSent are headers that are sent, and are part of the key, whatever a rule says:
 // they tell how the request came here or is written, not whose it is.
-var alike = setOf("Accept", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Forwarded-Port", "Content-Type", "Content-Encoding")
+var alwaysSent = setOf("Accept", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Forwarded-Port", "Content-Type", "Content-Encoding")
 
 // newVaryBy reads the names of headers, of single cookies written
 // Cookie:session, or the one word "none". No names at all are no rule: nil.
@@ -63,10 +63,10 @@ func (by *varyBy) names(name string) bool { return by != nil && by.headers[name]
 // drops tells whether a header, which is neither a credential nor an address,
 // is not sent.
 func (by *varyBy) drops(name string) bool {
-	return by != nil && !by.names(name) && !alike[name] && !hints[name]
+	return by != nil && !by.names(name) && !alwaysSent[name] && !varyCandidates[name]
 }
 
-// own returns what of a viewer's credential or address is sent.
+// acquireLease returns what of a viewer's credential or address is sent.
 func (by *varyBy) own(name string, r *http.Request) []string {
 	switch {
 	case by == nil || by.shares || addresses[name]:

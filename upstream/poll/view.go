@@ -24,23 +24,23 @@ var errTimeout = errors.New("the backend took too long")
 // view is one document as one set of viewers sees it, and the goroutine that
 // polls it.
 type view struct {
-	poller *Poller
-	target *target
-	ctx    context.Context
-	cancel context.CancelFunc
-	ending string        // the topic of the view's own state: stale, and its end
-	client string        // who has brought it about
-	again  chan struct{} // asks for a poll at once
-	polled chan struct{} // closed after the first poll
-	done   chan struct{} // closed when the document has come to its end
-	moved  chan struct{} // closed when the viewers shall go to the next configuration
-	move   func()        // closes it
+	poller   *Poller
+	target   *target
+	ctx      context.Context
+	cancel   context.CancelFunc
+	endTopic string        // the topic of the view's own state: stale, and its end
+	client   string        // who has brought it about
+	pollNow  chan struct{} // asks for a poll at once
+	polled   chan struct{} // closed after the first poll
+	done     chan struct{} // closed when the document has come to its end
+	moved    chan struct{} // closed when the viewers shall go to the next configuration
+	move     func()        // closes it
 
 	// Guarded by the poller's mutex.
 	key     string
 	shared  bool // among all who may see the document
-	members *members
-	viewers int
+	viewers *viewers
+	streams int
 	idle    *time.Timer
 
 	// Only the view's own goroutine uses these.
@@ -49,30 +49,30 @@ type view struct {
 	refreshed time.Time // when a write was last the reason to poll
 	since     validators
 	sum       uint64   // of the last body
-	owned     *owned   // the topic, once the view has had a document
+	lease     *lease   // the topic, once the view has had a document
 	outage    *failure // while the backend fails
 
 	// Held from an event's publication until the view knows of it, and while
 	// a viewer takes a place: it comes before both or after both.
 	publishing sync.Mutex
 
-	mu         sync.Mutex
-	refusal    *subrequest.Response
-	askedAs    string          // whom the first answer was given to
-	err        error           // why it can't be polled at all
-	unanswered *unanswered     // goes with errUnanswered
-	current    string          // the key, and
-	together   bool            // whether it is shared, for those who wait for the first poll
-	burst      time.Time       // when the newest burst of writes began
-	wrote      time.Time       // when the newest write was seen
-	instance   string          // sets the topic apart from those of other views of the key
-	doc        *document       // the newest that the backend has confirmed
-	at         *store.Entry    // the event that brought it
-	hints      map[string]bool // those that the key holds
-	stale      *store.Entry    // set while the backend fails
-	complete   *store.Entry    // set when the document is finished
-	kept       *kept           // what ordinary requests are answered with
-	news       news
+	mu              sync.Mutex
+	refusal         *subrequest.Response
+	polledAs        string          // whom the first answer was given to
+	err             error           // why it can't be polled at all
+	checkFailure    *checkFailure   // goes with errUnanswered
+	currentKey      string          // the key, and
+	currentlyShared bool            // whether it is shared, for those who wait for the first poll
+	burstBegan      time.Time       // when the newest burst of writes began
+	lastWrite       time.Time       // when the newest write was seen
+	instance        string          // sets the topic apart from those of other views of the key
+	doc             *document       // the newest that the backend has confirmed
+	at              *store.Entry    // the event that brought it
+	varies          map[string]bool // those that the key holds
+	stale           *store.Entry    // set while the backend fails
+	complete        *store.Entry    // set when the document is finished
+	cached          *cachedResponse // what ordinary requests are answered with
+	pollStatus      pollStatus
 }
 
 // seed makes sums of bodies unpredictable to those who write them.
@@ -80,20 +80,20 @@ var seed = maphash.MakeSeed()
 
 func newView(p *Poller, t *target, key string, shared bool, hints map[string]bool) *view {
 	v := &view{
-		poller:   p,
-		target:   t,
-		client:   t.client(),
-		key:      key,
-		shared:   shared,
-		members:  newMembers(t.asker),
-		current:  key,
-		together: shared,
-		hints:    hints,
-		ending:   "\x00end/" + rand.Text(),
-		again:    make(chan struct{}, 1),
-		polled:   make(chan struct{}),
-		done:     make(chan struct{}),
-		moved:    make(chan struct{}),
+		poller:          p,
+		target:          t,
+		client:          t.client(),
+		key:             key,
+		shared:          shared,
+		viewers:         newViewers(t.principal),
+		currentKey:      key,
+		currentlyShared: shared,
+		varies:          hints,
+		endTopic:        "\x00end/" + rand.Text(),
+		pollNow:         make(chan struct{}, 1),
+		polled:          make(chan struct{}),
+		done:            make(chan struct{}),
+		moved:           make(chan struct{}),
 
 		schedule: newSchedule(p.config),
 	}
@@ -112,14 +112,14 @@ func (v *view) rename(key string, shared bool, hints map[string]bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.key, v.shared = key, shared
-	v.current, v.together, v.hints = key, shared, hints
+	v.currentKey, v.currentlyShared, v.varies = key, shared, hints
 }
 
-// leaveKey makes the view one that admits nobody any more.
-func (v *view) leaveKey() {
+// dropKey makes the view one that admits nobody any more.
+func (v *view) dropKey() {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.current = ""
+	v.currentKey = ""
 }
 
 // admits tells whether the view is one for a request, by the hints that it is
@@ -128,7 +128,7 @@ func (v *view) leaveKey() {
 func (v *view) admits(t *target) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return v.poller.hub.Digest(t.key(v.together, v.hints)...) == v.current
+	return v.poller.hub.Digest(t.key(v.currentlyShared, v.varies)...) == v.currentKey
 }
 
 // isEmpty tells whether the view has ended with nothing in it.
@@ -141,10 +141,10 @@ func (v *view) isEmpty() bool {
 	return v.at == nil && v.stale == nil && v.complete == nil
 }
 
-func (v *view) is(key string) bool {
+func (v *view) hasKey(key string) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return v.current == key
+	return v.currentKey == key
 }
 
 // refused is what the first poll has come to, if it was no document, and the id
@@ -152,27 +152,27 @@ func (v *view) is(key string) bool {
 func (v *view) refused() (refusal *subrequest.Response, to string, err error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return v.refusal, v.askedAs, v.err
+	return v.refusal, v.polledAs, v.err
 }
 
 // refresh asks for a poll at once, or for one more if one is under way: that
 // one may have seen the state from before the reason to ask.
 func (v *view) refresh() {
-	v.noteWrite()
+	v.recordWrite()
 	select {
-	case v.again <- struct{}{}:
+	case v.pollNow <- struct{}{}:
 	default: // asked already
 	}
 }
 
-func (v *view) noteWrite() {
+func (v *view) recordWrite() {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	now := time.Now()
-	if now.Sub(v.wrote) >= settle {
-		v.burst = now
+	if now.Sub(v.lastWrite) >= debounce {
+		v.burstBegan = now
 	}
-	v.wrote = now
+	v.lastWrite = now
 }
 
 // writes returns when the newest burst of writes began, and when the newest
@@ -180,7 +180,7 @@ func (v *view) noteWrite() {
 func (v *view) writes() (began, newest time.Time) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return v.burst, v.wrote
+	return v.burstBegan, v.lastWrite
 }
 
 // run polls until nobody watches, or the document has come to its end. Polls
@@ -188,12 +188,12 @@ func (v *view) writes() (began, newest time.Time) {
 func (v *view) run() {
 	defer v.cancel()
 	defer v.poller.failures.forget(&v.outage)
-	defer v.disown()
+	defer v.releaseLease()
 	for first := true; ; first = false {
 		started := time.Now()
 		came, header := v.pollAside(first)
 		took := time.Since(started)
-		if asked := !first || v.target.unanswered == nil; asked && v.ctx.Err() == nil {
+		if asked := !first || v.target.checkFailure == nil; asked && v.ctx.Err() == nil {
 			v.poller.observer.Polled(came.result(), took)
 		}
 		if came == ended {
@@ -214,7 +214,7 @@ func (v *view) run() {
 		now := time.Now()
 		v.notBefore = now.Add(retryAfter(header, now))
 		pause := v.schedule.next(came, took, header, now)
-		v.note(came, now, now.Add(pause))
+		v.recordPoll(came, now, now.Add(pause))
 		if !v.wait(pause) {
 			return
 		}
@@ -222,10 +222,10 @@ func (v *view) run() {
 }
 
 const (
-	// settle is how long no write must be seen until a burst of them is over.
-	settle = 20 * time.Millisecond
-	// maxSettle is how long a burst may keep the documents waiting.
-	maxSettle = time.Second
+	// debounce is how long no write must be seen until a burst of them is over.
+	debounce = 20 * time.Millisecond
+	// maxDebounce is how long a burst may keep the documents waiting.
+	maxDebounce = time.Second
 )
 
 // wait waits for the next poll's time or for a write. The first write of a
@@ -245,7 +245,7 @@ func (v *view) wait(pause time.Duration) bool {
 			return true
 		case <-v.ctx.Done():
 			return false
-		case <-v.again:
+		case <-v.pollNow:
 		}
 		now := time.Now()
 		began, newest := v.writes()
@@ -258,9 +258,9 @@ func (v *view) wait(pause time.Duration) bool {
 			return true
 		default:
 			if due.IsZero() {
-				due = now.Add(maxSettle)
+				due = now.Add(maxDebounce)
 			}
-			timer.Reset(min(newest.Add(settle).Sub(now), due.Sub(now)))
+			timer.Reset(min(newest.Add(debounce).Sub(now), due.Sub(now)))
 		}
 	}
 }
@@ -282,7 +282,7 @@ func (v *view) pollAside(first bool) (came outcome, header http.Header) {
 func (v *view) pollSafely(first bool) (came outcome, header http.Header) {
 	defer func() {
 		if p := recover(); p != nil {
-			came = v.failed(0, fmt.Errorf("poll panicked: %v\n%s", p, debug.Stack()))
+			came = v.publishStale(0, fmt.Errorf("poll panicked: %v\n%s", p, debug.Stack()))
 		}
 	}()
 	return v.poll(first)
@@ -292,64 +292,64 @@ func (v *view) pollSafely(first bool) (came outcome, header http.Header) {
 // about who has asked. It returns the headers of the answer, if there was
 // one.
 func (v *view) poll(first bool) (outcome, http.Header) {
-	if u := v.target.unanswered; first && u != nil {
-		return v.failed(u.status, u.err), u.header
+	if u := v.target.checkFailure; first && u != nil {
+		return v.publishStale(u.status, u.err), u.header
 	}
-	o, asked := opinion{as: v.nextAsker()}, time.Now()
-	o.resp, o.err = v.poller.do(v.ctx, v.target, o.as, v.since)
+	o, asked := check{principal: v.nextPrincipal()}, time.Now()
+	o.resp, o.err = v.poller.send(v.ctx, v.target, o.principal, v.since)
 	if !o.isGood() {
-		o = v.opinions(o)
+		o = v.confirmRefusal(o)
 	}
-	v.vouch(o.as, o.isGood())
-	v.toldTo(o.as)
+	v.recordAuthorization(o.principal, o.isGood())
+	v.recordPrincipal(o.principal)
 	resp, err := o.resp, o.err
 	switch {
 	case v.ctx.Err() != nil: // nobody watches
 		return ended, nil
 	case first && misconfigured(err):
-		v.giveUp(unwatchable(err))
+		v.failForGood(unwatchable(err))
 		return ended, nil
 	case first && (err != nil || subrequest.IsFailure(resp.Status)) && v.isChecked():
-		v.leaveAlone(resp, err)
+		v.failUndecided(resp, err)
 		return ended, nil
 	case err != nil:
-		return v.failed(0, err), nil
+		return v.publishStale(0, err), nil
 	}
 	came := v.answered(resp, first)
-	v.keep(resp, came, asked)
+	v.storeResponse(resp, came, asked)
 	return came, resp.Header
 }
 
 // answered takes what the backend has said.
 func (v *view) answered(resp *subrequest.Response, first bool) outcome {
-	v.status(resp.Status)
+	v.setStatus(resp.Status)
 	unmodified := resp.Status == http.StatusNotModified && v.since != (validators{})
 	switch {
 	case subrequest.IsFailure(resp.Status):
-		return v.failed(resp.Status, nil)
+		return v.publishStale(resp.Status, nil)
 	case !unmodified && !isDocument(resp.Status):
-		v.end(resp, first)
+		v.publishGone(resp, first)
 		return ended
-	case v.target.unanswered != nil: // its viewers come back, to be asked about
+	case v.target.checkFailure != nil: // its viewers come back, to be asked about
 		return ended
-	case v.parted(resp.Header, unmodified, first): // its viewers come back, each to their own
+	case v.keyChanged(resp.Header, unmodified, first): // its viewers come back, each to their own
 		return ended
 	case unmodified:
-		return v.confirmed(notModified)
+		return v.confirm(notModified)
 	}
 	sum := maphash.Bytes(seed, resp.Body)
 	if v.doc != nil && sum == v.sum {
 		v.since = v.validatorsOf(resp.Header)
-		return v.confirmed(unchanged)
+		return v.confirm(unchanged)
 	}
 	doc, finished, err := v.poller.config.read(v.ctx, resp)
 	if err != nil {
-		return v.failed(0, err)
+		return v.publishStale(0, err)
 	}
 	v.since, v.sum = v.validatorsOf(resp.Header), sum
-	came := v.take(doc)
+	came := v.publishChange(doc)
 	if finished && came != failed {
-		return v.finish()
+		return v.publishComplete()
 	}
 	return came
 }
@@ -384,15 +384,15 @@ func unwatchable(err error) error {
 	return &refusal.Error{Status: http.StatusBadGateway, Kind: refusal.NotStreamable, Reason: "this document can't be watched: " + err.Error(), Err: err}
 }
 
-// toldTo notes who has had the answer.
-func (v *view) toldTo(as *asker) {
+// recordPrincipal notes who has had the answer.
+func (v *view) recordPrincipal(as *principal) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.askedAs = as.id
+	v.polledAs = as.id
 }
 
-// giveUp ends a view that can't be polled.
-func (v *view) giveUp(err error) {
+// failForGood ends a view that can't be polled.
+func (v *view) failForGood(err error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.err = err
@@ -401,29 +401,29 @@ func (v *view) giveUp(err error) {
 	}
 }
 
-// leaveAlone ends a view that was to be shared by those whom the backend lets
+// failUndecided ends a view that was to be shared by those whom the backend lets
 // see it, while it can't tell who that is.
-func (v *view) leaveAlone(resp *subrequest.Response, err error) {
+func (v *view) failUndecided(resp *subrequest.Response, err error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.err, v.unanswered = errUnanswered, &unanswered{err: err}
+	v.err, v.checkFailure = errUndecided, &checkFailure{err: err}
 	if err == nil {
-		v.unanswered = &unanswered{status: resp.Status, header: resp.Header}
+		v.checkFailure = &checkFailure{status: resp.Status, header: resp.Header}
 	}
 }
 
-// parted takes note of what the backend says about whose the document is, and
+// keyChanged takes note of what the backend says about whose the document is, and
 // tells whether the view's viewers may no longer share it, or should share it
 // with others: for what this response says, or for what one to another view of
 // the same URL has said before.
-func (v *view) parted(h http.Header, notModified, first bool) bool {
+func (v *view) keyChanged(h http.Header, notModified, first bool) bool {
 	v.poller.learn(v, h, notModified)
-	if v.is(v.poller.key(v.target)) {
+	if v.hasKey(v.poller.key(v.target)) {
 		return false
 	}
 	if first && v.poller.rekey(v) {
 		return false
 	}
-	v.leaveKey()
+	v.dropKey()
 	return true
 }

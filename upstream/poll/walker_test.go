@@ -151,7 +151,7 @@ func (c *walker) watch(watching bool) {
 	c.watching = watching
 }
 
-// take returns false if the connection breaks in between: whoever is to be
+// publishChange returns false if the connection breaks in between: whoever is to be
 // dropped may be so after any event.
 func (c *walker) take(entries []*store.Entry) bool {
 	for i, e := range (&viewer{entries: entries}).events() {
@@ -176,7 +176,7 @@ func (c *walker) complain(format string, args ...any) {
 	c.wrong = append(c.wrong, fmt.Sprintf(format, args...))
 }
 
-// leave closes the client for good; drop only cuts its connection.
+// removeStream closes the client for good; drop only cuts its connection.
 func (c *walker) leave() {
 	c.close()
 	<-c.gone

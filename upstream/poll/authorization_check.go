@@ -9,64 +9,64 @@ import (
 	"github.com/caddy-sse/caddy-sse/subrequest"
 )
 
-// opinion is what the backend has answered to one viewer.
-type opinion struct {
-	as   *asker
-	resp *subrequest.Response
-	err  error
+// check is what the backend has answered to one viewer.
+type check struct {
+	principal *principal
+	resp      *subrequest.Response
+	err       error
 }
 
 // isGood tells whether the answer is a document, or that it is as before.
-func (o opinion) isGood() bool {
+func (o check) isGood() bool {
 	return o.err == nil && (isDocument(o.resp.Status) || o.resp.Status == http.StatusNotModified)
 }
 
 // refuses tells whether the answer is that there is nothing to see, for whoever
 // has asked.
-func (o opinion) refuses() bool {
+func (o check) refuses() bool {
 	return o.err == nil && !subrequest.IsFailure(o.resp.Status) && !o.isGood()
 }
 
-// maxOpinions is how many viewers are asked as before an answer that is no
+// maxChecks is how many viewers are asked as before an answer that is no
 // document is one about the view.
-const maxOpinions = 3
+const maxChecks = 3
 
-// opinions asks as other viewers, since an answer that is no document may be
+// confirmRefusal asks as other viewers, since an answer that is no document may be
 // about who has asked and not about what was asked for. It returns the answer
 // that is about the view. Those whom the backend refuses, though not all others,
 // lose it.
-func (v *view) opinions(first opinion) opinion {
-	said := []opinion{first}
-	for len(said) < maxOpinions && v.ctx.Err() == nil {
+func (v *view) confirmRefusal(first check) check {
+	said := []check{first}
+	for len(said) < maxChecks && v.ctx.Err() == nil {
 		if first.err != nil && len(said) > 1 {
 			break // each may take as long as that one has
 		}
-		other := v.otherAsker(said)
+		other := v.otherPrincipal(said)
 		if other == nil {
 			break
 		}
-		o := opinion{as: other}
-		o.resp, o.err = v.poller.asked(v.ctx, v.target, other, v.since)
+		o := check{principal: other}
+		o.resp, o.err = v.poller.check(v.ctx, v.target, other, v.since)
 		said = append(said, o)
 		if o.isGood() {
 			break
 		}
 	}
-	return v.judge(said)
+	return v.decide(said)
 }
 
-func (v *view) otherAsker(than []opinion) *asker {
+func (v *view) otherPrincipal(than []check) *principal {
 	v.poller.mu.Lock()
 	defer v.poller.mu.Unlock()
-	return v.members.other(than, rand.Int())
+	return v.viewers.otherThan(than, rand.Int())
 }
 
-// judge returns the opinion that counts: the last if it is good, else one that
+// decide returns the opinion that counts: the last if it is good, else one that
 // the backend fails, else one that it refuses, and that the document is gone
 // only if all say so. Where not all are refused, those who are lose the view.
-func (v *view) judge(said []opinion) opinion {
+func (v *view) decide(said []check) check {
 	if v.ctx.Err() != nil {
-		return opinion{said[0].as, nil, context.Cause(v.ctx)}
+		return check{said[0].principal, nil, context.Cause(v.ctx)}
 	}
 	counts, refused := said[len(said)-1], 0
 	for _, o := range said {
@@ -83,46 +83,46 @@ func (v *view) judge(said []opinion) opinion {
 	if refused < len(said) {
 		for _, o := range said {
 			if o.refuses() {
-				v.revoke(o.as)
+				v.revoke(o.principal)
 			}
 		}
 	}
 	return counts
 }
 
-// unanswered is why the backend couldn't tell whether a viewer may share. Such
+// checkFailure is why the backend couldn't tell whether a viewer may share. Such
 // a viewer is polled for alone: they are told that the backend fails, and come
 // back when it can be asked.
-type unanswered struct {
+type checkFailure struct {
 	status int
 	err    error
 	header http.Header
 }
 
-// errUnanswered is the error of a view that can't be shared since the backend
+// errUndecided is the error of a view that can't be shared since the backend
 // doesn't answer.
-var errUnanswered = errors.New("the backend doesn't answer")
+var errUndecided = errors.New("the backend doesn't answer")
 
-// ask asks the backend as a viewer who is about to share what others are shown,
+// authorize asks the backend as a viewer who is about to share what others are shown,
 // and in no other way than the others are polled for. It returns the backend's
 // answer if that is a refusal. An answer that fails lets nobody in.
-func (viewing *Subscription) ask(ctx context.Context) (*subrequest.Response, error) {
-	v := viewing.view
+func (sub *Subscription) authorize(ctx context.Context) (*subrequest.Response, error) {
+	v := sub.view
 	// A request of its own: nothing of the viewer's connection is about it.
 	asking, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	defer context.AfterFunc(ctx, cancel)()
-	resp, err := v.poller.question(asking, v.target, viewing.asker)
+	resp, err := v.poller.authorizationCheck(asking, v.target, sub.principal)
 	switch {
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
 	case misconfigured(err):
 		return nil, unwatchable(err)
 	case err != nil:
-		viewing.unanswered = &unanswered{err: err}
+		sub.checkFailure = &checkFailure{err: err}
 		return nil, nil
 	case subrequest.IsFailure(resp.Status):
-		viewing.unanswered = &unanswered{status: resp.Status, header: resp.Header}
+		sub.checkFailure = &checkFailure{status: resp.Status, header: resp.Header}
 		return nil, nil
 	case isDocument(resp.Status):
 		v.poller.learn(v, resp.Header, false)

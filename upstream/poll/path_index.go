@@ -5,37 +5,37 @@ import (
 	"strings"
 )
 
-// places are views by host and path, in an order in which all that is below a
+// byPath are views by host and path, in an order in which all that is below a
 // path follows it: what a write concerns is found without a look at the others.
-type places []place
+type pathIndex []pathNode
 
-type place struct {
+type pathNode struct {
 	key   string
 	views []*view
 }
 
-// placeKey is a host and a path, whose slashes come before all that names may
+// pathKey is a host and a path, whose slashes come before all that names may
 // hold, or /a-b would stand between /a and /a/b.
-func placeKey(hostname, path string) string {
+func pathKey(hostname, path string) string {
 	return hostname + strings.ReplaceAll(strings.TrimSuffix(path, "/"), "/", "\x00")
 }
 
 // find returns where a key is, or would be.
-func (p places) find(key string) (int, bool) {
-	return slices.BinarySearchFunc(p, key, func(at place, key string) int { return strings.Compare(at.key, key) })
+func (p pathIndex) find(key string) (int, bool) {
+	return slices.BinarySearchFunc(p, key, func(at pathNode, key string) int { return strings.Compare(at.key, key) })
 }
 
-func (p *places) add(v *view) {
-	key := placeKey(v.target.hostname, v.target.path)
+func (p *pathIndex) add(v *view) {
+	key := pathKey(v.target.hostname, v.target.path)
 	i, ok := p.find(key)
 	if !ok {
-		*p = slices.Insert(*p, i, place{key: key})
+		*p = slices.Insert(*p, i, pathNode{key: key})
 	}
 	(*p)[i].views = append((*p)[i].views, v)
 }
 
-func (p *places) remove(v *view) {
-	i, _ := p.find(placeKey(v.target.hostname, v.target.path))
+func (p *pathIndex) remove(v *view) {
+	i, _ := p.find(pathKey(v.target.hostname, v.target.path))
 	at := &(*p)[i]
 	at.views = slices.DeleteFunc(at.views, func(other *view) bool { return other == v })
 	if len(at.views) == 0 {
@@ -46,8 +46,8 @@ func (p *places) remove(v *view) {
 // related calls f for the views at a path of a host, for those above it and
 // those below it. Nothing counts as below the root: a write to "/" would be one
 // to everything.
-func (p places) related(hostname, path string, f func(*view)) {
-	key := placeKey(hostname, path)
+func (p pathIndex) related(hostname, path string, f func(*view)) {
+	key := pathKey(hostname, path)
 	for end := len(hostname); ; end++ {
 		next := strings.IndexByte(key[end:], 0)
 		if next < 0 {
@@ -67,7 +67,7 @@ func (p places) related(hostname, path string, f func(*view)) {
 }
 
 // at calls f for the views at a key.
-func (p places) at(key string, f func(*view)) {
+func (p pathIndex) at(key string, f func(*view)) {
 	if i, ok := p.find(key); ok {
 		each(p[i].views, f)
 	}
