@@ -10,11 +10,11 @@ import (
 	"github.com/caddy-sse/caddy-sse/store"
 )
 
-// maxBatchBytes bounds what one write carries: a stream that is far behind catches
-// up in several, and holds no more than this at a time.
+// maxBatchBytes limits the bytes of one write, and so the memory of a stream that
+// is far behind. A single larger event is sent alone.
 const maxBatchBytes = 256 << 10
 
-// conn is a stream while it is open. Only the handler's goroutine may write.
+// conn is an open stream. Only the goroutine that runs [Serve] may use it.
 type conn struct {
 	w       http.ResponseWriter
 	control *http.ResponseController
@@ -22,16 +22,16 @@ type conn struct {
 	options *Options
 	summary Summary
 
-	out         []byte         // what the next write carries, when it isn't one frame
-	entries     []*store.Entry // what the cursor gave
+	out         []byte         // the next write, unless it is a single frame
+	entries     []*store.Entry // the cursor's last batch
 	hasPosition bool           // the client has a position
-	moved       bool           // the client has somewhere to go, whatever the group says
+	moved       bool           // Source.Moved was closed
 
-	unobserved int // events in the next write
+	unobserved int // events that the observer has not received
 }
 
 func (s *conn) sendInitial() error {
-	if isClosed(s.src.Revoked) || s.isStopped() { // before it was put together, perhaps
+	if isClosed(s.src.Revoked) || s.isStopped() { // maybe before the caller made Initial
 		s.src.Initial = nil
 	}
 	for _, e := range s.src.Initial {
@@ -41,13 +41,13 @@ func (s *conn) sendInitial() error {
 	return s.flush()
 }
 
-// run sends what comes until the stream ends.
+// run sends events and heartbeats until the stream ends.
 func (s *conn) run(r *http.Request, group *Group) (Reason, error) {
 	heartbeat := time.NewTimer(s.options.Heartbeat)
 	defer heartbeat.Stop()
 	end := newDeadline(s.options.MaxAge/2 + jitter(s.options.MaxAge/2))
 	defer end.stop()
-	changed, ended := group.watch()
+	changed, ended := group.changes()
 	if ended {
 		end.within(group.jitter())
 	}
@@ -57,7 +57,7 @@ func (s *conn) run(r *http.Request, group *Group) (Reason, error) {
 	if granted != nil {
 		ready = nil
 	}
-	if s.isStopped() { // after the look at the group, or it could be missed
+	if s.isStopped() { // checked after group.changes, so that no Notify is missed
 		return s.terminate(Stopped)
 	}
 	for {
@@ -87,7 +87,7 @@ func (s *conn) run(r *http.Request, group *Group) (Reason, error) {
 			}
 			return SourceEnded, nil
 		case <-changed:
-			if changed, ended = group.watch(); ended {
+			if changed, ended = group.changes(); ended {
 				end.within(group.jitter())
 			}
 			if s.isStopped() {
@@ -104,30 +104,30 @@ func (s *conn) run(r *http.Request, group *Group) (Reason, error) {
 	}
 }
 
-// alwaysReady is the ready channel while there is more to send. A stream that is far
-// behind returns to its select after each batch, or it might never end.
+// alwaysReady replaces the cursor's channel while there is a backlog. A stream that
+// is far behind returns to its select after each batch, so that it can end.
 var alwaysReady = func() <-chan struct{} {
 	c := make(chan struct{})
 	close(c)
 	return c
 }()
 
-// moveDelay returns how long a stream waits before its client moves to another
-// configuration. A client that has a document waits a random time, so that not all
-// clients reconnect at once.
+// moveDelay returns how long the stream waits before its client moves to the next
+// configuration. The delay of a client that has a document is random, so that
+// clients do not reconnect all at once.
 func (s *conn) moveDelay(group *Group) time.Duration {
 	if s.src.NoPosition && !s.hasPosition {
 		return 0
 	}
-	const most = 2 * time.Second
+	const maxDelay = 2 * time.Second
 	if ended, drain := group.drainTime(); ended {
-		return jitter(min(drain, most))
+		return jitter(min(drain, maxDelay))
 	}
-	return jitter(most)
+	return jitter(maxDelay)
 }
 
-// endForReconnect sends one more batch, the time until the client reconnects, and its
-// position.
+// endForReconnect sends one more batch, the time until the client reconnects, and
+// a position if the client has none.
 func (s *conn) endForReconnect(group *Group) (Reason, error) {
 	if reason, err := s.sendBatch(); reason != "" {
 		return reason, err
@@ -145,8 +145,8 @@ func (s *conn) endForReconnect(group *Group) (Reason, error) {
 		s.out = append(s.out, shutdownFrame...)
 	}
 	if !s.hasPosition && !s.src.NoPosition {
-		// A client that has received nothing yet would miss what is
-		// published until it is back.
+		// Without a position, the client would miss the events that are
+		// published until it reconnects.
 		s.out = append(s.out, event.Position(s.src.Cursor.Position())...)
 	}
 	if err := s.flush(); err != nil {
@@ -155,7 +155,7 @@ func (s *conn) endForReconnect(group *Group) (Reason, error) {
 	return reason, nil
 }
 
-// expiry is the moment at which the client's right ends.
+// expiry returns a deadline at Source.Expires, which is not set if that is zero.
 func (s *conn) expiry() *deadline {
 	d := new(deadline)
 	if !s.src.Expires.IsZero() {
@@ -170,8 +170,8 @@ func (s *conn) isExpired() bool {
 
 func (s *conn) isStopped() bool { return s.src.Stop != nil && s.src.Stop.Load() }
 
-// terminate ends a stream without sending its backlog. The client's position lets it
-// resume with another credential.
+// terminate ends the stream without sending its backlog. It sends a position if
+// the client has none, so that the client can resume with another credential.
 func (s *conn) terminate(reason Reason) (Reason, error) {
 	if s.hasPosition || s.src.NoPosition {
 		return reason, nil
@@ -183,8 +183,8 @@ func (s *conn) terminate(reason Reason) (Reason, error) {
 	return reason, nil
 }
 
-// movedRetry is how long a client waits when another configuration is there to
-// take it, give or take half.
+// movedRetry replaces a longer [Options.Retry] if the next configuration is ready
+// for the client. It has the same jitter.
 const movedRetry = 500 * time.Millisecond
 
 // drain sends everything up to the log's head.
@@ -196,8 +196,8 @@ func (s *conn) drain() (Reason, error) {
 	}
 }
 
-// sendBatch sends what there is, up to maxBatch, in one write and one flush: load
-// makes batches larger, not a backlog.
+// sendBatch sends up to maxBatchBytes of events in one write and one flush, so that
+// a stream under load writes larger batches, not more of them.
 func (s *conn) sendBatch() (Reason, error) {
 	switch {
 	case s.isExpired():
@@ -211,7 +211,7 @@ func (s *conn) sendBatch() (Reason, error) {
 	var err error
 	s.entries, err = s.src.Cursor.Next(maxBatchBytes, s.entries[:0])
 	switch {
-	case isClosed(s.src.Revoked): // before what it gave was published, perhaps
+	case isClosed(s.src.Revoked): // checked after Next: the batch may be newer than the revocation
 		return Revoked, nil
 	case errors.Is(err, hub.ErrLost):
 		return FellBehind, nil
@@ -253,8 +253,8 @@ func (s *conn) frame(e *store.Entry) event.Frame {
 	return s.src.Frame(e)
 }
 
-// releaseEntries lets go of the entries, since the log decides how long they live, and
-// of a list that has become large.
+// releaseEntries drops the references to the entries, so that the log alone decides
+// how long they live, and frees a large slice.
 func (s *conn) releaseEntries() {
 	clear(s.entries)
 	if cap(s.entries) > 64 {
@@ -270,8 +270,8 @@ func (s *conn) countEvents(entries []*store.Entry) {
 	}
 }
 
-// flush sends what has been put together. The buffer is given back if it has
-// become large: ten thousand idle streams would each keep their largest.
+// flush sends the buffer. It frees a buffer above 4 KiB: otherwise each idle stream
+// would hold its largest one.
 func (s *conn) flush() error {
 	err := s.send(s.out)
 	s.out = s.out[:0]
@@ -283,9 +283,9 @@ func (s *conn) flush() error {
 
 func (s *conn) send(b []byte) error {
 	if s.options.WriteTimeout > 0 {
-		// Cleared afterwards: on HTTP/2 a deadline is a timer that resets
-		// even a stream that is idle. An error means that this writer has
-		// no deadlines, as some wrappers don't.
+		// The deadline is cleared afterwards: on HTTP/2 it would reset an
+		// idle stream, too. An error means that the writer, a wrapper, has
+		// no deadlines.
 		_ = s.control.SetWriteDeadline(time.Now().Add(s.options.WriteTimeout))
 		defer func() { _ = s.control.SetWriteDeadline(time.Time{}) }()
 	}
@@ -301,7 +301,8 @@ func (s *conn) send(b []byte) error {
 	return s.control.Flush()
 }
 
-// deadline is a timer that may not be set, and that can only come closer.
+// deadline is a timer that is initially not set. Once set, it can only be moved
+// closer.
 type deadline struct {
 	C     <-chan time.Time
 	timer *time.Timer
@@ -323,7 +324,7 @@ func (t *deadline) set(d time.Duration) {
 	t.C = t.timer.C
 }
 
-// within moves the deadline to at most d from now.
+// within sets the deadline to d from now, unless it is earlier already.
 func (t *deadline) within(d time.Duration) {
 	if t.timer == nil || time.Now().Add(d).Before(t.at) {
 		t.set(d)

@@ -8,16 +8,16 @@ import (
 	"github.com/caddy-sse/caddy-sse/store"
 )
 
-// Bounds of [Envelopes]: what is made again when it is asked for later.
+// Bounds of the cache of [Envelopes]. A frame beyond them is encoded again.
 const (
 	maxEnvelopes     = 1000
 	maxEnvelopeBytes = 16 << 20
 )
 
-// Envelopes puts events of one hub into envelopes that say which topic they are
-// from; see [event.Frame.Enveloped]. An event is put into the envelope of a
-// topic once for all streams that come for it soon. Its zero value is ready to
-// use, and it is safe for concurrent use.
+// Envelopes wraps events of one hub in envelopes that name the event's topic; see
+// [event.Frame.Enveloped]. It caches the newest frames, so that streams which
+// send the same event share one. The zero value is ready to use. Envelopes is
+// safe for concurrent use.
 type Envelopes struct {
 	mu     sync.RWMutex
 	frames map[envelopeKey]event.Frame
@@ -30,9 +30,9 @@ type envelopeKey struct {
 	topic string
 }
 
-// ForTopics returns how events look to a stream of these topics. The topic of an event
-// that is on several of them is the first in the order of their bytes, which is
-// that of an entry's topics.
+// ForTopics returns a [Source.Frame] for a stream on topics. The envelope names
+// the first of the entry's topics, which are sorted by their bytes, that is among
+// topics. An entry on none of them keeps its frame.
 func (v *Envelopes) ForTopics(topics []string) func(*store.Entry) event.Frame {
 	return func(e *store.Entry) event.Frame {
 		for _, topic := range e.Topics {

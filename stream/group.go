@@ -6,22 +6,23 @@ import (
 	"time"
 )
 
-// Group is streams that end together: those of one configuration. Its zero
-// value is ready to use, and it is safe for concurrent use.
+// Group ends the streams of one configuration together. The zero value is ready
+// to use. A Group is safe for concurrent use.
 type Group struct {
 	mu      sync.Mutex
-	changed chan struct{} // closed when the group's end is decided or comes closer, or one of its streams is stopped
+	changed chan struct{} // closed by End, Exit and Notify; nil if no stream waits for it
 	ended   bool
 	exiting bool
 	drain   time.Duration
 }
 
-// End makes each of the group's streams end at a random moment within drain:
-// all at once for zero. Streams that are opened later end like the others. A
-// second call can only hasten the end.
+// End makes each stream of the group end at a random moment within drain. Streams
+// that open later end within drain of their beginning. A second call has an effect
+// only if its drain is shorter.
 //
-// A drain above zero says that something is there to take the clients, which
-// are told to come back soon.
+// A drain above zero says that the next configuration serves the clients: the
+// streams tell them to reconnect soon. With a drain of zero, the streams end at
+// once with [ShutDown].
 func (g *Group) End(drain time.Duration) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -32,8 +33,9 @@ func (g *Group) End(drain time.Duration) {
 	g.notifyLocked()
 }
 
-// Exit makes each of the group's streams end at once, whatever [Group.End] has
-// said, since the server goes away: clients are told so, if they want to be.
+// Exit makes each stream of the group end at once because the server exits, even
+// after a call of [Group.End]. With [Options.ShutdownEvent], the streams send a
+// shutdown event first.
 func (g *Group) Exit() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -44,7 +46,8 @@ func (g *Group) Exit() {
 	g.notifyLocked()
 }
 
-// Notify makes the streams of which [Source.Stop] is set end at once.
+// Notify makes each stream of the group check its [Source.Stop], and end if it is
+// set.
 func (g *Group) Notify() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -58,9 +61,9 @@ func (g *Group) notifyLocked() {
 	}
 }
 
-// watch returns a channel that is closed at the next change, and whether the
-// group has been ended.
-func (g *Group) watch() (changed <-chan struct{}, ended bool) {
+// changes returns a channel that the next End, Exit or Notify closes, and whether
+// the group has ended.
+func (g *Group) changes() (changed <-chan struct{}, ended bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.changed == nil {
@@ -69,7 +72,7 @@ func (g *Group) watch() (changed <-chan struct{}, ended bool) {
 	return g.changed, g.ended
 }
 
-// jitter returns a random part of the drain time, after which one stream ends.
+// jitter returns the random part of the drain time after which one stream ends.
 func (g *Group) jitter() time.Duration {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -84,15 +87,15 @@ func jitter(d time.Duration) time.Duration {
 	return rand.N(d)
 }
 
-// drainTime tells whether the group has been ended, and within what time.
+// drainTime returns whether the group has ended, and its drain time.
 func (g *Group) drainTime() (ended bool, drain time.Duration) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.ended, g.drain
 }
 
-// state returns whether the group has ended, whether a next configuration takes its
-// clients, and whether the server exits.
+// state returns whether the group has ended, whether the next configuration serves
+// its clients, and whether the server exits.
 func (g *Group) state() (ended, successor, exiting bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -8,16 +8,17 @@ import (
 	"strings"
 )
 
-// MediaType is what a stream is served as.
+// MediaType is the Content-Type of a stream (HTML standard, "Server-sent events").
 const MediaType = "text/event-stream"
 
-// positionParameters are the query parameters that stand for the Last-Event-ID header,
-// for clients that can't set one.
+// positionParameters are the query parameters that replace the Last-Event-ID
+// header for clients that can't set headers.
 var positionParameters = []string{"last_event_id", "lastEventId"}
 
-// LastEventID returns the position that the client has, empty if it has none.
-// The header wins: a browser that reconnects repeats the URL, whose position is
-// that of its first connection.
+// LastEventID returns the position that the client sends in its Last-Event-ID
+// header or in the query, or the empty string if it sends none. The header takes
+// precedence: a browser that reconnects repeats the URL, whose position is from
+// its first connection.
 func LastEventID(r *http.Request) string {
 	if id := r.Header.Get("Last-Event-ID"); id != "" {
 		return id
@@ -31,20 +32,20 @@ func LastEventID(r *http.Request) string {
 	return ""
 }
 
-// WithoutPosition returns a URL's query without the parameters that hold a
-// position; the rest stays as it was sent, in its order.
+// WithoutPosition returns a URL's raw query without the parameters that hold a
+// position. The other parameters keep their bytes and their order.
 func WithoutPosition(rawQuery string) string {
-	if !strings.Contains(rawQuery, "vent") && !strings.Contains(rawQuery, "%") { // of either name, or in disguise
+	if !strings.Contains(rawQuery, "vent") && !strings.Contains(rawQuery, "%") { // neither a parameter's plain name nor an escaped one
 		return rawQuery
 	}
-	kept := make([]string, 0, 4)
+	others := make([]string, 0, 4)
 	for pair := range strings.SplitSeq(rawQuery, "&") {
 		name, _, _ := strings.Cut(pair, "=")
 		if !isPositionParameter(name) {
-			kept = append(kept, pair)
+			others = append(others, pair)
 		}
 	}
-	return strings.Join(kept, "&")
+	return strings.Join(others, "&")
 }
 
 func isPositionParameter(name string) bool {
@@ -59,8 +60,9 @@ func isPositionParameter(name string) bool {
 	return false
 }
 
-// Accepts tells whether the client would take a stream: it doesn't say what it
-// takes, or takes it by name or by a wildcard (RFC 9110 §12.5.1).
+// Accepts reports whether the client accepts a stream (RFC 9110 §12.5.1): it has
+// no Accept header, or the most specific media range that matches [MediaType]
+// has a weight above zero.
 func Accepts(h http.Header) bool {
 	values := h.Values("Accept")
 	if len(values) == 0 {
@@ -75,33 +77,34 @@ func Accepts(h http.Header) bool {
 	return specific >= 0 && best > 0
 }
 
-// Prefers tells whether the client names a stream as what it wants, and names
-// nothing that it would rather have.
+// Prefers reports whether the Accept header names [MediaType] with a weight above
+// zero and names no other media type with a greater weight. Wildcards don't count.
 func Prefers(h http.Header) bool {
-	asked, other := 0.0, 0.0
+	streams, others := 0.0, 0.0 // the greatest weights
 	for t, q := range mediaRanges(h.Values("Accept")) {
 		switch {
 		case t == MediaType:
-			asked = max(asked, q)
+			streams = max(streams, q)
 		case !strings.Contains(t, "*"):
-			other = max(other, q)
+			others = max(others, q)
 		}
 	}
-	return asked > 0 && asked >= other
+	return streams > 0 && streams >= others
 }
 
-// maxAcceptBytes is how many bytes of a request's Accept headers are looked at.
-// Browsers send less than 200; over HTTP/2 a few hundred bytes unfold to as many
-// as the server takes, again with each request.
+// maxAcceptBytes limits the bytes of a request's Accept headers that this package
+// parses. Browsers send fewer than 200. HTTP/2's header compression lets a client
+// expand a few hundred bytes to the server's limit with each request.
 const maxAcceptBytes = 2 << 10
 
-// acceptMembers yields the members of Accept headers, as far as they are looked at.
-func acceptMembers(values []string) func(yield func(string) bool) {
+// acceptElements yields the list elements (RFC 9110 §5.6.1) in the first
+// maxAcceptBytes of Accept headers.
+func acceptElements(values []string) func(yield func(string) bool) {
 	return func(yield func(string) bool) {
-		room := maxAcceptBytes
+		remaining := maxAcceptBytes
 		for _, value := range values {
-			for part := range strings.SplitSeq(value, ",") {
-				if room -= len(part) + 1; room < 0 || !yield(part) {
+			for element := range strings.SplitSeq(value, ",") {
+				if remaining -= len(element) + 1; remaining < 0 || !yield(element) {
 					return
 				}
 			}
@@ -109,12 +112,12 @@ func acceptMembers(values []string) func(yield func(string) bool) {
 	}
 }
 
-// mediaRanges yields the media ranges of Accept headers with their weights. What
-// can't be parsed is left out.
+// mediaRanges yields the media ranges of Accept headers with their weights. It
+// skips elements that it can't parse.
 func mediaRanges(values []string) func(yield func(string, float64) bool) {
 	return func(yield func(string, float64) bool) {
-		for part := range acceptMembers(values) {
-			t, params, err := mime.ParseMediaType(part)
+		for element := range acceptElements(values) {
+			t, params, err := mime.ParseMediaType(element)
 			if err != nil {
 				continue
 			}
@@ -131,9 +134,11 @@ func mediaRanges(values []string) func(yield func(string, float64) bool) {
 	}
 }
 
-// PrefersType tells whether there is nothing that the client would rather have than
-// a media type. It must take it by its full name if named is set; else a
-// wildcard will do, or that it doesn't say what it takes.
+// PrefersType reports whether the client accepts mediaType and gives no other
+// media range a greater weight. If named is set, the Accept header must contain
+// mediaType itself; otherwise a wildcard suffices, or no Accept header. The
+// parameters of mediaType are ignored. A mediaType that can't be parsed is never
+// preferred.
 func PrefersType(h http.Header, mediaType string, named bool) bool {
 	mediaType, _, err := mime.ParseMediaType(mediaType)
 	if err != nil {
@@ -153,14 +158,15 @@ func PrefersType(h http.Header, mediaType string, named bool) bool {
 	return own > 0 && own >= best && (specific == 2 || !named)
 }
 
-// specificity tells how closely a media range matches a type: 2 by its name, 1 by
-// its kind, 0 as anything does, -1 not at all.
+// specificity returns how specifically a media range matches a media type
+// (RFC 9110 §12.5.1): 2 for the type itself, 1 for type/*, 0 for */*, -1 for no
+// match.
 func specificity(mediaRange, mediaType string) int {
-	kind, _, _ := strings.Cut(mediaType, "/")
+	topLevel, _, _ := strings.Cut(mediaType, "/")
 	switch mediaRange {
 	case mediaType:
 		return 2
-	case kind + "/*":
+	case topLevel + "/*":
 		return 1
 	case "*/*":
 		return 0
@@ -169,15 +175,16 @@ func specificity(mediaRange, mediaType string) int {
 	}
 }
 
-// OtherTypes returns the Accept header without the stream: what the client
-// takes beside it. Empty if there is nothing.
+// OtherTypes returns the elements of the Accept header that aren't [MediaType],
+// separated by commas. It leaves out elements that can't be parsed, and returns
+// the empty string if none are left.
 func OtherTypes(h http.Header) string {
-	var kept []string
-	for part := range acceptMembers(h.Values("Accept")) {
-		part = strings.TrimSpace(part)
-		if t, _, err := mime.ParseMediaType(part); err == nil && t != MediaType {
-			kept = append(kept, part)
+	var others []string
+	for element := range acceptElements(h.Values("Accept")) {
+		element = strings.TrimSpace(element)
+		if t, _, err := mime.ParseMediaType(element); err == nil && t != MediaType {
+			others = append(others, element)
 		}
 	}
-	return strings.Join(kept, ", ")
+	return strings.Join(others, ", ")
 }

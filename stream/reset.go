@@ -6,7 +6,7 @@ import (
 	"github.com/caddy-sse/caddy-sse/store"
 )
 
-// resetFrame tells a client that the log can't say what it has missed.
+// resetFrame is a reset event without an id.
 var resetFrame = func() event.Frame {
 	frame, err := event.Event{Name: "reset", Data: []byte(`{"reason":"the position is not in the history"}`)}.Encode()
 	if err != nil {
@@ -15,19 +15,22 @@ var resetFrame = func() event.Frame {
 	return frame
 }()
 
-// Reset is the event for a client whose position is not in the history. It
-// resumes where the cursor is, which must not have been read from.
+// Reset returns the event for a client whose position is not in the history. Its
+// id is the cursor's position, from which the client resumes. The cursor must not
+// have been read.
 func Reset(c *hub.Cursor) *store.Entry {
 	return &store.Entry{Frame: resetFrame.WithID(c.Position())}
 }
 
-// ResetWithoutPosition is a reset without a position, for a client that is to get more
-// than a cursor gives. If it loses the connection before it has that, then its
-// position must still be the one that it came with.
+// ResetWithoutPosition returns a reset event without an id, for a stream that goes
+// on with a document. A client that disconnects before it has the document must
+// keep its old position, so that it receives a reset again.
 func ResetWithoutPosition() *store.Entry { return &store.Entry{Frame: resetFrame} }
 
-// Subscribe is a source of what is published on topics, from the position that
-// the client has on; from now on if it has none.
+// Subscribe returns a source of the events on topics. It resumes after
+// lastEventID; if that is empty, it begins with the next event; if that is not
+// in the history, it begins with a reset event. The caller passes the source to
+// [Serve] or closes its cursor.
 func Subscribe(h *hub.Hub, topics []string, lastEventID string) Source {
 	if seq, ok := h.Resolve(lastEventID); ok {
 		return Source{Cursor: h.SubscribeAfter(topics, seq), Start: Resumed}

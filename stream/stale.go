@@ -8,11 +8,11 @@ import (
 	"github.com/caddy-sse/caddy-sse/event"
 )
 
-// Stale is the event that tells clients since when, and with which status, the
-// backend can't answer. It says nothing of where the backend is or how it
-// failed beyond that.
+// Stale returns the event that tells clients since when the backend has failed,
+// and with which HTTP status. It discloses no address and no error message of the
+// backend.
 func Stale(since time.Time, status int) event.Event {
-	notice, _ := json.Marshal(struct { // times, numbers and text can't fail
+	notice, _ := json.Marshal(struct { // marshaling times, numbers and strings can't fail
 		Since  time.Time `json:"since"`
 		Status int       `json:"status"`
 		Reason string    `json:"reason"`

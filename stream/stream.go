@@ -1,5 +1,6 @@
-// Package stream is one client's open text/event-stream response: its headers,
-// the cursor that feeds it, heartbeats, and how it ends.
+// Package stream serves events to one client as a text/event-stream response:
+// it writes the headers, the events of a cursor and heartbeats, and it ends the
+// response so that the client can resume.
 package stream
 
 import (
@@ -17,132 +18,141 @@ import (
 
 // Defaults of [Options].
 const (
-	// DefaultHeartbeat is well below the 30 s after which an HTTP/3 connection
-	// that is idle dies.
+	// DefaultHeartbeat is well below 30 s, after which an idle HTTP/3 connection
+	// is closed.
 	DefaultHeartbeat = 15 * time.Second
-	DefaultRetry     = 3 * time.Second
+	// DefaultRetry is the usual mean time before a client reconnects.
+	DefaultRetry = 3 * time.Second
 )
 
-// Options say how streams behave. They are shared, and not changed while in use.
+// Options configure streams. Many streams may share one value, which must not
+// change while a stream uses it.
 type Options struct {
-	// Heartbeat is how long a stream may be silent.
+	// Heartbeat is the time without an event after which a stream sends a
+	// comment. It must be positive; see [DefaultHeartbeat].
 	Heartbeat time.Duration
-	// Retry is how long a client waits before it reconnects. Each stream is
-	// told a time within half of it more or less, so that clients which were
-	// cut together don't come back together.
+	// Retry is the mean time that a client waits before it reconnects; see
+	// [DefaultRetry]. Each stream sends a random time from half of Retry to one
+	// and a half of it, so that clients do not reconnect all at once. Zero makes
+	// clients reconnect immediately.
 	Retry time.Duration
-	// MaxAge is how long a stream lasts at most; it ends at a random moment in
-	// the second half of that. Zero: for ever.
+	// MaxAge limits the duration of a stream, which ends at a random moment in
+	// the second half of MaxAge. Zero means no limit.
 	MaxAge time.Duration
-	// WriteTimeout bounds each write. Zero: something else bounds it.
+	// WriteTimeout limits the duration of each write. Zero sets no limit.
 	WriteTimeout time.Duration
-	// ShutdownEvent tells clients before their streams end that the server
-	// goes away; see [Group.Exit].
+	// ShutdownEvent makes [Group.Exit] send a shutdown event to each client
+	// before its stream ends. Default: false.
 	ShutdownEvent bool
-	// Observer, if not nil, receives what streams send.
+	// Observer, if not nil, counts the events and bytes that streams send.
 	Observer Observer
 }
 
-// Observer receives what streams send. It must be safe for concurrent use and must
+// Observer counts what streams send. It must be safe for concurrent use and must
 // not block.
 type Observer interface {
-	// Sent is called after each write, with the events and bytes in it: none
-	// are in a heartbeat.
+	// Sent records one write with its number of events, which is zero for a
+	// heartbeat, and of bytes.
 	Sent(events int, bytes int64)
 }
 
-// Source is what a stream sends.
+// Source supplies the events of one stream. Only Cursor is required.
 type Source struct {
-	// Cursor gives the events. The stream closes it.
+	// Cursor yields the events. [Serve] closes it.
 	Cursor *hub.Cursor
-	// Initial is written before what the cursor gives.
+	// Initial holds events that the stream sends before the cursor's.
 	Initial []*store.Entry
-	// Frame, if not nil, is how what the cursor gives is sent. Default: as it
-	// is in the log.
+	// Frame returns the bytes that the stream sends for an entry of the cursor.
+	// Default, if nil: the entry's own frame.
 	Frame func(*store.Entry) event.Frame
-	// Done, if not nil, is closed when no more will come: the stream sends
-	// what there is and ends.
+	// Done, if not nil, is closed after the last event has been published: the
+	// stream sends its backlog and ends.
 	Done <-chan struct{}
-	// Moved, if not nil, is closed when another configuration has more to send
-	// than this one: the stream ends within two seconds, or at once if it is
-	// NoPosition, and its client is told to come back soon.
+	// Moved, if not nil, is closed when the next configuration can serve the
+	// client better than this one. The stream ends within two seconds, and at
+	// once if NoPosition is set and it has sent no event. It tells the client to
+	// reconnect soon.
 	Moved <-chan struct{}
-	// NoPosition tells that the client has nothing yet that what is published
-	// later could follow: unless it has been sent something, it is told no
-	// position when the stream ends.
+	// NoPosition says that the client has no document yet that later events
+	// could follow. A stream that ends without having sent an event then sends
+	// no position either.
 	NoPosition bool
-	// Granted, if not nil, is closed when the client may see what the cursor
-	// gives: until then the stream has heartbeats only.
+	// Granted, if not nil, is closed when the client may receive the cursor's
+	// events. Until then the stream sends only heartbeats.
 	Granted <-chan struct{}
-	// Revoked, if not nil, is closed when the client may see no more: the
-	// stream ends at once.
+	// Revoked, if not nil, is closed when the client may no longer receive
+	// events: the stream ends at once.
 	Revoked <-chan struct{}
-	// Expires is when the client's right to see more ends: the stream ends at
-	// that moment, and nothing is sent from then on. Zero: it has no end.
+	// Expires is when the client's authorization ends: the stream ends at this
+	// moment and sends no event afterwards. Zero means never.
 	Expires time.Time
-	// Stop, if not nil, is set when the stream is to end, and nothing to be
-	// sent from then on. [Group.Notify] must be called afterwards.
+	// Stop, if not nil, ends the stream when it is set; the stream sends no
+	// event afterwards. The caller that sets it must then call [Group.Notify].
 	Stop *atomic.Bool
-	// Start is how the stream begins, for metrics.
+	// Start says how the stream begins, for metrics.
 	Start Start
 }
 
 // Start is how a stream begins. The zero value is [New].
 type Start int
 
-// The ways to begin.
+// Ways in which a stream begins.
 const (
-	New     Start = iota // with what there is now, or from now on
-	Resumed              // where the client was
-	Lost                 // with a reset: the history does not say what the client has missed
+	New     Start = iota // with the current document, or with the next event
+	Resumed              // after the client's position
+	Lost                 // with a reset: the client's position is not in the history
 )
 
 // Reason is why a stream ended.
 type Reason string
 
-// The reasons.
+// Reasons why a stream ends.
 const (
-	ClientLeft    Reason = "client left"
-	SourceEnded   Reason = "source ended"
-	Revoked       Reason = "access revoked"
-	Expired       Reason = "token expired"
-	FellBehind    Reason = "fell out of the history"
-	MaxAgeReached Reason = "max age"
-	Moved         Reason = "configuration changed"
-	ShutDown      Reason = "shutting down"
-	Stopped       Reason = "ended by the operator"
-	WriteFailed   Reason = "write failed"
-	StoreFailed   Reason = "store failed"
+	ClientLeft    Reason = "client left"             // the request's context ended
+	SourceEnded   Reason = "source ended"            // [Source.Done]
+	Revoked       Reason = "access revoked"          // [Source.Revoked]
+	Expired       Reason = "token expired"           // [Source.Expires]
+	FellBehind    Reason = "fell out of the history" // the history no longer has the client's next event
+	MaxAgeReached Reason = "max age"                 // [Options.MaxAge]
+	Moved         Reason = "configuration changed"   // [Source.Moved], or [Group.End] with a drain time
+	ShutDown      Reason = "shutting down"           // [Group.Exit], or [Group.End] without a drain time
+	Stopped       Reason = "ended by the operator"   // [Source.Stop]
+	WriteFailed   Reason = "write failed"            // the client's connection failed, or a write timed out
+	StoreFailed   Reason = "store failed"            // the log could not be read
 )
 
-// Reasons lists all reasons.
+// Reasons lists each [Reason] once.
 var Reasons = []Reason{ClientLeft, SourceEnded, Revoked, Expired, FellBehind, MaxAgeReached, Moved, ShutDown, Stopped, WriteFailed, StoreFailed}
 
 // Summary describes a stream that has ended.
 type Summary struct {
 	Reason Reason
-	Events int
-	Bytes  int64
-	Err    error
+	Events int   // events sent, with the initial ones
+	Bytes  int64 // bytes of the body, with heartbeats
+	Err    error // for WriteFailed and StoreFailed; otherwise nil
 }
 
-// WriteHeader writes the headers of a stream, without flushing them.
+// WriteHeader writes status 200 and the headers of a stream. It does not flush
+// them.
 func WriteHeader(w http.ResponseWriter) {
 	h := w.Header()
 	h.Set("Content-Type", "text/event-stream")
-	h.Set("Cache-Control", "no-cache, no-store, private, no-transform") // private for caches that heed no other word
+	h.Set("Cache-Control", "no-cache, no-store, private, no-transform") // private for caches that ignore no-store
 	h.Set("X-Accel-Buffering", "no")
-	// No other site's page has a use for a stream as an image or a script; with
-	// CORS it may still read it (Fetch standard, "Cross-Origin-Resource-Policy").
+	// Other sites can't load a stream as an image or a script. CORS requests are
+	// exempt (Fetch standard, "Cross-Origin-Resource-Policy").
 	h.Set("Cross-Origin-Resource-Policy", "same-origin")
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Del("Content-Length")
 	w.WriteHeader(http.StatusOK)
 }
 
-// Serve answers a request with a stream until it ends, for one of the reasons.
-// The cursor must have been made before, so that what is published once the
-// client knows of the stream is in it. The group may be nil.
+// Serve answers r with a stream and returns when the stream has ended. It
+// closes the source's cursor.
+//
+// The caller creates the cursor first, so that the stream has each event that is
+// published after the client received the headers. A nil group never ends its
+// streams. Only Serve's goroutine writes to w.
 func Serve(w http.ResponseWriter, r *http.Request, src Source, group *Group, o *Options) Summary {
 	defer src.Cursor.Close()
 	discardBody(w, r)
@@ -155,9 +165,10 @@ func Serve(w http.ResponseWriter, r *http.Request, src Source, group *Group, o *
 		hasPosition: LastEventID(r) != "",
 	}
 	if ended, _, _ := group.state(); ended && r.ProtoMajor == 2 {
-		// A connection whose handshake has ended after the configuration's end is
-		// never told to close, and its client would come back on it for ever. On
-		// HTTP/2 this isn't sent: the server lets the client open no more streams.
+		// The stopped server does not close a connection whose handshake ends
+		// later, and its client would reconnect on it for ever. On HTTP/2,
+		// net/http replaces this header by a GOAWAY frame: the client can open no
+		// more streams on the connection.
 		w.Header().Set("Connection", "close")
 	}
 	WriteHeader(w)
@@ -171,22 +182,25 @@ func Serve(w http.ResponseWriter, r *http.Request, src Source, group *Group, o *
 	return s.summary
 }
 
-// discardBody reads a body that a GET should not have: HTTP/1 notices that a
-// client has left only once the request was read to its end. A client that
-// announces more than it sends is not waited for. HTTP/2 and 3 need none of it,
-// and on HTTP/2 a deadline is a message to the connection's one goroutine, which
-// whoever opens and resets streams in a row keeps busy enough.
+// discardBody reads up to 64 KiB of a body that a GET should not have, for up to
+// a second: net/http detects that an HTTP/1 client has disconnected only after
+// it has read the whole request.
+//
+// HTTP/2 and HTTP/3 don't need this. On HTTP/2, each deadline would be a message
+// to the goroutine that serves the connection, which a client that opens and
+// resets many streams keeps busy already.
 func discardBody(w http.ResponseWriter, r *http.Request) {
 	if r.ProtoMajor != 1 || r.ContentLength == 0 || r.Body == nil || r.Body == http.NoBody {
 		return
 	}
 	control := http.NewResponseController(w)
-	_ = control.SetReadDeadline(time.Now().Add(time.Second)) // some writers have none
+	_ = control.SetReadDeadline(time.Now().Add(time.Second)) // an error means that w has no deadlines
 	_, _ = io.CopyN(io.Discard, r.Body, 64<<10)
 	_ = control.SetReadDeadline(time.Time{})
 }
 
-// jitterAround returns a time within half of d more or less.
+// jitterAround returns a random duration from d/2 to d*3/2, or zero if d isn't
+// positive.
 func jitterAround(d time.Duration) time.Duration {
 	if d <= 0 {
 		return 0
