@@ -20,42 +20,6 @@ type cachedResponse struct {
 	asked  time.Time // when the poll that brought or confirmed it began
 }
 
-// storeResponse notes an answer that ordinary requests can be given, too. One that fails
-// is none: what is kept grows old.
-func (v *view) storeResponse(resp *subrequest.Response, came outcome, asked time.Time) {
-	if !v.poller.config.Absorb || came == failed {
-		return
-	}
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	switch {
-	case came == notModified && v.cached != nil:
-		k := *v.cached
-		k.asked = asked
-		v.cached = &k
-	case resp.Status == http.StatusOK && len(resp.Header["Set-Cookie"]) == 0:
-		etag := resp.Header.Get("ETag")
-		if etag == "" {
-			etag = `"` + v.poller.hub.Digest(string(resp.Body)) + `"`
-		}
-		v.cached = &cachedResponse{resp.Header, resp.Body, etag, asked}
-	default:
-		v.cached = nil
-	}
-}
-
-// fresh is what an ordinary request gets at a time; nil if it has to ask the
-// backend.
-func (v *view) fresh(now time.Time) *cachedResponse {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	k := v.cached
-	if k == nil || now.Sub(k.asked) > time.Duration(v.poller.config.Interval) || !k.asked.After(v.lastWrite) {
-		return nil
-	}
-	return k
-}
-
 // Absorb answers an ordinary GET or HEAD for a document that is watched from
 // its last poll, and returns true. It returns false if that must be left to the
 // backend: nobody watches, the answer is older than the interval or than a
@@ -123,7 +87,7 @@ func (p *Poller) cachedFor(r *http.Request, caller Requester) *cachedResponse {
 	if v == nil {
 		return nil
 	}
-	k := v.fresh(now)
+	k := v.state.fresh(now, time.Duration(p.config.Interval))
 	if k == nil || !v.isCheckedLocked() {
 		return k
 	}

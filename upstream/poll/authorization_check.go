@@ -35,7 +35,7 @@ const maxChecks = 3
 // about who has asked and not about what was asked for. It returns the answer
 // that is about the view. Those whom the backend refuses, though not all others,
 // lose it.
-func (v *view) confirmRefusal(first check) check {
+func (v *view) confirmRefusal(first check, since validators) check {
 	said := []check{first}
 	for len(said) < maxChecks && v.ctx.Err() == nil {
 		if first.err != nil && len(said) > 1 {
@@ -46,7 +46,7 @@ func (v *view) confirmRefusal(first check) check {
 			break
 		}
 		o := check{principal: other}
-		o.resp, o.err = v.poller.check(v.ctx, v.target, other, v.since)
+		o.resp, o.err = v.poller.check(v.ctx, v.target, other, since)
 		said = append(said, o)
 		if o.isGood() {
 			break
@@ -99,6 +99,13 @@ type checkFailure struct {
 	header http.Header
 }
 
+func newCheckFailure(resp *subrequest.Response, err error) *checkFailure {
+	if err != nil {
+		return &checkFailure{err: err}
+	}
+	return &checkFailure{status: resp.Status, header: resp.Header}
+}
+
 // errUndecided is the error of a view that can't be shared since the backend
 // doesn't answer.
 var errUndecided = errors.New("the backend doesn't answer")
@@ -116,8 +123,8 @@ func (sub *Subscription) authorize(ctx context.Context) (*subrequest.Response, e
 	switch {
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
-	case misconfigured(err):
-		return nil, unwatchable(err)
+	case isPermanent(err):
+		return nil, notStreamable(err)
 	case err != nil:
 		sub.checkFailure = &checkFailure{err: err}
 		return nil, nil

@@ -56,7 +56,9 @@ func Related(paths []string, written string) (related []string) {
 func WriteAmong(n int) func() {
 	p := &Poller{config: new(Config)}
 	for i := range n {
-		p.byPath.add(&view{target: &target{hostname: "example.com", path: fmt.Sprintf("/v1/orders/%d", i)}, pollNow: make(chan struct{}, 1)})
+		v := &view{target: &target{hostname: "example.com", path: fmt.Sprintf("/v1/orders/%d", i)}}
+		v.loop = &pollLoop{view: v, pollNow: make(chan struct{}, 1)}
+		p.byPath.add(v)
 	}
 	return func() { p.Invalidate("example.com", "/v1/orders/7") }
 }

@@ -93,21 +93,3 @@ func (v *view) precedes(other *view, first bool) bool {
 		return mine.number > its.number
 	}
 }
-
-// acquireLease makes the view its topic's owner, if it may be, and tells whether it is.
-// Until release is called that doesn't change.
-func (v *view) acquireLease() (owns bool, release func()) {
-	first := v.lease == nil
-	if first {
-		v.lease = v.poller.config.Leases.join(v.topic())
-	}
-	v.lease.mu.Lock()
-	return v.lease.acquireLocked(v, first), v.lease.mu.Unlock
-}
-
-// releaseLease ends what own has begun, for good.
-func (v *view) releaseLease() {
-	if v.lease != nil {
-		v.lease.leave(v)
-	}
-}

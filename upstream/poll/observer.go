@@ -5,8 +5,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/caddy-sse/caddy-sse/event"
 )
 
 // Result is what a request to the backend has come to.
@@ -46,20 +44,6 @@ func (noopObserver) Polled(Result, time.Duration) {}
 func (noopObserver) Saved(int64)                  {}
 func (noopObserver) Absorbed()                    {}
 
-// recordSaved tells the observer what a change has saved.
-func (v *view) recordSaved(doc *document, events []event.Event) {
-	saved := len(doc.text)
-	for _, e := range events {
-		saved -= len(e.Data)
-	}
-	if saved > 0 && v.instance != "" { // else the events are the document
-		v.poller.mu.Lock()
-		viewers := v.streams
-		v.poller.mu.Unlock()
-		v.poller.observer.Saved(int64(saved) * int64(viewers))
-	}
-}
-
 // pollStatus is what has become of a view, for those who look at it from outside.
 type pollStatus struct {
 	polls   uint64
@@ -68,27 +52,6 @@ type pollStatus struct {
 	changed time.Time
 	due     time.Time
 	pause   time.Duration
-}
-
-// setStatus notes what the backend has answered with.
-func (v *view) setStatus(status int) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.pollStatus.status = status
-}
-
-// recordPoll notes what a poll has come to, and when the next one is due.
-func (v *view) recordPoll(came outcome, now, due time.Time) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.pollStatus.polls++
-	v.pollStatus.due, v.pollStatus.pause = due, due.Sub(now)
-	if came != failed {
-		v.pollStatus.polled = now
-	}
-	if came == changed {
-		v.pollStatus.changed = now
-	}
 }
 
 // ViewInfo is what may be shown of a view: nothing in it is a credential, and
@@ -143,8 +106,9 @@ func (p *Poller) infos() []ViewInfo {
 }
 
 func (v *view) infoLocked() ViewInfo {
-	v.mu.Lock()
-	defer v.mu.Unlock()
+	s := &v.state
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	info := ViewInfo{
 		View:      v.key,
 		Method:    v.target.method,
@@ -152,19 +116,19 @@ func (v *view) infoLocked() ViewInfo {
 		Path:      v.target.path,
 		Query:     v.target.queryNames(),
 		Shared:    v.shared,
-		Viewers:   v.streams,
-		Polls:     v.pollStatus.polls,
-		Interval:  v.pollStatus.pause.Seconds(),
-		Status:    v.pollStatus.status,
-		Confirmed: known(v.pollStatus.polled),
-		Changed:   known(v.pollStatus.changed),
-		Due:       known(v.pollStatus.due),
+		Viewers:   v.viewers.streams,
+		Polls:     v.state.pollStatus.polls,
+		Interval:  v.state.pollStatus.pause.Seconds(),
+		Status:    v.state.pollStatus.status,
+		Confirmed: known(v.state.pollStatus.polled),
+		Changed:   known(v.state.pollStatus.changed),
+		Due:       known(v.state.pollStatus.due),
 	}
-	if v.doc != nil {
-		info.Bytes = len(v.doc.text)
+	if s.doc != nil {
+		info.Bytes = len(s.doc.text)
 	}
-	if v.stale != nil {
-		info.Stale = known(v.stale.Time)
+	if s.stale != nil {
+		info.Stale = known(s.stale.Time)
 	}
 	return info
 }
@@ -194,15 +158,15 @@ func (p *Poller) Totals() Totals {
 	now := time.Now()
 	t := Totals{Views: len(p.views)}
 	for _, v := range p.views {
-		t.Viewers += v.streams
-		v.mu.Lock()
-		if v.stale != nil {
+		t.Viewers += v.viewers.streams
+		v.state.mu.Lock()
+		if v.state.stale != nil {
 			t.Stale++
 		}
-		if !v.pollStatus.polled.IsZero() {
-			t.Oldest = max(t.Oldest, now.Sub(v.pollStatus.polled))
+		if !v.state.pollStatus.polled.IsZero() {
+			t.Oldest = max(t.Oldest, now.Sub(v.state.pollStatus.polled))
 		}
-		v.mu.Unlock()
+		v.state.mu.Unlock()
 	}
 	return t
 }

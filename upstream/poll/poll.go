@@ -45,7 +45,7 @@ type Poller struct {
 	slots      chan struct{} // taken by requests in flight
 	checkSlots chan struct{} // taken by those among them that are no polls
 
-	notPublished loglimit.Limiter
+	publishFailures loglimit.Limiter
 
 	number int // among those that publish on the same topics
 
@@ -155,14 +155,14 @@ func (sub *Subscription) await(ctx context.Context, t *target) (*subrequest.Resp
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	refused, to, err := v.refused()
+	refused, to, err := v.state.refused()
 	switch {
 	case (refused != nil || err != nil) && to != sub.principal.id: // somebody else
 		sub.leave()
 		return sub.authorize(ctx)
 	case errors.Is(err, errUndecided):
 		sub.leave()
-		sub.checkFailure = v.checkFailure
+		sub.checkFailure = v.state.checkFailure
 		return nil, nil
 	case refused != nil || err != nil:
 		return refused, err
@@ -236,7 +236,7 @@ func (p *Poller) startLocked(t *target, key string) *view {
 	p.views[key] = v
 	p.byPath.add(v)
 	p.clients[v.client]++
-	go v.run()
+	go v.loop.run()
 	return v
 }
 
@@ -284,14 +284,14 @@ func (p *Poller) lingerLocked(v *view) {
 		p.removeLocked(v)
 		return
 	}
-	v.idle.Reset(time.Duration(p.config.Linger))
+	v.viewers.idle.Reset(time.Duration(p.config.Linger))
 }
 
 // expire is what a view's idle timer does.
 func (p *Poller) expire(v *view) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if v.streams == 0 {
+	if v.viewers.streams == 0 {
 		p.removeLocked(v)
 	}
 }
@@ -305,7 +305,7 @@ func (p *Poller) remove(v *view) {
 
 func (p *Poller) removeLocked(v *view) {
 	v.cancel()
-	v.idle.Stop()
+	v.viewers.idle.Stop()
 	if p.views[v.key] != v {
 		return
 	}
@@ -328,9 +328,9 @@ func (p *Poller) Retire() {
 	defer p.mu.Unlock()
 	p.retired = true
 	for _, v := range p.views {
-		if v.streams == 0 {
+		if v.viewers.streams == 0 {
 			p.removeLocked(v)
-		} else if v.isStale() {
+		} else if v.state.isStale() {
 			v.move()
 		}
 	}
@@ -340,12 +340,6 @@ func (p *Poller) Retire() {
 			delete(p.resources, key)
 		}
 	}
-}
-
-func (v *view) isStale() bool {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	return v.stale != nil
 }
 
 func (p *Poller) isRetired() bool {
@@ -414,7 +408,7 @@ func (p *Poller) rekey(v *view) bool {
 	}
 	delete(p.views, v.key)
 	p.views[key] = v
-	v.rename(key, p.sharesLocked(v.target), maps.Clone(p.resources[v.target.shared].varies))
+	v.renameLocked(key, p.sharesLocked(v.target), maps.Clone(p.resources[v.target.shared].varies))
 	return true
 }
 
@@ -426,9 +420,9 @@ func (p *Poller) Invalidate(hostname string, paths ...string) {
 	if p.config.RefreshOff && !p.config.Absorb {
 		return
 	}
-	see := (*view).refresh
+	see := func(v *view) { v.loop.refresh() }
 	if p.config.RefreshOff { // no reason to poll, but what was polled before is too old to be absorbed
-		see = (*view).recordWrite
+		see = func(v *view) { v.state.recordWrite() }
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -21,17 +21,6 @@ func (v validators) ask(h http.Header) {
 	}
 }
 
-// validatorsOf are those of a response to a GET.
-func (v *view) validatorsOf(h http.Header) validators {
-	if v.target.method != http.MethodGet {
-		return validators{}
-	}
-	if etag := h.Get("ETag"); etag != "" {
-		return validators{etag: etag}
-	}
-	return validators{modified: lastModified(h)}
-}
-
 // lastModified is the date of a response's document, if it tells this document
 // from all others: it has whole seconds, so that one that changes twice in a
 // second has the same date before and after, unless that second was over

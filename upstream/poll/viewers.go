@@ -17,6 +17,9 @@ type viewers struct {
 	lastAuthorized string
 	disconnected   map[string]disconnected
 	swept          time.Time // when those who left long ago were last forgotten
+
+	streams int         // of all viewers
+	idle    *time.Timer // runs while there are none
 }
 
 // viewer is one viewer, however many streams they have open.
@@ -138,12 +141,12 @@ func (sub *Subscription) joinLocked() {
 		return
 	}
 	var position uint64
-	if last := p.hub.Last(v.topic()); last != nil && v.isCheckedLocked() {
+	if last := p.hub.Last(v.publisher.topic()); last != nil && v.isCheckedLocked() {
 		position = last.Seq
 	}
 	sub.viewer = v.viewers.add(sub.principal, position, time.Now())
-	v.streams++
-	v.idle.Stop()
+	v.viewers.streams++
+	v.viewers.idle.Stop()
 }
 
 // joinIfAuthorizedLocked makes a viewer a member without a question, if none is
@@ -178,7 +181,7 @@ func (sub *Subscription) leaveLocked() {
 	v := sub.view
 	v.viewers.removeStream(sub.viewer, time.Now())
 	sub.viewer = nil
-	if v.streams--; v.streams == 0 {
+	if v.viewers.streams--; v.viewers.streams == 0 {
 		sub.poller.lingerLocked(v)
 	}
 }

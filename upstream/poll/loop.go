@@ -1,0 +1,268 @@
+package poll
+
+import (
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"net/http"
+	"runtime/debug"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/caddy-sse/caddy-sse/internal/refusal"
+	"github.com/caddy-sse/caddy-sse/subrequest"
+)
+
+// errTimeout is the cause of a poll's end when the backend takes too long.
+var errTimeout = errors.New("the backend took too long")
+
+// seed makes digests of bodies unpredictable for those who write them.
+var seed = maphash.MakeSeed()
+
+// pollLoop decides when a view is polled and what each response means. Its
+// fields belong to its goroutine.
+type pollLoop struct {
+	view      *view
+	pollNow   chan struct{} // refresh sends on it
+	schedule  *schedule
+	notBefore time.Time  // the backend's Retry-After
+	refreshed time.Time  // when a write last caused a poll
+	since     validators // of the last response
+	sum       uint64     // of the last body
+}
+
+func newPollLoop(v *view) *pollLoop {
+	return &pollLoop{view: v, pollNow: make(chan struct{}, 1), schedule: newSchedule(v.poller.config)}
+}
+
+// refresh makes the loop poll at once, and once more if a poll is under way:
+// that one may have seen the document from before the write.
+func (l *pollLoop) refresh() {
+	l.view.state.recordWrite()
+	select {
+	case l.pollNow <- struct{}{}:
+	default: // it will poll already
+	}
+}
+
+// run polls until the view has no viewers, or the document has ended. Polls of
+// one view never overlap.
+func (l *pollLoop) run() {
+	defer l.view.cancel()
+	defer l.view.poller.failures.forget(&l.view.publisher.outage)
+	defer l.view.publisher.releaseLease()
+	for first := true; ; first = false {
+		started := time.Now()
+		came, header := l.pollAside(first)
+		took := time.Since(started)
+		if asked := !first || l.view.target.checkFailure == nil; asked && l.view.ctx.Err() == nil {
+			l.view.poller.observer.Polled(came.result(), took)
+		}
+		if came == ended {
+			if l.view.ctx.Err() == nil { // the backend ended it
+				l.view.poller.failures.end(&l.view.publisher.outage)
+			}
+			l.view.poller.remove(l.view)
+			if !isClosed(l.view.moved) {
+				close(l.view.done)
+			}
+		}
+		if first {
+			close(l.view.polled)
+		}
+		if came == ended {
+			return
+		}
+		now := time.Now()
+		l.notBefore = now.Add(retryAfter(header, now))
+		pause := l.schedule.next(came, took, header, now)
+		l.view.state.recordPoll(came, now, now.Add(pause))
+		if !l.wait(pause) {
+			return
+		}
+	}
+}
+
+const (
+	// debounce is how long after its last write a burst of writes is over.
+	debounce = 20 * time.Millisecond
+	// maxDebounce is how long a burst of writes may delay a poll.
+	maxDebounce = time.Second
+)
+
+// wait waits until the next poll is due. The first write of a burst makes it due
+// at once; the others of the burst cause one more poll when the burst is over,
+// however long polls take. wait returns false when the view ends.
+func (l *pollLoop) wait(pause time.Duration) bool {
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	var due time.Time // by when a poll must follow a write
+	for {
+		select {
+		case <-timer.C:
+			if !due.IsZero() {
+				l.refreshed = time.Now()
+			}
+			return true
+		case <-l.view.ctx.Done():
+			return false
+		case <-l.pollNow:
+		}
+		now := time.Now()
+		began, newest := l.view.state.writes()
+		switch {
+		case now.Before(l.notBefore):
+			due = l.notBefore
+			timer.Reset(due.Sub(now))
+		case due.IsZero() && began.After(l.refreshed):
+			l.refreshed = now
+			return true
+		default:
+			if due.IsZero() {
+				due = now.Add(maxDebounce)
+			}
+			timer.Reset(min(newest.Add(debounce).Sub(now), due.Sub(now)))
+		}
+	}
+}
+
+// pollAside polls on a goroutine of its own: a request through Caddy's handlers
+// needs a stack many times the size of the one that waits for the next poll.
+func (l *pollLoop) pollAside(first bool) (came outcome, header http.Header) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		came, header = l.pollSafely(first)
+	}()
+	<-done
+	return came, header
+}
+
+// pollSafely is poll for a goroutine without a server that would recover a
+// panic.
+func (l *pollLoop) pollSafely(first bool) (came outcome, header http.Header) {
+	defer func() {
+		if p := recover(); p != nil {
+			came = l.view.publisher.publishStale(0, fmt.Errorf("poll panicked: %v\n%s", p, debug.Stack()))
+		}
+	}()
+	return l.poll(first)
+}
+
+// poll polls once. If the response is no document, it may poll again as other
+// viewers: the response may be about the principal and not about the document.
+// It returns the response's headers, if there was a response.
+func (l *pollLoop) poll(first bool) (outcome, http.Header) {
+	if l.view.publisher.takeUnsent() {
+		l.sum, l.since = 0, validators{}
+	}
+	if u := l.view.target.checkFailure; first && u != nil {
+		return l.view.publisher.publishStale(u.status, u.err), u.header
+	}
+	o, asked := check{principal: l.view.nextPrincipal()}, time.Now()
+	o.resp, o.err = l.view.poller.send(l.view.ctx, l.view.target, o.principal, l.since)
+	if !o.isGood() {
+		o = l.view.confirmRefusal(o, l.since)
+	}
+	l.view.recordAuthorization(o.principal, o.isGood())
+	l.view.state.recordPrincipal(o.principal)
+	resp, err := o.resp, o.err
+	switch {
+	case l.view.ctx.Err() != nil: // it has no viewers
+		return ended, nil
+	case first && isPermanent(err):
+		l.failForGood(notStreamable(err))
+		return ended, nil
+	case first && (err != nil || subrequest.IsFailure(resp.Status)) && l.view.isChecked():
+		l.view.state.fail(errUndecided, newCheckFailure(resp, err))
+		return ended, nil
+	case err != nil:
+		return l.view.publisher.publishStale(0, err), nil
+	}
+	result := l.process(resp, first)
+	l.view.storeResponse(resp, result, asked)
+	return result, resp.Header
+}
+
+// process decides what a response means, and publishes it.
+func (l *pollLoop) process(resp *subrequest.Response, first bool) outcome {
+	l.view.state.setStatus(resp.Status)
+	unmodified := resp.Status == http.StatusNotModified && l.since != (validators{})
+	switch {
+	case subrequest.IsFailure(resp.Status):
+		return l.view.publisher.publishStale(resp.Status, nil)
+	case !unmodified && !isDocument(resp.Status):
+		l.view.publisher.end(resp, first)
+		return ended
+	case l.view.target.checkFailure != nil: // its viewers reconnect, and are checked again
+		return ended
+	case l.keyChanged(resp.Header, unmodified, first): // its viewers reconnect, each to their own view
+		return ended
+	case unmodified:
+		return l.view.publisher.confirm(notModified)
+	}
+	sum := maphash.Bytes(seed, resp.Body)
+	if l.view.state.doc != nil && sum == l.sum {
+		l.since = l.validatorsOf(resp.Header)
+		return l.view.publisher.confirm(unchanged)
+	}
+	doc, finished, err := l.view.poller.config.read(l.view.ctx, resp)
+	if err != nil {
+		return l.view.publisher.publishStale(0, err)
+	}
+	l.since, l.sum = l.validatorsOf(resp.Header), sum
+	came := l.view.publisher.publishChange(doc)
+	if finished && came != failed {
+		return l.view.publisher.publishComplete()
+	}
+	return came
+}
+
+// keyChanged records which principals may share the document, as the response
+// says. It reports whether the view's viewers belong to other views now: because
+// of this response, or of an earlier one to another view of the URL.
+func (l *pollLoop) keyChanged(h http.Header, notModified, first bool) bool {
+	l.view.poller.learn(l.view, h, notModified)
+	if l.view.state.hasKey(l.view.poller.key(l.view.target)) {
+		return false
+	}
+	if first && l.view.poller.rekey(l.view) {
+		return false
+	}
+	l.view.state.dropKey()
+	return true
+}
+
+// validatorsOf returns the validators of a response to a GET.
+func (l *pollLoop) validatorsOf(h http.Header) validators {
+	if l.view.target.method != http.MethodGet {
+		return validators{}
+	}
+	if etag := h.Get("ETag"); etag != "" {
+		return validators{etag: etag}
+	}
+	return validators{modified: lastModified(h)}
+}
+
+// isPermanent reports whether polling again would not help.
+func isPermanent(err error) bool {
+	return errors.Is(err, subrequest.ErrEventStream) || errors.Is(err, subrequest.ErrNoResponse) || errors.Is(err, subrequest.ErrTooLarge)
+}
+
+// notStreamable returns the refusal for viewers of a document that can't be
+// polled. An event stream passes to the viewer as it is.
+func notStreamable(err error) error {
+	if errors.Is(err, subrequest.ErrEventStream) {
+		return err
+	}
+	return &refusal.Error{Status: http.StatusBadGateway, Kind: refusal.NotStreamable, Reason: "this document can't be watched: " + err.Error(), Err: err}
+}
+
+// failForGood ends a view whose document can't be polled.
+func (l *pollLoop) failForGood(err error) {
+	l.view.state.fail(err, nil)
+	if !errors.Is(err, subrequest.ErrEventStream) {
+		l.view.poller.log.Error("document can't be polled", l.view.fields(zap.Error(err))...)
+	}
+}

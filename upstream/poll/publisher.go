@@ -1,0 +1,284 @@
+package poll
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/caddy-sse/caddy-sse/event"
+	"github.com/caddy-sse/caddy-sse/store"
+	"github.com/caddy-sse/caddy-sse/stream"
+	"github.com/caddy-sse/caddy-sse/subrequest"
+)
+
+// publisher publishes a view's events: the document's on the document's topic,
+// while the view holds the topic's lease, and those about the view alone on its
+// end topic. Its fields belong to the goroutine that polls.
+type publisher struct {
+	view     *view
+	endTopic string   // of stale, gone and complete
+	instance string   // makes the document's topic unique, if the view sends changes
+	lease    *lease   // nil before the first document
+	outage   *failure // while the backend fails
+	unsent   bool     // the last document was not published; see takeUnsent
+
+	// mu is held from an event's publication until the state has it, and while a
+	// viewer subscribes: it comes before both or after both.
+	mu sync.Mutex
+}
+
+func newPublisher(v *view) *publisher {
+	p := &publisher{view: v, endTopic: "\x00end/" + rand.Text()}
+	if v.state.incremental {
+		p.instance = "/" + rand.Text()
+	}
+	return p
+}
+
+// takeUnsent reports, once, whether a document was not published: the next poll
+// must get it again, whether it has changed or not.
+func (p *publisher) takeUnsent() bool {
+	unsent := p.unsent
+	p.unsent = false
+	return unsent
+}
+
+// confirm handles a response that confirms the document. It sends the document
+// again if the viewers have received stale, or if another view's event is the
+// last on the topic.
+func (p *publisher) confirm(result outcome) outcome {
+	p.view.poller.failures.end(&p.outage)
+	if p.view.state.stale != nil && p.view.state.doc != nil || p.isOvertaken() {
+		if p.publishAll(p.view.state.doc, []event.Event{p.view.state.doc.event()}) == failed {
+			return failed
+		}
+	}
+	return result
+}
+
+// isOvertaken reports whether the last event on the topic is newer than the
+// view's document: a view that held the lease before has published it.
+func (p *publisher) isOvertaken() bool {
+	if p.instance != "" || p.view.state.at == nil {
+		return false
+	}
+	held, release := p.acquireLease()
+	defer release()
+	last := p.view.poller.hub.Last(p.topic())
+	return held && last != nil && last.Seq > p.view.state.at.Seq
+}
+
+// publishChange publishes the difference to the last document, if there is any.
+func (p *publisher) publishChange(doc *document) outcome {
+	if p.view.state.doc != nil && p.view.state.doc.equal(doc) {
+		return p.confirm(unchanged)
+	}
+	return p.publishAll(doc, p.changes(doc))
+}
+
+// changes returns the events that bring the viewers to a new document.
+func (p *publisher) changes(doc *document) []event.Event {
+	whole := []event.Event{doc.event()}
+	if p.view.state.doc == nil || p.view.state.stale != nil || p.view.state.doc.json == nil || doc.json == nil {
+		return whole
+	}
+	events, err := p.view.poller.config.mode.Events(p.view.ctx, p.view.state.doc.json, doc.json)
+	if err != nil {
+		p.view.poller.log.Error("change can't be told, the whole document is sent", p.view.fields(zap.Error(err))...)
+		return whole
+	}
+	if len(events) == 1 && events[0].Name == "" && p.view.poller.config.Send != "jq" {
+		return whole // with its name
+	}
+	return events
+}
+
+// adopt continues where an earlier view of the key has ended, perhaps under an
+// earlier configuration: a client that has its last document needs no event. It
+// is called before the view has viewers, which would miss the document.
+func (p *publisher) adopt(doc *document) bool {
+	last := p.view.poller.hub.Last(p.topic())
+	frame, err := doc.event().Encode()
+	if err != nil || last == nil || !bytes.Equal(last.Frame.WithoutID(), frame) {
+		return false
+	}
+	p.view.state.set(doc, last, nil)
+	return true
+}
+
+// publishAll publishes the events that bring the viewers to a document. There may
+// be none, if the rule's mode leaves the change out. A view without the topic's
+// lease publishes nothing: its viewers receive the events of the lease's holder,
+// or move to the next configuration.
+func (p *publisher) publishAll(doc *document, events []event.Event) outcome {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	held, release := p.acquireLease()
+	defer release()
+	switch {
+	case !held:
+		p.unsent = true // it may get the lease by the next poll
+		if p.view.state.at == nil || p.lease.holder == nil {
+			p.view.move()
+		}
+		return unchanged
+	case !isClosed(p.view.polled) && p.adopt(doc):
+		return unchanged
+	}
+	at := p.view.state.at
+	for _, e := range events {
+		published, err := p.publish(e, p.topic())
+		if err != nil {
+			// The next poll tries again with the whole document: how many of
+			// the events the viewers have is unknown.
+			p.unsent = true
+			p.view.state.set(nil, nil, p.view.state.stale)
+			return failed
+		}
+		at = published
+	}
+	p.view.poller.failures.end(&p.outage)
+	p.view.state.set(doc, at, nil)
+	p.recordSaved(doc, events)
+	return changed
+}
+
+// publishComplete ends the view with its document. The event goes to two topics
+// of its own, so that the document stays the last event on the document's topic:
+// to the end topic for this view's viewers, since the view of another
+// configuration may go on, and to the finished topic, which proves that a client
+// that reconnects has this very document. If another view holds the lease, the
+// viewers may not have the document, and move to that view.
+func (p *publisher) publishComplete() outcome {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	held, release := p.acquireLease()
+	defer release()
+	if !held {
+		p.view.move()
+		return ended
+	}
+	last := p.view.poller.hub.Last(p.finishedTopic())
+	if last == nil || last.Seq < p.view.state.at.Seq { // or it was published before
+		var err error
+		if last, err = p.publish(event.Event{Name: "complete", Data: []byte("{}")}, p.finishedTopic(), p.endTopic); err != nil {
+			return ended
+		}
+	}
+	p.view.state.setComplete(last)
+	return ended
+}
+
+// publishStale tells the view's viewers, once, that their document may be out of
+// date. It leaves out viewers of other views on the topic. If the configuration
+// was replaced, its viewers move to the next one instead: that may have another
+// backend.
+func (p *publisher) publishStale(status int, err error) outcome {
+	if p.view.poller.isRetired() {
+		p.view.move()
+		return failed
+	}
+	if p.view.state.stale != nil {
+		return failed
+	}
+	if status == 0 {
+		status = statusOf(err)
+	}
+	p.view.state.setStatus(status)
+	if p.outage == nil { // or it was logged, and could not be published
+		p.outage = p.view.poller.failures.begin(p.view.target.hostname, status, p.view.fields(zap.Error(err))...)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if e, err := p.publish(stream.Stale(time.Now(), status), p.endTopic); err == nil {
+		p.view.state.set(p.view.state.doc, p.view.state.at, e)
+	}
+	return failed
+}
+
+// end handles a response by which there is no document, or not for these viewers.
+// Viewers that wait for the first poll get the response as it is; so do the
+// others, when they reconnect.
+func (p *publisher) end(resp *subrequest.Response, first bool) {
+	switch {
+	case first:
+		p.view.state.refuse(resp)
+	case p.view.poller.isRetired(): // the next configuration decides
+		p.view.move()
+	case isGone(resp.Status):
+		notice, _ := json.Marshal(map[string]int{"status": resp.Status})
+		_, _ = p.publish(event.Event{Name: "gone", Data: notice}, p.endTopic) // the streams end with or without it
+	}
+}
+
+func (p *publisher) publish(e event.Event, topics ...string) (*store.Entry, error) {
+	entry, _, err := p.view.poller.hub.Publish(topics, e)
+	if err != nil {
+		if suppressed, ok := p.view.poller.publishFailures.Allow(time.Now()); ok {
+			p.view.poller.log.Error("event not published", p.view.fields(zap.String("event", e.Name), zap.Error(err), zap.Int("not_logged_since", suppressed))...)
+		}
+	}
+	return entry, err
+}
+
+// topic returns the document's topic. No webhook or subscription can name it: it
+// begins with a control character.
+//
+// Views of one key share it, one after the other, if they send whole documents.
+// A patch needs the document that it was made for, so each view that sends
+// changes has a topic of its own.
+func (p *publisher) topic() string { return "\x00poll/" + p.view.state.currentKey() + p.instance }
+
+// finishedTopic returns the topic of the events that ended views of the key with
+// the document that the view has now.
+func (p *publisher) finishedTopic() string {
+	return "\x00finished/" + p.view.state.currentKey() + "/" + p.view.poller.hub.Digest(p.view.state.text())
+}
+
+// acquireLease acquires the topic's lease for the view, if the view may hold it,
+// and reports whether the view holds it. This doesn't change until release is
+// called.
+func (p *publisher) acquireLease() (held bool, release func()) {
+	first := p.lease == nil
+	if first {
+		p.lease = p.view.poller.config.Leases.join(p.topic())
+	}
+	p.lease.mu.Lock()
+	return p.lease.acquireLocked(p.view, first), p.lease.mu.Unlock
+}
+
+// releaseLease gives the lease up for good.
+func (p *publisher) releaseLease() {
+	if p.lease != nil {
+		p.lease.leave(p.view)
+	}
+}
+
+// recordSaved reports to the observer how many bytes a change was shorter than
+// the document, for all viewers together.
+func (p *publisher) recordSaved(doc *document, events []event.Event) {
+	saved := len(doc.text)
+	for _, e := range events {
+		saved -= len(e.Data)
+	}
+	if saved > 0 && p.instance != "" { // otherwise the event is the document
+		p.view.poller.mu.Lock()
+		viewers := p.view.viewers.streams
+		p.view.poller.mu.Unlock()
+		p.view.poller.observer.Saved(int64(saved) * int64(viewers))
+	}
+}
+
+func statusOf(err error) int {
+	if errors.Is(err, errTimeout) || errors.Is(err, context.DeadlineExceeded) {
+		return http.StatusGatewayTimeout
+	}
+	return http.StatusBadGateway
+}

@@ -1,0 +1,233 @@
+package poll
+
+import (
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/caddy-sse/caddy-sse/store"
+	"github.com/caddy-sse/caddy-sse/subrequest"
+)
+
+// documentState is what the newest polls of a view have found. The goroutine
+// that polls is the only one that changes doc, at, stale and complete, and reads
+// these without the mutex.
+type documentState struct {
+	incremental bool // the view sends changes, and not only whole documents
+
+	mu sync.Mutex
+
+	key    string          // the view's; empty when it admits no viewer any more
+	shared bool            // the view's
+	varies map[string]bool // headers that joined the key
+
+	doc      *document    // the newest that the backend confirmed
+	at       *store.Entry // the event that brought it
+	stale    *store.Entry // set while the backend fails
+	complete *store.Entry // set when the document is finished
+
+	// Of the first poll, if it was no document.
+	refusal      *subrequest.Response
+	err          error         // why the document can't be polled
+	checkFailure *checkFailure // with errUndecided
+	polledAs     string        // the id of the principal of the last poll
+
+	burstBegan time.Time // the first write of the newest burst
+	lastWrite  time.Time
+
+	cached     *cachedResponse // for ordinary requests
+	pollStatus pollStatus      // for the admin API
+}
+
+func (s *documentState) setKey(key string, shared bool, varies map[string]bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.key, s.shared, s.varies = key, shared, varies
+}
+
+// dropKey makes the view admit no viewer any more.
+func (s *documentState) dropKey() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.key = ""
+}
+
+func (s *documentState) admits(t *target, digest func(...string) string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return digest(t.key(s.shared, s.varies)...) == s.key
+}
+
+func (s *documentState) currentKey() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.key
+}
+
+func (s *documentState) isEmpty() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.at == nil && s.stale == nil && s.complete == nil
+}
+
+// fail records why the document can't be polled.
+func (s *documentState) fail(err error, failure *checkFailure) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.err, s.checkFailure = err, failure
+}
+
+func (s *documentState) setComplete(e *store.Entry) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.complete = e
+}
+
+// completion returns the event that finished the document, or nil.
+func (s *documentState) completion() *store.Entry {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.complete
+}
+
+func (s *documentState) text() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return string(s.doc.text)
+}
+
+// storeResponse stores a response for ordinary requests. One that can't answer
+// them removes the stored one.
+func (s *documentState) storeResponse(resp *subrequest.Response, result outcome, asked time.Time, digest func(...string) string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case result == notModified && s.cached != nil:
+		confirmed := *s.cached
+		confirmed.asked = asked
+		s.cached = &confirmed
+	case resp.Status == http.StatusOK && len(resp.Header["Set-Cookie"]) == 0:
+		etag := resp.Header.Get("ETag")
+		if etag == "" {
+			etag = `"` + digest(string(resp.Body)) + `"`
+		}
+		s.cached = &cachedResponse{resp.Header, resp.Body, etag, asked}
+	default:
+		s.cached = nil
+	}
+}
+
+// fresh returns the stored response, or nil if it is older than maxAge or than a
+// write.
+func (s *documentState) fresh(now time.Time, maxAge time.Duration) *cachedResponse {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cached == nil || now.Sub(s.cached.asked) > maxAge || !s.cached.asked.After(s.lastWrite) {
+		return nil
+	}
+	return s.cached
+}
+
+func (s *documentState) hasKey(key string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.key == key
+}
+
+// refused returns the outcome of the first poll, if it was no document, and the
+// id of the principal that it was made as.
+func (s *documentState) refused() (resp *subrequest.Response, as string, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.refusal, s.polledAs, s.err
+}
+
+func (s *documentState) recordWrite() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	if now.Sub(s.lastWrite) >= debounce {
+		s.burstBegan = now
+	}
+	s.lastWrite = now
+}
+
+// writes returns the times of the first and of the last write of the newest
+// burst.
+func (s *documentState) writes() (began, newest time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.burstBegan, s.lastWrite
+}
+
+// recordPrincipal records as which principal the last poll was made.
+func (s *documentState) recordPrincipal(as *principal) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.polledAs = as.id
+}
+
+func (s *documentState) refuse(resp *subrequest.Response) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.refusal = resp
+}
+
+func (s *documentState) set(doc *document, at, stale *store.Entry) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.doc, s.at, s.stale = doc, at, stale
+}
+
+func (s *documentState) isStale() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.stale != nil
+}
+
+// snapshot returns the events for a viewer that has no document yet.
+func (s *documentState) snapshot() []*store.Entry {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var entries []*store.Entry
+	for _, e := range []*store.Entry{s.wholeLocked(), s.stale, s.complete} {
+		if e != nil {
+			entries = append(entries, e)
+		}
+	}
+	return entries
+}
+
+// wholeLocked returns the whole document as an event, with the position of the
+// event that brought it. That one may have been a patch.
+func (s *documentState) wholeLocked() *store.Entry {
+	if s.doc == nil || !s.incremental {
+		return s.at
+	}
+	frame, err := s.doc.event().Encode()
+	if err != nil { // it was encoded before
+		return s.at
+	}
+	return &store.Entry{Seq: s.at.Seq, ID: s.at.ID, Frame: frame.WithID(s.at.ID)}
+}
+
+// setStatus records the status of the backend's last response.
+func (s *documentState) setStatus(status int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.pollStatus.status = status
+}
+
+// recordPoll records the outcome of a poll, and when the next one is due.
+func (s *documentState) recordPoll(result outcome, now, due time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.pollStatus.polls++
+	s.pollStatus.due, s.pollStatus.pause = due, due.Sub(now)
+	if result != failed {
+		s.pollStatus.polled = now
+	}
+	if result == changed {
+		s.pollStatus.changed = now
+	}
+}
