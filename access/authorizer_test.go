@@ -22,78 +22,79 @@ import (
 	"github.com/caddy-sse/caddy-sse/subrequest"
 )
 
-// backend answers questions, as [access.Requester] of everybody.
+// backend responds to authorization checks. It implements [access.Requester] for
+// every principal.
 type backend struct {
 	mu       sync.Mutex
-	answer   func(r *http.Request) (*subrequest.Response, error)
-	asked    []string // the URIs
+	respond  func(r *http.Request) (*subrequest.Response, error)
+	uris     []string // of the checks
 	requests []*http.Request
 	inFlight int
 	most     int // in flight at a time
 }
 
-func says(status int) func(*http.Request) (*subrequest.Response, error) {
+func responds(status int) func(*http.Request) (*subrequest.Response, error) {
 	return func(*http.Request) (*subrequest.Response, error) {
 		return &subrequest.Response{Status: status, Header: make(http.Header), Body: []byte("no\n")}, nil
 	}
 }
 
-// takes answers after a while.
-func takes(d time.Duration, status int) func(*http.Request) (*subrequest.Response, error) {
+// respondsAfter delays each response by d.
+func respondsAfter(d time.Duration, status int) func(*http.Request) (*subrequest.Response, error) {
 	return func(r *http.Request) (*subrequest.Response, error) {
 		select {
 		case <-time.After(d):
-			return says(status)(r)
+			return responds(status)(r)
 		case <-r.Context().Done():
 			return nil, context.Cause(r.Context())
 		}
 	}
 }
 
-func (b *backend) set(answer func(*http.Request) (*subrequest.Response, error)) {
+func (b *backend) set(respond func(*http.Request) (*subrequest.Response, error)) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.answer = answer
+	b.respond = respond
 }
 
 func (b *backend) count() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return len(b.asked)
+	return len(b.uris)
 }
 
 func (b *backend) Do(r *http.Request, _ int64) (*subrequest.Response, error) {
 	b.mu.Lock()
-	b.asked = append(b.asked, r.RequestURI)
+	b.uris = append(b.uris, r.RequestURI)
 	b.requests = append(b.requests, r)
 	b.inFlight++
 	b.most = max(b.most, b.inFlight)
-	answer := b.answer
+	respond := b.respond
 	b.mu.Unlock()
 	defer func() {
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		b.inFlight--
 	}()
-	return answer(r)
+	return respond(r)
 }
 func (b *backend) User() string            { return "" }
 func (b *backend) Vars() map[string]string { return nil }
 func (b *backend) ViaTrustedProxy() bool   { return false }
 func (b *backend) OriginalPath() string    { return "/events" }
 
-// as is a caller whom earlier handlers know something of.
-type as struct {
+// requester is a backend with what earlier handlers know of the principal.
+type requester struct {
 	*backend
 	user, original string
 	vars           map[string]string
 	trusted        bool
 }
 
-func (a as) User() string            { return a.user }
-func (a as) Vars() map[string]string { return a.vars }
-func (a as) ViaTrustedProxy() bool   { return a.trusted }
-func (a as) OriginalPath() string    { return a.original }
+func (r requester) User() string            { return r.user }
+func (r requester) Vars() map[string]string { return r.vars }
+func (r requester) ViaTrustedProxy() bool   { return r.trusted }
+func (r requester) OriginalPath() string    { return r.original }
 
 func request(header ...string) *http.Request {
 	r := httptest.NewRequest(http.MethodGet, "/events", nil)
@@ -108,14 +109,14 @@ func authorizer() (*access.Authorizer, *observer.ObservedLogs) {
 	return access.NewAuthorizer(func(parts ...string) string { return fmt.Sprintf("%q", parts) }, zap.New(core), nil), logs
 }
 
-// open asks as a viewer with these headers, and needs no recheck.
-func open(t *testing.T, a *access.Authorizer, b access.Requester, questions ...string) (*access.Grant, *subrequest.Response) {
+// open authorizes a viewer without recheck.
+func open(t *testing.T, a *access.Authorizer, b access.Requester, uris ...string) (*access.Grant, *subrequest.Response) {
 	t.Helper()
-	permit, refused, err := a.Authorize(t.Context(), access.NewPrincipal(request("Cookie", "session=ann"), b), questions, 0)
+	grant, refused, err := a.Authorize(t.Context(), access.NewPrincipal(request("Cookie", "session=ann"), b), uris, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return permit, refused
+	return grant, refused
 }
 
 func closed(c <-chan struct{}) bool {
@@ -129,30 +130,30 @@ func closed(c <-chan struct{}) bool {
 
 func TestBackendsResponseDecides(t *testing.T) {
 	for status, want := range map[int]string{
-		200: "in", 204: "in", 299: "in",
+		200: "granted", 204: "granted", 299: "granted",
 		301: "refused", 304: "refused", 400: "refused", 401: "refused", 403: "refused", 404: "refused", 410: "refused",
-		408: "waits", 425: "waits", 429: "waits", 500: "waits", 502: "waits", 503: "waits",
+		408: "undecided", 425: "undecided", 429: "undecided", 500: "undecided", 502: "undecided", 503: "undecided",
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			a, _ := authorizer()
-			permit, refused := open(t, a, &backend{answer: says(status)}, "/api/1")
+			grant, refused := open(t, a, &backend{respond: responds(status)}, "/api/1")
 			got := "refused"
 			switch {
-			case permit != nil && permit.Failure != nil:
-				got = "waits"
-				if permit.Failure.Status != status {
-					t.Errorf("%d is told as %d", status, permit.Failure.Status)
+			case grant != nil && grant.Failure != nil:
+				got = "undecided"
+				if grant.Failure.Status != status {
+					t.Errorf("%d is reported as %d", status, grant.Failure.Status)
 				}
-			case permit != nil:
-				got = "in"
+			case grant != nil:
+				got = "granted"
 			case refused.Status != status || string(refused.Body) != "no\n":
 				t.Errorf("%d is passed on as %d %q", status, refused.Status, refused.Body)
 			}
 			if got != want {
 				t.Errorf("%d: %s, want %s", status, got, want)
 			}
-			if permit != nil {
-				permit.End()
+			if grant != nil {
+				grant.End()
 			}
 		})
 	}
@@ -162,11 +163,11 @@ func TestLargeOrStreamedResponseGrants(t *testing.T) {
 	for _, err := range []error{subrequest.ErrTooLarge, subrequest.ErrEventStream} {
 		synctest.Test(t, func(t *testing.T) {
 			a, _ := authorizer()
-			permit, refused := open(t, a, &backend{answer: func(*http.Request) (*subrequest.Response, error) { return nil, err }}, "/api/1")
-			if refused != nil || permit.Failure != nil {
-				t.Errorf("%v: %v, %v", err, refused, permit.Failure)
+			grant, refused := open(t, a, &backend{respond: func(*http.Request) (*subrequest.Response, error) { return nil, err }}, "/api/1")
+			if refused != nil || grant.Failure != nil {
+				t.Errorf("%v: %v, %v", err, refused, grant.Failure)
 			}
-			permit.End()
+			grant.End()
 		})
 	}
 }
@@ -174,7 +175,7 @@ func TestLargeOrStreamedResponseGrants(t *testing.T) {
 func TestMissingResponseIsError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, _ := authorizer()
-		b := &backend{answer: func(*http.Request) (*subrequest.Response, error) { return nil, subrequest.ErrNoResponse }}
+		b := &backend{respond: func(*http.Request) (*subrequest.Response, error) { return nil, subrequest.ErrNoResponse }}
 		if _, _, err := a.Authorize(t.Context(), access.NewPrincipal(request(), b), []string{"/x"}, 0); !errors.Is(err, subrequest.ErrNoResponse) {
 			t.Errorf("got %v", err)
 		}
@@ -184,57 +185,57 @@ func TestMissingResponseIsError(t *testing.T) {
 func TestOneRefusalOfManyRefusesStream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, _ := authorizer()
-		b := &backend{answer: func(r *http.Request) (*subrequest.Response, error) {
-			return says(map[string]int{"/1": 200, "/2": 503, "/3": 404, "/4": 200}[r.RequestURI])(r)
+		b := &backend{respond: func(r *http.Request) (*subrequest.Response, error) {
+			return responds(map[string]int{"/1": 200, "/2": 503, "/3": 404, "/4": 200}[r.RequestURI])(r)
 		}}
 		if _, refused := open(t, a, b, "/1", "/2", "/3", "/4"); refused == nil || refused.Status != 404 {
 			t.Errorf("got %+v", refused)
 		}
-		permit, refused := open(t, a, b, "/1", "/2", "/4")
-		if refused != nil || permit.Failure == nil {
-			t.Errorf("one failure of three: %v, %v", refused, permit)
+		grant, refused := open(t, a, b, "/1", "/2", "/4")
+		if refused != nil || grant.Failure == nil {
+			t.Errorf("one failure of three: %v, %v", refused, grant)
 		}
-		permit.End()
+		grant.End()
 	})
 }
 
 func TestIdenticalChecksShareOneSubrequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, _ := authorizer()
-		b := &backend{answer: takes(300*time.Millisecond, 200)}
-		var asking sync.WaitGroup
+		b := &backend{respond: respondsAfter(300*time.Millisecond, 200)}
+		var callers sync.WaitGroup
 		for range 1000 {
-			asking.Go(func() {
-				permit, refused := open(t, a, b, "/api/1")
-				if refused != nil || permit.Failure != nil {
+			callers.Go(func() {
+				grant, refused := open(t, a, b, "/api/1")
+				if refused != nil || grant.Failure != nil {
 					t.Error("refused")
 				}
-				permit.End()
+				grant.End()
 			})
 		}
-		asking.Wait()
+		callers.Wait()
 		time.Sleep(900 * time.Millisecond)
-		permit, _ := open(t, a, b, "/api/1") // shares the answer
-		permit.End()
+		grant, _ := open(t, a, b, "/api/1") // shares the decision
+		grant.End()
 		if n := b.count(); n != 1 {
-			t.Errorf("%d questions", n)
+			t.Errorf("%d checks", n)
 		}
 		time.Sleep(200 * time.Millisecond)
-		permit, _ = open(t, a, b, "/api/1")
-		permit.End()
+		grant, _ = open(t, a, b, "/api/1")
+		grant.End()
 		if n := b.count(); n != 2 {
-			t.Errorf("%d questions when the answer is older than a second", n)
+			t.Errorf("%d checks when the decision is older than a second", n)
 		}
 		time.Sleep(2 * time.Second)
 		if n := a.Checks(); n != 0 {
-			t.Errorf("%d answers are kept", n)
+			t.Errorf("%d decisions are kept", n)
 		}
 	})
 }
 
 func TestDifferentPrincipalsShareNoCheck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := &backend{answer: takes(time.Hour, 200)}
+		b := &backend{respond: respondsAfter(time.Hour, 200)}
 		type one struct {
 			r *http.Request
 			c access.Requester
@@ -246,10 +247,10 @@ func TestDifferentPrincipalsShareNoCheck(t *testing.T) {
 			{request("X-Api-Key", "k"), b}, {request("X-Forwarded-For", "192.0.2.7"), b}, {request("Accept-Language", "de"), b}, {request("User-Agent", "x"), b},
 			with(func(r *http.Request) { r.Host = "other.example" }),
 			with(func(r *http.Request) { r.RemoteAddr = "192.0.2.99:1" }),
-			{request(), as{backend: b, original: "/events", user: "ann"}},
-			{request(), as{backend: b, original: "/other"}},
-			{request(), as{backend: b, original: "/events", trusted: true}},
-			{request(), as{backend: b, original: "/events", vars: map[string]string{"tenant": "1"}}},
+			{request(), requester{backend: b, original: "/events", user: "ann"}},
+			{request(), requester{backend: b, original: "/other"}},
+			{request(), requester{backend: b, original: "/events", trusted: true}},
+			{request(), requester{backend: b, original: "/events", vars: map[string]string{"tenant": "1"}}},
 		}
 		same := []one{
 			with(func(r *http.Request) { r.RemoteAddr = "192.0.2.1:999" }), // another port
@@ -258,22 +259,22 @@ func TestDifferentPrincipalsShareNoCheck(t *testing.T) {
 		}
 		a, _ := authorizer()
 		ctx, cancel := context.WithCancel(t.Context())
-		var asking sync.WaitGroup
+		var callers sync.WaitGroup
 		for _, o := range append(different, same...) {
-			asking.Go(func() {
-				permit, _, _ := a.Authorize(ctx, access.NewPrincipal(o.r, o.c), []string{"/api/1"}, 0)
-				permit.End()
+			callers.Go(func() {
+				grant, _, _ := a.Authorize(ctx, access.NewPrincipal(o.r, o.c), []string{"/api/1"}, 0)
+				grant.End()
 			})
 		}
 		synctest.Wait()
 		if n := b.count(); n != len(different) {
-			t.Errorf("%d questions for %d viewers", n, len(different))
+			t.Errorf("%d checks for %d principals", n, len(different))
 		}
 		cancel()
-		asking.Wait()
+		callers.Wait()
 		synctest.Wait()
 		if n := a.Checks(); n != 0 {
-			t.Errorf("%d questions go on when nobody waits", n)
+			t.Errorf("%d checks go on without a waiting request", n)
 		}
 	})
 }
@@ -281,14 +282,14 @@ func TestDifferentPrincipalsShareNoCheck(t *testing.T) {
 func TestCheckSendsCredentialsButNoStreamHeaders(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, _ := authorizer()
-		b := &backend{answer: says(200)}
+		b := &backend{respond: responds(200)}
 		r := request("Cookie", "a=1", "Authorization", "Bearer x", "X-Forwarded-For", "192.0.2.7", "Accept-Language", "de",
 			"Accept", "text/event-stream", "Last-Event-ID", "1", "Connection", "X-Hop", "X-Hop", "1", "Upgrade", "x", "Accept-Encoding", "gzip", "Range", "bytes=0-", "Origin", "https://a.example", "Content-Type", "x/y")
-		permit, _, err := a.Authorize(t.Context(), access.NewPrincipal(r, b), []string{"/api/a%20b?c=d"}, 0)
+		grant, _, err := a.Authorize(t.Context(), access.NewPrincipal(r, b), []string{"/api/a%20b?c=d"}, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
-		permit.End()
+		grant.End()
 		got := b.requests[0]
 		for _, name := range []string{"Cookie", "Authorization", "X-Forwarded-For", "Accept-Language"} {
 			if got.Header.Get(name) != r.Header.Get(name) {
@@ -309,20 +310,20 @@ func TestCheckSendsCredentialsButNoStreamHeaders(t *testing.T) {
 func TestChecksInFlightAreLimited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, _ := authorizer()
-		b := &backend{answer: takes(time.Second, 200)}
-		var asking sync.WaitGroup
+		b := &backend{respond: respondsAfter(time.Second, 200)}
+		var callers sync.WaitGroup
 		for i := range 3 * access.MaxChecksInFlight {
-			asking.Go(func() {
-				permit, refused := open(t, a, b, fmt.Sprintf("/api/%d", i))
-				if refused != nil || permit.Failure != nil {
-					t.Error("who waits for a turn is refused")
+			callers.Go(func() {
+				grant, refused := open(t, a, b, fmt.Sprintf("/api/%d", i))
+				if refused != nil || grant.Failure != nil {
+					t.Error("a waiting check is refused")
 				}
-				permit.End()
+				grant.End()
 			})
 		}
-		asking.Wait()
+		callers.Wait()
 		if b.most != access.MaxChecksInFlight {
-			t.Errorf("%d were in flight", b.most)
+			t.Errorf("%d checks were in flight", b.most)
 		}
 	})
 }
@@ -330,17 +331,17 @@ func TestChecksInFlightAreLimited(t *testing.T) {
 func TestKeptDecisionsAreLimited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, _ := authorizer()
-		b := &backend{answer: says(404)}
+		b := &backend{respond: responds(404)}
 		for i := range 3 * access.MaxKeptDecisions {
 			open(t, a, b, fmt.Sprintf("/api/%d", i))
 		}
 		synctest.Wait()
 		if n := a.Checks(); n != access.MaxKeptDecisions {
-			t.Errorf("%d answers are kept", n)
+			t.Errorf("%d decisions are kept", n)
 		}
 		time.Sleep(2 * time.Second)
 		if n := a.Checks(); n != 0 {
-			t.Errorf("%d answers are kept for ever", n)
+			t.Errorf("%d decisions are kept for ever", n)
 		}
 	})
 }
@@ -349,31 +350,31 @@ func TestUndecidedStreamWaitsForBackend(t *testing.T) {
 	for status, granted := range map[int]bool{200: true, 403: false} {
 		synctest.Test(t, func(t *testing.T) {
 			a, logs := authorizer()
-			b := &backend{answer: says(503)}
-			permit, refused := open(t, a, b, "/api/1")
-			if refused != nil || permit.Failure == nil || permit.Failure.Status != 503 {
-				t.Fatalf("got %v, %+v", refused, permit)
+			b := &backend{respond: responds(503)}
+			grant, refused := open(t, a, b, "/api/1")
+			if refused != nil || grant.Failure == nil || grant.Failure.Status != 503 {
+				t.Fatalf("got %v, %+v", refused, grant)
 			}
-			defer permit.End()
+			defer grant.End()
 			time.Sleep(5 * time.Minute)
-			if closed(permit.Granted) || closed(permit.Revoked) {
-				t.Fatal("a backend that fails has decided")
+			if closed(grant.Granted) || closed(grant.Revoked) {
+				t.Fatal("a failing backend has decided")
 			}
 			if n := b.count(); n < 15 || n > 60 {
-				t.Errorf("asked %d times in 5 minutes", n)
+				t.Errorf("%d checks in 5 minutes", n)
 			}
 			if n := logs.Len(); n < 4 || n > 6 {
 				t.Errorf("%d log lines in 5 minutes", n)
 			}
-			b.set(says(status))
+			b.set(responds(status))
 			time.Sleep(30 * time.Second)
-			if closed(permit.Granted) != granted || closed(permit.Revoked) == granted {
-				t.Errorf("%d: granted %t, revoked %t", status, closed(permit.Granted), closed(permit.Revoked))
+			if closed(grant.Granted) != granted || closed(grant.Revoked) == granted {
+				t.Errorf("%d: granted %t, revoked %t", status, closed(grant.Granted), closed(grant.Revoked))
 			}
-			asked := b.count()
+			before := b.count()
 			time.Sleep(time.Hour)
-			if b.count() != asked {
-				t.Error("asked again, without recheck")
+			if b.count() != before {
+				t.Error("the authorizer checks again without recheck")
 			}
 		})
 	}
@@ -383,32 +384,32 @@ func TestSilentBackendDelaysRequestUntilTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, _ := authorizer()
 		began := time.Now()
-		permit, refused := open(t, a, &backend{answer: takes(time.Hour, 200)}, "/api/1")
-		if refused != nil || permit.Failure == nil || permit.Failure.Status != http.StatusGatewayTimeout {
-			t.Errorf("got %v, %+v", refused, permit)
+		grant, refused := open(t, a, &backend{respond: respondsAfter(time.Hour, 200)}, "/api/1")
+		if refused != nil || grant.Failure == nil || grant.Failure.Status != http.StatusGatewayTimeout {
+			t.Errorf("got %v, %+v", refused, grant)
 		}
 		if took := time.Since(began); took != access.CheckTimeout {
 			t.Errorf("it took %v", took)
 		}
-		permit.End()
+		grant.End()
 	})
 }
 
-func TestABackendThatAsksForTimeHasIt(t *testing.T) {
+func TestRetryAfterDelaysNextCheck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, _ := authorizer()
-		b := &backend{answer: func(*http.Request) (*subrequest.Response, error) {
+		b := &backend{respond: func(*http.Request) (*subrequest.Response, error) {
 			return &subrequest.Response{Status: 429, Header: http.Header{"Retry-After": {"60"}}}, nil
 		}}
-		permit, _ := open(t, a, b, "/api/1")
-		defer permit.End()
+		grant, _ := open(t, a, b, "/api/1")
+		defer grant.End()
 		time.Sleep(59 * time.Second)
 		if n := b.count(); n != 1 {
-			t.Errorf("asked %d times within the minute", n)
+			t.Errorf("%d checks within the minute", n)
 		}
 		time.Sleep(2 * time.Second)
 		if n := b.count(); n != 2 {
-			t.Errorf("asked %d times after it", n)
+			t.Errorf("%d checks after it", n)
 		}
 	})
 }
@@ -416,36 +417,36 @@ func TestABackendThatAsksForTimeHasIt(t *testing.T) {
 func TestRecheckRevokesOnlyOnRefusal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, _ := authorizer()
-		b := &backend{answer: says(200)}
-		permit, _, err := a.Authorize(t.Context(), access.NewPrincipal(request("Cookie", "a=1"), b), []string{"/api/1"}, time.Minute)
+		b := &backend{respond: responds(200)}
+		grant, _, err := a.Authorize(t.Context(), access.NewPrincipal(request("Cookie", "a=1"), b), []string{"/api/1"}, time.Minute)
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer permit.End()
+		defer grant.End()
 		time.Sleep(time.Hour)
 		if n := b.count(); n < 61 || n > 121 {
-			t.Errorf("asked %d times in an hour", n)
+			t.Errorf("%d checks in an hour", n)
 		}
-		for _, answer := range []func(*http.Request) (*subrequest.Response, error){
-			says(500), says(503), says(429), takes(time.Hour, 200),
+		for _, respond := range []func(*http.Request) (*subrequest.Response, error){
+			responds(500), responds(503), responds(429), respondsAfter(time.Hour, 200),
 			func(*http.Request) (*subrequest.Response, error) { return nil, errors.New("refused to connect") },
 			func(*http.Request) (*subrequest.Response, error) { return nil, subrequest.ErrNoResponse },
 		} {
-			b.set(answer)
+			b.set(respond)
 			time.Sleep(5 * time.Minute)
-			if closed(permit.Revoked) {
-				t.Fatal("a backend that fails has ended the stream")
+			if closed(grant.Revoked) {
+				t.Fatal("a failing backend has ended the stream")
 			}
 		}
-		b.set(says(403))
+		b.set(responds(403))
 		time.Sleep(time.Minute + access.CheckTimeout)
-		if !closed(permit.Revoked) {
-			t.Error("who is refused goes on watching")
+		if !closed(grant.Revoked) {
+			t.Error("a refusal has not revoked the grant")
 		}
-		asked := b.count()
+		before := b.count()
 		time.Sleep(time.Hour)
-		if b.count() != asked {
-			t.Error("asked about who is gone")
+		if b.count() != before {
+			t.Error("the authorizer checks a revoked grant")
 		}
 	})
 }
@@ -453,20 +454,20 @@ func TestRecheckRevokesOnlyOnRefusal(t *testing.T) {
 func TestRechecksHaveJitter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, _ := authorizer()
-		b := &backend{answer: says(200)}
+		b := &backend{respond: responds(200)}
 		for i := range 1000 {
-			permit, _, err := a.Authorize(t.Context(), access.NewPrincipal(request("Cookie", fmt.Sprint(i)), b), []string{"/api/1"}, time.Minute)
+			grant, _, err := a.Authorize(t.Context(), access.NewPrincipal(request("Cookie", fmt.Sprint(i)), b), []string{"/api/1"}, time.Minute)
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer permit.End()
+			defer grant.End()
 		}
 		time.Sleep(30 * time.Second)
 		for range 29 {
 			before := b.count()
 			time.Sleep(time.Second)
 			if n := b.count() - before; n < 5 || n > 100 {
-				t.Errorf("%d of 1000 are asked about within a second", n)
+				t.Errorf("%d of 1000 are checked within a second", n)
 			}
 		}
 	})
@@ -476,27 +477,27 @@ func TestEndedGrantMakesNoChecks(t *testing.T) {
 	for _, status := range []int{200, 503} {
 		synctest.Test(t, func(t *testing.T) {
 			a, _ := authorizer()
-			b := &backend{answer: says(status)}
-			permit, _, err := a.Authorize(t.Context(), access.NewPrincipal(request(), b), []string{"/api/1", "/api/2"}, 10*time.Second)
+			b := &backend{respond: responds(status)}
+			grant, _, err := a.Authorize(t.Context(), access.NewPrincipal(request(), b), []string{"/api/1", "/api/2"}, 10*time.Second)
 			if err != nil {
 				t.Fatal(err)
 			}
 			time.Sleep(time.Minute)
-			b.set(takes(time.Hour, 403)) // one may be under way when it ends
+			b.set(respondsAfter(time.Hour, 403)) // a check may be in flight when the grant ends
 			time.Sleep(20 * time.Second)
-			permit.End()
-			permit.End()
-			asked := b.count()
+			grant.End()
+			grant.End()
+			before := b.count()
 			time.Sleep(time.Hour)
-			if b.count() != asked || closed(permit.Revoked) || a.Checks() != 0 {
-				t.Errorf("%d: asked %d times more, revoked %t, %d kept", status, b.count()-asked, closed(permit.Revoked), a.Checks())
+			if b.count() != before || closed(grant.Revoked) || a.Checks() != 0 {
+				t.Errorf("%d: %d more checks, revoked %t, %d kept", status, b.count()-before, closed(grant.Revoked), a.Checks())
 			}
 		})
 	}
 }
 
-// questions returns the authorization URIs of a request with a query.
-func questions(t *testing.T, topic []string, template, query string, set ...string) ([]string, int) {
+// authorizationURIs returns the authorization URIs of a request with a query.
+func authorizationURIs(t *testing.T, topic []string, template, query string, set ...string) ([]string, int) {
 	t.Helper()
 	u := uri(t, template)
 	rule, err := access.NewTopics(topic, nil, u.Placeholders()...)
@@ -517,7 +518,7 @@ func questions(t *testing.T, topic []string, template, query string, set ...stri
 	return got, http.StatusOK
 }
 
-func TestAuthorizationURIsHaveTheTopicsValues(t *testing.T) {
+func TestAuthorizationURIsContainTopicValues(t *testing.T) {
 	for _, c := range []struct {
 		topics          []string
 		template, query string
@@ -537,14 +538,14 @@ func TestAuthorizationURIsHaveTheTopicsValues(t *testing.T) {
 		{[]string{queryA}, "/api/" + queryA + "/" + queryB, "a=1", ""},
 		{[]string{queryA}, "/api/" + queryA + "/{http.vars.unknown}", "a=1", ""},
 	} {
-		got, status := questions(t, c.topics, c.template, c.query, "http.auth.user.id", "ann")
+		got, status := authorizationURIs(t, c.topics, c.template, c.query, "http.auth.user.id", "ann")
 		if strings.Join(got, " ") != c.want || (status == 200) == (c.want == "") {
 			t.Errorf("%v, %s, %s: %q, %d; want %q", c.topics, c.template, c.query, got, status, c.want)
 		}
 	}
 }
 
-func TestAuthorizationURIsOfStreamAreLimited(t *testing.T) {
+func TestAuthorizationURIsPerStreamAreLimited(t *testing.T) {
 	query := func(n int) string {
 		var b strings.Builder
 		for i := range n {
@@ -552,10 +553,10 @@ func TestAuthorizationURIsOfStreamAreLimited(t *testing.T) {
 		}
 		return b.String()
 	}
-	if got, _ := questions(t, []string{queryA}, "/api/"+queryA, query(access.MaxSubrequests)); len(got) != access.MaxSubrequests {
-		t.Errorf("%d questions", len(got))
+	if got, _ := authorizationURIs(t, []string{queryA}, "/api/"+queryA, query(access.MaxSubrequests)); len(got) != access.MaxSubrequests {
+		t.Errorf("%d checks", len(got))
 	}
-	if _, status := questions(t, []string{queryA}, "/api/"+queryA, query(access.MaxSubrequests+1)); status != http.StatusBadRequest {
+	if _, status := authorizationURIs(t, []string{queryA}, "/api/"+queryA, query(access.MaxSubrequests+1)); status != http.StatusBadRequest {
 		t.Errorf("%d", status)
 	}
 }
@@ -572,22 +573,22 @@ func TestOnlyCoveredPlaceholdersNeedNoAllow(t *testing.T) {
 			t.Errorf("%s: %v", template, err)
 		}
 	}
-	// A pattern narrows what the backend would let in, too.
+	// A pattern also limits topics that the backend would grant.
 	rule, err := access.NewTopics([]string{queryA}, []string{"public/*"}, covered...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, status := of(rule, "a=private/1"); status != http.StatusForbidden {
-		t.Errorf("what no pattern allows is answered with %d", status)
+	if _, status := requested(rule, "a=private/1"); status != http.StatusForbidden {
+		t.Errorf("a topic that no pattern allows: status %d", status)
 	}
-	// A certificate that nobody has verified is covered, or refused.
+	// A topic of an unverified certificate must be covered; otherwise it is refused.
 	const subject = "{http.request.tls.client.subject}"
 	for want, covered := range map[int][]string{http.StatusOK: {strings.Trim(subject, "{}")}, http.StatusForbidden: {"http.request.host"}} {
 		rule, err := access.NewTopics([]string{subject}, nil, covered...)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, status := of(rule, "", strings.Trim(subject, "{}"), "CN=ann"); status != want {
+		if _, status := requested(rule, "", strings.Trim(subject, "{}"), "CN=ann"); status != want {
 			t.Errorf("covered by %s: %d, want %d", covered, status, want)
 		}
 	}

@@ -10,8 +10,8 @@ import (
 	"github.com/caddyserver/caddy/v2"
 )
 
-// With a client_auth of request or require anyone makes a certificate with any
-// name.
+// With a client_auth mode of request or require, Caddy accepts a self-made
+// certificate with any name.
 func TestOnlyVerifiedCertificateNamesTopics(t *testing.T) {
 	certificate := new(x509.Certificate)
 	own := []*x509.Certificate{certificate}

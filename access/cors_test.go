@@ -108,7 +108,7 @@ func TestNoOriginsMeansNoCORSHeaders(t *testing.T) {
 		if len(h) > 0 {
 			t.Errorf("%v", h)
 		}
-		if w, answered := preflight(c, "https://app.example.com", "GET"); answered || len(w.Header()) > 0 {
+		if w, ok := preflight(c, "https://app.example.com", "GET"); ok || len(w.Header()) > 0 {
 			t.Errorf("%v", w.Header())
 		}
 	}
@@ -122,7 +122,8 @@ func TestCORSKeepsEarlierVary(t *testing.T) {
 	}
 }
 
-// preflight asks as a browser does, for headers that it may not get as well.
+// preflight sends a browser's preflight request. The headers that it requests
+// include one that is not allowed.
 func preflight(c *access.CORS, origin, method string) (*httptest.ResponseRecorder, bool) {
 	r := from(http.MethodOptions, origin)
 	r.Header.Set("Access-Control-Request-Method", method)
@@ -132,7 +133,7 @@ func preflight(c *access.CORS, origin, method string) (*httptest.ResponseRecorde
 }
 
 func TestPreflightAllowsOnlyWhatStreamsNeed(t *testing.T) {
-	w, answered := preflight(cors(t, "https://app.example.com"), "https://app.example.com", "GET")
+	w, ok := preflight(cors(t, "https://app.example.com"), "https://app.example.com", "GET")
 	want := http.Header{
 		"Vary":                             {"Origin"},
 		"Access-Control-Allow-Origin":      {"https://app.example.com"},
@@ -141,12 +142,12 @@ func TestPreflightAllowsOnlyWhatStreamsNeed(t *testing.T) {
 		"Access-Control-Allow-Headers":     {"Last-Event-ID, Cache-Control, Authorization"},
 		"Access-Control-Max-Age":           {"7200"},
 	}
-	if !answered || w.Code != http.StatusNoContent || !sameHeaders(w.Header(), want) {
-		t.Errorf("%v %d %v", answered, w.Code, w.Header())
+	if !ok || w.Code != http.StatusNoContent || !sameHeaders(w.Header(), want) {
+		t.Errorf("%v %d %v", ok, w.Code, w.Header())
 	}
-	w, answered = preflight(cors(t, "*"), "null", "GET")
-	if !answered || w.Header().Get("Access-Control-Allow-Origin") != "*" || w.Header().Get("Access-Control-Allow-Credentials") != "" {
-		t.Errorf("%v %v", answered, w.Header())
+	w, ok = preflight(cors(t, "*"), "null", "GET")
+	if !ok || w.Header().Get("Access-Control-Allow-Origin") != "*" || w.Header().Get("Access-Control-Allow-Credentials") != "" {
+		t.Errorf("%v %v", ok, w.Header())
 	}
 }
 
@@ -157,41 +158,41 @@ func TestOtherOptionsRequestsPass(t *testing.T) {
 	get.Header.Set("Access-Control-Request-Method", "GET")
 	for name, r := range map[string]*http.Request{"a plain OPTIONS": plain, "a GET": get} {
 		if w := httptest.NewRecorder(); c.Preflight(w, r) || len(w.Header()) > 0 {
-			t.Errorf("%s is answered: %v", name, w.Header())
+			t.Errorf("Preflight responds to %s: %v", name, w.Header())
 		}
 	}
-	for _, ask := range [][2]string{
+	for _, request := range [][2]string{
 		{"https://app.example.com", "POST"}, {"https://app.example.com", "get"}, {"https://app.example.com", ""},
 		{"https://evil.test", "GET"}, {"null", "GET"}, {"", "GET"},
 	} {
-		if w, answered := preflight(c, ask[0], ask[1]); answered || len(w.Header()) > 0 {
-			t.Errorf("%q: %v", ask, w.Header())
+		if w, ok := preflight(c, request[0], request[1]); ok || len(w.Header()) > 0 {
+			t.Errorf("%q: %v", request, w.Header())
 		}
 	}
 }
 
-// What a page may not have watched is a POST that carries its user's
-// credentials: the page's origin is not told to the backend when it is repeated.
+// A cross-origin page can't make a polled document of a POST with its user's
+// credentials: the polls don't carry the Origin header that the backend would check.
 func TestCrossOriginPostIsUntrusted(t *testing.T) {
 	const own, named, other = "http://example.com", "https://app.example.com", "https://other.example"
 	for _, c := range []struct {
 		method, origin, site, cookie string
 		origins                      []string
-		foreign                      bool
+		untrusted                    bool
 	}{
 		{method: "POST"}, // curl
 		{method: "POST", origin: own},
 		{method: "POST", origin: own, site: "same-origin"},
 		{method: "POST", site: "none"},
-		{method: "POST", origin: other, foreign: true},
-		{method: "POST", origin: "null", foreign: true},
-		{method: "POST", origin: other, site: "cross-site", foreign: true},
-		{method: "POST", site: "cross-site", foreign: true},
-		{method: "POST", origin: named, site: "same-site", foreign: true},
+		{method: "POST", origin: other, untrusted: true},
+		{method: "POST", origin: "null", untrusted: true},
+		{method: "POST", origin: other, site: "cross-site", untrusted: true},
+		{method: "POST", site: "cross-site", untrusted: true},
+		{method: "POST", origin: named, site: "same-site", untrusted: true},
 		{method: "POST", origin: named, site: "same-site", origins: []string{named}},
-		{method: "POST", origin: other, site: "cross-site", origins: []string{named}, foreign: true},
+		{method: "POST", origin: other, site: "cross-site", origins: []string{named}, untrusted: true},
 		{method: "POST", origin: other, site: "cross-site", origins: []string{"*"}},
-		{method: "POST", origin: other, site: "cross-site", cookie: "a=b", origins: []string{"*"}, foreign: true},
+		{method: "POST", origin: other, site: "cross-site", cookie: "a=b", origins: []string{"*"}, untrusted: true},
 		{method: "POST", origin: own, site: "same-origin", cookie: "a=b", origins: []string{"*"}},
 		{method: "GET", origin: other, site: "cross-site", cookie: "a=b"},
 	} {
@@ -201,7 +202,7 @@ func TestCrossOriginPostIsUntrusted(t *testing.T) {
 				r.Header.Set(name, value)
 			}
 		}
-		if got := cors(t, c.origins...).IsUntrustedOrigin(r); got != c.foreign {
+		if got := cors(t, c.origins...).IsUntrustedOrigin(r); got != c.untrusted {
 			t.Errorf("%+v: %v", c, got)
 		}
 	}

@@ -23,7 +23,7 @@ import (
 	"github.com/caddy-sse/caddy-sse/internal/refusal"
 )
 
-// issuer stands in for a server with a key set.
+// issuer is a fake server of a key set.
 type issuer struct {
 	mu      sync.Mutex
 	keys    []any // jose.JSONWebKey, or raw JSON
@@ -31,10 +31,10 @@ type issuer struct {
 	status  int
 	delay   time.Duration
 	fetches int
-	told    []string // of what went wrong
+	errors  []string // that OnFetchError received
 }
 
-func (i *issuer) failed(err error) { i.set(func() { i.told = append(i.told, err.Error()) }) }
+func (i *issuer) failed(err error) { i.set(func() { i.errors = append(i.errors, err.Error()) }) }
 
 func (i *issuer) set(change func()) {
 	i.mu.Lock()
@@ -75,7 +75,7 @@ func (i *issuer) jwt(t *testing.T) *access.JWT {
 	return j
 }
 
-// signer is a key of an issuer, and what it is called.
+// signer is a private key of an issuer, with its key ID (kid).
 type signer struct {
 	id  string
 	key *ecdsa.PrivateKey
@@ -113,10 +113,10 @@ func TestFirstTokenFetchesKeySet(t *testing.T) {
 		i := &issuer{keys: []any{one.public()}, delay: time.Second}
 		j := i.jwt(t)
 		if i.count() != 0 {
-			t.Fatal("it is fetched when the configuration is loaded")
+			t.Fatal("Provision fetches the key set")
 		}
 		if _, refused := check(j, hs256(claims())); refused == nil || i.count() != 0 {
-			t.Errorf("%v, %d fetches for a token that no key of the set can be for", refused, i.count())
+			t.Errorf("%v, %d fetches for a token whose algorithm needs no key of the set", refused, i.count())
 		}
 		var group sync.WaitGroup
 		for range 50 {
@@ -165,7 +165,7 @@ func TestUnknownKeysFetchAtMostEveryTenSeconds(t *testing.T) {
 	})
 }
 
-// newSignerLike has another name for a key.
+// newSignerLike returns a signer with s's key and another key ID.
 func newSignerLike(s signer, n int) signer {
 	return signer{strings.Repeat("x", n+1), s.key}
 }
@@ -183,7 +183,7 @@ func TestKeySetIsRefreshedInBackground(t *testing.T) {
 		_, refused = check(j, one.token())
 		wantStatus(t, "while it is fetched", refused, 0)
 		if time.Since(before) > 0 {
-			t.Error("it was waited for")
+			t.Error("the token waited for the fetch")
 		}
 		time.Sleep(6 * time.Second)
 		_, refused = check(j, one.token())
@@ -192,7 +192,7 @@ func TestKeySetIsRefreshedInBackground(t *testing.T) {
 	})
 }
 
-func TestUnavailableKeySetIsNotTheTokensFault(t *testing.T) {
+func TestUnavailableKeySetReturns503(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		one := newSigner("1")
 		i := &issuer{keys: []any{one.public()}, fail: errors.New("connection refused")}
@@ -214,12 +214,12 @@ func TestUnavailableKeySetIsNotTheTokensFault(t *testing.T) {
 		}
 		i.set(func() { i.fail, i.status, i.delay, i.keys = nil, 0, 0, []any{one.public()} })
 		i.set(func() {
-			if all := strings.Join(i.told, "\n"); len(i.told) != 4 || strings.Contains(all, "s3cret") || !strings.Contains(all, "connection refused") {
-				t.Errorf("told of %q", i.told)
+			if all := strings.Join(i.errors, "\n"); len(i.errors) != 4 || strings.Contains(all, "s3cret") || !strings.Contains(all, "connection refused") {
+				t.Errorf("OnFetchError received %q", i.errors)
 			}
 		})
 		_, refused := check(j, one.token())
-		wantStatus(t, "back again", refused, 0)
+		wantStatus(t, "available again", refused, 0)
 		i.set(func() { i.fail = errors.New("connection refused") })
 		time.Sleep(23 * time.Hour)
 		_, refused = check(j, one.token())
@@ -232,9 +232,9 @@ func TestUnavailableKeySetIsNotTheTokensFault(t *testing.T) {
 	})
 }
 
-// An outage is no reason to refuse a token that the keys from before verify,
-// whether the token names its key or not (RFC 7515 §4.1.4: kid is optional).
-func TestOutageRefusesNoTokenThatKeptKeysVerify(t *testing.T) {
+// In an outage, the kept keys verify tokens with and without kid, which is optional
+// (RFC 7515 §4.1.4).
+func TestOutageRefusesNoTokenThatKnownKeyVerifies(t *testing.T) {
 	for name, c := range map[string]struct{ key, token string }{
 		"key and token are named":        {"1", "1"},
 		"token is not named":             {"1", ""},
@@ -266,7 +266,7 @@ func TestOutageRefusesNoTokenThatKeptKeysVerify(t *testing.T) {
 	}
 }
 
-// A token without a name may be signed with a key that is new in the set.
+// A token without kid may be signed with a new key of the set.
 func TestUnnamedTokenOfRotatedKeyIsAcceptedAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		one, two := newSigner(""), newSigner("")
@@ -308,8 +308,8 @@ func TestLocalKeysNeedNoKeySet(t *testing.T) {
 	})
 }
 
-// Only so many signatures are computed for a token: the key that it names is
-// among them, however many others there are.
+// The number of keys tried per token is limited. The key that the token names is
+// always among them.
 func TestManyLocalKeysCrowdOutNoNamedKey(t *testing.T) {
 	var local []crypto.PublicKey
 	for range 20 {
@@ -361,6 +361,6 @@ func TestCleanupCancelsFetch(t *testing.T) {
 		go func() { _, refused := check(j, newSigner("1").token()); done <- refused }()
 		synctest.Wait()
 		j.Cleanup()
-		wantStatus(t, "a fetch that was given up", <-done, http.StatusServiceUnavailable)
+		wantStatus(t, "a canceled fetch", <-done, http.StatusServiceUnavailable)
 	})
 }

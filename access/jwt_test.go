@@ -29,7 +29,7 @@ import (
 
 const jwtSecret = "0123456789abcdef0123456789abcdef"
 
-// The keys are made once: RSA's take a while.
+// The tests share the keys because generating an RSA key is slow.
 var (
 	rsaKey  = sync.OnceValue(func() *rsa.PrivateKey { return must(rsa.GenerateKey(rand.Reader, 2048)) })
 	ecKey   = sync.OnceValue(func() *ecdsa.PrivateKey { return must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader)) })
@@ -43,7 +43,8 @@ func must[T any](v T, err error) T {
 	return v
 }
 
-// claims has an hour to go, and what is given.
+// claims returns claims that expire in an hour, changed by pairs of name and value.
+// A nil value deletes the claim.
 func claims(pairs ...any) jwt.MapClaims {
 	c := jwt.MapClaims{"exp": time.Now().Add(time.Hour).Unix(), "sub": "ann"}
 	for i := 0; i < len(pairs); i += 2 {
@@ -66,7 +67,7 @@ func sign(method jwt.SigningMethod, key any, c jwt.MapClaims, header ...string) 
 
 func hs256(c jwt.MapClaims) string { return sign(jwt.SigningMethodHS256, []byte(jwtSecret), c) }
 
-// provision makes a rule's tokens; without any keys it has the secret.
+// provision provisions j, with jwtSecret if it has no keys.
 func provision(t testing.TB, j *access.JWT) *access.JWT {
 	t.Helper()
 	if len(j.Keys)+len(j.PEM)+len(j.JWKS) == 0 {
@@ -225,7 +226,7 @@ func TestTokenComesFromHeaderQueryOrCookie(t *testing.T) {
 		j       *access.JWT
 		target  string
 		header  []string
-		subject string // empty: it is refused
+		subject string // empty: refused
 		uri     string
 	}{
 		"the header":                     {all, "/e", []string{"Authorization", "bearer " + token}, "ann", "/e"},
@@ -284,9 +285,9 @@ func TestClaimLimitsTopics(t *testing.T) {
 	own, chosen := []string{"news", "users/{http.auth.user.id}"}, []string{queryA}
 	for name, c := range map[string]struct {
 		templates, allow []string
-		claim            any // absent if nil
+		claim            any // omitted if nil
 		query            string
-		status           int // zero: it is let in
+		status           int // zero: the topics are granted
 	}{
 		"own topics, without the claim":           {own, nil, nil, "", 0},
 		"own topics, named":                       {own, nil, []string{"news", "users/*"}, "", 0},

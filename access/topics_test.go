@@ -16,7 +16,7 @@ import (
 	"github.com/caddy-sse/caddy-sse/hub"
 )
 
-// The placeholders as a Caddyfile's short ones are expanded.
+// Placeholders as Caddy expands the Caddyfile's short forms.
 const (
 	queryA = "{http.request.uri.query.a}"
 	queryB = "{http.request.uri.query.b}"
@@ -32,8 +32,9 @@ func topics(t *testing.T, templates, allow []string) *access.Topics {
 	return rule
 }
 
-// of is what a request for a query gets, as Caddy's server hands it to us.
-func of(rule *access.Topics, query string, set ...string) ([]string, int) {
+// requested returns the topics and the status of a request with a query, which
+// Caddy's server has prepared.
+func requested(rule *access.Topics, query string, set ...string) ([]string, int) {
 	r := httptest.NewRequest(http.MethodGet, "/", nil)
 	r.URL = &url.URL{Path: "/events/x", RawQuery: query}
 	repl := caddy.NewReplacer()
@@ -106,13 +107,13 @@ func TestPatternsLimitClientChosenTopics(t *testing.T) {
 	} {
 		rule := topics(t, []string{queryA}, []string{"never/this", c.pattern})
 		for _, topic := range c.allowed {
-			if got, status := of(rule, "a="+url.QueryEscape(topic)); status != 200 || !slices.Equal(got, []string{topic}) {
-				t.Errorf("%s: %q is answered with %d, %q", c.pattern, topic, status, got)
+			if got, status := requested(rule, "a="+url.QueryEscape(topic)); status != 200 || !slices.Equal(got, []string{topic}) {
+				t.Errorf("%s: %q has status %d, topics %q", c.pattern, topic, status, got)
 			}
 		}
 		for _, topic := range c.refused {
-			if got, status := of(rule, "a="+url.QueryEscape(topic)); status != http.StatusForbidden {
-				t.Errorf("%s: %q is answered with %d, %q", c.pattern, topic, status, got)
+			if got, status := requested(rule, "a="+url.QueryEscape(topic)); status != http.StatusForbidden {
+				t.Errorf("%s: %q has status %d, topics %q", c.pattern, topic, status, got)
 			}
 		}
 	}
@@ -120,7 +121,7 @@ func TestPatternsLimitClientChosenTopics(t *testing.T) {
 
 func TestFixedTopicsNeedNoPattern(t *testing.T) {
 	rule := topics(t, []string{"news", "users/" + user, "orders/" + queryA}, []string{"orders/*"})
-	got, status := of(rule, "a=42", "http.auth.user.id", "ann")
+	got, status := requested(rule, "a=42", "http.auth.user.id", "ann")
 	if status != 200 || !slices.Equal(got, []string{"news", "orders/42", "users/ann"}) {
 		t.Errorf("%d %q", status, got)
 	}
@@ -128,14 +129,14 @@ func TestFixedTopicsNeedNoPattern(t *testing.T) {
 
 func TestOneForbiddenTopicRefusesRequest(t *testing.T) {
 	rule := topics(t, []string{"news", queryA}, []string{"orders/*"})
-	if got, status := of(rule, "a=orders/1&a=secret"); status != http.StatusForbidden {
+	if got, status := requested(rule, "a=orders/1&a=secret"); status != http.StatusForbidden {
 		t.Errorf("%d %q", status, got)
 	}
 }
 
 func TestEachQueryValueMakesTopic(t *testing.T) {
 	rule := topics(t, []string{"orders/" + queryA, "x/" + queryA + "/" + queryA}, []string{"**"})
-	got, status := of(rule, "a=2&b=x&a=1&a=2&a=")
+	got, status := requested(rule, "a=2&b=x&a=1&a=2&a=")
 	if want := []string{"orders/1", "orders/2", "x/1/1", "x/2/2"}; status != 200 || !slices.Equal(got, want) {
 		t.Errorf("%d %q, want %q", status, got, want)
 	}
@@ -150,12 +151,12 @@ func TestTopicWithEmptyPlaceholderIsSkipped(t *testing.T) {
 		"a=":      nil,
 		"":        nil,
 	} {
-		got, status := of(rule, query)
+		got, status := requested(rule, query)
 		if wantStatus := map[bool]int{true: 200, false: 400}[want != nil]; status != wantStatus || !slices.Equal(got, want) {
 			t.Errorf("%q: %d %q, want %q", query, status, got, want)
 		}
 	}
-	if got, status := of(rule, "", "http.auth.user.id", "ann"); status != 200 || !slices.Equal(got, []string{"users/ann"}) {
+	if got, status := requested(rule, "", "http.auth.user.id", "ann"); status != 200 || !slices.Equal(got, []string{"users/ann"}) {
 		t.Errorf("%d %q", status, got)
 	}
 }
@@ -165,12 +166,12 @@ func TestInvalidTopicNamesAreRefused(t *testing.T) {
 	for _, topic := range []string{
 		"\x00poll/x", "a\nb", "a\r", "a\x1b[0m", "\x7f", "\xff", strings.Repeat("x", hub.MaxTopicLen+1),
 	} {
-		if got, status := of(rule, "a=ok&a="+url.QueryEscape(topic)); status != http.StatusBadRequest {
+		if got, status := requested(rule, "a=ok&a="+url.QueryEscape(topic)); status != http.StatusBadRequest {
 			t.Errorf("%.20q: %d %.20q", topic, status, got)
 		}
 	}
 	longest := strings.Repeat("x", hub.MaxTopicLen)
-	if got, status := of(rule, "a="+longest); status != 200 || !slices.Equal(got, []string{longest}) {
+	if got, status := requested(rule, "a="+longest); status != 200 || !slices.Equal(got, []string{longest}) {
 		t.Errorf("%d for the longest name", status)
 	}
 }
@@ -184,10 +185,10 @@ func TestTopicsOfStreamAreLimited(t *testing.T) {
 		}
 		return b.String()
 	}
-	if got, status := of(rule, query(access.MaxTopics)); status != 200 || len(got) != access.MaxTopics {
+	if got, status := requested(rule, query(access.MaxTopics)); status != 200 || len(got) != access.MaxTopics {
 		t.Errorf("%d, %d topics", status, len(got))
 	}
-	if _, status := of(rule, query(access.MaxTopics+1)); status != http.StatusBadRequest {
+	if _, status := requested(rule, query(access.MaxTopics+1)); status != http.StatusBadRequest {
 		t.Errorf("%d", status)
 	}
 }
@@ -195,7 +196,7 @@ func TestTopicsOfStreamAreLimited(t *testing.T) {
 func TestClientValuesAreNeverExpanded(t *testing.T) {
 	rule := topics(t, []string{queryA + "/" + queryB, "{http.request.header.X-Topic}" + user}, []string{"**"})
 	for _, value := range []string{"{http.auth.user.id}", "{file./etc/passwd}", `\{x\}`, "{", "{http.request.uri.query.b}", "{env.HOME}"} {
-		got, status := of(rule, "a="+url.QueryEscape(value)+"&b="+url.QueryEscape(value), "http.auth.user.id", "ann", "http.request.header.X-Topic", value)
+		got, status := requested(rule, "a="+url.QueryEscape(value)+"&b="+url.QueryEscape(value), "http.auth.user.id", "ann", "http.request.header.X-Topic", value)
 		want := []string{value + "/" + value}
 		if i := slices.Index(got, want[0]); status != 200 || i < 0 || strings.Contains(strings.Join(got, " "), "ann/") {
 			t.Errorf("%q: %d %q", value, status, got)
@@ -203,7 +204,7 @@ func TestClientValuesAreNeverExpanded(t *testing.T) {
 	}
 }
 
-// Whatever a client asks for, it gets only what is allowed.
+// No query selects a topic that the patterns don't allow.
 func FuzzTopics(f *testing.F) {
 	for _, q := range []string{"a=orders/1", "a=orders/%2e%2e/x", "a=orders/1&a=x", "a=*", "a=orders%2f1%00", "%61=orders/1"} {
 		f.Add(q)
@@ -213,7 +214,7 @@ func FuzzTopics(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Fuzz(func(t *testing.T, query string) {
-		got, _ := of(rule, query)
+		got, _ := requested(rule, query)
 		for _, topic := range got {
 			rest, ok := strings.CutPrefix(topic, "orders/")
 			if !ok || strings.Contains(rest, "/") || hub.CheckTopic(topic) != nil {

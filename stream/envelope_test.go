@@ -39,7 +39,7 @@ func TestEnvelopeNamesSubscribedTopic(t *testing.T) {
 	})
 }
 
-func TestEnvelopeIsMadeOnceForAllStreams(t *testing.T) {
+func TestStreamsShareEnvelope(t *testing.T) {
 	envelopes := new(stream.Envelopes)
 	e := &store.Entry{Seq: 7, Topics: []string{"a", "b"}, Frame: event.Frame("id: 7\ndata: x\n\n")}
 	first := envelopes.ForTopics([]string{"a"})(e)

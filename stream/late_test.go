@@ -11,7 +11,7 @@ import (
 
 // On HTTP/2 Connection: close is never sent: it lets the client open no more
 // streams on the connection. Elsewhere the header is none of a stream's.
-func TestEndedGroupClosesHTTP2Connection(t *testing.T) {
+func TestEndedGroupClosesConnectionOnHTTP2Only(t *testing.T) {
 	for major, want := range map[int]string{1: "", 2: "close", 3: ""} {
 		synctest.Test(t, func(t *testing.T) {
 			h := newHub(t, store.History{})

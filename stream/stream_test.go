@@ -620,7 +620,7 @@ func TestClientResumesAfterReset(t *testing.T) {
 }
 
 // The same over a connection: bytes are there before the first event.
-func TestAStreamOverHTTP(t *testing.T) {
+func TestStreamWorksOverHTTP(t *testing.T) {
 	h := newHub(t, store.History{})
 	group := new(stream.Group)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
