@@ -30,7 +30,7 @@ func TestEnvelopeNamesSubscribedTopic(t *testing.T) {
 		if len(got) != 3 || got[0].Name != "reset" || got[1].ID != e.ID || got[1].Name != "paid" {
 			t.Fatalf("got %+v", got)
 		}
-		want := []string{`{"topic":"b","data":{"n":1}}`, `{"topic":"a","data":"text"}`} // the first of both
+		want := []string{`{"topic":"b","data":{"n":1}}`, `{"topic":"a","data":"text"}`} // the first of its topics that the stream has
 		if data := s.data(t)[1:]; !slices.Equal(data, want) {
 			t.Errorf("got %q, want %q", data, want)
 		}
@@ -47,7 +47,7 @@ func TestStreamsShareEnvelope(t *testing.T) {
 	for range 100 {
 		streams.Go(func() {
 			if got := envelopes.ForTopics([]string{"z", "a"})(e); &got[0] != &first[0] {
-				t.Error("it was made anew")
+				t.Error("the frame was encoded again")
 			}
 			if got := string(envelopes.ForTopics([]string{"b"})(e)); got != "id: 7\ndata: {\"topic\":\"b\",\"data\":\"x\"}\n\n" {
 				t.Errorf("got %q", got)
@@ -57,7 +57,7 @@ func TestStreamsShareEnvelope(t *testing.T) {
 	streams.Wait()
 	on := envelopes.ForTopics([]string{"a"})
 	if n := testing.AllocsPerRun(100, func() { on(e) }); n != 0 {
-		t.Errorf("%v allocations per stream", n)
+		t.Errorf("%v allocations per cached frame", n)
 	}
 }
 
@@ -71,12 +71,12 @@ func TestEnvelopeCacheIsBounded(t *testing.T) {
 			entries = append(entries, e)
 			on(e)
 		}
-		if n := envelopes.Kept(); n == 0 || n > c.atMost {
-			t.Errorf("%d of %d bytes are kept", n, c.size)
+		if n := envelopes.Len(); n == 0 || n > c.atMost {
+			t.Errorf("%d frames of %d bytes are cached", n, c.size)
 		}
 		newest := entries[len(entries)-1]
 		if a, b := on(newest), on(newest); &a[0] != &b[0] {
-			t.Error("the newest is not kept")
+			t.Error("the newest frame is not cached")
 		}
 	}
 }

@@ -10,8 +10,8 @@ import (
 	"github.com/caddy-sse/caddy-sse/stream"
 )
 
-// until is a source of the topic "a" that may be watched for so long.
-func until(src stream.Source, d time.Duration) stream.Source {
+// expiring returns src with an authorization that ends after d.
+func expiring(src stream.Source, d time.Duration) stream.Source {
 	src.Expires = time.Now().Add(d)
 	return src
 }
@@ -19,7 +19,7 @@ func until(src stream.Source, d time.Duration) stream.Source {
 func TestStreamEndsWhenTokenExpires(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub(t, store.History{})
-		s := serve(until(stream.Subscribe(h, []string{"a"}, ""), time.Minute), get("/"), nil, options, newClient())
+		s := serve(expiring(stream.Subscribe(h, []string{"a"}, ""), time.Minute), get("/"), nil, options, newClient())
 		time.Sleep(59 * time.Second)
 		publish(t, h, "in time", "a")
 		s.wantEnd(t, stream.Expired)
@@ -34,19 +34,19 @@ func TestExpiredStreamWithoutEventsSendsPosition(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub(t, store.History{})
 		position := h.Position(0)
-		s := serve(until(stream.Subscribe(h, []string{"a"}, ""), time.Minute), get("/"), nil, options, newClient())
+		s := serve(expiring(stream.Subscribe(h, []string{"a"}, ""), time.Minute), get("/"), nil, options, newClient())
 		s.wantEnd(t, stream.Expired)
 		if all := s.since(0); !strings.HasSuffix(all, "id: "+position+"\n\n") {
 			t.Errorf("%q has no position at its end", all)
 		}
 		publish(t, h, "meanwhile", "a")
-		again := serve(stream.Subscribe(h, []string{"a"}, position), get("/"), nil, options, newClient())
+		next := serve(stream.Subscribe(h, []string{"a"}, position), get("/"), nil, options, newClient())
 		synctest.Wait()
-		if data := again.data(t); len(data) != 1 || data[0] != "meanwhile" {
-			t.Errorf("after coming back: %q", data)
+		if data := next.data(t); len(data) != 1 || data[0] != "meanwhile" {
+			t.Errorf("after the reconnect: %q", data)
 		}
-		again.leave()
-		<-again.ended
+		next.leave()
+		<-next.ended
 	})
 }
 
@@ -59,10 +59,10 @@ func TestExpiredStreamSendsNoBacklog(t *testing.T) {
 		}
 		c := newClient()
 		c.onWrite = func() error { time.Sleep(time.Second); return nil }
-		s := serve(until(stream.Subscribe(h, []string{"a"}, first.ID), 2500*time.Millisecond), withHeader("Last-Event-ID", first.ID), nil, options, c)
+		s := serve(expiring(stream.Subscribe(h, []string{"a"}, first.ID), 2500*time.Millisecond), withHeader("Last-Event-ID", first.ID), nil, options, c)
 		s.wantEnd(t, stream.Expired)
 		if n := len(c.all()); n != 3 {
-			t.Errorf("%d writes, want those that began in time: 3", n)
+			t.Errorf("%d writes, want 3: those that began in time", n)
 		}
 	})
 }

@@ -1,7 +1,7 @@
 package stream
 
-// Kept is how many envelopes are kept.
-func (v *Envelopes) Kept() int {
+// Len returns the number of cached frames.
+func (v *Envelopes) Len() int {
 	v.mu.RLock()
 	defer v.mu.RUnlock()
 	return len(v.frames)

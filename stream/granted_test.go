@@ -23,14 +23,14 @@ func TestUngrantedStreamHasOnlyHeartbeats(t *testing.T) {
 		publish(t, h, "two", "a")
 		time.Sleep(time.Minute)
 		if got := s.since(1); strings.Trim(got, ":\n") != "" || !strings.Contains(got, ":") {
-			t.Errorf("it has sent %q", got)
+			t.Errorf("the stream sent %q", got)
 		}
 		close(granted)
 		synctest.Wait()
 		publish(t, h, "three", "a")
 		synctest.Wait()
 		if got := s.data(t); !slices.Equal(got, []string{"one", "two", "three"}) {
-			t.Errorf("it has sent %q", got)
+			t.Errorf("the stream sent %q", got)
 		}
 		s.leave()
 		s.wantEnd(t, stream.ClientLeft)
@@ -55,10 +55,10 @@ func TestRefusedStreamSendsNoEvents(t *testing.T) {
 			s.wantEnd(t, name)
 			got := s.since(0)
 			if strings.Contains(got, "secret") {
-				t.Errorf("%s: it has sent %q", name, got)
+				t.Errorf("%s: the stream sent %q", name, got)
 			}
 			if name != stream.Revoked && !strings.Contains(got, "id: "+position+"\n") {
-				t.Errorf("%s: its client doesn't know that it is at %s: %q", name, position, got)
+				t.Errorf("%s: the position %s is not sent: %q", name, position, got)
 			}
 		})
 	}

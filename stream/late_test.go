@@ -9,8 +9,8 @@ import (
 	"github.com/caddy-sse/caddy-sse/stream"
 )
 
-// On HTTP/2 Connection: close is never sent: it lets the client open no more
-// streams on the connection. Elsewhere the header is none of a stream's.
+// On HTTP/2, net/http replaces Connection: close by a GOAWAY frame. On other
+// versions, the handler must not set the header.
 func TestEndedGroupClosesConnectionOnHTTP2Only(t *testing.T) {
 	for major, want := range map[int]string{1: "", 2: "close", 3: ""} {
 		synctest.Test(t, func(t *testing.T) {

@@ -47,18 +47,18 @@ func publish(t testing.TB, h *hub.Hub, data string, topics ...string) *store.Ent
 	return e
 }
 
-// write is what reached the client at once.
+// write is one call of Write.
 type write struct {
 	at      time.Duration
 	data    string
 	flushes int
 }
 
-// client is a response writer that notes when which bytes come.
+// client is a response writer that records each write with its time.
 type client struct {
 	began   time.Time
 	header  http.Header
-	onWrite func() error // may make the write slow, or fail
+	onWrite func() error // if not nil, delays each write or fails it
 
 	mu        sync.Mutex
 	status    int
@@ -112,7 +112,7 @@ func (c *client) all() []write {
 	return slices.Clone(c.writes)
 }
 
-// since is what came after the first n writes.
+// since returns the bytes after the first n writes.
 func (c *client) since(n int) string {
 	var b strings.Builder
 	for _, w := range c.all()[n:] {
@@ -144,16 +144,16 @@ func (c *client) data(t testing.TB) (data []string) {
 	return data
 }
 
-// session is a stream while it is open, and what became of it.
+// session is one call of Serve and its result.
 type session struct {
 	*client
-	leave   context.CancelFunc
+	leave   context.CancelFunc // disconnects the client
 	ended   chan struct{}
 	at      time.Duration // when it ended
 	summary stream.Summary
 }
 
-// serve opens a stream. The test must see to its end.
+// serve opens a stream, which the test must end.
 func serve(src stream.Source, r *http.Request, group *stream.Group, o stream.Options, c *client) *session {
 	ctx, cancel := context.WithCancel(r.Context())
 	s := &session{client: c, leave: cancel, ended: make(chan struct{})}
@@ -179,13 +179,13 @@ func (s *session) wantEnd(t testing.TB, reason stream.Reason) {
 	t.Helper()
 	<-s.ended
 	if s.summary.Reason != reason {
-		t.Errorf("it ended for %q (%v), want %q", s.summary.Reason, s.summary.Err, reason)
+		t.Errorf("the stream ended for %q (%v), want %q", s.summary.Reason, s.summary.Err, reason)
 	}
 }
 
 var retryLine = regexp.MustCompile(`^retry: (\d+)\n`)
 
-// cutRetry takes the retry line off, and returns its time.
+// cutRetry removes the retry line and returns its time and the rest.
 func cutRetry(t testing.TB, s string) (time.Duration, string) {
 	t.Helper()
 	m := retryLine.FindStringSubmatch(s)
@@ -198,5 +198,5 @@ func cutRetry(t testing.TB, s string) (time.Duration, string) {
 
 func between(d, low, high time.Duration) bool { return low <= d && d < high }
 
-// large is an event's data of so many bytes.
+// large returns event data of n bytes.
 func large(n int) string { return string(bytes.Repeat([]byte("x"), n)) }

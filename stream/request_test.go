@@ -67,8 +67,8 @@ func accept(values ...string) http.Header { return http.Header{"Accept": values}
 
 func TestAcceptAndPreferStream(t *testing.T) {
 	for _, c := range []struct {
-		accept        []string
-		accepts, asks bool
+		accept           []string
+		accepts, prefers bool
 	}{
 		{nil, true, false},
 		{[]string{"text/event-stream"}, true, true},
@@ -98,8 +98,8 @@ func TestAcceptAndPreferStream(t *testing.T) {
 		if got := stream.Accepts(accept(c.accept...)); got != c.accepts {
 			t.Errorf("%q accepts a stream: %v", c.accept, got)
 		}
-		if got := stream.Prefers(accept(c.accept...)); got != c.asks {
-			t.Errorf("%q asks for a stream: %v", c.accept, got)
+		if got := stream.Prefers(accept(c.accept...)); got != c.prefers {
+			t.Errorf("%q prefers a stream: %v", c.accept, got)
 		}
 	}
 }
@@ -123,16 +123,15 @@ func TestOtherTypesExcludeStream(t *testing.T) {
 	}
 }
 
-// Whatever a client sends, the query without its position has none, and all
-// else is there.
+// WithoutPosition removes the position and nothing else from any query.
 func FuzzPosition(f *testing.F) {
 	for _, q := range []string{"", "last_event_id=1&a=2", "lastEventId", "%6castEventId=%31&&=;", "last_e%76ent_id=1", "a=%zz&lastEventId=1", "+=&last%5Fevent_id"} {
 		f.Add(q)
 	}
 	f.Fuzz(func(t *testing.T, query string) {
 		rest := stream.WithoutPosition(query)
-		if again := stream.WithoutPosition(rest); again != rest {
-			t.Errorf("%q, then %q", rest, again)
+		if twice := stream.WithoutPosition(rest); twice != rest {
+			t.Errorf("%q, then %q", rest, twice)
 		}
 		r := &http.Request{URL: &url.URL{RawQuery: rest}}
 		if id := stream.LastEventID(r); id != "" {
@@ -155,16 +154,16 @@ func FuzzAccept(f *testing.F) {
 	f.Fuzz(func(t *testing.T, value string) {
 		h := accept(value)
 		if stream.Prefers(h) && !stream.Accepts(h) {
-			t.Errorf("%q asks for what it doesn't accept", value)
+			t.Errorf("%q prefers a stream that it doesn't accept", value)
 		}
 		others := stream.OtherTypes(h)
 		if stream.Prefers(accept(others)) || strings.ContainsAny(others, "\r\n") && !strings.ContainsAny(value, "\r\n") {
-			t.Errorf("%q: beside the stream there is %q", value, others)
+			t.Errorf("%q: the other types are %q", value, others)
 		}
 	})
 }
 
-// What axios, fetch and a browser's address bar ask for.
+// The Accept headers of axios and of a browser's address bar.
 const (
 	axios      = "application/json, text/plain, */*"
 	navigation = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8"
@@ -173,8 +172,8 @@ const (
 func TestPrefersTypeUnlessAnotherHasMoreWeight(t *testing.T) {
 	const contentType = "application/json; charset=utf-8"
 	for _, c := range []struct {
-		accept         string
-		any, byItsName bool
+		accept     string
+		any, named bool
 	}{
 		{axios, true, true},
 		{"*/*", true, false},
@@ -192,18 +191,18 @@ func TestPrefersTypeUnlessAnotherHasMoreWeight(t *testing.T) {
 		{"garbage", false, false},
 		{"text/event-stream, application/json", true, true},
 	} {
-		for named, want := range map[bool]bool{false: c.any, true: c.byItsName} {
+		for named, want := range map[bool]bool{false: c.any, true: c.named} {
 			if got := stream.PrefersType(accept(c.accept), contentType, named); got != want {
-				t.Errorf("%q, by its name %v: %v", c.accept, named, got)
+				t.Errorf("%q, named %v: %v", c.accept, named, got)
 			}
 		}
 	}
 	if !stream.PrefersType(http.Header{}, contentType, false) || stream.PrefersType(http.Header{}, contentType, true) {
-		t.Error("who doesn't say what they take takes anything, but names nothing")
+		t.Error("a request without Accept accepts each type, but names none")
 	}
 	for _, contentType := range []string{"", ";", "json,"} {
 		if stream.PrefersType(accept("*/*"), contentType, false) {
-			t.Errorf("%q is no type to prefer", contentType)
+			t.Errorf("the invalid type %q is preferred", contentType)
 		}
 	}
 }
@@ -217,31 +216,31 @@ func FuzzPrefers(f *testing.F) {
 		h := accept(value)
 		named, free := stream.PrefersType(h, mediaType, true), stream.PrefersType(h, mediaType, false)
 		if named && !free {
-			t.Errorf("%q takes %q by its name, but not at all", value, mediaType)
+			t.Errorf("%q prefers %q if named, but not otherwise", value, mediaType)
 		}
 		if named && !strings.Contains(strings.ToLower(value), strings.ToLower(strings.TrimSpace(strings.Split(mediaType, ";")[0]))) {
-			t.Errorf("%q names %q?", value, mediaType)
+			t.Errorf("%q doesn't name %q", value, mediaType)
 		}
 	})
 }
 
-// Over HTTP/2, a few hundred bytes unfold to as many headers as the server takes:
-// what it costs to look at them must not depend on that.
+// HTTP/2's header compression lets a client expand a few hundred bytes to many
+// headers. The cost of parsing them is limited.
 func TestAcceptHeaderIsParsedUpToLimit(t *testing.T) {
-	much := strings.Repeat("a/b,", 1000)
+	long := strings.Repeat("a/b,", 1000)
 	for name, values := range map[string][]string{
-		"one header":   {much + "text/event-stream"},
+		"one header":   {long + "text/event-stream"},
 		"many headers": append(slices.Repeat([]string{"a/b"}, 1000), "text/event-stream"),
 	} {
 		h := http.Header{"Accept": values}
 		if stream.Prefers(h) || stream.Accepts(h) || stream.PrefersType(h, "text/event-stream", true) {
-			t.Errorf("%s: the end counts", name)
+			t.Errorf("%s: the end is parsed", name)
 		}
 		if others := stream.OtherTypes(h); len(others) > 3<<10 {
 			t.Errorf("%s: %d bytes are passed on", name, len(others))
 		}
 	}
-	if h := (http.Header{"Accept": {"text/event-stream, " + much}}); !stream.Prefers(h) {
-		t.Error("the beginning doesn't count")
+	if h := (http.Header{"Accept": {"text/event-stream, " + long}}); !stream.Prefers(h) {
+		t.Error("the beginning is not parsed")
 	}
 }

@@ -23,17 +23,17 @@ func TestStopEndsOnlyItsStream(t *testing.T) {
 		publish(t, h, "1", "a")
 		synctest.Wait()
 		stop.Store(true)
-		publish(t, h, "2", "a") // which wakes it before the group does
+		publish(t, h, "2", "a") // wakes the stream before the group does
 		group.Notify()
 		s.wantEnd(t, stream.Stopped)
 		if got := s.data(t); !slices.Equal(got, []string{"1"}) {
-			t.Errorf("it was sent %q", got)
+			t.Errorf("the stream sent %q", got)
 		}
 		time.Sleep(time.Minute)
 		publish(t, h, "3", "a")
 		synctest.Wait()
 		if got := other.data(t); !slices.Equal(got, []string{"1", "2", "3"}) {
-			t.Errorf("the other was sent %q", got)
+			t.Errorf("the other stream sent %q", got)
 		}
 		other.leave()
 		other.wantEnd(t, stream.ClientLeft)
@@ -50,13 +50,13 @@ func TestStopBeforeServeSendsNothing(t *testing.T) {
 		s := serve(src, get("/"), new(stream.Group), options, newClient())
 		s.wantEnd(t, stream.Stopped)
 		_, id, _ := strings.Cut(s.since(1), "id: ")
-		again := serve(stream.Subscribe(h, []string{"a"}, strings.TrimSpace(id)), get("/"), nil, options, newClient())
+		next := serve(stream.Subscribe(h, []string{"a"}, strings.TrimSpace(id)), get("/"), nil, options, newClient())
 		synctest.Wait()
-		if got := again.data(t); len(s.data(t)) > 0 || !slices.Equal(got, []string{"1"}) {
-			t.Errorf("it was sent %q, and its client %q when it came back", s.data(t), got)
+		if got := next.data(t); len(s.data(t)) > 0 || !slices.Equal(got, []string{"1"}) {
+			t.Errorf("the stream sent %q, and %q after the reconnect", s.data(t), got)
 		}
-		again.leave()
-		again.wantEnd(t, stream.ClientLeft)
+		next.leave()
+		next.wantEnd(t, stream.ClientLeft)
 	})
 }
 
@@ -83,7 +83,7 @@ func TestSubscribeReportsStart(t *testing.T) {
 		src := stream.Subscribe(h, []string{"a"}, id)
 		src.Cursor.Close()
 		if src.Start != want {
-			t.Errorf("%q: it begins with %v, want %v", id, src.Start, want)
+			t.Errorf("%q: Start is %v, want %v", id, src.Start, want)
 		}
 	}
 }

@@ -122,26 +122,26 @@ func TestHeartbeatComesOnlyWhenIdle(t *testing.T) {
 func TestRetryHasJitter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub(t, store.History{})
-		told := map[time.Duration]int{}
+		retries := map[time.Duration]int{}
 		low, high := time.Hour, time.Duration(0)
 		for range 200 {
 			s := open(h, nil, options)
 			s.leave()
 			s.wantEnd(t, stream.ClientLeft)
 			retry, _ := cutRetry(t, strings.TrimPrefix(s.since(0), ":\n"))
-			told[retry]++
+			retries[retry]++
 			low, high = min(low, retry), max(high, retry)
 		}
 		if low < 1500*time.Millisecond || high >= 4500*time.Millisecond || low > 2*time.Second || high < 4*time.Second {
 			t.Errorf("within %v and %v", low, high)
 		}
-		if len(told) < 100 {
-			t.Errorf("only %d different times among 200", len(told))
+		if len(retries) < 100 {
+			t.Errorf("only %d different times among 200", len(retries))
 		}
 	})
 }
 
-// A write that is slow makes the next one larger, not more.
+// A slow write makes the next write larger. It doesn't make more writes.
 func TestBacklogIsOneWriteAndOneFlush(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub(t, store.History{})
@@ -188,7 +188,7 @@ func TestBatchIsBounded(t *testing.T) {
 				t.Errorf("a write of %d bytes, %d flushes", len(w.data), w.flushes)
 			}
 		}
-		if len(writes) != 7 { // 5 of two, one that is too large, the end
+		if len(writes) != 7 { // five of two events, the event above the limit, the last event
 			t.Errorf("%d writes", len(writes))
 		}
 		s.leave()
@@ -206,13 +206,13 @@ func TestStreamEndsInSecondHalfOfMaxAge(t *testing.T) {
 			s := open(h, nil, o)
 			s.wantEnd(t, stream.MaxAgeReached)
 			if !between(s.at, 30*time.Minute, time.Hour) {
-				t.Errorf("it ended after %v", s.at)
+				t.Errorf("the stream ended after %v", s.at)
 			}
 			ages[s.at] = true
 			writes := s.all()
 			retry, rest := cutRetry(t, writes[len(writes)-1].data)
 			if !between(retry, 1500*time.Millisecond, 4500*time.Millisecond) || rest != "id: "+h.Position(0)+"\n\n" {
-				t.Errorf("its last words are %q", writes[len(writes)-1].data)
+				t.Errorf("the last write is %q", writes[len(writes)-1].data)
 			}
 		}
 		if len(ages) < 15 {
@@ -235,12 +235,12 @@ func TestGroupEndsStreamsAcrossDrain(t *testing.T) {
 		for _, s := range append(sessions, late) {
 			s.wantEnd(t, stream.Moved)
 			if s.at >= 30*time.Second {
-				t.Fatalf("one ended after %v", s.at)
+				t.Fatalf("a stream ended after %v", s.at)
 			}
 			quarters[s.at/(7500*time.Millisecond)]++
 			writes := s.all()
 			if retry, _ := cutRetry(t, writes[len(writes)-1].data); !between(retry, 250*time.Millisecond, 750*time.Millisecond) {
-				t.Errorf("its client is to come back after %v", retry)
+				t.Errorf("the client reconnects after %v", retry)
 			}
 		}
 		for i, n := range quarters {
@@ -262,11 +262,11 @@ func TestEndWithoutDrainIsImmediate(t *testing.T) {
 		for s, at := range map[*session]time.Duration{early: time.Second, late: 0} {
 			s.wantEnd(t, stream.ShutDown)
 			if s.at != at {
-				t.Errorf("it ended after %v, want %v", s.at, at)
+				t.Errorf("the stream ended after %v, want %v", s.at, at)
 			}
 			writes := s.all()
 			if retry, _ := cutRetry(t, writes[len(writes)-1].data); !between(retry, 1500*time.Millisecond, 4500*time.Millisecond) {
-				t.Errorf("with nobody there to take it, its client is to come back after %v", retry)
+				t.Errorf("without a next configuration, the client reconnects after %v", retry)
 			}
 		}
 	})
@@ -287,7 +287,7 @@ func TestSecondEndOnlyHastens(t *testing.T) {
 		for _, s := range sessions {
 			s.wantEnd(t, stream.Moved)
 			if s.at > 3*time.Second {
-				t.Errorf("one ended after %v", s.at)
+				t.Errorf("a stream ended after %v", s.at)
 			}
 		}
 	})
@@ -302,7 +302,7 @@ func TestGroupEndDoesNotExtendMaxAge(t *testing.T) {
 		group.End(100 * time.Hour)
 		<-s.ended
 		if s.at > time.Minute {
-			t.Errorf("it ended after %v", s.at)
+			t.Errorf("the stream ended after %v", s.at)
 		}
 	})
 }
@@ -346,8 +346,8 @@ func withHeader(name, value string) *http.Request {
 	return r
 }
 
-// What is published while clients are on their way to the next configuration
-// reaches them there.
+// Clients that move to the next configuration receive the events that are published
+// meanwhile.
 func TestMovedClientMissesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub(t, store.History{})
@@ -376,7 +376,7 @@ func TestEndingStreamSendsBacklog(t *testing.T) {
 			h := newHub(t, store.History{})
 			group, done := new(stream.Group), make(chan struct{})
 			c := newClient()
-			c.onWrite = func() error { // both are there when the stream looks up
+			c.onWrite = func() error { // the stream finds the events and the end at the same time
 				c.onWrite = nil
 				publish(t, h, "1", "a")
 				publish(t, h, "2", "a")
@@ -419,7 +419,7 @@ func TestClientDisconnectEndsStream(t *testing.T) {
 		}
 		publish(t, h, "x", "a")
 		if len(cursor.Ready()) > 0 {
-			t.Error("its cursor is still there")
+			t.Error("the cursor is still subscribed")
 		}
 	})
 }
@@ -466,7 +466,7 @@ func TestStreamBehindHistoryEnds(t *testing.T) {
 	})
 }
 
-// brokenReads is a log that can't be read.
+// brokenReads is a log whose reads fail.
 type brokenReads struct{ *store.Memory }
 
 var errDisk = errors.New("disk on fire")
@@ -487,8 +487,8 @@ func TestStoreErrorEndsStream(t *testing.T) {
 	})
 }
 
-// A client that is slower than its topic must not keep the server from ending:
-// there is always more to send.
+// A client that is slower than its topic always has a backlog. Its stream must end
+// nevertheless.
 func TestStreamFarBehindStillEnds(t *testing.T) {
 	for name, c := range map[string]struct {
 		end  func(*session, *stream.Group)
@@ -503,7 +503,7 @@ func TestStreamFarBehindStillEnds(t *testing.T) {
 			cl.onWrite = func() error {
 				time.Sleep(time.Second)
 				if time.Since(cl.began) > time.Hour {
-					return errors.New("it went on for an hour")
+					return errors.New("the stream went on for an hour")
 				}
 				publish(t, h, large(200<<10), "a")
 				publish(t, h, large(200<<10), "a")
@@ -516,7 +516,7 @@ func TestStreamFarBehindStillEnds(t *testing.T) {
 			c.end(s, group)
 			s.wantEnd(t, c.want)
 			if s.at > 30*time.Second {
-				t.Errorf("%s: it went on until %v", name, s.at)
+				t.Errorf("%s: the stream went on until %v", name, s.at)
 			}
 		})
 	}
@@ -619,7 +619,7 @@ func TestClientResumesAfterReset(t *testing.T) {
 	})
 }
 
-// The same over a connection: bytes are there before the first event.
+// Over a connection, too, the client receives bytes before the first event.
 func TestStreamWorksOverHTTP(t *testing.T) {
 	h := newHub(t, store.History{})
 	group := new(stream.Group)
@@ -652,7 +652,7 @@ func TestStreamWorksOverHTTP(t *testing.T) {
 
 func TestRevokedStreamSendsNothingPublishedLater(t *testing.T) {
 	for name, end := range map[string]func(group *stream.Group, done chan struct{}){
-		"watching":     func(*stream.Group, chan struct{}) {},
+		"open":         func(*stream.Group, chan struct{}) {},
 		"source ended": func(_ *stream.Group, done chan struct{}) { close(done) },
 		"shut down":    func(group *stream.Group, _ chan struct{}) { group.End(0) },
 	} {
