@@ -34,7 +34,7 @@ func TestEnvelopeNamesSubscribedTopic(t *testing.T) {
 		if data := s.data(t)[1:]; !slices.Equal(data, want) {
 			t.Errorf("got %q, want %q", data, want)
 		}
-		s.leave()
+		s.disconnect()
 		s.wantEnd(t, stream.ClientLeft)
 	})
 }

@@ -45,7 +45,7 @@ func TestExpiredStreamWithoutEventsSendsPosition(t *testing.T) {
 		if data := next.data(t); len(data) != 1 || data[0] != "meanwhile" {
 			t.Errorf("after the reconnect: %q", data)
 		}
-		next.leave()
+		next.disconnect()
 		<-next.ended
 	})
 }

@@ -32,7 +32,7 @@ func TestUngrantedStreamHasOnlyHeartbeats(t *testing.T) {
 		if got := s.data(t); !slices.Equal(got, []string{"one", "two", "three"}) {
 			t.Errorf("the stream sent %q", got)
 		}
-		s.leave()
+		s.disconnect()
 		s.wantEnd(t, stream.ClientLeft)
 	})
 }

@@ -147,16 +147,16 @@ func (c *client) data(t testing.TB) (data []string) {
 // session is one call of Serve and its result.
 type session struct {
 	*client
-	leave   context.CancelFunc // disconnects the client
-	ended   chan struct{}
-	at      time.Duration // when it ended
-	summary stream.Summary
+	disconnect context.CancelFunc
+	ended      chan struct{}
+	at         time.Duration // when it ended
+	summary    stream.Summary
 }
 
 // serve opens a stream, which the test must end.
 func serve(src stream.Source, r *http.Request, group *stream.Group, o stream.Options, c *client) *session {
 	ctx, cancel := context.WithCancel(r.Context())
-	s := &session{client: c, leave: cancel, ended: make(chan struct{})}
+	s := &session{client: c, disconnect: cancel, ended: make(chan struct{})}
 	go func() {
 		defer close(s.ended)
 		defer cancel()

@@ -35,7 +35,7 @@ func TestStopEndsOnlyItsStream(t *testing.T) {
 		if got := other.data(t); !slices.Equal(got, []string{"1", "2", "3"}) {
 			t.Errorf("the other stream sent %q", got)
 		}
-		other.leave()
+		other.disconnect()
 		other.wantEnd(t, stream.ClientLeft)
 	})
 }
@@ -55,7 +55,7 @@ func TestStopBeforeServeSendsNothing(t *testing.T) {
 		if got := next.data(t); len(s.data(t)) > 0 || !slices.Equal(got, []string{"1"}) {
 			t.Errorf("the stream sent %q, and %q after the reconnect", s.data(t), got)
 		}
-		next.leave()
+		next.disconnect()
 		next.wantEnd(t, stream.ClientLeft)
 	})
 }

@@ -37,7 +37,7 @@ func TestStreamHeaders(t *testing.T) {
 		if !maps.EqualFunc(c.header, want, slices.Equal) || c.status != 200 {
 			t.Errorf("%d %v", c.status, c.header)
 		}
-		s.leave()
+		s.disconnect()
 		s.wantEnd(t, stream.ClientLeft)
 	})
 }
@@ -53,7 +53,7 @@ func TestStreamSendsFirstBytesBeforeAnyEvent(t *testing.T) {
 		if _, rest = cutRetry(t, rest); !ok || rest != "" {
 			t.Errorf("%q", writes[0].data)
 		}
-		s.leave()
+		s.disconnect()
 		s.wantEnd(t, stream.ClientLeft)
 	})
 }
@@ -72,7 +72,7 @@ func TestInitialEventsComeWithFirstBytes(t *testing.T) {
 		if writes := s.all(); !strings.HasSuffix(writes[0].data, string(first.Frame)) {
 			t.Errorf("the first write is %q", writes[0].data)
 		}
-		s.leave()
+		s.disconnect()
 		s.wantEnd(t, stream.ClientLeft)
 		if s.summary.Events != 2 || s.summary.Bytes != int64(len(s.since(0))) {
 			t.Errorf("%+v, of %d bytes", s.summary, len(s.since(0)))
@@ -91,7 +91,7 @@ func TestEventIsSentAtOnce(t *testing.T) {
 		if last := writes[len(writes)-1]; len(writes) != 2 || last.at != time.Second || last.flushes != 1 || last.data != string(e.Frame) {
 			t.Errorf("%+v", writes)
 		}
-		s.leave()
+		s.disconnect()
 		s.wantEnd(t, stream.ClientLeft)
 	})
 }
@@ -103,7 +103,7 @@ func TestHeartbeatComesOnlyWhenIdle(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		publish(t, h, "x", "a")
 		time.Sleep(31 * time.Second)
-		s.leave()
+		s.disconnect()
 		s.wantEnd(t, stream.ClientLeft)
 		var got []string
 		for _, w := range s.all()[1:] {
@@ -126,7 +126,7 @@ func TestRetryHasJitter(t *testing.T) {
 		low, high := time.Hour, time.Duration(0)
 		for range 200 {
 			s := open(h, nil, options)
-			s.leave()
+			s.disconnect()
 			s.wantEnd(t, stream.ClientLeft)
 			retry, _ := cutRetry(t, strings.TrimPrefix(s.since(0), ":\n"))
 			retries[retry]++
@@ -163,7 +163,7 @@ func TestBacklogIsOneWriteAndOneFlush(t *testing.T) {
 		if got := s.data(t); !slices.Equal(got, want) {
 			t.Errorf("%q", got)
 		}
-		s.leave()
+		s.disconnect()
 		s.wantEnd(t, stream.ClientLeft)
 	})
 }
@@ -191,7 +191,7 @@ func TestBatchIsBounded(t *testing.T) {
 		if len(writes) != 7 { // five of two events, the event above the limit, the last event
 			t.Errorf("%d writes", len(writes))
 		}
-		s.leave()
+		s.disconnect()
 		s.wantEnd(t, stream.ClientLeft)
 	})
 }
@@ -362,7 +362,7 @@ func TestMovedClientMissesNothing(t *testing.T) {
 		if got := next.data(t); !slices.Equal(got, []string{"meanwhile"}) {
 			t.Errorf("%q", got)
 		}
-		next.leave()
+		next.disconnect()
 		next.wantEnd(t, stream.ClientLeft)
 	})
 }
@@ -412,7 +412,7 @@ func TestClientDisconnectEndsStream(t *testing.T) {
 		cursor := h.Subscribe([]string{"a"})
 		s := serve(stream.Source{Cursor: cursor}, get("/"), nil, options, newClient())
 		time.Sleep(time.Second)
-		s.leave()
+		s.disconnect()
 		s.wantEnd(t, stream.ClientLeft)
 		if s.at != time.Second || s.summary.Err != nil {
 			t.Errorf("after %v: %+v", s.at, s.summary)
@@ -495,7 +495,7 @@ func TestStreamFarBehindStillEnds(t *testing.T) {
 		want stream.Reason
 	}{
 		"moved":       {func(_ *session, g *stream.Group) { g.End(0) }, stream.ShutDown},
-		"client left": {func(s *session, _ *stream.Group) { s.leave() }, stream.ClientLeft},
+		"client left": {func(s *session, _ *stream.Group) { s.disconnect() }, stream.ClientLeft},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			h := newHub(t, store.History{MaxEvents: 50})
@@ -528,7 +528,7 @@ func TestWriteDeadlineIsClearedAfterWrite(t *testing.T) {
 		o.WriteTimeout = 30 * time.Second
 		s := open(newHub(t, store.History{}), nil, o)
 		time.Sleep(15 * time.Second)
-		s.leave()
+		s.disconnect()
 		s.wantEnd(t, stream.ClientLeft)
 		want := []time.Time{s.began.Add(30 * time.Second), {}, s.began.Add(45 * time.Second), {}}
 		if !slices.EqualFunc(s.deadlines, want, time.Time.Equal) {
@@ -540,7 +540,7 @@ func TestWriteDeadlineIsClearedAfterWrite(t *testing.T) {
 func TestNoWriteTimeoutSetsNoDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := open(newHub(t, store.History{}), nil, options)
-		s.leave()
+		s.disconnect()
 		s.wantEnd(t, stream.ClientLeft)
 		if len(s.deadlines) > 0 {
 			t.Errorf("%v", s.deadlines)
@@ -557,7 +557,7 @@ func TestRequestBodyIsDiscardedUpToLimit(t *testing.T) {
 		if read := 1<<20 - body.Len(); read != 64<<10 {
 			t.Errorf("%d bytes were read", read)
 		}
-		s.leave()
+		s.disconnect()
 		s.wantEnd(t, stream.ClientLeft)
 	})
 }
@@ -590,7 +590,7 @@ func TestClientResumesOrReceivesReset(t *testing.T) {
 			if got := s.data(t); !slices.Equal(got, c.want) {
 				t.Errorf("%q: %q, want %q", id, got, c.want)
 			}
-			s.leave()
+			s.disconnect()
 			s.wantEnd(t, stream.ClientLeft)
 		})
 	}
@@ -602,7 +602,7 @@ func TestClientResumesAfterReset(t *testing.T) {
 		publish(t, h, "1", "a")
 		s := serve(stream.Subscribe(h, []string{"a"}, "garbage"), get("/"), nil, options, newClient())
 		synctest.Wait()
-		s.leave()
+		s.disconnect()
 		s.wantEnd(t, stream.ClientLeft)
 		events := s.events(t)
 		if len(events) != 1 || events[0].Name != "reset" {
@@ -614,7 +614,7 @@ func TestClientResumesAfterReset(t *testing.T) {
 		if got := next.data(t); !slices.Equal(got, []string{"2"}) {
 			t.Errorf("%q", got)
 		}
-		next.leave()
+		next.disconnect()
 		next.wantEnd(t, stream.ClientLeft)
 	})
 }
