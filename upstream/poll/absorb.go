@@ -17,7 +17,7 @@ type cachedResponse struct {
 	header http.Header
 	body   []byte
 	etag   string    // the backend's, or one that is made
-	asked  time.Time // when the poll that brought or confirmed it began
+	polled time.Time // when the poll that brought or confirmed it began
 }
 
 // Absorb answers an ordinary GET or HEAD for a document that is watched from
@@ -25,11 +25,11 @@ type cachedResponse struct {
 // backend: nobody watches, the answer is older than the interval or than a
 // write, or the request is one that could be answered otherwise.
 func (p *Poller) Absorb(w http.ResponseWriter, r *http.Request, caller Requester) bool {
-	if !p.config.Absorb || !p.isWatched(Hostname(r.Host), r.URL.Path) || !mayAbsorb(r) {
+	if !p.config.Absorb || !p.hasViews(Hostname(r.Host), r.URL.Path) || !isAbsorbable(r) {
 		return false
 	}
 	k := p.cachedFor(r, caller)
-	if k == nil || !p.config.acceptable(r.Header, k) {
+	if k == nil || !p.config.satisfies(r.Header, k) {
 		return false
 	}
 	k.write(w, r)
@@ -37,17 +37,17 @@ func (p *Poller) Absorb(w http.ResponseWriter, r *http.Request, caller Requester
 	return true
 }
 
-// isWatched tells whether there are views of a path of a host. Most requests are
+// hasViews tells whether there are views of a path of a host. Most requests are
 // for something else, and need no key.
-func (p *Poller) isWatched(hostname, path string) bool {
+func (p *Poller) hasViews(hostname, path string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	_, ok := p.byPath.find(pathKey(hostname, path))
 	return ok
 }
 
-// mayAbsorb tells whether a request leaves it open who answers it.
-func mayAbsorb(r *http.Request) bool {
+// isAbsorbable tells whether a request leaves it open who answers it.
+func isAbsorbable(r *http.Request) bool {
 	switch {
 	case r.Method != http.MethodGet && r.Method != http.MethodHead, hasBody(r), len(r.Header["Upgrade"]) > 0:
 		return false
@@ -57,7 +57,7 @@ func mayAbsorb(r *http.Request) bool {
 	if len(r.Header["Cache-Control"]) == 0 && strings.EqualFold(r.Header.Get("Pragma"), "no-cache") { // RFC 9111 §5.4
 		return false
 	}
-	for directive := range listed(r.Header, "Cache-Control") {
+	for directive := range listMembers(r.Header, "Cache-Control") {
 		switch strings.ToLower(directive) {
 		case "no-cache", "no-store":
 			return false
@@ -92,7 +92,7 @@ func (p *Poller) cachedFor(r *http.Request, caller Requester) *cachedResponse {
 		return k
 	}
 	one := v.viewers.byID[t.principal.id]
-	if one == nil || now.Sub(one.authorizedAt) > authorizedFor || !k.isAboutTheDocument() {
+	if one == nil || now.Sub(one.authorizedAt) > authorizedFor || !k.isViewerIndependent() {
 		return nil
 	}
 	return k
@@ -102,19 +102,19 @@ func (p *Poller) cachedFor(r *http.Request, caller Requester) *cachedResponse {
 // ordinary requests since the backend has last let them see the document.
 const authorizedFor = time.Minute
 
-// isAboutTheDocument tells whether all of the answer's headers are about the
+// isViewerIndependent tells whether all of the answer's headers are about the
 // document, the server and how the answer may be used, and none may be about
 // who has asked.
-func (k *cachedResponse) isAboutTheDocument() bool {
+func (k *cachedResponse) isViewerIndependent() bool {
 	for name := range k.header {
-		if !impersonal[name] {
+		if !viewerIndependentHeaders[name] {
 			return false
 		}
 	}
 	return true
 }
 
-var impersonal = setOf(
+var viewerIndependentHeaders = setOf(
 	"Content-Type", "Content-Length", "Content-Language", "Content-Encoding", "Content-Disposition", "Content-Location", "Content-Security-Policy",
 	"Etag", "Last-Modified", "Accept-Ranges", "Link", "Vary", "Age", "Cache-Control", "Expires", "Pragma", "Date",
 	"Server", "Via", "X-Powered-By", "Alt-Svc", "Connection", "Keep-Alive", "Transfer-Encoding", "Trailer",
@@ -122,12 +122,12 @@ var impersonal = setOf(
 	"Cross-Origin-Resource-Policy", "Cross-Origin-Opener-Policy", "Cross-Origin-Embedder-Policy", "Access-Control-Allow-Origin",
 )
 
-// acceptable tells whether the client would have been given this answer: it
+// satisfies tells whether the client would have been given this answer: it
 // takes nothing more gladly. Where the backend decides by what the client
 // takes, it must have said so, or who knows what it would be given; and so with
 // all else by which the backend decides and which polls don't send.
-func (c *Config) acceptable(request http.Header, k *cachedResponse) bool {
-	if isAnothersPage(request) && k.header.Get("Access-Control-Allow-Origin") != "*" {
+func (c *Config) satisfies(request http.Header, k *cachedResponse) bool {
+	if isCrossOrigin(request) && k.header.Get("Access-Control-Allow-Origin") != "*" {
 		return false // polls are made for no page: what lets one read, or refuses it, is not in the answer
 	}
 	for name := range credentials {
@@ -139,7 +139,7 @@ func (c *Config) acceptable(request http.Header, k *cachedResponse) bool {
 		return false
 	}
 	decides := false
-	for name := range listed(k.header, "Vary") {
+	for name := range listMembers(k.header, "Vary") {
 		switch name = textproto.CanonicalMIMEHeaderKey(name); {
 		case name == "*", addresses[name]:
 			return false
@@ -152,17 +152,17 @@ func (c *Config) acceptable(request http.Header, k *cachedResponse) bool {
 	return stream.PrefersType(request, k.header.Get("Content-Type"), decides)
 }
 
-// isAnothersPage tells whether a browser says that it asks for a page that may
+// isCrossOrigin tells whether a browser says that it asks for a page that may
 // be of another origin. A backend may refuse such a request by what it says, and
 // needs no Vary for that (the W3C's Fetch Metadata, "resource isolation policy").
-func isAnothersPage(request http.Header) bool {
+func isCrossOrigin(request http.Header) bool {
 	site := request.Get("Sec-Fetch-Site")
 	return len(request["Origin"]) > 0 || site != "" && site != "same-origin" && site != "none"
 }
 
 // age is how old the answer is, the time in caches before ours included.
 func (k *cachedResponse) age(now time.Time) time.Duration {
-	return seconds(k.header.Get("Age")) + now.Sub(k.asked)
+	return seconds(k.header.Get("Age")) + now.Sub(k.polled)
 }
 
 func (k *cachedResponse) write(w http.ResponseWriter, r *http.Request) {

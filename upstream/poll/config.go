@@ -149,10 +149,10 @@ type Config struct {
 	// on it. Default: the poller's alone.
 	Leases *TopicLeases `json:"-"`
 
-	mode          *diff.Mode
-	varyBy        *varyBy
-	eventName     *eventName
-	program, done *jq.Program
+	mode             *diff.Mode
+	varyBy           *varyBy
+	eventName        *eventName
+	selection, until *jq.Program
 }
 
 // What [Config].Share may say.
@@ -225,10 +225,10 @@ func (c *Config) compile() (err error) {
 	if c.eventName, err = newEventName(c.Event); err != nil {
 		return fmt.Errorf("poll: event: %w", err)
 	}
-	if c.program, err = compile(c.Select); err != nil {
+	if c.selection, err = compile(c.Select); err != nil {
 		return fmt.Errorf("poll: select: %w", err)
 	}
-	if c.done, err = compile(c.Until); err != nil {
+	if c.until, err = compile(c.Until); err != nil {
 		return fmt.Errorf("poll: until: %w", err)
 	}
 	return nil

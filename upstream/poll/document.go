@@ -33,14 +33,14 @@ func (d *document) event() event.Event { return event.Event{Name: d.name, Data: 
 
 // read makes a document of a response, and tells whether it is finished.
 func (c *Config) read(ctx context.Context, resp *subrequest.Response) (d *document, finished bool, err error) {
-	if c.done != nil {
+	if c.until != nil {
 		if finished, err = c.isFinished(ctx, resp.Body); err != nil {
 			return nil, false, err
 		}
 	}
 	body := resp.Body
-	if c.program != nil {
-		if body, err = c.selected(ctx, body); err != nil {
+	if c.selection != nil {
+		if body, err = c.runSelect(ctx, body); err != nil {
 			return nil, false, err
 		}
 	}
@@ -48,16 +48,16 @@ func (c *Config) read(ctx context.Context, resp *subrequest.Response) (d *docume
 		return nil, false, err
 	}
 	if d.json != nil {
-		d.name = c.eventName.of(d.text)
+		d.name = c.eventName.expand(d.text)
 	} else {
-		d.name = c.eventName.of(nil)
+		d.name = c.eventName.expand(nil)
 	}
 	return d, finished, nil
 }
 
 // isFinished is true if the last that until gives is neither false nor null.
 func (c *Config) isFinished(ctx context.Context, body []byte) (bool, error) {
-	out, err := c.done.Run(ctx, body)
+	out, err := c.until.Run(ctx, body)
 	if err != nil {
 		return false, fmt.Errorf("until: %w", err)
 	}
@@ -68,8 +68,8 @@ func (c *Config) isFinished(ctx context.Context, body []byte) (bool, error) {
 	return last != "false" && last != "null", nil
 }
 
-func (c *Config) selected(ctx context.Context, body []byte) ([]byte, error) {
-	out, err := c.program.Run(ctx, body)
+func (c *Config) runSelect(ctx context.Context, body []byte) ([]byte, error) {
+	out, err := c.selection.Run(ctx, body)
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("select: %w", err)

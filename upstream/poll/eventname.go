@@ -48,8 +48,8 @@ func checkEventName(name string) error {
 	return event.CheckName(name)
 }
 
-// of is the name for a JSON document, empty for none.
-func (n *eventName) of(doc []byte) string {
+// expand is the name for a JSON document, empty for none.
+func (n *eventName) expand(doc []byte) string {
 	if n == nil {
 		return ""
 	}

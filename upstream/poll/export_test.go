@@ -68,11 +68,11 @@ func IsForAll(h http.Header) bool { return isCacheableForAll(h) }
 
 // Acceptable is what absorb asks of a request and a kept answer.
 func Acceptable(request, answer http.Header) bool {
-	return new(Config).acceptable(request, &cachedResponse{header: answer})
+	return new(Config).satisfies(request, &cachedResponse{header: answer})
 }
 
 // Listed are the members of a header.
-func Listed(h http.Header, name string) []string { return slices.Collect(listed(h, name)) }
+func Listed(h http.Header, name string) []string { return slices.Collect(listMembers(h, name)) }
 
 // Len is how many topics views have a part in.
 func (o *TopicLeases) Len() int {

@@ -7,19 +7,19 @@ import (
 	"go.uber.org/zap"
 )
 
-// failures tells in the log when a backend begins to fail and when it answers
+// outageLog tells in the log when a backend begins to fail and when it answers
 // again: once, and not for each of the views that find it so. It is safe for
 // concurrent use.
-type failures struct {
+type outageLog struct {
 	log *zap.Logger
 
 	mu      sync.Mutex
-	current map[failure]*outage
+	current map[outageKey]*outage
 }
 
-// failure is what views that fail at the same time have in common. What fails
+// outageKey is what views that fail at the same time have in common. What fails
 // in another way has a line of its own.
-type failure struct {
+type outageKey struct {
 	hostname string
 	status   int
 }
@@ -31,15 +31,15 @@ type outage struct {
 	answered bool // one of them has had an answer
 }
 
-func newFailures(log *zap.Logger) *failures {
-	return &failures{log: log, current: make(map[failure]*outage)}
+func newOutageLog(log *zap.Logger) *outageLog {
+	return &outageLog{log: log, current: make(map[outageKey]*outage)}
 }
 
 // begin notes that a view fails. The fields are logged if it is the first.
-func (f *failures) begin(hostname string, status int, fields ...zap.Field) *failure {
+func (f *outageLog) begin(hostname string, status int, fields ...zap.Field) *outageKey {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	what := failure{hostname, status}
+	what := outageKey{hostname, status}
 	o := f.current[what]
 	if o == nil {
 		o = &outage{since: time.Now()}
@@ -52,12 +52,12 @@ func (f *failures) begin(hostname string, status int, fields ...zap.Field) *fail
 }
 
 // publishGone notes that a view which may have failed gets answers again.
-func (f *failures) end(what **failure) { f.over(what, true) }
+func (f *outageLog) end(what **outageKey) { f.over(what, true) }
 
-// forget notes that a view which may have failed is polled no more.
-func (f *failures) forget(what **failure) { f.over(what, false) }
+// expiry notes that a view which may have failed is polled no more.
+func (f *outageLog) forget(what **outageKey) { f.over(what, false) }
 
-func (f *failures) over(what **failure, answers bool) {
+func (f *outageLog) over(what **outageKey, answers bool) {
 	if *what == nil {
 		return
 	}

@@ -120,21 +120,21 @@ func (v *view) infoLocked() ViewInfo {
 		Polls:     v.state.pollStatus.polls,
 		Interval:  v.state.pollStatus.pause.Seconds(),
 		Status:    v.state.pollStatus.status,
-		Confirmed: known(v.state.pollStatus.polled),
-		Changed:   known(v.state.pollStatus.changed),
-		Due:       known(v.state.pollStatus.due),
+		Confirmed: nonZero(v.state.pollStatus.polled),
+		Changed:   nonZero(v.state.pollStatus.changed),
+		Due:       nonZero(v.state.pollStatus.due),
 	}
 	if s.doc != nil {
 		info.Bytes = len(s.doc.text)
 	}
 	if s.stale != nil {
-		info.Stale = known(s.stale.Time)
+		info.Stale = nonZero(s.stale.Time)
 	}
 	return info
 }
 
-// known is nil for a time that is not.
-func known(t time.Time) *time.Time {
+// nonZero is nil for a time that is not.
+func nonZero(t time.Time) *time.Time {
 	if t.IsZero() {
 		return nil
 	}

@@ -40,7 +40,7 @@ type Poller struct {
 	hub      *hub.Hub
 	log      *zap.Logger
 	observer Observer
-	failures *failures
+	failures *outageLog
 
 	slots      chan struct{} // taken by requests in flight
 	checkSlots chan struct{} // taken by those among them that are no polls
@@ -72,7 +72,7 @@ func New(c *Config, h *hub.Hub, log *zap.Logger, o Observer) *Poller {
 		observer:   o,
 		slots:      make(chan struct{}, c.MaxInFlight),
 		checkSlots: make(chan struct{}, (c.MaxInFlight+1)/2),
-		failures:   newFailures(log),
+		failures:   newOutageLog(log),
 		number:     c.Leases.nextPollerNumber(),
 		views:      make(map[string]*view),
 		clients:    make(map[string]int),
@@ -112,7 +112,7 @@ func (p *Poller) Subscribe(r *http.Request, caller Requester) (*Subscription, *s
 		case sub.viewer != nil:
 			return sub, nil, nil
 		case sub.checkFailure != nil:
-			t = t.alone(sub.checkFailure)
+			t = t.unshared(sub.checkFailure)
 		}
 	}
 	return nil, nil, &refusal.Error{
@@ -230,7 +230,7 @@ func (p *Poller) startLocked(t *target, key string) *view {
 		known = newResource()
 		p.resources[t.shared] = known
 	}
-	known.forget.Stop()
+	known.expiry.Stop()
 	known.views++
 	v := newView(p, t, key, p.sharesLocked(t), maps.Clone(known.varies))
 	p.views[key] = v
@@ -316,7 +316,7 @@ func (p *Poller) removeLocked(v *view) {
 	}
 	known := p.resources[v.target.shared]
 	if known.views--; known.views == 0 {
-		p.forgetLocked(v.target.shared, known)
+		p.retireResourceLocked(v.target.shared, known)
 	}
 }
 
@@ -336,7 +336,7 @@ func (p *Poller) Retire() {
 	}
 	for key, known := range p.resources {
 		if known.views == 0 {
-			known.forget.Stop()
+			known.expiry.Stop()
 			delete(p.resources, key)
 		}
 	}
@@ -380,7 +380,7 @@ func (p *Poller) keyLocked(t *target) string {
 // sharesLocked tells whether all share who may see the document.
 func (p *Poller) sharesLocked(t *target) bool {
 	known := p.resources[t.shared]
-	return p.config.Share != "" || known != nil && known.public == isPublic
+	return p.config.Share != "" || known != nil && known.cacheability == cacheable
 }
 
 // learn takes note of what a response says about whose it is.

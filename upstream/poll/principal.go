@@ -27,7 +27,7 @@ func newPrincipal(r *http.Request, caller Requester, by *varyBy) *principal {
 		if hop[name] || !credentials[name] && !addresses[name] {
 			continue
 		}
-		if values := by.own(name, r); len(values) > 0 {
+		if values := by.credentialValues(name, r); len(values) > 0 {
 			a.header[name] = slices.Clone(values)
 		}
 	}

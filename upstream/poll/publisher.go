@@ -23,11 +23,11 @@ import (
 // end topic. Its fields belong to the goroutine that polls.
 type publisher struct {
 	view     *view
-	endTopic string   // of stale, gone and complete
-	instance string   // makes the document's topic unique, if the view sends changes
-	lease    *lease   // nil before the first document
-	outage   *failure // while the backend fails
-	unsent   bool     // the last document was not published; see takeUnsent
+	endTopic string     // of stale, gone and complete
+	instance string     // makes the document's topic unique, if the view sends changes
+	lease    *lease     // nil before the first document
+	outage   *outageKey // while the backend fails
+	unsent   bool       // the last document was not published; see takeUnsent
 
 	// mu is held from an event's publication until the state has it, and while a
 	// viewer subscribes: it comes before both or after both.

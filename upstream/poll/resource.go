@@ -10,26 +10,26 @@ import (
 // resource is what the backend's answers have said of a URL and what else is
 // common to all who may share it.
 type resource struct {
-	views  int             // how many there are of it
-	varies map[string]bool // the hints that tell its viewers apart
-	public cacheability
-	forget *time.Timer // runs when there are no views of it
+	views        int             // how many there are of it
+	varies       map[string]bool // the hints that tell its viewers apart
+	cacheability cacheability
+	expiry       *time.Timer // runs when there are no views of it
 }
 
 // cacheability is whether a response may be shown to others than who has asked.
 type cacheability int
 
 const (
-	unknown cacheability = iota
-	isPublic
+	unknownCacheability cacheability = iota
+	cacheable
 	// noLongerPublic lasts as long as anything is known: a backend that changes its mind with every answer
 	// would have its viewers come back with every answer.
 	noLongerPublic
 )
 
 func newResource() *resource {
-	r := &resource{varies: make(map[string]bool), forget: time.NewTimer(time.Hour)}
-	r.forget.Stop()
+	r := &resource{varies: make(map[string]bool), expiry: time.NewTimer(time.Hour)}
+	r.expiry.Stop()
 	return r
 }
 
@@ -38,14 +38,14 @@ func newResource() *resource {
 // each time.
 const resourceMemory = 10 * time.Minute
 
-// forgetLocked forgets what is known of a URL that isn't watched any more: in
+// retireResourceLocked forgets what is known of a URL that isn't watched any more: in
 // time, if that is of use, and there isn't too much of it.
-func (p *Poller) forgetLocked(key string, r *resource) {
-	if p.retired || len(r.varies) == 0 && r.public != noLongerPublic || len(p.resources) > 2*p.config.MaxViews {
+func (p *Poller) retireResourceLocked(key string, r *resource) {
+	if p.retired || len(r.varies) == 0 && r.cacheability != noLongerPublic || len(p.resources) > 2*p.config.MaxViews {
 		delete(p.resources, key)
 		return
 	}
-	r.forget = time.AfterFunc(resourceMemory, func() {
+	r.expiry = time.AfterFunc(resourceMemory, func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		if p.resources[key] == r && r.views == 0 {
@@ -63,10 +63,10 @@ func (r *resource) addVary(hints []string) {
 // setPublic notes whether the newest answer is for all.
 func (r *resource) setPublic(forAll bool) {
 	switch {
-	case forAll && r.public == unknown:
-		r.public = isPublic
-	case !forAll && r.public == isPublic:
-		r.public = noLongerPublic
+	case forAll && r.cacheability == unknownCacheability:
+		r.cacheability = cacheable
+	case !forAll && r.cacheability == cacheable:
+		r.cacheability = noLongerPublic
 	}
 }
 
@@ -76,14 +76,14 @@ func isCacheableForAll(h http.Header) bool {
 	if len(h["Set-Cookie"]) > 0 {
 		return false
 	}
-	for name := range listed(h, "Vary") {
+	for name := range listMembers(h, "Vary") {
 		name = textproto.CanonicalMIMEHeaderKey(name)
 		if name == "*" || credentials[name] || addresses[name] {
 			return false
 		}
 	}
 	public := false
-	for directive := range listed(h, "Cache-Control") {
+	for directive := range listMembers(h, "Cache-Control") {
 		name, _, _ := strings.Cut(directive, "=")
 		switch strings.ToLower(name) {
 		case "public":
@@ -98,7 +98,7 @@ func isCacheableForAll(h http.Header) bool {
 // candidatesIn are the hints that a response's Vary names; "*" names them all.
 func candidatesIn(h http.Header) []string {
 	var names []string
-	for name := range listed(h, "Vary") {
+	for name := range listMembers(h, "Vary") {
 		name = textproto.CanonicalMIMEHeaderKey(name)
 		if name == "*" {
 			for hint := range varyCandidates {
@@ -111,8 +111,8 @@ func candidatesIn(h http.Header) []string {
 	return names
 }
 
-// listed yields the members of a header that is a list (RFC 9110 §5.6.1).
-func listed(h http.Header, name string) func(yield func(string) bool) {
+// listMembers yields the members of a header that is a list (RFC 9110 §5.6.1).
+func listMembers(h http.Header, name string) func(yield func(string) bool) {
 	return func(yield func(string) bool) {
 		for _, value := range h.Values(name) {
 			for member := range strings.SplitSeq(value, ",") {

@@ -73,7 +73,7 @@ func (s *schedule) next(o outcome, took time.Duration, h http.Header, now time.T
 	case unchanged, notModified:
 		s.pause = min(time.Duration(float64(s.pause)*slowdown), s.max)
 	}
-	wait := rest(withJitter(s.pause, s.jitter.fraction), took)
+	wait := remainingPause(withJitter(s.pause, s.jitter.fraction), took)
 	if s.first {
 		s.first = false
 		wait = time.Duration(s.jitter.firstPause() * float64(wait))
@@ -84,9 +84,9 @@ func (s *schedule) next(o outcome, took time.Duration, h http.Header, now time.T
 	return max(wait, retryAfter(h, now))
 }
 
-// rest keeps polls a pause apart from start to start. A poll that took longer
+// remainingPause keeps polls a pause apart from start to start. A poll that took longer
 // than that is followed by a whole pause.
-func rest(pause, took time.Duration) time.Duration {
+func remainingPause(pause, took time.Duration) time.Duration {
 	if took < pause {
 		return pause - took
 	}
@@ -124,7 +124,7 @@ func freshness(h http.Header) time.Duration {
 
 // maxAge is what Cache-Control says, and whether it does.
 func maxAge(h http.Header) (time.Duration, bool) {
-	for directive := range listed(h, "Cache-Control") {
+	for directive := range listMembers(h, "Cache-Control") {
 		name, value, _ := strings.Cut(directive, "=")
 		if strings.EqualFold(name, "max-age") {
 			return seconds(strings.Trim(value, `"`)), true

@@ -104,7 +104,7 @@ func (s *documentState) storeResponse(resp *subrequest.Response, result outcome,
 	switch {
 	case result == notModified && s.cached != nil:
 		confirmed := *s.cached
-		confirmed.asked = asked
+		confirmed.polled = asked
 		s.cached = &confirmed
 	case resp.Status == http.StatusOK && len(resp.Header["Set-Cookie"]) == 0:
 		etag := resp.Header.Get("ETag")
@@ -122,7 +122,7 @@ func (s *documentState) storeResponse(resp *subrequest.Response, result outcome,
 func (s *documentState) fresh(now time.Time, maxAge time.Duration) *cachedResponse {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.cached == nil || now.Sub(s.cached.asked) > maxAge || !s.cached.asked.After(s.lastWrite) {
+	if s.cached == nil || now.Sub(s.cached.polled) > maxAge || !s.cached.polled.After(s.lastWrite) {
 		return nil
 	}
 	return s.cached

@@ -101,7 +101,7 @@ func newTarget(r *http.Request, query []byte, caller Requester, h *hub.Hub, c *C
 		if credentials[name] || addresses[name] {
 			continue // the asker's
 		}
-		values := t.take(name, r, c)
+		values := t.headerValues(name, r, c)
 		if len(values) == 0 {
 			continue
 		}
@@ -126,7 +126,7 @@ func appendCounted(parts []string, name string, values ...string) []string {
 }
 
 // publishChange returns what of a viewer's header is sent.
-func (t *target) take(name string, r *http.Request, c *Config) []string {
+func (t *target) headerValues(name string, r *http.Request, c *Config) []string {
 	switch {
 	case name == "Accept" && c.Absorb:
 		return nil // it is the same for all, so that there is something to absorb
@@ -184,9 +184,9 @@ func (t *target) key(shared bool, varies map[string]bool) []string {
 	return parts
 }
 
-// alone is the same request, made for a viewer whom the backend couldn't tell
+// unshared is the same request, made for a viewer whom the backend couldn't tell
 // whether they may share.
-func (t *target) alone(u *checkFailure) *target {
+func (t *target) unshared(u *checkFailure) *target {
 	alone := *t
 	alone.checkFailure = u
 	return &alone
@@ -218,7 +218,7 @@ func (t *target) request(ctx context.Context, as *principal, since validators) *
 	if len(t.body) > 0 {
 		r.Body = io.NopCloser(bytes.NewReader(t.body))
 	}
-	since.ask(r.Header)
+	since.setHeader(r.Header)
 	return r.WithContext(ctx)
 }
 

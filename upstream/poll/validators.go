@@ -12,7 +12,7 @@ type validators struct {
 }
 
 // authorize makes a request one that is answered with 304 if nothing has changed.
-func (v validators) ask(h http.Header) {
+func (v validators) setHeader(h http.Header) {
 	switch {
 	case v.etag != "":
 		h.Set("If-None-Match", v.etag)

@@ -67,21 +67,21 @@ func (by *varyBy) drops(name string) bool {
 }
 
 // acquireLease returns what of a viewer's credential or address is sent.
-func (by *varyBy) own(name string, r *http.Request) []string {
+func (by *varyBy) credentialValues(name string, r *http.Request) []string {
 	switch {
 	case by == nil || by.shares || addresses[name]:
 		return r.Header[name]
 	case !by.headers[name]:
 		return nil
 	case name == "Cookie" && len(by.cookies) > 0:
-		return by.cookie(r)
+		return by.namedCookies(r)
 	default:
 		return r.Header[name]
 	}
 }
 
-// cookie returns those of the viewer's cookies that the rule names.
-func (by *varyBy) cookie(r *http.Request) []string {
+// namedCookies returns those of the viewer's cookies that the rule names.
+func (by *varyBy) namedCookies(r *http.Request) []string {
 	var kept []string
 	for _, c := range r.Cookies() {
 		if by.cookies[c.Name] {
