@@ -57,7 +57,7 @@ func (e *env) wantPassed(header ...string) {
 	}
 }
 
-func TestAnOrdinaryRequestIsAnsweredFromTheLastPoll(t *testing.T) {
+func TestAbsorbAnswersOrdinaryRequestFromLastPoll(t *testing.T) {
 	c := absorbing
 	c.Select = ".stock"
 	within(t, c, func(e *env) {
@@ -80,7 +80,7 @@ func TestAnOrdinaryRequestIsAnsweredFromTheLastPoll(t *testing.T) {
 	})
 }
 
-func TestAHeadIsAnsweredWithoutABody(t *testing.T) {
+func TestAbsorbAnswersHeadWithoutBody(t *testing.T) {
 	within(t, absorbing, func(e *env) {
 		e.set(asJSON(spaced))
 		e.watch(ask("/doc"))
@@ -96,7 +96,7 @@ func TestAHeadIsAnsweredWithoutABody(t *testing.T) {
 	})
 }
 
-func TestAnAnswerIsNeverOlderThanTheInterval(t *testing.T) {
+func TestAbsorbedResponseIsNeverOlderThanInterval(t *testing.T) {
 	c := absorbing
 	c.Max = 100 * second // it is polled less often after a while
 	within(t, c, func(e *env) {
@@ -115,7 +115,7 @@ func TestAnAnswerIsNeverOlderThanTheInterval(t *testing.T) {
 	})
 }
 
-func TestAnAnswerFromBeforeAWriteIsNotGiven(t *testing.T) {
+func TestInvalidationExpiresCachedResponse(t *testing.T) {
 	for _, off := range []bool{false, true} {
 		c := absorbing
 		c.RefreshOff = off
@@ -138,7 +138,7 @@ func TestAnAnswerFromBeforeAWriteIsNotGiven(t *testing.T) {
 	}
 }
 
-func TestAPollThatWasUnderWayDuringAWriteIsNotGiven(t *testing.T) {
+func TestInvalidationExpiresResponseOfPollInFlight(t *testing.T) {
 	c := absorbing
 	c.RefreshOff = true
 	within(t, c, func(e *env) {
@@ -152,7 +152,7 @@ func TestAPollThatWasUnderWayDuringAWriteIsNotGiven(t *testing.T) {
 	})
 }
 
-func TestAConditionalRequestIsAnsweredWith304(t *testing.T) {
+func TestAbsorbAnswersConditionalRequestWith304(t *testing.T) {
 	within(t, absorbing, func(e *env) {
 		const modified = "Sat, 01 Jan 2000 00:00:00 GMT"
 		e.set(asJSON("1", "ETag", `"own"`, "Last-Modified", modified))
@@ -165,7 +165,7 @@ func TestAConditionalRequestIsAnsweredWith304(t *testing.T) {
 	})
 }
 
-func TestAnAnswerWithoutAnETagGetsOneThatTellsItsBytes(t *testing.T) {
+func TestAbsorbMakesETagFromBody(t *testing.T) {
 	within(t, absorbing, func(e *env) {
 		e.set(asJSON("1"))
 		e.watch(ask("/doc"))
@@ -179,7 +179,7 @@ func TestAnAnswerWithoutAnETagGetsOneThatTellsItsBytes(t *testing.T) {
 	})
 }
 
-func TestARangeIsOneOfTheBackendsBytes(t *testing.T) {
+func TestAbsorbServesRangesOfTheBackendsBytes(t *testing.T) {
 	within(t, absorbing, func(e *env) {
 		e.set(asJSON(spaced))
 		e.watch(ask("/doc"))
@@ -190,7 +190,7 @@ func TestARangeIsOneOfTheBackendsBytes(t *testing.T) {
 	})
 }
 
-func TestWhoInsistsOnTheBackendGetsIt(t *testing.T) {
+func TestNoCacheRequestReachesBackend(t *testing.T) {
 	within(t, absorbing, func(e *env) {
 		e.set(asJSON("1"))
 		e.watch(ask("/doc"))
@@ -203,7 +203,7 @@ func TestWhoInsistsOnTheBackendGetsIt(t *testing.T) {
 	})
 }
 
-func TestWhoWantsSomethingElseMoreGladlyIsLeftToTheBackend(t *testing.T) {
+func TestRequestThatPrefersAnotherTypeReachesBackend(t *testing.T) {
 	const axios, navigation = "application/json, text/plain, */*", "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 	for _, test := range []struct {
 		vary, accept string
@@ -239,7 +239,7 @@ func TestWhoWantsSomethingElseMoreGladlyIsLeftToTheBackend(t *testing.T) {
 	}
 }
 
-func TestWhatTheBackendDecidesByAndPollsDoNotSendIsLeftToIt(t *testing.T) {
+func TestRequestVaryingByUnsentHeaderReachesBackend(t *testing.T) {
 	for _, test := range []struct {
 		vary     string
 		header   []string
@@ -279,7 +279,7 @@ func TestWhatTheBackendDecidesByAndPollsDoNotSendIsLeftToIt(t *testing.T) {
 	})
 }
 
-func TestAnAnswerThatSetsACookieIsNotGivenToOthers(t *testing.T) {
+func TestResponseWithSetCookieIsNotCached(t *testing.T) {
 	within(t, absorbing, func(e *env) {
 		e.set(asJSON("1", "Set-Cookie", "session=1"))
 		e.watch(ask("/doc"))
@@ -287,7 +287,7 @@ func TestAnAnswerThatSetsACookieIsNotGivenToOthers(t *testing.T) {
 	})
 }
 
-func TestNobodyGetsWhatAnotherViewerWasAnswered(t *testing.T) {
+func TestAbsorbNeverServesAnotherViewersResponse(t *testing.T) {
 	within(t, absorbing, func(e *env) {
 		e.set(asJSON("1"))
 		e.watch(as("alice"))
@@ -299,7 +299,7 @@ func TestNobodyGetsWhatAnotherViewerWasAnswered(t *testing.T) {
 	})
 }
 
-func TestOnlyAMemberOfASharedViewIsAnsweredFromIt(t *testing.T) {
+func TestOnlyViewersOfSharedViewGetItsCachedResponse(t *testing.T) {
 	c := absorbing
 	c.Share = "checked"
 	within(t, c, func(e *env) {
@@ -327,7 +327,7 @@ func TestOnlyAMemberOfASharedViewIsAnsweredFromIt(t *testing.T) {
 	})
 }
 
-func TestWhileTheBackendFailsItAnswersItself(t *testing.T) {
+func TestRequestsReachBackendWhileItFails(t *testing.T) {
 	for _, fail := range []func(e *env){
 		func(e *env) { e.set(status(http.StatusServiceUnavailable)) },
 		func(e *env) { e.setError(errRefused) },
@@ -348,7 +348,7 @@ func TestWhileTheBackendFailsItAnswersItself(t *testing.T) {
 	}
 }
 
-func TestAnAnswerThatIsConfirmedIsAsYoungAsItsConfirmation(t *testing.T) {
+func TestNotModifiedRenewsCachedResponse(t *testing.T) {
 	within(t, absorbing, func(e *env) {
 		e.set(asJSON("1", "ETag", `"1"`))
 		e.watch(ask("/doc"))
@@ -360,7 +360,7 @@ func TestAnAnswerThatIsConfirmedIsAsYoungAsItsConfirmation(t *testing.T) {
 	})
 }
 
-func TestOnlyWholeDocumentsOfAKnownTypeAreGiven(t *testing.T) {
+func TestOnlyStatus200OfKnownTypeIsAbsorbed(t *testing.T) {
 	for name, answer := range map[string]*subrequest.Response{
 		"201":     {Status: http.StatusCreated, Header: asJSON("").Header, Body: []byte("1")},
 		"no type": document("1"),
@@ -376,7 +376,7 @@ func TestOnlyWholeDocumentsOfAKnownTypeAreGiven(t *testing.T) {
 	}
 }
 
-func TestARequestWithABodyIsLeftToTheBackend(t *testing.T) {
+func TestRequestWithBodyReachesBackend(t *testing.T) {
 	within(t, absorbing, func(e *env) {
 		e.set(asJSON("1"))
 		e.watch(ask("/doc"))
@@ -387,7 +387,7 @@ func TestARequestWithABodyIsLeftToTheBackend(t *testing.T) {
 	})
 }
 
-func TestNothingIsAbsorbedUnlessTheRuleSaysSo(t *testing.T) {
+func TestAbsorbIsOffByDefault(t *testing.T) {
 	within(t, poll.Config{}, func(e *env) {
 		e.set(asJSON("1"))
 		e.watch(ask("/doc"))
@@ -395,7 +395,7 @@ func TestNothingIsAbsorbedUnlessTheRuleSaysSo(t *testing.T) {
 	})
 }
 
-func TestWhatMayMeanSomethingElseToTheBackendIsLeftToIt(t *testing.T) {
+func TestUpgradeAndPositionRequestsReachBackend(t *testing.T) {
 	within(t, poll.Config{Interval: second, Absorb: true}, func(e *env) {
 		e.set(asJSON("1"))
 		e.watch(ask("/doc"))
@@ -413,7 +413,7 @@ func TestWhatMayMeanSomethingElseToTheBackendIsLeftToIt(t *testing.T) {
 	})
 }
 
-func TestWhoHasCredentialsThatPollsDoNotCarryAsksTheBackendUnlessItSaysPublic(t *testing.T) {
+func TestRequestWithUnsentCredentialsReachesBackendUnlessPublic(t *testing.T) {
 	within(t, poll.Config{Interval: second, Absorb: true, Vary: []string{"none"}}, func(e *env) {
 		e.set(asJSON("1"))
 		v := e.watch(ask("/doc"))
@@ -430,7 +430,7 @@ func TestWhoHasCredentialsThatPollsDoNotCarryAsksTheBackendUnlessItSaysPublic(t 
 	})
 }
 
-func TestAHeaderThatMayBeAboutWhoHasAskedKeepsASharedAnswerFromOthers(t *testing.T) {
+func TestPersonalResponseHeaderBlocksAbsorbInSharedView(t *testing.T) {
 	c := shared
 	c.Absorb = true
 	within(t, c, func(e *env) {
@@ -443,7 +443,7 @@ func TestAHeaderThatMayBeAboutWhoHasAskedKeepsASharedAnswerFromOthers(t *testing
 	})
 }
 
-func TestWhoWasNotAskedAboutForAMinuteAsksTheBackend(t *testing.T) {
+func TestAuthorizationForAbsorbExpiresAfterOneMinute(t *testing.T) {
 	c := shared
 	c.Interval, c.Absorb = 10*second, true
 	within(t, c, func(e *env) {
@@ -466,7 +466,7 @@ func TestWhoWasNotAskedAboutForAMinuteAsksTheBackend(t *testing.T) {
 	})
 }
 
-func TestAFailureDoesNotEndAnsweringForGood(t *testing.T) {
+func TestAbsorbResumesAfterBackendFailure(t *testing.T) {
 	within(t, poll.Config{Interval: second, Absorb: true}, func(e *env) {
 		confirms := func(r *http.Request) (*subrequest.Response, error) {
 			if r.Header.Get("If-None-Match") != "" {

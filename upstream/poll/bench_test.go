@@ -13,10 +13,10 @@ import (
 	"github.com/caddy-sse/caddy-sse/upstream/poll"
 )
 
-// BenchmarkAnOrdinaryRequest is what absorb costs, or saves, a GET that asks
+// BenchmarkAbsorb is what absorb costs, or saves, a GET that asks
 // for no stream, among a thousand documents that are watched: of one that nobody
 // watches, and of one of these.
-func BenchmarkAnOrdinaryRequest(b *testing.B) {
+func BenchmarkAbsorb(b *testing.B) {
 	c := poll.Config{Interval: caddy.Duration(time.Hour), Timeout: 3 * second, Absorb: true}
 	e := newEnv(b, c, store.NewMemory())
 	e.set(asJSON(spaced))

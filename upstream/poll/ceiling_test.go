@@ -54,7 +54,7 @@ func (c *crowded) want(t *testing.T, inside, most int) {
 	}
 }
 
-func TestNoMorePollsAreInFlightThanTheCeiling(t *testing.T) {
+func TestMaxInFlightBoundsConcurrentPolls(t *testing.T) {
 	within(t, poll.Config{MaxInFlight: 3, Timeout: 5 * second}, func(e *env) {
 		b := newCrowded(time.Second)
 		e.setFunc(b.answer)
@@ -78,7 +78,7 @@ func TestNoMorePollsAreInFlightThanTheCeiling(t *testing.T) {
 	})
 }
 
-func TestWhoWaitsForItsTurnHoldsNoOthers(t *testing.T) {
+func TestPollThatWaitsForSlotBlocksNoOthers(t *testing.T) {
 	within(t, poll.Config{MaxInFlight: 2, Linger: -1, Timeout: 60 * second}, func(e *env) {
 		b := newCrowded(10 * time.Second)
 		e.setFunc(b.answer)
@@ -105,7 +105,7 @@ func TestWhoWaitsForItsTurnHoldsNoOthers(t *testing.T) {
 	})
 }
 
-func TestWhoLeavesDuringThePollGivesItsPlaceToAnother(t *testing.T) {
+func TestPollReleasesSlotWhenViewerLeaves(t *testing.T) {
 	within(t, poll.Config{MaxInFlight: 1, Linger: -1, Timeout: 60 * second}, func(e *env) {
 		b := newCrowded(10 * time.Second)
 		e.setFunc(b.answer)
@@ -119,7 +119,7 @@ func TestWhoLeavesDuringThePollGivesItsPlaceToAnother(t *testing.T) {
 	})
 }
 
-func TestTheTimeoutCountsFromTheTurn(t *testing.T) {
+func TestTimeoutStartsWhenPollAcquiresSlot(t *testing.T) {
 	within(t, poll.Config{MaxInFlight: 1, Timeout: 5 * second}, func(e *env) {
 		e.setFunc(newCrowded(4 * time.Second).answer)
 		for i := range 5 {
@@ -132,7 +132,7 @@ func TestTheTimeoutCountsFromTheTurn(t *testing.T) {
 	})
 }
 
-func TestAPollThatFailsGivesItsPlaceBack(t *testing.T) {
+func TestFailedPollReleasesSlot(t *testing.T) {
 	within(t, poll.Config{MaxInFlight: 1, Timeout: second}, func(e *env) {
 		e.take(time.Hour)
 		for i := range 3 {

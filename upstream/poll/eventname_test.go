@@ -8,7 +8,7 @@ import (
 	"github.com/caddy-sse/caddy-sse/upstream/poll"
 )
 
-func TestADocumentsEventIsCalledWhatTheRuleSays(t *testing.T) {
+func TestEventNameExpandsTemplate(t *testing.T) {
 	for _, test := range []struct{ event, body, want string }{
 		{"", `{"a":1}`, ""},
 		{"inventory", `{"a":1}`, "inventory"},
@@ -36,7 +36,7 @@ func TestADocumentsEventIsCalledWhatTheRuleSays(t *testing.T) {
 	}
 }
 
-func TestTheNameIsThatOfTheDocumentThatIsSent(t *testing.T) {
+func TestEventNameReadsSelectedDocument(t *testing.T) {
 	within(t, poll.Config{Event: "{json.type}", Select: ".of", Interval: second}, func(e *env) {
 		e.set(document(`{"type":"x","of":{"type":"a"}}`))
 		v := e.watch(ask("/doc"))
@@ -48,7 +48,7 @@ func TestTheNameIsThatOfTheDocumentThatIsSent(t *testing.T) {
 	})
 }
 
-func TestAPatchThatWouldBeLongerIsTheDocumentByItsName(t *testing.T) {
+func TestSnapshotInsteadOfLongerPatchHasEventName(t *testing.T) {
 	within(t, poll.Config{Event: "doc", Send: "patch", Interval: second}, func(e *env) {
 		v := e.watch(ask("/doc"))
 		e.set(document("2"))
@@ -57,7 +57,7 @@ func TestAPatchThatWouldBeLongerIsTheDocumentByItsName(t *testing.T) {
 	})
 }
 
-func TestWhatAProgramSendsHasTheNameThatItGives(t *testing.T) {
+func TestJQEventKeepsItsOwnName(t *testing.T) {
 	within(t, poll.Config{Event: "doc", Send: "jq", SendArgument: "{data: .new}", Interval: second}, func(e *env) {
 		v := e.watch(ask("/doc"))
 		e.set(document("2"))
@@ -66,7 +66,7 @@ func TestWhatAProgramSendsHasTheNameThatItGives(t *testing.T) {
 	})
 }
 
-func TestANameThatMeansSomethingElseIsRefused(t *testing.T) {
+func TestConfigRejectsReservedEventName(t *testing.T) {
 	for name, want := range map[string]string{
 		"patch": "another name", "stale": "another name", "complete": "another name",
 		"error": "error", "a\nb": "", "{query.x}": "{json.PATH}", "{json.}": "{json.PATH}", "{json.a": "",

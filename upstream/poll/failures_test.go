@@ -44,7 +44,7 @@ func wantLines(t *testing.T, log *observer.ObservedLogs, want ...string) {
 	}
 }
 
-func TestAnOutageIsTwoLinesHoweverManyViewsItHits(t *testing.T) {
+func TestOutageLogsTwoLinesForAllViews(t *testing.T) {
 	logged(t, poll.Config{Interval: 10 * second}, func(e *env, log *observer.ObservedLogs) {
 		for i := range 1000 {
 			e.start(ask(fmt.Sprint("/doc/", i)), new(caller), "")
@@ -59,7 +59,7 @@ func TestAnOutageIsTwoLinesHoweverManyViewsItHits(t *testing.T) {
 	})
 }
 
-func TestAnotherFailureHasLinesOfItsOwn(t *testing.T) {
+func TestEachFailureStatusHasItsOwnLogLines(t *testing.T) {
 	logged(t, poll.Config{Interval: second}, func(e *env, log *observer.ObservedLogs) {
 		e.set(status(http.StatusServiceUnavailable))
 		e.watch(ask("/a"))
@@ -75,7 +75,7 @@ func TestAnotherFailureHasLinesOfItsOwn(t *testing.T) {
 	})
 }
 
-func TestViewsThatAreAbandonedDoNotEndAnOutageInTheLog(t *testing.T) {
+func TestAbandonedViewLogsNoRecovery(t *testing.T) {
 	logged(t, poll.Config{Interval: second, Linger: -1}, func(e *env, log *observer.ObservedLogs) {
 		e.set(status(http.StatusServiceUnavailable))
 		e.watch(ask("/a")).leave()
@@ -86,7 +86,7 @@ func TestViewsThatAreAbandonedDoNotEndAnOutageInTheLog(t *testing.T) {
 	})
 }
 
-func TestAnOutageHasEndedAlsoIfTheLastViewThatFailsIsAbandoned(t *testing.T) {
+func TestRecoveryIsLoggedWhenLastFailingViewIsAbandoned(t *testing.T) {
 	logged(t, poll.Config{Interval: second, Linger: -1}, func(e *env, log *observer.ObservedLogs) {
 		e.set(status(http.StatusServiceUnavailable))
 		e.watch(ask("/a"))
@@ -100,7 +100,7 @@ func TestAnOutageHasEndedAlsoIfTheLastViewThatFailsIsAbandoned(t *testing.T) {
 	})
 }
 
-func TestAnOutageHasEndedAlsoIfTheBackendsAnswerEndsTheView(t *testing.T) {
+func TestRecoveryIsLoggedWhenResponseEndsView(t *testing.T) {
 	for _, config := range []poll.Config{{Interval: second}, shared} {
 		logged(t, config, func(e *env, log *observer.ObservedLogs) {
 			e.set(status(http.StatusServiceUnavailable))
@@ -112,7 +112,7 @@ func TestAnOutageHasEndedAlsoIfTheBackendsAnswerEndsTheView(t *testing.T) {
 	}
 }
 
-func TestNeitherAQueryNorACredentialIsLogged(t *testing.T) {
+func TestLogOmitsQueryAndCredentials(t *testing.T) {
 	logged(t, shared, func(e *env, log *observer.ObservedLogs) {
 		e.setError(errRefused)
 		e.watch(ask("/doc?token=secret", "Cookie", "secret", "Authorization", "secret"))

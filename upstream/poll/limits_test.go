@@ -22,7 +22,7 @@ func (v *viewer) wantRefusal(t *testing.T, status int) {
 	}
 }
 
-func TestAClientHasNoMoreViewsThanTheRuleAllowsAndOthersHaveTheirs(t *testing.T) {
+func TestMaxViewsPerClientLimitsOnlyThatClient(t *testing.T) {
 	within(t, poll.Config{MaxViewsPerClient: 2, Linger: 10 * second}, func(e *env) {
 		from := func(client, path string) *viewer { return e.watchAs(ask(path), &caller{client: client}, "") }
 		first := from("a", "/1")
@@ -38,7 +38,7 @@ func TestAClientHasNoMoreViewsThanTheRuleAllowsAndOthersHaveTheirs(t *testing.T)
 	})
 }
 
-func TestAViewIsCountedForItsClientUntilItEndsWhateverItsKeyBecomes(t *testing.T) {
+func TestRekeyedViewStillCountsForItsClient(t *testing.T) {
 	within(t, poll.Config{MaxViewsPerClient: 1, Linger: -1}, func(e *env) {
 		e.set(document("1", "Vary", "Accept-Language"))
 		for range 3 {
@@ -51,7 +51,7 @@ func TestAViewIsCountedForItsClientUntilItEndsWhateverItsKeyBecomes(t *testing.T
 	})
 }
 
-func TestARuleThatIsFullIsSoForEverybody(t *testing.T) {
+func TestMaxViewsLimitsAllClients(t *testing.T) {
 	within(t, poll.Config{MaxViews: 2}, func(e *env) {
 		for i := range 2 {
 			e.watchAs(ask(fmt.Sprint("/", i)), &caller{client: fmt.Sprint(i)}, "").want(t, "1")

@@ -19,7 +19,7 @@ import (
 
 // Whatever happens, nobody sees another's document, and in the end everybody
 // has what the backend has for them.
-func TestEverybodyHasTheirOwnDocumentInTheEnd(t *testing.T) {
+func TestModelEveryViewerEndsWithTheirOwnDocument(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		steps := rapid.SliceOfN(rapid.Custom(drawStep), 1, 60).Draw(rt, "steps")
 		linger := rapid.SampledFrom([]caddy.Duration{-1, 3 * second, 60 * second}).Draw(rt, "linger")

@@ -15,7 +15,7 @@ import (
 	"github.com/caddy-sse/caddy-sse/upstream/poll"
 )
 
-func TestWhoseBackendWentWithTheOldConfigurationMovesAtOnce(t *testing.T) {
+func TestViewersOfRemovedBackendMoveAtOnce(t *testing.T) {
 	for name, fails := range map[string]func(e *env){
 		"dead":    func(e *env) { e.setError(errRefused) },
 		"failing": func(e *env) { e.set(status(http.StatusServiceUnavailable)) },
@@ -44,7 +44,7 @@ func TestWhoseBackendWentWithTheOldConfigurationMovesAtOnce(t *testing.T) {
 	}
 }
 
-func TestWhoseBackendHasFailedBeforeAReloadMovesWithIt(t *testing.T) {
+func TestViewersOfFailingBackendMoveOnReload(t *testing.T) {
 	within(t, poll.Config{}, func(e *env) {
 		fails, works := e.watch(ask("/fails")), e.watch(ask("/works"))
 		e.setFunc(func(r *http.Request) (*subrequest.Response, error) {
@@ -63,7 +63,7 @@ func TestWhoseBackendHasFailedBeforeAReloadMovesWithIt(t *testing.T) {
 	})
 }
 
-func TestWhoComesToAnOldConfigurationWhoseBackendIsGoneMovesAtOnce(t *testing.T) {
+func TestNewViewerOfRetiredPollerMovesWhenBackendIsGone(t *testing.T) {
 	for _, share := range []string{"", "checked"} {
 		within(t, poll.Config{Share: share}, func(e *env) {
 			e.setError(errRefused)
@@ -78,7 +78,7 @@ func TestWhoComesToAnOldConfigurationWhoseBackendIsGoneMovesAtOnce(t *testing.T)
 
 // Both are polled while the streams move, and a write that is seen has both
 // polled at the same moment.
-func TestAChangeIsToldOnceThoughTwoConfigurationsSeeIt(t *testing.T) {
+func TestTwoConfigurationsPublishChangeOnce(t *testing.T) {
 	within(t, poll.Config{}, func(e *env) {
 		stays := e.watch(ask("/doc"))
 		now := e.successor(poll.Config{})
@@ -106,7 +106,7 @@ func TestAChangeIsToldOnceThoughTwoConfigurationsSeeIt(t *testing.T) {
 }
 
 // A configuration may be rejected after it was started, and has had viewers.
-func TestWhoseConfigurationStaysGoesOnWhenTheNextOneIsRejected(t *testing.T) {
+func TestViewersStayWhenNextConfigurationIsRejected(t *testing.T) {
 	for name, leave := range map[string]bool{"while its viewers move": false, "when they have left": true} {
 		within(t, poll.Config{}, func(e *env) {
 			v := e.watch(ask("/doc"))
@@ -134,7 +134,7 @@ func TestWhoseConfigurationStaysGoesOnWhenTheNextOneIsRejected(t *testing.T) {
 
 // The next configuration's view has published the document, which is not what
 // the client has: it must not be told that position.
-func TestWhoIsMovedBeforeTheyHaveTheDocumentGetsItWhereTheyGo(t *testing.T) {
+func TestViewerMovedBeforeFirstDocumentGetsItFromNextConfiguration(t *testing.T) {
 	for name, fails := range map[string]bool{"the old backend answers": false, "it fails": true} {
 		within(t, poll.Config{}, func(e *env) {
 			e.take(2 * time.Second)
@@ -174,7 +174,7 @@ func TestWhoIsMovedBeforeTheyHaveTheDocumentGetsItWhereTheyGo(t *testing.T) {
 }
 
 // Only a document makes it the topic's owner.
-func TestANextConfigurationThatFailsDoesNotSilenceTheOneThatWorks(t *testing.T) {
+func TestFailingNextConfigurationKeepsWorkingOnePublishing(t *testing.T) {
 	for name, replaced := range map[string]bool{"before it is in force": false, "when it is": true} {
 		within(t, poll.Config{Interval: second}, func(e *env) {
 			stays := e.watch(ask("/doc"))
@@ -194,7 +194,7 @@ func TestANextConfigurationThatFailsDoesNotSilenceTheOneThatWorks(t *testing.T) 
 	}
 }
 
-func TestAConfigurationThatWasReplacedDoesNotTakeItsTopicBack(t *testing.T) {
+func TestReplacedConfigurationNeverRetakesTopicLease(t *testing.T) {
 	within(t, poll.Config{Interval: second, Linger: second}, func(e *env) {
 		e.set(document(`"old"`))
 		stays := e.watch(ask("/doc"))
@@ -220,7 +220,7 @@ func TestAConfigurationThatWasReplacedDoesNotTakeItsTopicBack(t *testing.T) {
 	})
 }
 
-func TestASlowAnswerToAnEarlierConfigurationDoesNotComeAfterTheNewOnes(t *testing.T) {
+func TestSlowResponseToReplacedConfigurationIsDropped(t *testing.T) {
 	within(t, poll.Config{Interval: second}, func(e *env) {
 		e.set(document(`"old"`))
 		e.take(2 * time.Second)

@@ -20,7 +20,7 @@ func later(code int, seconds string) *subrequest.Response {
 	return answer
 }
 
-func TestTheFailureOfWhoCameFirstIsNotThatOfWhoWaits(t *testing.T) {
+func TestFirstViewersFailureIsNotThatOfWaitingViewers(t *testing.T) {
 	within(t, shared, func(e *env) {
 		c := newClub(e)
 		c.tell(later(http.StatusTooManyRequests, "86400"), "eve")
@@ -33,7 +33,7 @@ func TestTheFailureOfWhoCameFirstIsNotThatOfWhoWaits(t *testing.T) {
 	})
 }
 
-func TestOnePersonIsOneOpinionWhereverTheyAre(t *testing.T) {
+func TestOneViewerCountsOnceInAuthorizationChecks(t *testing.T) {
 	within(t, shared, func(e *env) {
 		c := newClub(e)
 		others := e.join("carl", "dora")
@@ -53,7 +53,7 @@ func TestOnePersonIsOneOpinionWhereverTheyAre(t *testing.T) {
 	})
 }
 
-func TestARefusalAndAFailureAreNoAgreement(t *testing.T) {
+func TestRefusalAndFailureDoNotConfirmEachOther(t *testing.T) {
 	within(t, shared, func(e *env) {
 		c := newClub(e)
 		members := e.join("alice", "bob", "carl", "dora")
@@ -68,7 +68,7 @@ func TestARefusalAndAFailureAreNoAgreement(t *testing.T) {
 	})
 }
 
-func TestWhoIsLetInGetsNothingFromBefore(t *testing.T) {
+func TestNewViewerGetsNoEventsFromBeforeAuthorization(t *testing.T) {
 	within(t, shared, func(e *env) {
 		c := newClub(e)
 		c.tell(status(http.StatusForbidden), "bob")
@@ -83,7 +83,7 @@ func TestWhoIsLetInGetsNothingFromBefore(t *testing.T) {
 	})
 }
 
-func TestWhoWasAwayForAMomentGetsWhatWasMissed(t *testing.T) {
+func TestReconnectingViewerGetsMissedEvents(t *testing.T) {
 	within(t, shared, func(e *env) {
 		c := newClub(e)
 		members := e.join("alice", "bob")
@@ -105,7 +105,7 @@ func TestWhoWasAwayForAMomentGetsWhatWasMissed(t *testing.T) {
 	})
 }
 
-func TestWhoIsRefusedKeepsNoViewAlive(t *testing.T) {
+func TestRefusedViewerKeepsNoViewAlive(t *testing.T) {
 	within(t, shared, func(e *env) {
 		c := newClub(e)
 		c.tell(status(http.StatusForbidden), "eve")
@@ -120,7 +120,7 @@ func TestWhoIsRefusedKeepsNoViewAlive(t *testing.T) {
 	})
 }
 
-func TestWhoIsAnsweredWithAFailureIsAskedAboutWhenTheyComeBack(t *testing.T) {
+func TestFailedAuthorizationIsCheckedAgainOnReturn(t *testing.T) {
 	within(t, shared, func(e *env) {
 		c := newClub(e)
 		alice := e.join("alice", "bob")[0]
@@ -137,7 +137,7 @@ func TestWhoIsAnsweredWithAFailureIsAskedAboutWhenTheyComeBack(t *testing.T) {
 	})
 }
 
-func TestARefusalIsToldToWhomItIsAbout(t *testing.T) {
+func TestRefusalGoesOnlyToTheRefusedViewer(t *testing.T) {
 	for _, share := range []string{"checked", "unchecked"} {
 		within(t, poll.Config{Interval: second, Share: share}, func(e *env) {
 			e.take(time.Second)
@@ -163,7 +163,7 @@ func TestARefusalIsToldToWhomItIsAbout(t *testing.T) {
 	}
 }
 
-func TestADocumentThatIsPublicForSomeOnlyDoesNotSendItsViewersRoundForEver(t *testing.T) {
+func TestDocumentPublicForSomeOnlyDoesNotMoveViewersForever(t *testing.T) {
 	within(t, private, func(e *env) {
 		e.setFunc(func(r *http.Request) (*subrequest.Response, error) {
 			if r.Header.Get("Cookie") == "bob" {

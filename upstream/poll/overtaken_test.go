@@ -47,7 +47,7 @@ func last(of []string) string {
 	return of[len(of)-1]
 }
 
-func TestTheNewConfigurationsBackendHasTheLastWord(t *testing.T) {
+func TestNextConfigurationsDocumentWins(t *testing.T) {
 	for name, answer := range map[string]func(*http.Request) (*subrequest.Response, error){
 		"the same bytes": func(*http.Request) (*subrequest.Response, error) { return document(`{"of":"new"}`), nil },
 		"304": func(r *http.Request) (*subrequest.Response, error) {
@@ -107,7 +107,7 @@ func (c config) with(send string) poll.Config {
 
 type config poll.Config
 
-func TestARetiredPollerDoesNotFight(t *testing.T) {
+func TestRetiredPollerStopsPublishing(t *testing.T) {
 	within(t, poll.Config{}, func(e *env) {
 		e.set(document(`"old"`))
 		old := e.watch(ask("/doc"))
@@ -124,7 +124,7 @@ func TestARetiredPollerDoesNotFight(t *testing.T) {
 	})
 }
 
-func TestTheStaleNoticeOfAnotherConfigurationIsOverruled(t *testing.T) {
+func TestConfirmedDocumentOverridesOthersStaleEvent(t *testing.T) {
 	within(t, poll.Config{}, func(e *env) {
 		old := e.watch(ask("/doc"))
 		now := e.successor(poll.Config{})
@@ -141,7 +141,7 @@ func TestTheStaleNoticeOfAnotherConfigurationIsOverruled(t *testing.T) {
 	})
 }
 
-func TestTheEndOfAnotherConfigurationsDocumentIsNotThisOnes(t *testing.T) {
+func TestCompleteOfAnotherConfigurationDoesNotEndView(t *testing.T) {
 	for _, send := range []string{"full", "patch"} {
 		within(t, poll.Config{Until: ".done", Send: send}, func(e *env) {
 			e.set(document(`{"done":false}`))
@@ -167,7 +167,7 @@ func TestTheEndOfAnotherConfigurationsDocumentIsNotThisOnes(t *testing.T) {
 	}
 }
 
-func TestWhatIsNotOvertakenIsNotSentAgain(t *testing.T) {
+func TestUnsupersededDocumentIsNotSentAgain(t *testing.T) {
 	within(t, poll.Config{}, func(e *env) {
 		v := e.watch(ask("/doc"))
 		e.watch(ask("/doc", "Authorization", "x"))
@@ -181,7 +181,7 @@ func TestWhatIsNotOvertakenIsNotSentAgain(t *testing.T) {
 
 // A patch is for the very document that the viewers have: nobody knows what
 // they have when a part of a change could not be stored.
-func TestAfterAPublicationThatFailedTheWholeDocumentIsSent(t *testing.T) {
+func TestSnapshotFollowsFailedPublish(t *testing.T) {
 	const list = `[{"id":1,"note":"a long one, so that patches are shorter"},{"id":2}]`
 	for send, partly := range map[string]int{"patch": 0, "items id": 3} {
 		for left := range partly + 1 {

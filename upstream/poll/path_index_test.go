@@ -17,7 +17,7 @@ func under(path, other string) bool {
 	return strings.HasPrefix(path, other)
 }
 
-func TestAWriteConcernsWhatItsPathIsPartOfAndWhatIsPartOfIt(t *testing.T) {
+func TestInvalidationReachesPathsAboveAndBelow(t *testing.T) {
 	path := rapid.Custom(func(t *rapid.T) string {
 		names := rapid.SliceOfN(rapid.SampledFrom([]string{"a", "b", "a-b", "a!", "", "aa"}), 0, 4).Draw(t, "names")
 		return "/" + strings.Join(names, "/")
@@ -40,7 +40,7 @@ func TestAWriteConcernsWhatItsPathIsPartOfAndWhatIsPartOfIt(t *testing.T) {
 	})
 }
 
-func BenchmarkAWriteAmongViews(b *testing.B) {
+func BenchmarkInvalidationAmongViews(b *testing.B) {
 	for _, n := range []int{10, 10_000} {
 		b.Run(fmt.Sprintf("views=%d", n), func(b *testing.B) {
 			write := poll.WriteAmong(n)

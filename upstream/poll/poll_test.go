@@ -25,7 +25,7 @@ import (
 	"github.com/caddy-sse/caddy-sse/upstream/poll"
 )
 
-func TestConfigsAreFilledInAndChecked(t *testing.T) {
+func TestProvisionSetsDefaultsAndRejectsInvalidConfig(t *testing.T) {
 	var c poll.Config
 	if err := c.Provision(); err != nil {
 		t.Fatal(err)
@@ -49,7 +49,7 @@ func TestConfigsAreFilledInAndChecked(t *testing.T) {
 	}
 }
 
-func TestAThousandViewersCostOnePollAnInterval(t *testing.T) {
+func TestThousandViewersCostOnePollPerInterval(t *testing.T) {
 	within(t, poll.Config{}, func(e *env) {
 		for i := range 1000 {
 			e.start(ask("/doc"), new(caller), "")
@@ -69,7 +69,7 @@ func TestAThousandViewersCostOnePollAnInterval(t *testing.T) {
 	})
 }
 
-func TestNothingIsPolledWhenNobodyHasWatchedForTheLinger(t *testing.T) {
+func TestPollingStopsAfterLinger(t *testing.T) {
 	within(t, poll.Config{}, func(e *env) {
 		a, b := e.watch(ask("/doc")), e.watch(ask("/doc"))
 		pass(9 * time.Second)
@@ -87,7 +87,7 @@ func TestNothingIsPolledWhenNobodyHasWatchedForTheLinger(t *testing.T) {
 	})
 }
 
-func TestAViewThatIsWatchedAgainLingersAnew(t *testing.T) {
+func TestReturningViewerRestartsLinger(t *testing.T) {
 	within(t, poll.Config{}, func(e *env) {
 		for range 5 {
 			e.watch(ask("/doc")).leave()
@@ -105,7 +105,7 @@ func TestAViewThatIsWatchedAgainLingersAnew(t *testing.T) {
 	})
 }
 
-func TestANegativeLingerIsNone(t *testing.T) {
+func TestNegativeLingerEndsViewAtOnce(t *testing.T) {
 	within(t, poll.Config{Linger: -1}, func(e *env) {
 		e.watch(ask("/doc")).leave()
 		if e.Views() != 0 {
@@ -118,7 +118,7 @@ func TestANegativeLingerIsNone(t *testing.T) {
 	})
 }
 
-func TestTheFirstViewerWaitsAndLaterOnesDoNot(t *testing.T) {
+func TestOnlyFirstViewersWaitForPoll(t *testing.T) {
 	within(t, poll.Config{}, func(e *env) {
 		e.take(3 * time.Second)
 		first := e.watch(ask("/doc"))
@@ -140,7 +140,7 @@ func TestTheFirstViewerWaitsAndLaterOnesDoNot(t *testing.T) {
 	})
 }
 
-func TestAViewerWhoLeavesWhileWaitingIsGone(t *testing.T) {
+func TestViewerThatLeavesWhileWaitingEndsView(t *testing.T) {
 	within(t, poll.Config{Linger: -1}, func(e *env) {
 		e.take(5 * time.Second)
 		v := e.watch(ask("/doc"))
@@ -156,7 +156,7 @@ func TestAViewerWhoLeavesWhileWaitingIsGone(t *testing.T) {
 	})
 }
 
-func TestADocumentThatIsAsItWasIsNotSentAgain(t *testing.T) {
+func TestUnchangedDocumentIsNotSentAgain(t *testing.T) {
 	for name, again := range map[string]*subrequest.Response{
 		"the same":           document(`{"a": [1, 2.50]}`),
 		"other white space":  document("{\n  \"a\":[1,2.50]}\n"),
@@ -177,7 +177,7 @@ func TestADocumentThatIsAsItWasIsNotSentAgain(t *testing.T) {
 	}
 }
 
-func TestTheEntityTagIsSentBack(t *testing.T) {
+func TestPollSendsETagBack(t *testing.T) {
 	within(t, poll.Config{}, func(e *env) {
 		e.set(document("1", "ETag", `W/"1"`))
 		v := e.watch(ask("/doc"))
@@ -200,7 +200,7 @@ func TestTheEntityTagIsSentBack(t *testing.T) {
 	})
 }
 
-func TestARefusalOfTheFirstPollIsPassedOnAsItCame(t *testing.T) {
+func TestFirstPollsRefusalReachesClientUnchanged(t *testing.T) {
 	for _, code := range []int{204, 301, 400, 401, 403, 404, 410, 451} {
 		within(t, poll.Config{}, func(e *env) {
 			want := &subrequest.Response{Status: code, Header: http.Header{"Www-Authenticate": {"Basic"}}, Body: []byte("no")}
@@ -227,7 +227,7 @@ func TestARefusalOfTheFirstPollIsPassedOnAsItCame(t *testing.T) {
 	}
 }
 
-func TestABackendThatFailsMakesTheDocumentStaleOnce(t *testing.T) {
+func TestFailingBackendSendsStaleOnce(t *testing.T) {
 	for name, c := range map[string]struct {
 		fail func(e *env)
 		want int
@@ -268,7 +268,7 @@ func TestABackendThatFailsMakesTheDocumentStaleOnce(t *testing.T) {
 	}
 }
 
-func TestStaleEndsWhenTheDocumentIsConfirmed(t *testing.T) {
+func TestConfirmedDocumentEndsStale(t *testing.T) {
 	for name, c := range map[string]struct {
 		resp *subrequest.Response
 		want string
@@ -294,7 +294,7 @@ func TestStaleEndsWhenTheDocumentIsConfirmed(t *testing.T) {
 	}
 }
 
-func TestABackendThatIsDownAtFirstIsNoRefusal(t *testing.T) {
+func TestBackendDownOnFirstPollStartsStaleStream(t *testing.T) {
 	within(t, poll.Config{}, func(e *env) {
 		e.setError(errRefused)
 		v := e.watch(ask("/doc"))
@@ -309,7 +309,7 @@ func TestABackendThatIsDownAtFirstIsNoRefusal(t *testing.T) {
 	})
 }
 
-func TestPollsOfAViewNeverOverlap(t *testing.T) {
+func TestPollsOfOneViewNeverOverlap(t *testing.T) {
 	within(t, poll.Config{}, func(e *env) {
 		e.take(5 * time.Second)
 		e.watch(ask("/doc"))
@@ -331,7 +331,7 @@ func TestPollsOfAViewNeverOverlap(t *testing.T) {
 	})
 }
 
-func TestAPollThatTakesTooLongIsGivenUp(t *testing.T) {
+func TestPollTimesOut(t *testing.T) {
 	within(t, poll.Config{Timeout: 4 * second}, func(e *env) {
 		e.take(time.Hour)
 		v := e.watch(ask("/doc"))
@@ -342,7 +342,7 @@ func TestAPollThatTakesTooLongIsGivenUp(t *testing.T) {
 	})
 }
 
-func TestADocumentThatIsNoMoreIsGone(t *testing.T) {
+func TestRemovedDocumentSendsGone(t *testing.T) {
 	for code, want := range map[int][]string{
 		404: {"1", "gone"}, 410: {"1", "gone"},
 		401: {"1"}, 403: {"1"}, 400: {"1"}, 204: {"1"}, 302: {"1"},
@@ -371,7 +371,7 @@ func TestADocumentThatIsNoMoreIsGone(t *testing.T) {
 	}
 }
 
-func TestARuleThatIsFullRefusesAnotherView(t *testing.T) {
+func TestFullRuleRefusesNewView(t *testing.T) {
 	within(t, poll.Config{MaxViews: 2}, func(e *env) {
 		a, _ := e.watch(ask("/a")), e.watch(ask("/b"))
 		c := e.watch(ask("/c"))
@@ -388,7 +388,7 @@ func TestARuleThatIsFullRefusesAnotherView(t *testing.T) {
 	})
 }
 
-func TestAMistakeInTheConfigurationIsSaidToTheFirstViewer(t *testing.T) {
+func TestUnpollableDocumentRefusesFirstViewer(t *testing.T) {
 	for _, err := range []error{subrequest.ErrNoResponse, fmt.Errorf("%w: more than 5 bytes", subrequest.ErrTooLarge)} {
 		within(t, poll.Config{}, func(e *env) {
 			e.setError(err)
@@ -404,7 +404,7 @@ func TestAMistakeInTheConfigurationIsSaidToTheFirstViewer(t *testing.T) {
 	}
 }
 
-func TestAStreamIsLeftToPassAsItIs(t *testing.T) {
+func TestEventStreamOfBackendPassesThrough(t *testing.T) {
 	within(t, poll.Config{}, func(e *env) {
 		e.take(time.Second)
 		e.setError(fmt.Errorf("asking: %w", subrequest.ErrEventStream))
@@ -428,7 +428,7 @@ func TestAStreamIsLeftToPassAsItIs(t *testing.T) {
 	})
 }
 
-func TestBodiesBecomeData(t *testing.T) {
+func TestBodiesBecomeEventData(t *testing.T) {
 	for _, c := range []struct{ contentType, body, want string }{
 		{"application/json", "{\n \"b\": 1.00, \"a\": 12345678901234567890, \"c\": 1e400, \"b\": \"\\u00e9 \\/\" }\n", `{"b":1.00,"a":12345678901234567890,"c":1e400,"b":"\u00e9 \/"}`},
 		{"", "[ 1 ]", "[1]"},
@@ -453,7 +453,7 @@ func TestBodiesBecomeData(t *testing.T) {
 	}
 }
 
-func TestAWriteIsFollowedByAPollAtOnce(t *testing.T) {
+func TestInvalidationPollsAtOnce(t *testing.T) {
 	for path, related := range map[string]bool{
 		"/shop/orders":      true,
 		"/shop/orders/":     true,
@@ -481,7 +481,7 @@ func TestAWriteIsFollowedByAPollAtOnce(t *testing.T) {
 	}
 }
 
-func TestAWriteToAnotherHostIsNone(t *testing.T) {
+func TestInvalidationIgnoresOtherHosts(t *testing.T) {
 	within(t, poll.Config{Interval: 60 * second}, func(e *env) {
 		e.watch(ask("http://Shop.example.com:8443/doc"))
 		pass(time.Second)
@@ -499,7 +499,7 @@ func TestAWriteToAnotherHostIsNone(t *testing.T) {
 	})
 }
 
-func TestHostnamesHaveNoPort(t *testing.T) {
+func TestHostnameDropsPort(t *testing.T) {
 	for host, want := range map[string]string{
 		"": "", "example.com": "example.com", "Example.COM:443": "example.com", "[::1]:80": "::1", "127.0.0.1:80": "127.0.0.1",
 	} {
@@ -509,7 +509,7 @@ func TestHostnamesHaveNoPort(t *testing.T) {
 	}
 }
 
-func TestABurstOfWritesCostsTwoPolls(t *testing.T) {
+func TestBurstOfInvalidationsCostsTwoPolls(t *testing.T) {
 	within(t, poll.Config{Interval: 60 * second}, func(e *env) {
 		e.watch(ask("/doc"))
 		pass(time.Second)
@@ -525,7 +525,7 @@ func TestABurstOfWritesCostsTwoPolls(t *testing.T) {
 	})
 }
 
-func TestAPollThatIsUnderWayHasNotSeenTheWrite(t *testing.T) {
+func TestInvalidationDuringPollCausesAnotherPoll(t *testing.T) {
 	within(t, poll.Config{Interval: 60 * second}, func(e *env) {
 		v := e.watch(ask("/doc"))
 		pass(time.Second)
@@ -541,7 +541,7 @@ func TestAPollThatIsUnderWayHasNotSeenTheWrite(t *testing.T) {
 	})
 }
 
-func TestAfterAWriteTheIntervalBeginsAnew(t *testing.T) {
+func TestInvalidationRestartsInterval(t *testing.T) {
 	within(t, poll.Config{Interval: 10 * second}, func(e *env) {
 		e.watch(ask("/doc"))
 		pass(7 * time.Second)
@@ -553,7 +553,7 @@ func TestAfterAWriteTheIntervalBeginsAnew(t *testing.T) {
 	})
 }
 
-func TestWhoHasTheNewestDocumentGetsNothing(t *testing.T) {
+func TestCurrentViewerGetsNothingOnReconnect(t *testing.T) {
 	within(t, poll.Config{}, func(e *env) {
 		a := e.watch(ask("/doc"))
 		back := e.resume(ask("/doc"), a.lastID())
@@ -564,7 +564,7 @@ func TestWhoHasTheNewestDocumentGetsNothing(t *testing.T) {
 	})
 }
 
-func TestWhoHasAnOlderDocumentGetsWhatWasMissed(t *testing.T) {
+func TestViewerOfOlderDocumentGetsMissedEvents(t *testing.T) {
 	within(t, poll.Config{}, func(e *env) {
 		a := e.watch(ask("/doc"))
 		id := a.lastID()
@@ -579,7 +579,7 @@ func TestWhoHasAnOlderDocumentGetsWhatWasMissed(t *testing.T) {
 	})
 }
 
-func TestAnothersPositionGivesTheOwnDocumentAndNoReset(t *testing.T) {
+func TestPositionOfAnotherViewGivesOwnDocumentWithoutReset(t *testing.T) {
 	within(t, poll.Config{}, func(e *env) {
 		b := e.watch(ask("/b"))
 		e.set(document("a"))
@@ -590,7 +590,7 @@ func TestAnothersPositionGivesTheOwnDocumentAndNoReset(t *testing.T) {
 	})
 }
 
-func TestALostPositionIsAResetAndTheDocument(t *testing.T) {
+func TestLostPositionSendsResetAndDocument(t *testing.T) {
 	within(t, poll.Config{}, func(e *env) {
 		v := e.watch(ask("/doc"))
 		lost := v.lastID()
@@ -614,7 +614,7 @@ func TestALostPositionIsAResetAndTheDocument(t *testing.T) {
 }
 
 // A connection may break between the reset and a long document.
-func TestWhoGotTheResetButNotTheDocumentGetsIt(t *testing.T) {
+func TestReconnectAfterResetGetsDocument(t *testing.T) {
 	within(t, poll.Config{}, func(e *env) {
 		e.watch(ask("/doc"))
 		v := e.resume(ask("/doc"), "garbage")
@@ -627,7 +627,7 @@ func TestWhoGotTheResetButNotTheDocumentGetsIt(t *testing.T) {
 	})
 }
 
-func TestADocumentThatIsUnchangedAfterARestartIsNotSentAgain(t *testing.T) {
+func TestRestartDoesNotResendUnchangedDocument(t *testing.T) {
 	within(t, poll.Config{}, func(e *env) {
 		v := e.watch(ask("/doc"))
 		id := v.lastID()
@@ -641,7 +641,7 @@ func TestADocumentThatIsUnchangedAfterARestartIsNotSentAgain(t *testing.T) {
 	})
 }
 
-func TestADocumentThatChangedMeanwhileIsSentToWhoComesBack(t *testing.T) {
+func TestReturningViewerGetsDocumentChangedMeanwhile(t *testing.T) {
 	within(t, poll.Config{}, func(e *env) {
 		v := e.watch(ask("/doc"))
 		id := v.lastID()
@@ -652,7 +652,7 @@ func TestADocumentThatChangedMeanwhileIsSentToWhoComesBack(t *testing.T) {
 	})
 }
 
-func TestTheViewOfAnotherConfigurationGoesOn(t *testing.T) {
+func TestNextConfigurationContinuesView(t *testing.T) {
 	within(t, poll.Config{}, func(e *env) {
 		v := e.watch(ask("/doc"))
 		c := poll.Config{}
@@ -671,7 +671,7 @@ func TestTheViewOfAnotherConfigurationGoesOn(t *testing.T) {
 	})
 }
 
-func TestARetiredPollerEndsWithItsLastViewer(t *testing.T) {
+func TestRetiredPollerEndsWithLastViewer(t *testing.T) {
 	within(t, poll.Config{}, func(e *env) {
 		lingering, v := e.watch(ask("/a")), e.watch(ask("/b"))
 		lingering.leave()
@@ -692,7 +692,7 @@ func TestARetiredPollerEndsWithItsLastViewer(t *testing.T) {
 	})
 }
 
-func TestLeavingTwiceIsLeavingOnce(t *testing.T) {
+func TestCloseIsIdempotent(t *testing.T) {
 	within(t, poll.Config{Linger: -1}, func(e *env) {
 		stays := e.watch(ask("/doc"))
 		viewing, refused, err := e.Subscribe(ask("/doc"), &caller{backend: e.backend})
@@ -710,7 +710,7 @@ func TestLeavingTwiceIsLeavingOnce(t *testing.T) {
 	})
 }
 
-func TestAHandlersPanicMakesTheDocumentStale(t *testing.T) {
+func TestHandlerPanicMakesDocumentStale(t *testing.T) {
 	within(t, poll.Config{}, func(e *env) {
 		var panics atomic.Bool
 		handler := caddyhttp.HandlerFunc(func(w http.ResponseWriter, r *http.Request) error {
@@ -734,7 +734,7 @@ func TestAHandlersPanicMakesTheDocumentStale(t *testing.T) {
 }
 
 // A handler may do what it likes with a request: the next one is as the first.
-func TestEachPollIsARequestOfItsOwn(t *testing.T) {
+func TestEachPollIsSeparateRequest(t *testing.T) {
 	within(t, poll.Config{}, func(e *env) {
 		e.setFunc(func(r *http.Request) (*subrequest.Response, error) {
 			if r.URL.Path != "/doc" || r.Header.Get("X-Key") != "k" || len(r.Header["X-Key"]) != 1 || r.Header.Get("X-New") != "" || r.Host != "example.com" {
@@ -772,7 +772,7 @@ func (s *flakyStore) Append(entries []*store.Entry, receipts []store.Idempotency
 	return err
 }
 
-func TestADocumentThatCouldNotBeStoredIsSentLater(t *testing.T) {
+func TestUnstoredDocumentIsSentLater(t *testing.T) {
 	for name, tag := range map[string]string{"with an entity tag": `"2"`, "without": ""} {
 		s := &flakyStore{Memory: store.NewMemory()}
 		over(t, poll.Config{}, s, func(e *env) {
@@ -795,7 +795,7 @@ func TestADocumentThatCouldNotBeStoredIsSentLater(t *testing.T) {
 	}
 }
 
-func TestWhoComesWhileTheStoreAndTheBackendFailGetsTheDocumentLater(t *testing.T) {
+func TestViewerJoiningDuringOutagesGetsDocumentLater(t *testing.T) {
 	s := &flakyStore{Memory: store.NewMemory()}
 	over(t, poll.Config{Linger: -1}, s, func(e *env) {
 		e.watch(ask("/doc")).leave()
@@ -810,7 +810,7 @@ func TestWhoComesWhileTheStoreAndTheBackendFailGetsTheDocumentLater(t *testing.T
 	})
 }
 
-func TestAStaleNoticeThatCouldNotBeStoredIsSentLater(t *testing.T) {
+func TestUnstoredStaleEventIsSentLater(t *testing.T) {
 	s := &flakyStore{Memory: store.NewMemory()}
 	over(t, poll.Config{}, s, func(e *env) {
 		v := e.watch(ask("/doc"))
@@ -831,7 +831,7 @@ func TestAStaleNoticeThatCouldNotBeStoredIsSentLater(t *testing.T) {
 
 // Whoever comes while a document is being published gets it, one way or the
 // other.
-func TestWhoComesDuringAPublicationMissesNothing(t *testing.T) {
+func TestViewerJoiningDuringPublishMissesNothing(t *testing.T) {
 	s := &flakyStore{Memory: store.NewMemory()}
 	c := poll.Config{Interval: caddy.Duration(100 * time.Millisecond)}
 	e := newEnv(t, c, s) // in real time: who waits for a lock would keep a fake one from passing

@@ -17,7 +17,7 @@ func public(body string, header ...string) func(*club) {
 	}
 }
 
-func TestADocumentThatTheBackendCallsPublicIsShared(t *testing.T) {
+func TestPublicDocumentIsShared(t *testing.T) {
 	within(t, private, func(e *env) {
 		c := newClub(e)
 		public("1")(c)
@@ -38,7 +38,7 @@ func TestADocumentThatTheBackendCallsPublicIsShared(t *testing.T) {
 	})
 }
 
-func TestWhoWaitsForTheFirstPollOfAPublicDocumentIsAskedAbout(t *testing.T) {
+func TestViewersWaitingForPublicDocumentAreChecked(t *testing.T) {
 	within(t, private, func(e *env) {
 		c := newClub(e)
 		public("1")(c)
@@ -56,7 +56,7 @@ func TestWhoWaitsForTheFirstPollOfAPublicDocumentIsAskedAbout(t *testing.T) {
 	})
 }
 
-func TestWhatSpeaksAgainstSharingADocumentKeepsItPrivate(t *testing.T) {
+func TestUncacheableResponseStaysPrivate(t *testing.T) {
 	for _, header := range [][]string{
 		{"Set-Cookie", "a=b"},
 		{"Cache-Control", "private"},
@@ -88,7 +88,7 @@ func TestWhatSpeaksAgainstSharingADocumentKeepsItPrivate(t *testing.T) {
 	}
 }
 
-func TestARuleWithVarySaysItselfWhoShares(t *testing.T) {
+func TestVaryOverridesCacheability(t *testing.T) {
 	c := private
 	c.Vary = []string{"Cookie"}
 	within(t, c, func(e *env) {
@@ -100,7 +100,7 @@ func TestARuleWithVarySaysItselfWhoShares(t *testing.T) {
 	})
 }
 
-func TestADocumentThatIsPublicNoMorePartsItsViewersForGood(t *testing.T) {
+func TestDocumentNoLongerPublicSeparatesViewersForGood(t *testing.T) {
 	within(t, private, func(e *env) {
 		c := newClub(e)
 		public("1")(c)
@@ -121,7 +121,7 @@ func TestADocumentThatIsPublicNoMorePartsItsViewersForGood(t *testing.T) {
 	})
 }
 
-func TestADocumentThatIsNowPublicAndNowNotStaysPrivate(t *testing.T) {
+func TestAlternatingCacheabilityStaysPrivate(t *testing.T) {
 	within(t, private, func(e *env) {
 		c := newClub(e)
 		varies := []string{"Vary", "Accept-Language"}
@@ -146,7 +146,7 @@ func TestADocumentThatIsNowPublicAndNowNotStaysPrivate(t *testing.T) {
 	})
 }
 
-func TestADocumentMayBePublicAgainSomeTimeAfterItsLastView(t *testing.T) {
+func TestFormerCacheabilityExpiresAfterLastView(t *testing.T) {
 	c := private
 	c.Linger = -1
 	within(t, c, func(e *env) {
@@ -167,7 +167,7 @@ func TestADocumentMayBePublicAgainSomeTimeAfterItsLastView(t *testing.T) {
 	})
 }
 
-func TestWhoIsAnsweredWithAPrivateDocumentDoesNotGetThePublicOne(t *testing.T) {
+func TestViewerOfPrivateResponseDoesNotJoinPublicView(t *testing.T) {
 	within(t, private, func(e *env) {
 		c := newClub(e)
 		public(`"for all"`)(c)
@@ -181,7 +181,7 @@ func TestWhoIsAnsweredWithAPrivateDocumentDoesNotGetThePublicOne(t *testing.T) {
 	})
 }
 
-func Test304WithoutCacheControlChangesNothing(t *testing.T) {
+func TestNotModifiedWithoutCacheControlKeepsCacheability(t *testing.T) {
 	within(t, private, func(e *env) {
 		c := newClub(e)
 		public("1", "ETag", `"1"`)(c)
@@ -194,7 +194,7 @@ func Test304WithoutCacheControlChangesNothing(t *testing.T) {
 	})
 }
 
-func TestThePublicDocumentOfAnotherLanguageIsAnotherView(t *testing.T) {
+func TestPublicDocumentHasOneViewPerLanguage(t *testing.T) {
 	within(t, private, func(e *env) {
 		public("1", "Vary", "Accept-Language")(newClub(e))
 		e.watch(as("alice", "Accept-Language", "de")).want(t, "1")

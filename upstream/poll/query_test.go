@@ -33,7 +33,7 @@ func echo(r *http.Request) (*subrequest.Response, error) {
 	return document(string(body), "ETag", `"x"`, "Last-Modified", "Sat, 01 Jan 2000 00:00:00 GMT"), nil
 }
 
-func TestAPollSendsTheViewersBodyAsItCame(t *testing.T) {
+func TestPollSendsViewersBodyUnchanged(t *testing.T) {
 	within(t, querying, func(e *env) {
 		var bodies, types []string
 		e.setFunc(func(r *http.Request) (*subrequest.Response, error) {
@@ -57,7 +57,7 @@ func TestAPollSendsTheViewersBodyAsItCame(t *testing.T) {
 	})
 }
 
-func TestEachBodyHasAViewOfItsOwn(t *testing.T) {
+func TestEachBodyHasItsOwnView(t *testing.T) {
 	within(t, querying, func(e *env) {
 		e.setFunc(echo)
 		for _, body := range []string{"1", "2", "", "1", "2"} {
@@ -69,7 +69,7 @@ func TestEachBodyHasAViewOfItsOwn(t *testing.T) {
 	})
 }
 
-func TestTheBodyIsPutBackForWhoeverIsNext(t *testing.T) {
+func TestBodyIsRestoredForNextHandler(t *testing.T) {
 	within(t, querying, func(e *env) {
 		e.setError(subrequest.ErrEventStream)
 		r := query("[1,2]")
@@ -81,7 +81,7 @@ func TestTheBodyIsPutBackForWhoeverIsNext(t *testing.T) {
 	})
 }
 
-func TestABodyThatIsTooLongOrBreaksOffIsRefused(t *testing.T) {
+func TestTooLongOrTruncatedBodyIsRefused(t *testing.T) {
 	within(t, querying, func(e *env) {
 		e.setFunc(echo)
 		e.watch(query(strings.Repeat("1", 20))).want(t, strings.Repeat("1", 20))
@@ -109,7 +109,7 @@ type errReader struct{ err error }
 
 func (r errReader) Read([]byte) (int, error) { return 0, r.err }
 
-func TestAQueryIsSharedByWhoMaySeeItsAnswer(t *testing.T) {
+func TestAuthorizedViewersShareQuery(t *testing.T) {
 	c := querying
 	c.Share = "checked"
 	within(t, c, func(e *env) {
@@ -134,7 +134,7 @@ func TestAQueryIsSharedByWhoMaySeeItsAnswer(t *testing.T) {
 
 // A backend that refuses POSTs from other pages goes by what browsers say of
 // the page, and must be told.
-func TestAQueryIsSentAgainWithWhatTheBrowserSaysOfThePage(t *testing.T) {
+func TestQueryPollKeepsCrossSiteHeaders(t *testing.T) {
 	for _, vary := range [][]string{nil, {"none"}} {
 		within(t, poll.Config{Interval: second, Method: http.MethodPost, Vary: vary}, func(e *env) {
 			foreign := map[string]string{"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site", "Referer": "https://evil.example/", "Content-Type": "application/json"}

@@ -35,7 +35,7 @@ func (s *schedule) after(o outcome, header ...string) time.Duration {
 	return s.next(o, 0, headers(header...), epoch)
 }
 
-func TestThePauseGrowsWhileNothingChanges(t *testing.T) {
+func TestPauseGrowsWhileUnchanged(t *testing.T) {
 	const c, u = changed, unchanged
 	for name, test := range map[string]struct {
 		interval, max time.Duration
@@ -59,7 +59,7 @@ func TestThePauseGrowsWhileNothingChanges(t *testing.T) {
 	}
 }
 
-func TestAFailureLeavesThePauseAsItHasGrown(t *testing.T) {
+func TestFailureKeepsGrownPause(t *testing.T) {
 	s := scheduleOf(t, Config{Interval: caddy.Duration(2 * time.Second), Max: caddy.Duration(30 * time.Second)})
 	s.after(changed)
 	s.after(unchanged)
@@ -75,7 +75,7 @@ func TestAFailureLeavesThePauseAsItHasGrown(t *testing.T) {
 	}
 }
 
-func TestBackoffGrowsIsBoundedAndBeginsAnewAfterSuccess(t *testing.T) {
+func TestBackoffGrowsToBoundAndRestartsAfterSuccess(t *testing.T) {
 	for interval, test := range map[time.Duration]struct{ first, last time.Duration }{
 		100 * time.Millisecond: {100 * time.Millisecond, maxBackoff},
 		2 * time.Second:        {2 * time.Second, maxBackoff},
@@ -98,7 +98,7 @@ func TestBackoffGrowsIsBoundedAndBeginsAnewAfterSuccess(t *testing.T) {
 	}
 }
 
-func TestRetryAfterIsSecondsOrADate(t *testing.T) {
+func TestRetryAfterAcceptsSecondsAndDate(t *testing.T) {
 	for value, want := range map[string]time.Duration{
 		"":                              0,
 		"0":                             0,
@@ -127,7 +127,7 @@ func TestRetryAfterIsSecondsOrADate(t *testing.T) {
 	}
 }
 
-func TestRetryAfterIsKeptAfterFailureAndSuccess(t *testing.T) {
+func TestRetryAfterDelaysPollAfterFailureAndSuccess(t *testing.T) {
 	for name, o := range map[string]outcome{"failure": failed, "success": changed, "no change": unchanged} {
 		s := scheduleOf(t, every(2*time.Second))
 		if got := s.after(o, "Retry-After", "600"); got != 10*time.Minute {
@@ -139,7 +139,7 @@ func TestRetryAfterIsKeptAfterFailureAndSuccess(t *testing.T) {
 	}
 }
 
-func TestADocumentIsNotPolledWhileItIsFresh(t *testing.T) {
+func TestFreshDocumentIsNotPolled(t *testing.T) {
 	const interval = 2 * time.Second
 	for _, test := range []struct {
 		header []string
@@ -183,21 +183,21 @@ func TestADocumentIsNotPolledWhileItIsFresh(t *testing.T) {
 	}
 }
 
-func TestFreshnessCountsFromThePollsStart(t *testing.T) {
+func TestFreshnessCountsFromPollStart(t *testing.T) {
 	s := scheduleOf(t, every(2*time.Second))
 	if got := s.next(changed, 3*time.Second, headers("Cache-Control", "max-age=60"), epoch); got != 57*time.Second {
 		t.Error(got)
 	}
 }
 
-func TestAFailureHasNoFreshness(t *testing.T) {
+func TestFailureHasNoFreshness(t *testing.T) {
 	s := scheduleOf(t, every(2*time.Second))
 	if got := s.after(failed, "Cache-Control", "max-age=3600"); got > 10*time.Second {
 		t.Error(got)
 	}
 }
 
-func TestPollsAreAPauseApartFromStartToStart(t *testing.T) {
+func TestPauseCountsFromStartToStart(t *testing.T) {
 	for took, want := range map[time.Duration]time.Duration{
 		0:                       2 * time.Second,
 		500 * time.Millisecond:  1500 * time.Millisecond,
@@ -229,7 +229,7 @@ func extremes(draw func() time.Duration) (shortest, longest time.Duration) {
 	return shortest, longest
 }
 
-func TestJitterIsAFiftiethUpOrDown(t *testing.T) {
+func TestJitterIsTwoPercentUpOrDown(t *testing.T) {
 	withChance(t)
 	s := scheduleOf(t, every(10*time.Second))
 	s.after(changed)
@@ -239,7 +239,7 @@ func TestJitterIsAFiftiethUpOrDown(t *testing.T) {
 	}
 }
 
-func TestJitterDoesNotShortenWhatTheBackendAsksFor(t *testing.T) {
+func TestJitterNeverShortensBackendsDelay(t *testing.T) {
 	withChance(t)
 	for _, header := range [][]string{{"Cache-Control", "max-age=10"}, {"Retry-After", "10"}} {
 		shortest, longest := extremes(func() time.Duration { return scheduleOf(t, every(10*time.Second)).after(changed, header...) })
@@ -249,7 +249,7 @@ func TestJitterDoesNotShortenWhatTheBackendAsksFor(t *testing.T) {
 	}
 }
 
-func TestJitterDoesNotAddUp(t *testing.T) {
+func TestJitterDoesNotAccumulate(t *testing.T) {
 	withChance(t)
 	s := scheduleOf(t, Config{Interval: caddy.Duration(time.Second), Max: caddy.Duration(10 * time.Second)})
 	for range 20 {
@@ -261,7 +261,7 @@ func TestJitterDoesNotAddUp(t *testing.T) {
 	}
 }
 
-func TestTheFirstPauseIsSpreadOverTheInterval(t *testing.T) {
+func TestFirstPauseIsRandomWithinInterval(t *testing.T) {
 	withChance(t)
 	var sum time.Duration
 	shortest, longest := extremes(func() time.Duration {
@@ -277,7 +277,7 @@ func TestTheFirstPauseIsSpreadOverTheInterval(t *testing.T) {
 	}
 }
 
-func TestTheFirstPauseAfterFailuresIsSpreadToo(t *testing.T) {
+func TestFirstPauseAfterFailuresIsRandom(t *testing.T) {
 	withChance(t)
 	shortest, _ := extremes(func() time.Duration {
 		s := scheduleOf(t, every(10*time.Second))
@@ -289,7 +289,7 @@ func TestTheFirstPauseAfterFailuresIsSpreadToo(t *testing.T) {
 	}
 }
 
-func TestBackoffIsSpread(t *testing.T) {
+func TestBackoffIsJittered(t *testing.T) {
 	shortest, longest := extremes(func() time.Duration { return scheduleOf(t, every(2*time.Second)).after(failed) })
 	if shortest < time.Second || shortest > 1100*time.Millisecond || longest < 2900*time.Millisecond || longest > 3*time.Second+1 {
 		t.Errorf("%v to %v", shortest, longest)

@@ -10,7 +10,7 @@ import (
 	"github.com/caddy-sse/caddy-sse/upstream/poll"
 )
 
-func TestWhatSelectLeavesOutIsNoChange(t *testing.T) {
+func TestUnselectedPartIsNoChange(t *testing.T) {
 	for name, again := range map[string]string{
 		"another member":  `{"orders":[1,2.50],"at":2}`,
 		"order and space": "{ \"at\":1,\n\"orders\":[ 1, 2.50 ] }",
@@ -38,7 +38,7 @@ func TestWhatSelectLeavesOutIsNoChange(t *testing.T) {
 	}
 }
 
-func TestWhatSelectLeavesOutSlowsThePollsDown(t *testing.T) {
+func TestUnselectedChangeLengthensPause(t *testing.T) {
 	within(t, poll.Config{Interval: 2 * second, Max: 60 * second, Select: ".a"}, func(e *env) {
 		n := 0
 		e.set(document(`{"a":1}`))
@@ -73,7 +73,7 @@ func TestSelectKeepsNumbersExact(t *testing.T) {
 	}
 }
 
-func TestWhatSelectCanNotReadMakesTheDocumentStaleUntilItCan(t *testing.T) {
+func TestSelectErrorMakesDocumentStaleUntilItWorks(t *testing.T) {
 	for name, c := range map[string]struct{ program, bad string }{
 		"several outputs": {".a[]", `{"a":[1,2]}`},
 		"no output":       {".a[]", `{"a":[]}`},
@@ -115,7 +115,7 @@ func TestWhatSelectCanNotReadMakesTheDocumentStaleUntilItCan(t *testing.T) {
 	}
 }
 
-func TestTheProgramThatSendsMayFail(t *testing.T) {
+func TestSendProgramErrorSendsSnapshot(t *testing.T) {
 	within(t, poll.Config{Send: "jq", SendArgument: `{event: "sum", data: (.new | add)}`}, func(e *env) {
 		e.set(document("[1,2]"))
 		v := e.watch(ask("/doc"))
@@ -129,7 +129,7 @@ func TestTheProgramThatSendsMayFail(t *testing.T) {
 	})
 }
 
-func TestAProgramMayFindThatAChangeIsNotWorthTelling(t *testing.T) {
+func TestSendProgramMayDropChange(t *testing.T) {
 	within(t, poll.Config{Send: "jq", SendArgument: `select(.new.n % 10 == 0) | {data: .new.n}`}, func(e *env) {
 		e.set(document(`{"n":10}`))
 		v := e.watch(ask("/doc"))

@@ -21,7 +21,7 @@ import (
 // However a change is told and whatever happens, the copy that a client makes of
 // what it gets is the backend's document in the end, and no event on the way is
 // one that its copy has no place for.
-func TestEverybodysCopyIsTheBackendsDocumentInTheEnd(t *testing.T) {
+func TestModelEveryCopyEndsEqualToBackendsDocument(t *testing.T) {
 	for _, send := range []string{"full", "patch", "merge", "items id"} {
 		t.Run(send, func(t *testing.T) {
 			rapid.Check(t, func(rt *rapid.T) {

@@ -20,7 +20,7 @@ import (
 // Whatever happens, nobody gets a version of a shared document that is from after
 // they lost their stream and from before they were let in again; in the end who
 // may see the document has it, and nobody else watches.
-func TestNobodyGetsASharedDocumentFromWhileTheyWereRefused(t *testing.T) {
+func TestModelRefusedViewerGetsNothingPublishedMeanwhile(t *testing.T) {
 	for _, share := range []string{"checked", ""} {
 		t.Run("share "+share, func(t *testing.T) {
 			rapid.Check(t, func(rt *rapid.T) {

@@ -108,7 +108,7 @@ func wantAsked(t *testing.T, c *club, want ...string) {
 	}
 }
 
-func TestWhoMaySeeASharedDocumentIsAskedAboutOnceAndSharesItsView(t *testing.T) {
+func TestAuthorizedViewerIsCheckedOnceAndJoinsSharedView(t *testing.T) {
 	within(t, shared, func(e *env) {
 		c := newClub(e)
 		e.join("alice", "bob", "alice", "bob", "carol")
@@ -119,7 +119,7 @@ func TestWhoMaySeeASharedDocumentIsAskedAboutOnceAndSharesItsView(t *testing.T) 
 	})
 }
 
-func TestWhoMayNotSeeASharedDocumentGetsTheBackendsAnswer(t *testing.T) {
+func TestUnauthorizedViewerGetsBackendsRefusal(t *testing.T) {
 	within(t, shared, func(e *env) {
 		c := newClub(e)
 		for _, code := range []int{http.StatusNotFound, http.StatusForbidden, http.StatusUnauthorized, http.StatusFound, http.StatusGone, http.StatusNoContent} {
@@ -139,7 +139,7 @@ func TestWhoMayNotSeeASharedDocumentGetsTheBackendsAnswer(t *testing.T) {
 	})
 }
 
-func TestAPositionOfASharedViewOpensNothing(t *testing.T) {
+func TestPositionOfSharedViewGrantsNothing(t *testing.T) {
 	within(t, shared, func(e *env) {
 		c := newClub(e)
 		c.tell(status(http.StatusForbidden), "eve")
@@ -151,7 +151,7 @@ func TestAPositionOfASharedViewOpensNothing(t *testing.T) {
 	})
 }
 
-func TestPollsAreMadeAsTheViewersInTurn(t *testing.T) {
+func TestPollsRotateThroughViewers(t *testing.T) {
 	within(t, shared, func(e *env) {
 		c := newClub(e)
 		e.join("alice", "bob", "carol")
@@ -166,7 +166,7 @@ func TestPollsAreMadeAsTheViewersInTurn(t *testing.T) {
 	})
 }
 
-func TestWhoLosesAccessLosesTheStreamAndNobodyElseAnything(t *testing.T) {
+func TestRefusalEndsOnlyTheRefusedViewersStream(t *testing.T) {
 	for _, code := range []int{http.StatusForbidden, http.StatusUnauthorized, http.StatusNotFound, http.StatusGone, http.StatusFound} {
 		within(t, shared, func(e *env) {
 			c := newClub(e)
@@ -190,7 +190,7 @@ func TestWhoLosesAccessLosesTheStreamAndNobodyElseAnything(t *testing.T) {
 	}
 }
 
-func TestWhatIsPublishedWithTheRefusalOrAfterItDoesNotReachTheRefused(t *testing.T) {
+func TestRefusedViewerGetsNothingPublishedSinceRefusal(t *testing.T) {
 	within(t, shared, func(e *env) {
 		c := newClub(e)
 		viewers := e.join("alice", "bob")
@@ -213,7 +213,7 @@ func TestWhatIsPublishedWithTheRefusalOrAfterItDoesNotReachTheRefused(t *testing
 	})
 }
 
-func TestTheAnswerThatRevokesIsRepeatedAtOnceAsAnother(t *testing.T) {
+func TestRefusalIsConfirmedAtOnceAsAnotherViewer(t *testing.T) {
 	within(t, shared, func(e *env) {
 		c := newClub(e)
 		viewers := e.join("alice", "bob")
@@ -233,7 +233,7 @@ func TestTheAnswerThatRevokesIsRepeatedAtOnceAsAnother(t *testing.T) {
 	})
 }
 
-func TestTwoRefusalsEndTheViewAndEverybodyIsAsked(t *testing.T) {
+func TestTwoRefusalsEndViewAndCheckEveryViewer(t *testing.T) {
 	for _, test := range []struct {
 		alice, bob int
 		gone       bool
@@ -270,7 +270,7 @@ func TestTwoRefusalsEndTheViewAndEverybodyIsAsked(t *testing.T) {
 	}
 }
 
-func TestWhatFailsForOneViewerAloneDoesNotMatterToTheOthers(t *testing.T) {
+func TestFailureOfOneViewerDoesNotAffectOthers(t *testing.T) {
 	busy := status(http.StatusTooManyRequests)
 	busy.Header.Set("Retry-After", "3600")
 	for name, answer := range map[string]*subrequest.Response{"429": busy, "503": status(http.StatusServiceUnavailable), "timeout": nil} {
@@ -294,7 +294,7 @@ func TestWhatFailsForOneViewerAloneDoesNotMatterToTheOthers(t *testing.T) {
 	}
 }
 
-func TestTheBackendsRetryAfterForAllIsKept(t *testing.T) {
+func TestSharedRetryAfterDelaysPolls(t *testing.T) {
 	within(t, shared, func(e *env) {
 		c := newClub(e)
 		viewers := e.join("alice", "bob")
@@ -313,7 +313,7 @@ func TestTheBackendsRetryAfterForAllIsKept(t *testing.T) {
 	})
 }
 
-func TestWhoseFirstPollIsRefusedHoldsUpNobodyWhoWaits(t *testing.T) {
+func TestRefusedFirstPollDelaysNoWaitingViewer(t *testing.T) {
 	within(t, shared, func(e *env) {
 		c := newClub(e)
 		c.tell(status(http.StatusForbidden), "eve", "mallory")
@@ -337,7 +337,7 @@ func TestWhoseFirstPollIsRefusedHoldsUpNobodyWhoWaits(t *testing.T) {
 	})
 }
 
-func TestManyWhoComeDuringTheFirstPollAreEachAskedAboutOnce(t *testing.T) {
+func TestViewersJoiningDuringFirstPollAreCheckedOnceEach(t *testing.T) {
 	within(t, shared, func(e *env) {
 		c := newClub(e)
 		c.delay(time.Second, "0")
@@ -359,7 +359,7 @@ func TestManyWhoComeDuringTheFirstPollAreEachAskedAboutOnce(t *testing.T) {
 	})
 }
 
-func TestTheViewGoesOnWhenWhoWasAskedLeaves(t *testing.T) {
+func TestViewContinuesWhenPolledViewerLeaves(t *testing.T) {
 	for _, during := range []bool{false, true} {
 		within(t, shared, func(e *env) {
 			c := newClub(e)
@@ -377,7 +377,7 @@ func TestTheViewGoesOnWhenWhoWasAskedLeaves(t *testing.T) {
 	}
 }
 
-func TestAViewLingersWithTheViewerWhoLeftLast(t *testing.T) {
+func TestLingeringViewPollsAsLastViewer(t *testing.T) {
 	c := shared
 	c.Linger = 10 * second
 	within(t, c, func(e *env) {
@@ -397,7 +397,7 @@ func TestAViewLingersWithTheViewerWhoLeftLast(t *testing.T) {
 	})
 }
 
-func TestALingeringViewWhoseLastViewerIsRefusedEnds(t *testing.T) {
+func TestRefusalOfLastViewerEndsLingeringView(t *testing.T) {
 	within(t, shared, func(e *env) {
 		c := newClub(e)
 		e.join("alice")[0].leave()
@@ -410,7 +410,7 @@ func TestALingeringViewWhoseLastViewerIsRefusedEnds(t *testing.T) {
 	})
 }
 
-func TestARevokedViewerWhoComesBackIsAskedAbout(t *testing.T) {
+func TestReturningRevokedViewerIsChecked(t *testing.T) {
 	within(t, shared, func(e *env) {
 		c := newClub(e)
 		viewers := e.join("alice", "bob")
@@ -431,7 +431,7 @@ func TestARevokedViewerWhoComesBackIsAskedAbout(t *testing.T) {
 	})
 }
 
-func TestARevokedViewerNeverGetsWhatWasPublishedBetweenTheRefusalAndTheReturn(t *testing.T) {
+func TestReturningRevokedViewerGetsNothingPublishedMeanwhile(t *testing.T) {
 	for _, others := range []bool{true, false} { // whether the view outlives the refusal
 		within(t, shared, func(e *env) {
 			c := newClub(e)
@@ -455,7 +455,7 @@ func TestARevokedViewerNeverGetsWhatWasPublishedBetweenTheRefusalAndTheReturn(t 
 	}
 }
 
-func TestWhoWasCutOffGetsWhatWasMissedIfNobodyWasRefusedSince(t *testing.T) {
+func TestDisconnectedViewerGetsMissedEventsUnlessRefused(t *testing.T) {
 	within(t, shared, func(e *env) {
 		c := newClub(e)
 		e.join("bob")
@@ -472,7 +472,7 @@ func TestWhoWasCutOffGetsWhatWasMissedIfNobodyWasRefusedSince(t *testing.T) {
 	})
 }
 
-func TestABackendThatCannotTellMakesTheDocumentStaleForEachAlone(t *testing.T) {
+func TestFailedFirstAuthorizationMakesEachViewerStaleAlone(t *testing.T) {
 	within(t, shared, func(e *env) {
 		c := newClub(e)
 		c.tell(status(http.StatusServiceUnavailable), "alice", "bob", "eve")
@@ -501,7 +501,7 @@ func TestABackendThatCannotTellMakesTheDocumentStaleForEachAlone(t *testing.T) {
 	})
 }
 
-func TestAViewerAboutWhomTheBackendCannotTellIsStaleAndOthersWatchOn(t *testing.T) {
+func TestFailedAuthorizationMakesOnlyThatViewerStale(t *testing.T) {
 	within(t, shared, func(e *env) {
 		c := newClub(e)
 		alice := e.join("alice")[0]
@@ -530,7 +530,7 @@ func TestAViewerAboutWhomTheBackendCannotTellIsStaleAndOthersWatchOn(t *testing.
 	})
 }
 
-func TestNobodyIsAskedAboutIfTheRuleSaysUnchecked(t *testing.T) {
+func TestUncheckedShareChecksNobody(t *testing.T) {
 	c := shared
 	c.Share = "unchecked"
 	within(t, c, func(e *env) {
@@ -550,7 +550,7 @@ func TestNobodyIsAskedAboutIfTheRuleSaysUnchecked(t *testing.T) {
 	})
 }
 
-func TestOtherHeadersTellViewersOfASharedDocumentApart(t *testing.T) {
+func TestOtherHeadersSeparateSharedViews(t *testing.T) {
 	within(t, shared, func(e *env) {
 		newClub(e)
 		e.watch(as("alice", "X-Tenant", "a"))
@@ -561,7 +561,7 @@ func TestOtherHeadersTellViewersOfASharedDocumentApart(t *testing.T) {
 	})
 }
 
-func TestVaryWithShareKeysWhatItNamesAndSendsCredentials(t *testing.T) {
+func TestVaryWithShareKeysNamedHeadersAndSendsCredentials(t *testing.T) {
 	c := shared
 	c.Vary = []string{"X-Tenant"}
 	within(t, c, func(e *env) {
@@ -582,7 +582,7 @@ func TestVaryWithShareKeysWhatItNamesAndSendsCredentials(t *testing.T) {
 	})
 }
 
-func TestAViewerIsAskedAboutWithThePollsOwnRequest(t *testing.T) {
+func TestAuthorizationCheckSendsSameRequestAsPoll(t *testing.T) {
 	within(t, shared, func(e *env) {
 		newClub(e)
 		e.watch(as("alice", "Accept-Language", "de", "User-Agent", "a", "X-Tenant", "t", "X-Forwarded-For", "192.0.2.1"))
@@ -610,7 +610,7 @@ func TestAViewerIsAskedAboutWithThePollsOwnRequest(t *testing.T) {
 	})
 }
 
-func TestViewersAreToldApartByUserCertificateAndAddressWhenAskedAbout(t *testing.T) {
+func TestAuthorizationCheckSeparatesUserCertificateAndAddress(t *testing.T) {
 	within(t, shared, func(e *env) {
 		e.watchAs(as("same"), &caller{user: "alice"}, "").want(t, "1")
 		e.watchAs(as("same"), &caller{user: "bob"}, "").want(t, "1")
@@ -623,7 +623,7 @@ func TestViewersAreToldApartByUserCertificateAndAddressWhenAskedAbout(t *testing
 	})
 }
 
-func TestASharedViewCostsAtMostTwoRequestsAPollAndTwoAJoin(t *testing.T) {
+func TestSharedViewCostsAtMostTwoRequestsPerPollAndJoin(t *testing.T) {
 	within(t, shared, func(e *env) {
 		c := newClub(e)
 		began := e.began
@@ -659,7 +659,7 @@ func TestASharedViewCostsAtMostTwoRequestsAPollAndTwoAJoin(t *testing.T) {
 	})
 }
 
-func TestAMemberIsOneHoweverManyStreamsTheyHave(t *testing.T) {
+func TestViewerCountsOnceForAllItsStreams(t *testing.T) {
 	within(t, shared, func(e *env) {
 		c := newClub(e)
 		viewers := e.join("alice", "alice", "alice", "bob")
@@ -679,7 +679,7 @@ func TestAMemberIsOneHoweverManyStreamsTheyHave(t *testing.T) {
 	})
 }
 
-func TestNoCredentialOfASharedViewIsInAKey(t *testing.T) {
+func TestSharedViewKeyHoldsNoCredential(t *testing.T) {
 	within(t, shared, func(e *env) {
 		newClub(e)
 		e.join("secret-a", "secret-b")

@@ -42,7 +42,7 @@ type principal struct {
 
 func a(target string, header ...string) principal { return principal{request: ask(target, header...)} }
 
-func TestWhoMayBeAnsweredOtherwiseHasAViewOfTheirOwn(t *testing.T) {
+func TestDifferingRequestsHaveSeparateViews(t *testing.T) {
 	user := func(name string) principal { return principal{ask("/"), caller{user: name}} }
 	vars := func(pairs ...string) principal {
 		v := map[string]string{}
@@ -86,7 +86,7 @@ func TestWhoMayBeAnsweredOtherwiseHasAViewOfTheirOwn(t *testing.T) {
 
 // A request line may hold a whole URL, with a scheme and a password that nobody
 // has checked, and a question mark with nothing behind it.
-func TestTheFormOfARequestLineSetsNoPollOffFromOthers(t *testing.T) {
+func TestRequestLineFormDoesNotAffectViewKey(t *testing.T) {
 	within(t, poll.Config{}, func(e *env) {
 		e.setFunc(func(r *http.Request) (*subrequest.Response, error) {
 			if u := r.URL; u.Scheme != "" || u.Host != "" || u.User != nil || r.RequestURI != "/doc" || u.String() != "/doc" || r.Host != "example.com" {
@@ -110,7 +110,7 @@ func with1(k principal, name, value string) principal {
 
 // Header values must not pass for other headers, or for what the server found
 // out about somebody else.
-func TestNobodyCanMakeUpAnothersView(t *testing.T) {
+func TestViewKeyCannotBeForged(t *testing.T) {
 	for name, c := range map[string][2]principal{
 		"a header as another's value": {
 			a("/", "X-A", "1", "X-B", "2"),
@@ -141,7 +141,7 @@ func TestNobodyCanMakeUpAnothersView(t *testing.T) {
 	}
 }
 
-func TestWhoIsAnsweredAlikeSharesAView(t *testing.T) {
+func TestEquivalentRequestsShareView(t *testing.T) {
 	within(t, poll.Config{}, func(e *env) {
 		for _, k := range []principal{
 			a("/doc?a=1"),
@@ -173,7 +173,7 @@ func TestWhoIsAnsweredAlikeSharesAView(t *testing.T) {
 	})
 }
 
-func TestWhatIsAboutTheViewersOwnRequestIsNotSent(t *testing.T) {
+func TestRequestSpecificHeadersAreNotSent(t *testing.T) {
 	within(t, poll.Config{}, func(e *env) {
 		r := ask("http://example.com/doc?b=2&last_event_id=9&a=%31",
 			"Authorization", "Bearer 1", "Cookie", "s=1", "X-Tenant", "acme", "X-Tenant", "second", "Accept-Language", "de", "User-Agent", "curl")
@@ -207,7 +207,7 @@ func TestWhatIsAboutTheViewersOwnRequestIsNotSent(t *testing.T) {
 	})
 }
 
-func TestTheBackendIsAskedForWhatTheViewerTakesBesideAStream(t *testing.T) {
+func TestPollAcceptsViewersOtherTypes(t *testing.T) {
 	within(t, poll.Config{}, func(e *env) {
 		r := ask("/doc")
 		r.Header["Accept"] = []string{"text/event-stream", "application/vnd.x+json, */*;q=0.1"}
@@ -220,7 +220,7 @@ func TestTheBackendIsAskedForWhatTheViewerTakesBesideAStream(t *testing.T) {
 
 var addressed = []string{"X-Forwarded-For", "203.0.113.7", "X-Real-Ip", "203.0.113.7", "Cf-Connecting-Ip", "203.0.113.7"}
 
-func TestARequestForAllCarriesNobodysAddress(t *testing.T) {
+func TestAnonymousPollCarriesNoAddress(t *testing.T) {
 	for name, k := range map[string]principal{
 		"directly":                  a("/doc", addressed...),
 		"beside a hint":             a("/doc", append([]string{"User-Agent", "curl"}, addressed...)...),
@@ -250,7 +250,7 @@ func TestARequestForAllCarriesNobodysAddress(t *testing.T) {
 	}
 }
 
-func TestARequestForOneCarriesTheirAddress(t *testing.T) {
+func TestPersonalPollCarriesViewersAddress(t *testing.T) {
 	for name, k := range map[string]principal{
 		"Authorization": a("/doc", append([]string{"Authorization", "x"}, addressed...)...),
 		"Cookie":        a("/doc", append([]string{"Cookie", "x"}, addressed...)...),
@@ -270,7 +270,7 @@ func TestARequestForOneCarriesTheirAddress(t *testing.T) {
 
 // A backend may decide by address beside the credentials, and a cookie that
 // everybody has is no credential.
-func TestNobodyGetsWhatAnothersAddressMaySee(t *testing.T) {
+func TestAnonymousViewersGetNothingByAnothersAddress(t *testing.T) {
 	for name, c := range map[string][2]principal{
 		"a common cookie": {
 			{request: with(ask("/doc", "Cookie", "consent=yes"), from("10.0.0.1:1"))},
@@ -308,7 +308,7 @@ func TestNobodyGetsWhatAnothersAddressMaySee(t *testing.T) {
 	}
 }
 
-func TestTheSameViewerFromTheSameAddressSharesAView(t *testing.T) {
+func TestSameViewerFromSameAddressSharesView(t *testing.T) {
 	within(t, poll.Config{}, func(e *env) {
 		for _, port := range []string{"1", "2", "65535"} {
 			e.watch(with(ask("/doc", "Cookie", "s=1"), from("203.0.113.9:"+port)))
@@ -322,7 +322,7 @@ func TestTheSameViewerFromTheSameAddressSharesAView(t *testing.T) {
 
 // What a trusted proxy says counts, and from anybody else it doesn't: they are
 // not answered alike.
-func TestWhatAProxySaysIsNotWhatAnybodySays(t *testing.T) {
+func TestForwardedAddressFromUntrustedPeerIsNotThatOfTrustedProxy(t *testing.T) {
 	within(t, poll.Config{}, func(e *env) {
 		e.watchAs(ask("/doc", "X-Forwarded-Host", "internal.example"), &caller{trusted: true}, "")
 		e.watchAs(ask("/doc", "X-Forwarded-Host", "internal.example"), &caller{}, "")
@@ -332,7 +332,7 @@ func TestWhatAProxySaysIsNotWhatAnybodySays(t *testing.T) {
 	})
 }
 
-func TestCredentialsAreInNoKeyAndNoTopic(t *testing.T) {
+func TestKeysAndTopicsHoldNoCredentials(t *testing.T) {
 	s := store.NewMemory()
 	over(t, poll.Config{}, s, func(e *env) {
 		e.set(document("1", "Vary", "User-Agent"))
@@ -357,7 +357,7 @@ func languages(vary string) func(r *http.Request) (*subrequest.Response, error) 
 	}
 }
 
-func TestViewersAreToldApartByWhatVaryNames(t *testing.T) {
+func TestVaryHeaderSeparatesViewers(t *testing.T) {
 	for _, vary := range []string{"Accept-Language", "accept-language", "Accept-Encoding, Accept-Language", "*", "Origin,*"} {
 		within(t, poll.Config{}, func(e *env) {
 			e.setFunc(languages(vary))
@@ -378,7 +378,7 @@ func TestViewersAreToldApartByWhatVaryNames(t *testing.T) {
 	}
 }
 
-func TestVaryOfWhatIsInTheKeyAnywayChangesNothing(t *testing.T) {
+func TestVaryOfKeyedHeaderChangesNothing(t *testing.T) {
 	within(t, poll.Config{}, func(e *env) {
 		e.set(document("1", "Vary", "Cookie, Accept-Encoding, Origin, X-Whatever"))
 		e.watch(ask("/doc", "Accept-Language", "de"))
@@ -391,7 +391,7 @@ func TestVaryOfWhatIsInTheKeyAnywayChangesNothing(t *testing.T) {
 }
 
 // All wait for the first poll, which is made as the first of them.
-func TestViewersWhoWaitAreToldApartToo(t *testing.T) {
+func TestVarySeparatesWaitingViewers(t *testing.T) {
 	for _, linger := range []caddy.Duration{second, -1} {
 		within(t, poll.Config{Linger: linger}, func(e *env) {
 			e.setFunc(languages("Accept-Language"))
@@ -408,7 +408,7 @@ func TestViewersWhoWaitAreToldApartToo(t *testing.T) {
 	}
 }
 
-func TestViewersAreToldApartWhenTheFirstOfThemHasLeft(t *testing.T) {
+func TestVarySeparatesViewersAfterFirstLeaves(t *testing.T) {
 	within(t, poll.Config{Linger: -1}, func(e *env) {
 		e.setFunc(languages("Accept-Language"))
 		e.take(time.Second)
@@ -425,7 +425,7 @@ func TestViewersAreToldApartWhenTheFirstOfThemHasLeft(t *testing.T) {
 
 // A backend may begin to vary at any time. Who shared a view until then comes
 // back to their own.
-func TestABackendThatBeginsToVaryPartsItsViewers(t *testing.T) {
+func TestNewVarySeparatesCurrentViewers(t *testing.T) {
 	within(t, poll.Config{}, func(e *env) {
 		de, en := e.watch(ask("/doc", "Accept-Language", "de")), e.watch(ask("/doc", "Accept-Language", "en"))
 		de.want(t, "1")
@@ -442,7 +442,7 @@ func TestABackendThatBeginsToVaryPartsItsViewers(t *testing.T) {
 }
 
 // What one view has learned about its URL holds for the others.
-func TestAViewPartsItsViewersForWhatAnotherViewWasTold(t *testing.T) {
+func TestVaryOfOneViewSeparatesViewersOfAnother(t *testing.T) {
 	within(t, poll.Config{}, func(e *env) {
 		e.setFunc(languages("Accept-Language"))
 		byAgent := func(lang, agent string) *http.Request {
@@ -467,7 +467,7 @@ func TestAViewPartsItsViewersForWhatAnotherViewWasTold(t *testing.T) {
 	})
 }
 
-func TestWhatIsKnownOfAURLGoesSomeTimeAfterItsLastView(t *testing.T) {
+func TestResourceIsForgottenAfterLastView(t *testing.T) {
 	within(t, poll.Config{}, func(e *env) {
 		e.setFunc(languages("Accept-Language"))
 		de, en := e.watch(ask("/doc", "Accept-Language", "de")), e.watch(ask("/doc", "Accept-Language", "en"))

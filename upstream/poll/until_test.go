@@ -66,7 +66,7 @@ func (v *viewer) wantCopies(t testing.TB, want ...string) {
 	}
 }
 
-func TestAFinishedDocumentEndsItsStreams(t *testing.T) {
+func TestCompleteDocumentEndsStreams(t *testing.T) {
 	untilShipped(t, func(t testing.TB, e *env, _ string) {
 		a, b := e.watch(ask("/doc")), e.watch(ask("/doc"))
 		e.set(document(packed))
@@ -90,7 +90,7 @@ func TestAFinishedDocumentEndsItsStreams(t *testing.T) {
 	})
 }
 
-func TestWhoKnowsThatADocumentIsFinishedShouldNotComeBack(t *testing.T) {
+func TestReconnectAfterCompleteGets204(t *testing.T) {
 	untilShipped(t, func(t testing.TB, e *env, _ string) {
 		other := e.watch(ask("/other"))
 		v := e.watch(ask("/doc"))
@@ -121,7 +121,7 @@ func TestWhoKnowsThatADocumentIsFinishedShouldNotComeBack(t *testing.T) {
 	})
 }
 
-func TestANewcomerGetsAFinishedDocumentAndItsEnd(t *testing.T) {
+func TestNewViewerGetsCompleteDocumentAndItsEnd(t *testing.T) {
 	untilShipped(t, func(t testing.TB, e *env, _ string) {
 		e.set(document(originalJitter))
 		for range 3 {
@@ -134,7 +134,7 @@ func TestANewcomerGetsAFinishedDocumentAndItsEnd(t *testing.T) {
 	})
 }
 
-func TestAFinishedDocumentIsPublishedOnce(t *testing.T) {
+func TestCompleteDocumentIsPublishedOnce(t *testing.T) {
 	within(t, poll.Config{Until: `.status == "shipped"`}, func(e *env) {
 		e.set(document(originalJitter))
 		first := e.watch(ask("/doc"))
@@ -148,7 +148,7 @@ func TestAFinishedDocumentIsPublishedOnce(t *testing.T) {
 	})
 }
 
-func TestAFinishedDocumentThatIsPublishedOnABusyHubIsStillRight(t *testing.T) {
+func TestCompleteDocumentIsCorrectOnBusyHub(t *testing.T) {
 	s := &flakyStore{Memory: store.NewMemory()}
 	over(t, poll.Config{Until: `.status == "shipped"`}, s, func(e *env) {
 		e.set(document(originalJitter))
@@ -178,7 +178,7 @@ func (e *env) publishElsewhere(n int) {
 	}
 }
 
-func TestWhoMissedTheEndGetsIt(t *testing.T) {
+func TestReconnectingViewerGetsMissedComplete(t *testing.T) {
 	untilShipped(t, func(t testing.TB, e *env, send string) {
 		v := e.watch(ask("/doc"))
 		id := v.lastID()
@@ -198,7 +198,7 @@ func TestWhoMissedTheEndGetsIt(t *testing.T) {
 	})
 }
 
-func TestTheEndIsToldThoughTheHistoryIsGone(t *testing.T) {
+func TestCompleteIsSentWithoutHistory(t *testing.T) {
 	untilShipped(t, func(t testing.TB, e *env, _ string) {
 		v := e.watch(ask("/doc"))
 		first := v.lastID()
@@ -218,7 +218,7 @@ func TestTheEndIsToldThoughTheHistoryIsGone(t *testing.T) {
 	})
 }
 
-func TestADocumentThatIsOpenedAgainIsWatchedAgain(t *testing.T) {
+func TestReopenedDocumentIsPolledAgain(t *testing.T) {
 	untilShipped(t, func(t testing.TB, e *env, _ string) {
 		v := e.watch(ask("/doc"))
 		e.set(document(originalJitter))
@@ -244,7 +244,7 @@ func TestADocumentThatIsOpenedAgainIsWatchedAgain(t *testing.T) {
 }
 
 // Who was told of an end has only the document that ended.
-func TestWhoKnowsAnEarlierEndGetsTheDocumentThatEndedSince(t *testing.T) {
+func TestViewerOfEarlierEndGetsLaterCompleteDocument(t *testing.T) {
 	untilShipped(t, func(t testing.TB, e *env, _ string) {
 		v := e.watch(ask("/doc"))
 		e.set(document(originalJitter))
@@ -268,7 +268,7 @@ func TestWhoKnowsAnEarlierEndGetsTheDocumentThatEndedSince(t *testing.T) {
 	})
 }
 
-func TestAnEndThatIsOverIsNotToldToWhoMissedIt(t *testing.T) {
+func TestReopenedDocumentSendsNoMissedComplete(t *testing.T) {
 	untilShipped(t, func(t testing.TB, e *env, _ string) {
 		v := e.watch(ask("/doc"))
 		id := v.lastID()
@@ -291,7 +291,7 @@ func TestAnEndThatIsOverIsNotToldToWhoMissedIt(t *testing.T) {
 }
 
 // What select leaves out may still be what opens a document again.
-func TestADocumentThatIsOpenedAgainAndLooksAsBeforeIsWatchedAgain(t *testing.T) {
+func TestReopenedUnchangedDocumentIsPolledAgain(t *testing.T) {
 	within(t, poll.Config{Until: ".done", Select: ".n"}, func(e *env) {
 		doc := func(n int, done bool) { e.set(document(fmt.Sprintf(`{"n":%d,"done":%v}`, n, done))) }
 		doc(1, true)
@@ -317,7 +317,7 @@ func TestADocumentThatIsOpenedAgainAndLooksAsBeforeIsWatchedAgain(t *testing.T) 
 	})
 }
 
-func TestWhatUntilCanNotReadMakesTheDocumentStale(t *testing.T) {
+func TestUntilErrorMakesDocumentStale(t *testing.T) {
 	within(t, poll.Config{Until: ".status.code > 1"}, func(e *env) {
 		e.set(document(`{"status":{"code":1}}`))
 		v := e.watch(ask("/doc"))
@@ -332,7 +332,7 @@ func TestWhatUntilCanNotReadMakesTheDocumentStale(t *testing.T) {
 	})
 }
 
-func TestUntilIsNeitherFalseNorNullNorNothing(t *testing.T) {
+func TestUntilIgnoresFalseNullAndEmpty(t *testing.T) {
 	for program, finished := range map[string]bool{
 		"true": true, "0": true, `""`: true, "[]": true, "false, true": true,
 		"false": false, "null": false, "empty": false, "true, false": false, ".missing": false,
@@ -346,7 +346,7 @@ func TestUntilIsNeitherFalseNorNullNorNothing(t *testing.T) {
 	}
 }
 
-func TestAnEndThatCouldNotBeStoredIsToldLater(t *testing.T) {
+func TestUnstoredCompleteIsSentLater(t *testing.T) {
 	s := &flakyStore{Memory: store.NewMemory()}
 	over(t, poll.Config{Until: `.status == "shipped"`}, s, func(e *env) {
 		e.set(document(open))

@@ -9,7 +9,7 @@ import (
 	"github.com/caddy-sse/caddy-sse/upstream/poll"
 )
 
-func TestADateIsSentBackOnlyIfItTellsTheDocumentFromAllOthers(t *testing.T) {
+func TestOnlyStrongLastModifiedIsSentBack(t *testing.T) {
 	const modified, later, sameSecond = "Sat, 01 Jan 2000 00:00:00 GMT", "Sat, 01 Jan 2000 00:00:01 GMT", "Sat, 01 Jan 2000 00:00:00 GMT"
 	for _, test := range []struct {
 		header      []string
@@ -39,7 +39,7 @@ func TestADateIsSentBackOnlyIfItTellsTheDocumentFromAllOthers(t *testing.T) {
 	}
 }
 
-func TestADocumentThatIsNotModifiedSinceIsConfirmed(t *testing.T) {
+func TestNotModifiedSinceConfirmsDocument(t *testing.T) {
 	within(t, poll.Config{Interval: second}, func(e *env) {
 		answer := func(modified, body string) {
 			e.setFunc(func(r *http.Request) (*subrequest.Response, error) {

@@ -7,7 +7,7 @@ import (
 )
 
 // Anyone who may see a shared document can come and go under any number of names.
-func TestNotManyAreRememberedOfThoseWhoHaveLeft(t *testing.T) {
+func TestDisconnectedViewersAreBounded(t *testing.T) {
 	now := time.Now()
 	m := newViewers(&principal{id: "first"})
 	come := func(name string) *viewer { return m.add(&principal{id: name}, 7, now) }

@@ -43,7 +43,7 @@ const ms = time.Millisecond
 // aMinute is an interval that leaves the polls to the writes.
 var aMinute = poll.Config{Interval: 60 * second}
 
-func TestAWriteThatIsAloneCostsOnePollAtOnce(t *testing.T) {
+func TestSingleInvalidationCostsOnePollAtOnce(t *testing.T) {
 	within(t, aMinute, func(e *env) {
 		e.watch(ask("/doc"))
 		pass(time.Second)
@@ -54,7 +54,7 @@ func TestAWriteThatIsAloneCostsOnePollAtOnce(t *testing.T) {
 	})
 }
 
-func TestAWriteRightAfterTheFirstPollIsFollowedByOne(t *testing.T) {
+func TestInvalidationAfterFirstPollCausesPoll(t *testing.T) {
 	within(t, aMinute, func(e *env) {
 		e.watch(ask("/doc"))
 		e.Invalidate("example.com", "/doc")
@@ -63,7 +63,7 @@ func TestAWriteRightAfterTheFirstPollIsFollowedByOne(t *testing.T) {
 	})
 }
 
-func TestABurstCostsAPollAtItsBeginningAndOneAtItsEnd(t *testing.T) {
+func TestBurstCostsPollAtStartAndEnd(t *testing.T) {
 	for _, takes := range []time.Duration{0, 10 * ms, 19 * ms, 21 * ms, 200 * ms, 450 * ms} {
 		within(t, aMinute, func(e *env) {
 			v := e.watch(ask("/doc"))
@@ -80,7 +80,7 @@ func TestABurstCostsAPollAtItsBeginningAndOneAtItsEnd(t *testing.T) {
 	}
 }
 
-func TestABurstOfTwoWritesCostsTwoPolls(t *testing.T) {
+func TestBurstOfTwoInvalidationsCostsTwoPolls(t *testing.T) {
 	within(t, aMinute, func(e *env) {
 		e.watch(ask("/doc"))
 		pass(time.Second)
@@ -91,7 +91,7 @@ func TestABurstOfTwoWritesCostsTwoPolls(t *testing.T) {
 	})
 }
 
-func TestABurstWithoutEndCostsAPollASecond(t *testing.T) {
+func TestEndlessBurstCostsOnePollPerSecond(t *testing.T) {
 	for _, takes := range []time.Duration{0, 150 * ms} {
 		within(t, aMinute, func(e *env) {
 			e.watch(ask("/doc"))
@@ -114,7 +114,7 @@ func TestABurstWithoutEndCostsAPollASecond(t *testing.T) {
 	}
 }
 
-func TestWritesSecondsApartAreEachFollowedByAPollAtOnce(t *testing.T) {
+func TestSeparateInvalidationsEachPollAtOnce(t *testing.T) {
 	within(t, aMinute, func(e *env) {
 		e.watch(ask("/doc"))
 		pass(time.Second)
@@ -124,7 +124,7 @@ func TestWritesSecondsApartAreEachFollowedByAPollAtOnce(t *testing.T) {
 	})
 }
 
-func TestTwoBurstsAreEachFollowedByAPollAtOnce(t *testing.T) {
+func TestEachBurstPollsAtOnce(t *testing.T) {
 	within(t, aMinute, func(e *env) {
 		e.watch(ask("/doc"))
 		pass(time.Second)
@@ -137,7 +137,7 @@ func TestTwoBurstsAreEachFollowedByAPollAtOnce(t *testing.T) {
 	})
 }
 
-func TestAWriteDuringAPollIsFollowedByOneMoreWhenItIsOver(t *testing.T) {
+func TestInvalidationDuringPollPollsOnceMoreAfterIt(t *testing.T) {
 	within(t, aMinute, func(e *env) {
 		e.take(2 * time.Second)
 		v := e.watch(ask("/doc"))
@@ -152,7 +152,7 @@ func TestAWriteDuringAPollIsFollowedByOneMoreWhenItIsOver(t *testing.T) {
 	})
 }
 
-func TestAWriteDoesNotBreakTheBackendsRetryAfter(t *testing.T) {
+func TestInvalidationRespectsRetryAfter(t *testing.T) {
 	for name, test := range map[string]struct {
 		config poll.Config
 		resp   *subrequest.Response
@@ -182,7 +182,7 @@ func TestAWriteDoesNotBreakTheBackendsRetryAfter(t *testing.T) {
 	}
 }
 
-func TestAWriteIsAReasonToPollWhileTheDocumentIsFresh(t *testing.T) {
+func TestInvalidationPollsFreshDocument(t *testing.T) {
 	within(t, poll.Config{}, func(e *env) {
 		e.set(document("1", "Cache-Control", "max-age=600"))
 		e.watch(ask("/doc"))
@@ -194,7 +194,7 @@ func TestAWriteIsAReasonToPollWhileTheDocumentIsFresh(t *testing.T) {
 	})
 }
 
-func TestAWriteIsAReasonToPollABackendThatFails(t *testing.T) {
+func TestInvalidationPollsFailingBackend(t *testing.T) {
 	within(t, aMinute, func(e *env) {
 		e.setError(errRefused)
 		v := e.watch(ask("/doc"))
@@ -206,7 +206,7 @@ func TestAWriteIsAReasonToPollABackendThatFails(t *testing.T) {
 	})
 }
 
-func TestAWriteIsAReasonToPollWhatHasSlowedDown(t *testing.T) {
+func TestInvalidationPollsSlowedView(t *testing.T) {
 	within(t, poll.Config{Interval: 2 * second, Max: 60 * second}, func(e *env) {
 		v := e.watch(ask("/doc"))
 		pass(10 * time.Minute)
@@ -222,7 +222,7 @@ func TestAWriteIsAReasonToPollWhatHasSlowedDown(t *testing.T) {
 	})
 }
 
-func TestThePauseGrowsToMaxWhileNothingChanges(t *testing.T) {
+func TestPauseGrowsToMaxWhileUnchanged(t *testing.T) {
 	within(t, poll.Config{Interval: 2 * second, Max: 8 * second}, func(e *env) {
 		e.watch(ask("/doc"))
 		pass(34 * time.Second)
@@ -230,7 +230,7 @@ func TestThePauseGrowsToMaxWhileNothingChanges(t *testing.T) {
 	})
 }
 
-func TestAViewEndsWhileItWaits(t *testing.T) {
+func TestViewEndsDuringPause(t *testing.T) {
 	for name, before := range map[string]func(e *env){
 		"for its time": func(*env) {},
 		"for the end of a burst": func(e *env) {
@@ -263,7 +263,7 @@ func TestAViewEndsWhileItWaits(t *testing.T) {
 	}
 }
 
-func TestWritesBelowARefreshPathConcernTheWholeRule(t *testing.T) {
+func TestInvalidationBelowRefreshPathPollsWholeRule(t *testing.T) {
 	for path, concerned := range map[string]bool{
 		"/checkout": true, "/checkout/": true, "/checkout/42": true, "/checkout/42/x": true, "/admin/stock/7": true,
 		"/checkouts": false, "/check": false, "/Checkout": false, "/admin": false, "/admin/stocks": false, "/other": false,
@@ -290,7 +290,7 @@ func TestWritesBelowARefreshPathConcernTheWholeRule(t *testing.T) {
 	}
 }
 
-func TestARefreshPathThatIsTheRootConcernsAll(t *testing.T) {
+func TestRootRefreshPathMatchesAllPaths(t *testing.T) {
 	within(t, poll.Config{Interval: 60 * second, Refresh: []string{"/"}}, func(e *env) {
 		e.watch(ask("/doc"))
 		pass(time.Second)
@@ -300,7 +300,7 @@ func TestARefreshPathThatIsTheRootConcernsAll(t *testing.T) {
 	})
 }
 
-func TestRefreshOffLeavesItToTheInterval(t *testing.T) {
+func TestRefreshOffIgnoresInvalidations(t *testing.T) {
 	within(t, poll.Config{Interval: 60 * second, RefreshOff: true}, func(e *env) {
 		e.watch(ask("/doc"))
 		pass(time.Second)
