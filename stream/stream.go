@@ -51,8 +51,8 @@ type Options struct {
 // Observer counts what streams send. It must be safe for concurrent use and must
 // not block.
 type Observer interface {
-	// Sent records one write with its number of events, which is zero for a
-	// heartbeat, and of bytes.
+	// Sent records one write: the number of its events, which is zero for a
+	// heartbeat, and the number of its bytes.
 	Sent(events int, bytes int64)
 }
 
@@ -69,16 +69,16 @@ type Source struct {
 	// stream sends its backlog and ends.
 	Done <-chan struct{}
 	// Moved, if not nil, is closed when the next configuration can serve the
-	// client better than this one. The stream ends within two seconds, and at
-	// once if NoPosition is set and it has sent no event. It tells the client to
-	// reconnect soon.
+	// client better than this one. The stream ends within two seconds, or at
+	// once if NoPosition is set, the request had no position and no event was
+	// sent. The client reconnects soon.
 	Moved <-chan struct{}
 	// NoPosition says that the client has no document yet that later events
 	// could follow. A stream that ends without having sent an event then sends
 	// no position either.
 	NoPosition bool
 	// Granted, if not nil, is closed when the client may receive the cursor's
-	// events. Until then the stream sends only heartbeats.
+	// events. Until then the stream sends only Initial and heartbeats.
 	Granted <-chan struct{}
 	// Revoked, if not nil, is closed when the client may no longer receive
 	// events: the stream ends at once.
