@@ -90,7 +90,7 @@ func (s *sharedHub) addStream(o *openStream) (remove func()) {
 	}
 }
 
-// streamListing returns the streams that are open.
+// openStreams returns the streams that are open.
 func (s *sharedHub) openStreams() []*openStream {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -12,7 +12,8 @@ import (
 	"github.com/caddy-sse/caddy-sse/subrequest"
 )
 
-// cachedResponse is the last answer to a poll, for ordinary requests. It isn't changed.
+// cachedResponse is the response of the last poll, for ordinary requests. It is
+// immutable.
 type cachedResponse struct {
 	header http.Header
 	body   []byte
@@ -20,10 +21,10 @@ type cachedResponse struct {
 	polled time.Time // when the poll that brought or confirmed it began
 }
 
-// Absorb answers an ordinary GET or HEAD for a document that is watched from
-// its last poll, and returns true. It returns false if that must be left to the
-// backend: nobody watches, the answer is older than the interval or than a
-// write, or the request is one that could be answered otherwise.
+// Absorb responds to an ordinary GET or HEAD for a document with viewers from
+// its last poll, and returns true. It returns false if the backend must respond:
+// the document has no viewers, the response is older than the interval or than a
+// write, or the backend might respond otherwise to this request.
 func (p *Poller) Absorb(w http.ResponseWriter, r *http.Request, caller Requester) bool {
 	if !p.config.Absorb || !p.hasViews(Hostname(r.Host), r.URL.Path) || !isAbsorbable(r) {
 		return false
@@ -37,8 +38,8 @@ func (p *Poller) Absorb(w http.ResponseWriter, r *http.Request, caller Requester
 	return true
 }
 
-// hasViews tells whether there are views of a path of a host. Most requests are
-// for something else, and need no key.
+// hasViews reports whether a path of a host has views. Most requests are for
+// another path, and need no view key.
 func (p *Poller) hasViews(hostname, path string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -46,7 +47,8 @@ func (p *Poller) hasViews(hostname, path string) bool {
 	return ok
 }
 
-// isAbsorbable tells whether a request leaves it open who answers it.
+// isAbsorbable reports whether a request may be answered by another than the
+// backend.
 func isAbsorbable(r *http.Request) bool {
 	switch {
 	case r.Method != http.MethodGet && r.Method != http.MethodHead, hasBody(r), len(r.Header["Upgrade"]) > 0:
@@ -66,14 +68,14 @@ func isAbsorbable(r *http.Request) bool {
 	return true
 }
 
-// hasBody tells whether a request has, or may have, a body. Over HTTP/3 the
-// length isn't known unless the client has told it; a GET's would mean nothing
+// hasBody reports whether a request has, or may have, a body. Over HTTP/3 the
+// length is unknown unless the client says it; the body of a GET means nothing
 // (RFC 9110 §9.3.1).
 func hasBody(r *http.Request) bool {
 	return r.ContentLength > 0 || r.ContentLength < 0 && r.ProtoMajor < 3
 }
 
-// cachedFor is what the request's own viewers were sent.
+// cachedFor returns the response that the request's own viewer has received.
 func (p *Poller) cachedFor(r *http.Request, caller Requester) *cachedResponse {
 	asStream := r
 	if r.Method == http.MethodHead {
@@ -98,8 +100,8 @@ func (p *Poller) cachedFor(r *http.Request, caller Requester) *cachedResponse {
 	return k
 }
 
-// authorizedFor is how long a viewer who shares a view may be given answers to
-// ordinary requests since the backend has last let them see the document.
+// authorizedFor is for how long after its last authorization a viewer of a
+// shared view gets cached responses.
 const authorizedFor = time.Minute
 
 // isViewerIndependent tells whether all of the answer's headers are about the

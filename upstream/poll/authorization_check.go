@@ -9,32 +9,31 @@ import (
 	"github.com/caddy-sse/caddy-sse/subrequest"
 )
 
-// check is what the backend has answered to one viewer.
+// check is the backend's response to a request as one principal.
 type check struct {
 	principal *principal
 	resp      *subrequest.Response
 	err       error
 }
 
-// isGood tells whether the answer is a document, or that it is as before.
+// isGood reports whether the response is a document, or confirms one.
 func (o check) isGood() bool {
 	return o.err == nil && (isDocument(o.resp.Status) || o.resp.Status == http.StatusNotModified)
 }
 
-// refuses tells whether the answer is that there is nothing to see, for whoever
-// has asked.
+// refuses reports whether the backend refuses the principal.
 func (o check) refuses() bool {
 	return o.err == nil && !subrequest.IsFailure(o.resp.Status) && !o.isGood()
 }
 
-// maxChecks is how many viewers are asked as before an answer that is no
-// document is one about the view.
+// maxChecks is as how many principals the view is polled before a refusal counts
+// for the whole view.
 const maxChecks = 3
 
-// confirmRefusal asks as other viewers, since an answer that is no document may be
-// about who has asked and not about what was asked for. It returns the answer
-// that is about the view. Those whom the backend refuses, though not all others,
-// lose it.
+// confirmRefusal polls as other viewers after a response that is no document: it
+// may be about the principal and not about the document. It returns the response
+// that counts for the view. Viewers that the backend refuses lose the view, if
+// it doesn't refuse all.
 func (v *view) confirmRefusal(first check, since validators) check {
 	said := []check{first}
 	for len(said) < maxChecks && v.ctx.Err() == nil {
@@ -55,15 +54,17 @@ func (v *view) confirmRefusal(first check, since validators) check {
 	return v.decide(said)
 }
 
+// otherPrincipal returns a viewer's principal that was not checked yet, or nil.
 func (v *view) otherPrincipal(than []check) *principal {
 	v.poller.mu.Lock()
 	defer v.poller.mu.Unlock()
 	return v.viewers.otherThan(than, rand.Int())
 }
 
-// decide returns the opinion that counts: the last if it is good, else one that
-// the backend fails, else one that it refuses, and that the document is gone
-// only if all say so. Where not all are refused, those who are lose the view.
+// decide returns the check that counts: the last one if it is good, otherwise
+// one in which the backend failed, otherwise a refusal; one by which the
+// document is gone only if all say so. Refused viewers lose the view, unless all
+// are refused.
 func (v *view) decide(said []check) check {
 	if v.ctx.Err() != nil {
 		return check{said[0].principal, nil, context.Cause(v.ctx)}
@@ -90,15 +91,16 @@ func (v *view) decide(said []check) check {
 	return counts
 }
 
-// checkFailure is why the backend couldn't tell whether a viewer may share. Such
-// a viewer is polled for alone: they are told that the backend fails, and come
-// back when it can be asked.
+// checkFailure is why the backend couldn't decide whether a viewer may share the
+// view. Such a viewer gets a view of its own that says stale, and reconnects
+// when the backend responds again.
 type checkFailure struct {
 	status int
 	err    error
 	header http.Header
 }
 
+// newCheckFailure returns the failure of a response, or of an error without one.
 func newCheckFailure(resp *subrequest.Response, err error) *checkFailure {
 	if err != nil {
 		return &checkFailure{err: err}
@@ -107,12 +109,12 @@ func newCheckFailure(resp *subrequest.Response, err error) *checkFailure {
 }
 
 // errUndecided is the error of a view that can't be shared since the backend
-// doesn't answer.
+// fails.
 var errUndecided = errors.New("the backend doesn't answer")
 
-// authorize asks the backend as a viewer who is about to share what others are shown,
-// and in no other way than the others are polled for. It returns the backend's
-// answer if that is a refusal. An answer that fails lets nobody in.
+// authorize asks the backend whether a viewer may share the view. It makes the
+// same request as the view's polls. It returns the backend's response if that is
+// a refusal. A failure authorizes nobody.
 func (sub *Subscription) authorize(ctx context.Context) (*subrequest.Response, error) {
 	v := sub.view
 	// A request of its own: nothing of the viewer's connection is about it.

@@ -13,7 +13,7 @@ import (
 	"github.com/caddy-sse/caddy-sse/subrequest"
 )
 
-// document is what a backend has answered, as viewers get it.
+// document is the body of a poll's response, as viewers receive it.
 type document struct {
 	name string         // what its event is called
 	json *diff.Document // nil if it is no JSON

@@ -7,9 +7,8 @@ import (
 	"go.uber.org/zap"
 )
 
-// outageLog tells in the log when a backend begins to fail and when it answers
-// again: once, and not for each of the views that find it so. It is safe for
-// concurrent use.
+// outageLog logs when a backend begins to fail and when it responds again: once,
+// and not for each view that notices. It is safe for concurrent use.
 type outageLog struct {
 	log *zap.Logger
 
@@ -17,8 +16,7 @@ type outageLog struct {
 	current map[outageKey]*outage
 }
 
-// outageKey is what views that fail at the same time have in common. What fails
-// in another way has a line of its own.
+// outageKey is what views that fail in the same way have in common.
 type outageKey struct {
 	hostname string
 	status   int
@@ -35,7 +33,7 @@ func newOutageLog(log *zap.Logger) *outageLog {
 	return &outageLog{log: log, current: make(map[outageKey]*outage)}
 }
 
-// begin notes that a view fails. The fields are logged if it is the first.
+// begin records that a view's polls fail. It logs the fields for the first view.
 func (f *outageLog) begin(hostname string, status int, fields ...zap.Field) *outageKey {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -51,10 +49,10 @@ func (f *outageLog) begin(hostname string, status int, fields ...zap.Field) *out
 	return &what
 }
 
-// publishGone notes that a view which may have failed gets answers again.
+// end records that a view gets responses again.
 func (f *outageLog) end(what **outageKey) { f.over(what, true) }
 
-// expiry notes that a view which may have failed is polled no more.
+// forget records that a view which may have failed is polled no more.
 func (f *outageLog) forget(what **outageKey) { f.over(what, false) }
 
 func (f *outageLog) over(what **outageKey, answers bool) {

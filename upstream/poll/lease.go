@@ -2,31 +2,30 @@ package poll
 
 import "sync"
 
-// TopicLeases tells which view may publish on a topic. Views of one key share it:
-// during a reload, one of the configuration that is replaced and one of the
-// configuration that replaces it, whose backend may be another. Only one of
-// them is the topic's owner, so that viewers of neither get an event twice, or
-// the document of a backend that has been replaced after that of the one that
-// has replaced it. Its zero value is ready to use, and it is safe for concurrent
-// use.
+// TopicLeases decides which view may publish on a topic. Views of one key share
+// a topic: during a reload, one view of the old configuration and one of the
+// new, whose backend may be another. Only the holder of the lease publishes, so
+// that no viewer receives an event twice, or the old backend's document after
+// the new one's. The zero value is ready to use, and safe for concurrent use.
 type TopicLeases struct {
 	mu      sync.Mutex
 	byTopic map[string]*lease
-	pollers int // that there have been
+	pollers int // that were created
 }
 
-// lease is a topic that views publish on, or have a right to.
+// lease is the right to publish on one topic.
 type lease struct {
 	leases *TopicLeases
 	topic  string
-	views  int // guarded by the owners' mutex
+	views  int // guarded by the leases' mutex
 
 	mu         sync.Mutex // held while something is published
 	holder     *view
-	lastPoller int // the number of the last owner's poller
+	lastPoller int // the number of the last holder's poller
 }
 
-// nextPollerNumber is that of a new poller: a later configuration's is higher.
+// nextPollerNumber returns the number of a new poller. A later configuration has
+// a higher one.
 func (o *TopicLeases) nextPollerNumber() int {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -34,6 +33,7 @@ func (o *TopicLeases) nextPollerNumber() int {
 	return o.pollers
 }
 
+// join adds a view to those that share a topic.
 func (o *TopicLeases) join(topic string) *lease {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -49,7 +49,8 @@ func (o *TopicLeases) join(topic string) *lease {
 	return t
 }
 
-// removeStream ends a view's part in the topic, which is another's to take then.
+// leave removes a view from those that share the topic. If it holds the lease,
+// another view may acquire it.
 func (t *lease) leave(v *view) {
 	t.mu.Lock()
 	if t.holder == v {
@@ -63,9 +64,9 @@ func (t *lease) leave(v *view) {
 	}
 }
 
-// acquireLocked makes the view the topic's owner, if it may be, and tells whether
-// it is. A topic that nobody has any more is not taken back by a configuration
-// that was replaced.
+// acquireLocked makes the view the holder of the lease, if it may be, and
+// reports whether it is. A replaced configuration doesn't acquire a lease that a
+// later one has given up.
 func (t *lease) acquireLocked(v *view, first bool) bool {
 	takes := v == t.holder
 	if t.holder == nil {
@@ -79,9 +80,10 @@ func (t *lease) acquireLocked(v *view, first bool) bool {
 	return takes
 }
 
-// precedes tells which of two views the topic is for: that of the
-// configuration which is in force, or else of the later one. Of one
-// configuration's it is the newest, from its first answer on.
+// precedes reports whether the view is preferred to another as the lease's
+// holder: a view of the configuration in force, then one of a later
+// configuration. Of two views of one configuration, it is the newer one, from
+// its first response on.
 func (v *view) precedes(other *view, first bool) bool {
 	mine, its := v.poller, other.poller
 	switch {

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Result is what a request to the backend has come to.
+// Result is the outcome of a request to the backend.
 type Result string
 
 // The results.
@@ -20,12 +20,12 @@ const (
 	Asked       Result = "asked" // whether a viewer may share a view
 )
 
-// Results are all of them.
+// Results lists all results.
 var Results = []Result{Changed, Unchanged, NotModified, Failed, Ended, Asked}
 
 func (o outcome) result() Result { return Results[o] }
 
-// Observer is told what a poller does. It must be safe for concurrent use, and
+// Observer observes a poller. Its methods must be safe for concurrent use, and
 // quick.
 type Observer interface {
 	// Polled is called after each request to the backend.
@@ -44,7 +44,7 @@ func (noopObserver) Polled(Result, time.Duration) {}
 func (noopObserver) Saved(int64)                  {}
 func (noopObserver) Absorbed()                    {}
 
-// pollStatus is what has become of a view, for those who look at it from outside.
+// pollStatus is the state of a view's polls for the admin API.
 type pollStatus struct {
 	polls   uint64
 	status  int
@@ -54,8 +54,8 @@ type pollStatus struct {
 	pause   time.Duration
 }
 
-// ViewInfo is what may be shown of a view: nothing in it is a credential, and
-// of the URL's query only the names.
+// ViewInfo describes a view. It holds no credential, and only the names of the
+// query's parameters.
 type ViewInfo struct {
 	// View is a keyed digest of all that tells this view from others.
 	View string `json:"view"`
@@ -86,7 +86,7 @@ type ViewInfo struct {
 	Due       *time.Time `json:"due,omitempty"`
 }
 
-// List returns what there is to tell about each view, by host and path.
+// List describes each view, sorted by host and path.
 func (p *Poller) List() []ViewInfo {
 	list := p.infos()
 	slices.SortFunc(list, func(a, b ViewInfo) int {
@@ -133,7 +133,7 @@ func (v *view) infoLocked() ViewInfo {
 	return info
 }
 
-// nonZero is nil for a time that is not.
+// nonZero returns nil for the zero time.
 func nonZero(t time.Time) *time.Time {
 	if t.IsZero() {
 		return nil

@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// byPath are views by host and path, in an order in which all that is below a
-// path follows it: what a write concerns is found without a look at the others.
+// pathIndex finds views by host and path. Paths below another one follow it, so
+// that a write needs no look at other views.
 type pathIndex []pathNode
 
 type pathNode struct {
@@ -14,8 +14,8 @@ type pathNode struct {
 	views []*view
 }
 
-// pathKey is a host and a path, whose slashes come before all that names may
-// hold, or /a-b would stand between /a and /a/b.
+// pathKey returns the key of a path. It replaces slashes by a byte that sorts
+// before all others: otherwise /a-b would stand between /a and /a/b.
 func pathKey(hostname, path string) string {
 	return hostname + strings.ReplaceAll(strings.TrimSuffix(path, "/"), "/", "\x00")
 }
@@ -43,9 +43,9 @@ func (p *pathIndex) remove(v *view) {
 	}
 }
 
-// related calls f for the views at a path of a host, for those above it and
-// those below it. Nothing counts as below the root: a write to "/" would be one
-// to everything.
+// related calls f for the views of a path, of its parents and of its children.
+// Nothing counts as a child of the root: a write to "/" would concern
+// everything.
 func (p pathIndex) related(hostname, path string, f func(*view)) {
 	key := pathKey(hostname, path)
 	for end := len(hostname); ; end++ {

@@ -10,8 +10,8 @@ import (
 	"github.com/caddy-sse/caddy-sse/subrequest"
 )
 
-// principal is whose request a poll makes: a viewer's credentials, and where they
-// are.
+// principal is on whose behalf a poll is made: credentials, addresses, client
+// certificate and user.
 type principal struct {
 	id        string // a digest of all that follows and of what is asked for
 	requester Requester
@@ -37,7 +37,7 @@ func newPrincipal(r *http.Request, caller Requester, by *varyBy) *principal {
 	return a
 }
 
-// isPersonal tells whether the request says whose it is.
+// isPersonal reports whether the request has credentials.
 func (a *principal) isPersonal() bool {
 	for name := range credentials {
 		if len(a.header[name]) > 0 {
@@ -47,7 +47,7 @@ func (a *principal) isPersonal() bool {
 	return a.requester.User() != "" || subrequest.CertificateDigest(a.tls) != ""
 }
 
-// anonymize takes the viewer's address out of the request.
+// anonymize replaces the client's addresses.
 func (a *principal) anonymize() {
 	for name := range addresses {
 		if len(a.header[name]) > 0 {
@@ -59,8 +59,9 @@ func (a *principal) anonymize() {
 	}
 }
 
-// keyParts are what tells the asker from others. The address is one of them, since
-// a backend may decide by it and not every cookie is a secret.
+// keyParts returns the parts of the view key that are the principal's. The
+// address is one of them: a backend may decide by it, and not every cookie is a
+// secret.
 func (a *principal) keyParts() []string {
 	if !a.isPersonal() {
 		return nil
@@ -76,8 +77,8 @@ func (a *principal) keyParts() []string {
 	return appendCounted(parts, "", host)
 }
 
-// isSameViewer tells whether another asker is the same viewer, wherever they
-// are.
+// isSameViewer reports whether another principal has the same credentials. Their
+// addresses may differ.
 func (a *principal) isSameViewer(other *principal) bool {
 	if a.id == other.id {
 		return true

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// resource is what the backend's answers have said of a URL and what else is
-// common to all who may share it.
+// resource is what responses have said about a URL, for all who may share its
+// document.
 type resource struct {
 	views        int             // how many there are of it
 	varies       map[string]bool // the hints that tell its viewers apart
@@ -16,7 +16,8 @@ type resource struct {
 	expiry       *time.Timer // runs when there are no views of it
 }
 
-// cacheability is whether a response may be shown to others than who has asked.
+// cacheability is whether several principals may share a response (RFC 9111
+// §5.2.2).
 type cacheability int
 
 const (
@@ -33,13 +34,12 @@ func newResource() *resource {
 	return r
 }
 
-// resourceMemory is how long it is known of a URL that its viewers are not all alike
-// when it isn't watched any more: they would be put together and parted again
-// each time.
+// resourceMemory is how long a URL without views is remembered whose viewers
+// differ. Otherwise they would share a view, and part again, each time.
 const resourceMemory = 10 * time.Minute
 
-// retireResourceLocked forgets what is known of a URL that isn't watched any more: in
-// time, if that is of use, and there isn't too much of it.
+// retireResourceLocked forgets a URL without views: after resourceMemory if it
+// is worth remembering and there is room.
 func (p *Poller) retireResourceLocked(key string, r *resource) {
 	if p.retired || len(r.varies) == 0 && r.cacheability != noLongerPublic || len(p.resources) > 2*p.config.MaxViews {
 		delete(p.resources, key)
@@ -60,7 +60,7 @@ func (r *resource) addVary(hints []string) {
 	}
 }
 
-// setPublic notes whether the newest answer is for all.
+// setPublic records whether the newest response may be shared.
 func (r *resource) setPublic(forAll bool) {
 	switch {
 	case forAll && r.cacheability == unknownCacheability:
@@ -70,8 +70,8 @@ func (r *resource) setPublic(forAll bool) {
 	}
 }
 
-// isCacheableForAll tells whether a response may be shown to others than who has asked:
-// it says so (RFC 9111 §5.2.2.9), and nothing that speaks against it.
+// isCacheableForAll reports whether a response may be shown to other principals:
+// it says so (RFC 9111 §5.2.2.9), and nothing else in it forbids it.
 func isCacheableForAll(h http.Header) bool {
 	if len(h["Set-Cookie"]) > 0 {
 		return false
@@ -95,7 +95,8 @@ func isCacheableForAll(h http.Header) bool {
 	return public
 }
 
-// candidatesIn are the hints that a response's Vary names; "*" names them all.
+// candidatesIn returns the vary candidates that a response's Vary names; "*"
+// names all of them.
 func candidatesIn(h http.Header) []string {
 	var names []string
 	for name := range listMembers(h, "Vary") {
@@ -111,7 +112,7 @@ func candidatesIn(h http.Header) []string {
 	return names
 }
 
-// listMembers yields the members of a header that is a list (RFC 9110 §5.6.1).
+// listMembers yields the members of a list header (RFC 9110 §5.6.1).
 func listMembers(h http.Header, name string) func(yield func(string) bool) {
 	return func(yield func(string) bool) {
 		for _, value := range h.Values(name) {

@@ -23,7 +23,7 @@ type schedule struct {
 	jitter  jitter
 }
 
-// outcome is what a poll has come to, as far as the schedule is concerned.
+// outcome is the result of a poll, for the schedule.
 type outcome int
 
 const (
@@ -50,6 +50,8 @@ const (
 // after a restart say, don't stay together. Tests take it out.
 var defaultJitter = jitter{0.02, rand.Float64}
 
+// jitter spreads the polls of views that start together, after a restart for
+// example.
 type jitter struct {
 	fraction   float64        // the part of each pause, up or down
 	firstPause func() float64 // the part of the first pause that is waited
@@ -60,8 +62,8 @@ func newSchedule(c *Config) *schedule {
 	return &schedule{interval: interval, max: time.Duration(c.Max), ignoreMaxAge: c.IgnoreMaxAge, pause: interval, first: true, jitter: defaultJitter}
 }
 
-// next returns how long to wait for the next poll, given what the last one
-// came to, how long it took and the headers of its answer, if there was one.
+// next returns how long to wait for the next poll, given the outcome and the
+// duration of the last one, and the headers of its response, if there was one.
 func (s *schedule) next(o outcome, took time.Duration, h http.Header, now time.Time) time.Duration {
 	if o == failed {
 		return max(s.backOff(), retryAfter(h, now))
@@ -84,8 +86,8 @@ func (s *schedule) next(o outcome, took time.Duration, h http.Header, now time.T
 	return max(wait, retryAfter(h, now))
 }
 
-// remainingPause keeps polls a pause apart from start to start. A poll that took longer
-// than that is followed by a whole pause.
+// remainingPause returns how long to wait so that polls start a pause apart.
+// After a poll that took longer, it is the whole pause.
 func remainingPause(pause, took time.Duration) time.Duration {
 	if took < pause {
 		return pause - took
@@ -93,12 +95,12 @@ func remainingPause(pause, took time.Duration) time.Duration {
 	return pause
 }
 
-// withJitter returns d, by up to a part of it longer or shorter.
+// withJitter returns d, longer or shorter by up to a fraction of it.
 func withJitter(d time.Duration, part float64) time.Duration {
 	return d + time.Duration((rand.Float64()*2-1)*part*float64(d))
 }
 
-// backOff grows with each failure in a row.
+// backOff returns a pause that grows with each failure in a row.
 func (s *schedule) backOff() time.Duration {
 	if s.failing == nil {
 		s.failing = backoff.NewExponentialBackOff()
@@ -110,19 +112,19 @@ func (s *schedule) backOff() time.Duration {
 	return s.failing.NextBackOff()
 }
 
-// retryAfter is how long a response asks to wait.
+// retryAfter returns how long a response asks to wait.
 func retryAfter(h http.Header, now time.Time) time.Duration {
 	return subrequest.RetryAfter(h, now, maxWait)
 }
 
-// freshness is how long a response says that it will not change (RFC 9111
-// §4.2), less the time that it has spent in caches.
+// freshness returns how long a response stays fresh (RFC 9111 §4.2), less its
+// age.
 func freshness(h http.Header) time.Duration {
 	lasts, _ := maxAge(h)
 	return max(lasts-seconds(h.Get("Age")), 0)
 }
 
-// maxAge is what Cache-Control says, and whether it does.
+// maxAge returns the max-age of Cache-Control, and false if there is none.
 func maxAge(h http.Header) (time.Duration, bool) {
 	for directive := range listMembers(h, "Cache-Control") {
 		name, value, _ := strings.Cut(directive, "=")
@@ -133,7 +135,7 @@ func maxAge(h http.Header) (time.Duration, bool) {
 	return 0, false
 }
 
-// seconds reads what a header says, up to maxWait.
+// seconds reads a number of seconds, up to maxWait.
 func seconds(value string) time.Duration {
 	d, _ := subrequest.ParseDeltaSeconds(value)
 	return min(d, maxWait)

@@ -7,8 +7,8 @@ import (
 	"github.com/caddy-sse/caddy-sse/stream"
 )
 
-// Finished tells whether the client has been told before that the document is
-// finished: it should not come back.
+// Finished reports whether the client already knows that the document is
+// finished. It should not reconnect.
 func (v *Subscription) Finished(lastEventID string) bool {
 	complete := v.view.state.completion()
 	if complete == nil {
@@ -22,8 +22,8 @@ func (v *Subscription) Finished(lastEventID string) bool {
 	return ok && e != nil && e.On(v.view.publisher.finishedTopic())
 }
 
-// hasEndedBefore tells whether it was an earlier view of the key that has told
-// of the document's end: on the topics of this one there is nothing of it.
+// hasEndedBefore reports whether an earlier view of the key has published the
+// document's end. The topics of this view hold nothing of it.
 func (v *view) hasEndedBefore() bool {
 	complete := v.state.completion()
 	return complete != nil && !complete.On(v.publisher.endTopic)
@@ -33,11 +33,11 @@ func (v *Subscription) source(c *hub.Cursor) stream.Source {
 	return stream.Source{Cursor: c, Done: v.view.done, Moved: v.view.moved, Revoked: v.viewer.revoked}
 }
 
-// Source is what the viewer's stream sends, given the position that the client
-// has; empty if it has none.
+// Source returns the source of the viewer's stream, for a client at a position;
+// empty if it has none.
 //
-// A position says nothing about whose it was: unless it is one of this view,
-// the viewer gets the document.
+// A position grants nothing: unless it is one of this view, the viewer gets the
+// document.
 func (v *Subscription) Source(lastEventID string) stream.Source {
 	h, topics := v.poller.hub, []string{v.view.publisher.topic(), v.view.publisher.endTopic}
 	seq, known := h.Resolve(lastEventID)

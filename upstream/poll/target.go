@@ -21,10 +21,10 @@ import (
 
 // target is a request that is made again and again.
 //
-// A header reaches the backend only if it is part of the view's key, or is one
-// of the hints, which become part of it as soon as the backend says that they
-// matter, or can't tell one viewer from another, or is a credential where all
-// who may see a document share it.
+// A header reaches the backend only if it is part of the view key, or is a vary
+// candidate, which joins the key when the backend names it, or can't tell one
+// viewer from another, or is a credential of a document that all principals
+// share which may see it.
 type target struct {
 	method   string
 	url      *url.URL
@@ -44,25 +44,25 @@ type target struct {
 	checkFailure *checkFailure
 }
 
-// varyCandidates are sent as the first viewer sent them, and tell viewers apart only if
-// the backend's Vary names them (RFC 9110 §12.5.5).
+// varyCandidates are sent as the first viewer sent them, and join the view key
+// only if the backend's Vary names them (RFC 9110 §12.5.5).
 var varyCandidates = map[string]bool{
 	"Accept-Language": true,
 	"User-Agent":      true,
 }
 
-// addresses are headers in which proxies say who the viewer is.
+// addresses are headers in which proxies name the client's address.
 var addresses = setOf("X-Forwarded-For", "Forwarded", "X-Real-Ip", "True-Client-Ip", "Cf-Connecting-Ip", "Fastly-Client-Ip", "X-Client-Ip")
 
-// credentials are headers that say whose a request is. Any other header may
-// hold a credential too, and is part of the key as these are; but it may as
-// well be one that all viewers send, so that with the address of whoever came
-// first they would get what that one may see.
+// credentials are headers that say whose a request is. Every other header may
+// hold a credential too, and is part of the key like these. But it may as well
+// be one that all viewers send, so polls with only such a header carry no
+// address.
 var credentials = setOf("Authorization", "Cookie")
 
-// anonymousAddress is the address of a request that is made for all who ask without
-// credentials. A backend that decides by address refuses it: with the address
-// of whoever came first, all would get what that one may see.
+// anonymousAddress is the address of a request on behalf of all clients without
+// credentials. A backend that decides by address refuses it. With the first
+// client's address, all would get what that one may see.
 const anonymousAddress = "0.0.0.0"
 
 func setOf(names ...string) map[string]bool {
@@ -73,7 +73,7 @@ func setOf(names ...string) map[string]bool {
 	return set
 }
 
-// newTarget makes a viewer's request one that can be repeated.
+// newTarget makes a viewer's request repeatable.
 func newTarget(r *http.Request, query []byte, caller Requester, h *hub.Hub, c *Config) *target {
 	u := *r.URL
 	u.RawQuery = stream.WithoutPosition(u.RawQuery)
@@ -119,13 +119,13 @@ func newTarget(r *http.Request, query []byte, caller Requester, h *hub.Hub, c *C
 	return t
 }
 
-// appendCounted adds a name and how many values it has before the values: what
-// follows them can't be taken for one of them, nor the other way round.
+// appendCounted appends a name, the number of its values, and the values. The
+// number keeps what follows from being taken for a value.
 func appendCounted(parts []string, name string, values ...string) []string {
 	return append(append(parts, name, strconv.Itoa(len(values))), values...)
 }
 
-// publishChange returns what of a viewer's header is sent.
+// headerValues returns the values of a viewer's header that polls send.
 func (t *target) headerValues(name string, r *http.Request, c *Config) []string {
 	switch {
 	case name == "Accept" && c.Absorb:
@@ -139,7 +139,7 @@ func (t *target) headerValues(name string, r *http.Request, c *Config) []string 
 	}
 }
 
-// isSent tells whether polls carry a header if the viewer's request has it.
+// isSent reports whether polls send a header that the viewer's request has.
 func (c *Config) isSent(name string) bool {
 	by := c.varyBy
 	switch {
@@ -154,13 +154,12 @@ func (c *Config) isSent(name string) bool {
 	}
 }
 
-// pageHeaders are headers by which a backend may tell that a POST comes from
-// another's page, which is to be refused: they are sent with those, whatever a
-// rule says.
+// pageHeaders are headers by which a backend may refuse a POST from another
+// site's page. Polls of such requests always carry them.
 var pageHeaders = setOf("Origin", "Referer", "Sec-Fetch-Site", "Sec-Fetch-Mode", "Sec-Fetch-Dest", "Sec-Fetch-User")
 
-// scheme is how the viewer came: with TLS also under which name, which need not
-// be the request's host, and of which a handler may make something.
+// scheme returns the scheme of the viewer's request and, with TLS, the server
+// name: it may differ from the host, and a handler may use it.
 func scheme(r *http.Request) string {
 	if r.TLS != nil {
 		return "https " + strings.ToLower(r.TLS.ServerName)
@@ -168,8 +167,8 @@ func scheme(r *http.Request) string {
 	return "http"
 }
 
-// key is what viewers who share a view have in common, given the hints that
-// the backend tells them apart by, and whether all share who may see it.
+// key returns the parts of the view key, given the vary candidates that the
+// backend names, and whether all principals share that may see the document.
 func (t *target) key(shared bool, varies map[string]bool) []string {
 	parts := []string{"private", t.private}
 	switch {
@@ -184,18 +183,18 @@ func (t *target) key(shared bool, varies map[string]bool) []string {
 	return parts
 }
 
-// unshared is the same request, made for a viewer whom the backend couldn't tell
-// whether they may share.
+// unshared returns the same request for a viewer that the backend could not
+// authorize.
 func (t *target) unshared(u *checkFailure) *target {
 	alone := *t
 	alone.checkFailure = u
 	return &alone
 }
 
-// client is who has brought the view about, as far as views are counted.
+// client returns the network whose limit of views the target counts against.
 func (t *target) client() string { return t.principal.requester.ClientNetwork() }
 
-// request returns a fresh request: a handler may change the one it gets.
+// request returns a new request: handlers may change it.
 func (t *target) request(ctx context.Context, as *principal, since validators) *http.Request {
 	u := *t.url
 	r := &http.Request{
@@ -222,7 +221,7 @@ func (t *target) request(ctx context.Context, as *principal, since validators) *
 	return r.WithContext(ctx)
 }
 
-// Hostname is a Host header without its port.
+// Hostname returns a Host header without its port, in lower case.
 func Hostname(host string) string {
 	if name, _, err := net.SplitHostPort(host); err == nil {
 		host = name
@@ -230,8 +229,9 @@ func Hostname(host string) string {
 	return strings.ToLower(host)
 }
 
-// queryNames are the names of the parameters in the target's query, each once.
-// What has no value may be one itself, and what can't be read is left out.
+// queryNames returns the names of the query's parameters, each once. It leaves
+// out parameters without a value, which may be values themselves, and unreadable
+// ones.
 func (t *target) queryNames() []string {
 	names := make(map[string]bool)
 	for pair := range strings.SplitSeq(t.url.RawQuery, "&") {
@@ -243,7 +243,8 @@ func (t *target) queryNames() []string {
 	return slices.Sorted(maps.Keys(names))
 }
 
-// query reads the body of a request that is watched, and puts it back.
+// query reads the body of a request that is watched, and makes it readable
+// again.
 func (c *Config) query(r *http.Request) ([]byte, error) {
 	if c.Method != http.MethodPost {
 		return nil, nil

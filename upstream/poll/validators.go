@@ -5,13 +5,13 @@ import (
 	"time"
 )
 
-// validators are what a conditional request names (RFC 9110 §8.8).
+// validators make a request conditional (RFC 9110 §8.8).
 type validators struct {
 	etag     string
 	modified string
 }
 
-// authorize makes a request one that is answered with 304 if nothing has changed.
+// setHeader makes a request conditional.
 func (v validators) setHeader(h http.Header) {
 	switch {
 	case v.etag != "":
@@ -21,10 +21,9 @@ func (v validators) setHeader(h http.Header) {
 	}
 }
 
-// lastModified is the date of a response's document, if it tells this document
-// from all others: it has whole seconds, so that one that changes twice in a
-// second has the same date before and after, unless that second was over
-// (RFC 9110 §8.8.2.2).
+// lastModified returns a response's Last-Modified if it identifies the document.
+// It counts in seconds, so a document that changes twice within a second has one
+// date for both, unless that second was over (RFC 9110 §8.8.2.2).
 func lastModified(h http.Header) string {
 	modified, err := http.ParseTime(h.Get("Last-Modified"))
 	if err != nil {

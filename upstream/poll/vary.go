@@ -11,21 +11,21 @@ import (
 	"github.com/caddy-sse/caddy-sse/subrequest"
 )
 
-// varyBy is which headers tell viewers apart, where a rule says so. No other
-// header that may hold a credential is sent.
+// varyBy holds the headers that tell viewers apart, where a rule names them.
+// Polls send no other header that may hold a credential.
 type varyBy struct {
 	headers map[string]bool
 	cookies map[string]bool // if not empty: of all cookies only these
 	shares  bool            // credentials are sent all the same
 }
 
-// alwaysSent are headers that are sent, and are part of the key, whatever a rule says:
-// they tell how the request came here or is written, not whose it is.
+// alwaysSent are headers that are sent, and are part of the view key, whatever a
+// rule says: they tell how the request came or is written, and not whose it is.
 var alwaysSent = setOf("Accept", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Forwarded-Port", "Content-Type", "Content-Encoding")
 
-// newVaryBy reads the names of headers, of single cookies written
-// Cookie:session, or the one word "none". No names at all are no rule: nil.
-// Where viewers share, credentials are sent all the same.
+// newVaryBy parses names of headers, of single cookies as Cookie:session, or the
+// word "none". Without names it returns nil. If viewers share a view, polls send
+// credentials all the same.
 func newVaryBy(names []string, shares bool) (*varyBy, error) {
 	if len(names) == 0 {
 		return nil, nil
@@ -57,16 +57,17 @@ func newVaryBy(names []string, shares bool) (*varyBy, error) {
 	return by, nil
 }
 
-// names tells whether the rule names a header.
+// names reports whether the rule names a header.
 func (by *varyBy) names(name string) bool { return by != nil && by.headers[name] }
 
-// drops tells whether a header, which is neither a credential nor an address,
-// is not sent.
+// drops reports whether polls leave out a header that is neither a credential
+// nor an address.
 func (by *varyBy) drops(name string) bool {
 	return by != nil && !by.names(name) && !alwaysSent[name] && !varyCandidates[name]
 }
 
-// acquireLease returns what of a viewer's credential or address is sent.
+// credentialValues returns the values of a credential or address that polls
+// send.
 func (by *varyBy) credentialValues(name string, r *http.Request) []string {
 	switch {
 	case by == nil || by.shares || addresses[name]:
@@ -80,7 +81,7 @@ func (by *varyBy) credentialValues(name string, r *http.Request) []string {
 	}
 }
 
-// namedCookies returns those of the viewer's cookies that the rule names.
+// namedCookies returns the cookies that the rule names.
 func (by *varyBy) namedCookies(r *http.Request) []string {
 	var kept []string
 	for _, c := range r.Cookies() {

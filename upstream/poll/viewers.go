@@ -6,58 +6,60 @@ import (
 	"time"
 )
 
-// viewers are those whom the backend lets see a view's document, and as whom it
-// is polled. They are guarded by the poller's mutex.
+// viewers are the principals that the backend lets see a view's document. Polls
+// are made as each of them in turn. The poller's mutex guards them.
 type viewers struct {
 	byID  map[string]*viewer
 	list  []*viewer
 	turns int
-	last  *principal // who was asked as last, who may have left since
-	// lastAuthorized is the id of who was last, if that was answered with the document.
+	last  *principal // of the last poll; it may have disconnected since
+	// lastAuthorized is the id of last, if that poll returned the document.
 	lastAuthorized string
 	disconnected   map[string]disconnected
-	swept          time.Time // when those who left long ago were last forgotten
+	swept          time.Time // when old records were last removed
 
 	streams int         // of all viewers
 	idle    *time.Timer // runs while there are none
 }
 
-// viewer is one viewer, however many streams they have open.
+// viewer is one principal, however many streams it has open.
 type viewer struct {
 	principal    *principal
 	streams      int
 	index        int           // in the list
-	since        uint64        // what was published after this position they may have
-	authorizedAt time.Time     // when the backend has last let them see the document
-	revoked      chan struct{} // closed when the backend has refused them
+	since        uint64        // the viewer may receive what is published after this position
+	authorizedAt time.Time     // when the backend last showed the document
+	revoked      chan struct{} // closed when the backend refuses the viewer
 }
 
-// disconnected is a member who has left, as far as it matters if they come back.
+// disconnected is what is remembered of a viewer without open streams, in case
+// it reconnects.
 type disconnected struct {
 	since uint64
 	at    time.Time
 }
 
-// disconnectedFor is how long a viewer may be away and still get what was published
-// meanwhile, and not only the document as it is.
+// disconnectedFor is how long after it has disconnected a viewer still receives
+// the events that it missed. Later it gets the document only.
 const disconnectedFor = time.Minute
 
-// maxDisconnected is how many are remembered beside twice as many as there are
-// members. Who isn't gets the document when they come back: anyone who may see
-// it can come and go under any number of names.
+// maxDisconnected limits how many disconnected viewers are remembered, in
+// addition to two for each viewer. A viewer that isn't remembered gets the
+// document when it reconnects. A client can come and go as any number of
+// viewers.
 const maxDisconnected = 1000
 
 func newViewers(creator *principal) *viewers {
 	return &viewers{byID: make(map[string]*viewer), last: creator, lastAuthorized: creator.id, disconnected: make(map[string]disconnected)}
 }
 
-// isAuthorized tells whether the viewer need not be asked about.
+// isAuthorized reports whether the principal needs no authorization check.
 func (m *viewers) isAuthorized(a *principal) bool {
 	return m.byID[a.id] != nil || m.lastAuthorized == a.id
 }
 
-// add adds a stream of a viewer, from which on they may have what is
-// published after a position.
+// add adds a stream of a principal, which may receive what is published after a
+// position.
 func (m *viewers) add(a *principal, position uint64, now time.Time) *viewer {
 	one := m.byID[a.id]
 	if one == nil {
@@ -73,17 +75,18 @@ func (m *viewers) add(a *principal, position uint64, now time.Time) *viewer {
 	return one
 }
 
-// removeStream takes one of a member's streams away.
+// removeStream removes one of a viewer's streams.
 func (m *viewers) removeStream(one *viewer, now time.Time) {
 	if one.streams--; one.streams > 0 || m.byID[one.principal.id] != one {
-		return // or they were refused
+		return // the backend has refused it
 	}
 	m.remove(one)
 	m.remember(one, now)
 }
 
-// remember notes who has left, if there is room. It looks through all of them
-// once in an absence only: as often as somebody leaves would hold up the poller.
+// remember records a disconnected viewer, if there is room. It removes old
+// records at most once in disconnectedFor: a walk through all of them on every
+// disconnect would block the poller.
 func (m *viewers) remember(one *viewer, now time.Time) {
 	if len(m.disconnected) > 100 && now.Sub(m.swept) > disconnectedFor {
 		maps.DeleteFunc(m.disconnected, func(_ string, was disconnected) bool { return now.Sub(was.at) > disconnectedFor })
@@ -102,8 +105,8 @@ func (m *viewers) remove(one *viewer) {
 	m.list = m.list[:len(m.list)-1]
 }
 
-// next is whose request the next poll makes: that of the members in turn, or of
-// the last one who was.
+// next returns the principal of the next poll: the viewers' in turn or, unless
+// inTurn, the last one as long as it is a viewer.
 func (m *viewers) next(inTurn bool) *principal {
 	if len(m.list) == 0 || !inTurn && m.byID[m.last.id] != nil {
 		return m.last
@@ -113,9 +116,9 @@ func (m *viewers) next(inTurn bool) *principal {
 	return m.last
 }
 
-// otherThan is a member who is none of these, as far as their credentials tell; nil
-// if there is no other. It begins to look at a random place: who is next to
-// each other in the list may have come together.
+// otherThan returns a viewer's principal with other credentials than those of
+// the checks, or nil. It starts at a random place: neighbours in the list may
+// have come together.
 func (m *viewers) otherThan(these []check, start int) *principal {
 	for i := range m.list {
 		a := m.list[(start+i)%len(m.list)].principal
@@ -126,7 +129,8 @@ func (m *viewers) otherThan(these []check, start int) *principal {
 	return nil
 }
 
-// recordAuthorization notes that the backend has just let a viewer see the document.
+// setAuthorized records that the backend has just shown the document to a
+// principal.
 func (m *viewers) setAuthorized(a *principal, now time.Time) {
 	m.last, m.lastAuthorized = a, a.id
 	if one := m.byID[a.id]; one != nil {
@@ -134,7 +138,8 @@ func (m *viewers) setAuthorized(a *principal, now time.Time) {
 	}
 }
 
-// joinLocked makes the sub one of a member, unless the view has ended.
+// joinLocked adds the subscription's viewer to the view, unless the view has
+// ended.
 func (sub *Subscription) joinLocked() {
 	v, p := sub.view, sub.poller
 	if p.views[v.key] != v {
@@ -149,16 +154,16 @@ func (sub *Subscription) joinLocked() {
 	v.viewers.idle.Stop()
 }
 
-// joinIfAuthorizedLocked makes a viewer a member without a question, if none is
-// needed.
+// joinIfAuthorizedLocked adds the viewer without an authorization check, if none
+// is needed.
 func (sub *Subscription) joinIfAuthorizedLocked() {
 	if v := sub.view; !v.isCheckedLocked() || v.viewers.isAuthorized(sub.principal) {
 		sub.joinLocked()
 	}
 }
 
-// add makes a viewer a member whom the backend lets in, unless this has
-// turned out to be another's view.
+// join adds a viewer that the backend has authorized, unless its requests belong
+// to another view by now.
 func (sub *Subscription) join(t *target) {
 	p := sub.poller
 	p.mu.Lock()
@@ -186,16 +191,17 @@ func (sub *Subscription) leaveLocked() {
 	}
 }
 
-// resumes tells whether the viewer may have all that has come after a position.
-// Where the backend is asked about viewers that is what was published while it
-// let them see the document.
+// resumes reports whether the viewer may receive everything after a position.
+// Where viewers are checked, that is what was published while the viewer was
+// authorized.
 func (sub *Subscription) resumes(seq uint64) bool {
 	sub.poller.mu.Lock()
 	defer sub.poller.mu.Unlock()
 	return !sub.view.isCheckedLocked() || seq >= sub.viewer.since
 }
 
-// isCheckedLocked tells whether viewers share whom the backend is asked about.
+// isCheckedLocked reports whether the backend authorizes each viewer of the
+// view.
 func (v *view) isCheckedLocked() bool { return v.shared && v.poller.config.Share != shareUnchecked }
 
 func (v *view) isChecked() bool {
@@ -204,14 +210,15 @@ func (v *view) isChecked() bool {
 	return v.isCheckedLocked()
 }
 
-// nextPrincipal is whose request the next poll makes.
+// nextPrincipal returns the principal of the next poll.
 func (v *view) nextPrincipal() *principal {
 	v.poller.mu.Lock()
 	defer v.poller.mu.Unlock()
 	return v.viewers.next(v.isCheckedLocked())
 }
 
-// recordAuthorization notes what a poll has said about who it was made as.
+// recordAuthorization records whether a poll authorized the principal that it
+// was made as.
 func (v *view) recordAuthorization(as *principal, good bool) {
 	v.poller.mu.Lock()
 	defer v.poller.mu.Unlock()
@@ -222,8 +229,8 @@ func (v *view) recordAuthorization(as *principal, good bool) {
 	}
 }
 
-// revoke ends the streams of a member whom the backend refuses what it shows to
-// another, unless nobody is asked about.
+// revoke removes a viewer that the backend refuses. If viewers are checked, it
+// ends the viewer's streams.
 func (v *view) revoke(refused *principal) {
 	v.poller.mu.Lock()
 	defer v.poller.mu.Unlock()

@@ -1,0 +1,36 @@
+package poll
+
+import "strings"
+
+// Invalidate makes views be polled at once, after a request that has changed
+// these paths of a host: the views of the paths, of their parents and of their
+// children, and all views if the rule's refresh option names one of the paths. A
+// poll that is under way doesn't count, since it may have missed the change.
+func (p *Poller) Invalidate(hostname string, paths ...string) {
+	if p.config.RefreshOff && !p.config.Absorb {
+		return
+	}
+	see := func(v *view) { v.loop.refresh() }
+	if p.config.RefreshOff { // no reason to poll, but what was polled before is too old to be absorbed
+		see = func(v *view) { v.state.recordWrite() }
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.config.refreshedBy(paths) {
+		for _, v := range p.views {
+			if v.target.hostname == hostname {
+				see(v)
+			}
+		}
+		return
+	}
+	for _, path := range paths {
+		p.byPath.related(hostname, path, see)
+	}
+}
+
+// within reports whether path is parent or below it.
+func within(path, parent string) bool {
+	rest, ok := strings.CutPrefix(strings.TrimSuffix(path, "/"), strings.TrimSuffix(parent, "/"))
+	return ok && (rest == "" || rest[0] == '/')
+}

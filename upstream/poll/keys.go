@@ -1,0 +1,58 @@
+package poll
+
+import (
+	"maps"
+	"net/http"
+)
+
+func (p *Poller) key(t *target) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.keyLocked(t)
+}
+
+// keyLocked returns the view key of a request: what viewers of one view have in
+// common.
+func (p *Poller) keyLocked(t *target) string {
+	var varies map[string]bool
+	if known := p.resources[t.shared]; known != nil {
+		varies = known.varies
+	}
+	return p.hub.Digest(t.key(p.sharesLocked(t), varies)...)
+}
+
+// sharesLocked reports whether all principals that may see the document share a
+// view.
+func (p *Poller) sharesLocked(t *target) bool {
+	known := p.resources[t.shared]
+	return p.config.Share != "" || known != nil && known.cacheability == cacheable
+}
+
+// learn records what a response says about the principals that may share it.
+func (p *Poller) learn(v *view, h http.Header, notModified bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.views[v.key] != v {
+		return // it has ended, and what is known goes with the last view
+	}
+	known := p.resources[v.target.shared]
+	known.addVary(candidatesIn(h))
+	if p.config.varyBy == nil && !(notModified && h.Get("Cache-Control") == "") {
+		known.setPublic(isCacheableForAll(h))
+	}
+}
+
+// rekey moves a view to the key that it has by now. It returns false if that key
+// has another view.
+func (p *Poller) rekey(v *view) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	key := p.keyLocked(v.target)
+	if p.views[v.key] != v || p.views[key] != nil {
+		return false
+	}
+	delete(p.views, v.key)
+	p.views[key] = v
+	v.renameLocked(key, p.sharesLocked(v.target), maps.Clone(p.resources[v.target.shared].varies))
+	return true
+}

@@ -1,0 +1,223 @@
+// Package poll makes a URL's document live: it asks the backend for it again
+// and again on behalf of all its viewers, and publishes what has changed.
+//
+// What the viewers of one view share is exactly one poller. The view's key
+// holds all of a request that can reach the backend and may tell viewers apart,
+// so that by construction nobody gets what was answered to somebody else.
+package poll
+
+import (
+	"maps"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
+
+	"github.com/caddy-sse/caddy-sse/hub"
+	"github.com/caddy-sse/caddy-sse/internal/loglimit"
+	"github.com/caddy-sse/caddy-sse/internal/refusal"
+	"github.com/caddy-sse/caddy-sse/subrequest"
+)
+
+// Requester makes the requests; see [subrequest.Requester].
+type Requester interface {
+	Do(req *http.Request, maxBody int64) (*subrequest.Response, error)
+	User() string
+	Vars() map[string]string
+	ViaTrustedProxy() bool
+	OriginalPath() string
+	ClientNetwork() string
+}
+
+// Poller holds the views of one rule. It is safe for concurrent use.
+type Poller struct {
+	config   *Config
+	hub      *hub.Hub
+	log      *zap.Logger
+	observer Observer
+	failures *outageLog
+
+	slots      chan struct{} // taken by requests in flight
+	checkSlots chan struct{} // taken by those among them that are no polls
+
+	publishFailures loglimit.Limiter
+
+	number int // among those that publish on the same topics
+
+	warnMaxViews, warnMaxViewsPerClient sync.Once // that a bound is met: each once, or strangers would fill the log
+
+	mu        sync.Mutex
+	views     map[string]*view
+	byPath    pathIndex            // the same by their paths
+	clients   map[string]int       // how many views each client has brought about
+	resources map[string]*resource // by target.shared, while there are views of it
+	retired   bool
+}
+
+// New returns a poller that publishes on the hub, and reports to the observer;
+// nil: to none. The config must have been provisioned.
+func New(c *Config, h *hub.Hub, log *zap.Logger, o Observer) *Poller {
+	if o == nil {
+		o = noopObserver{}
+	}
+	return &Poller{
+		config:     c,
+		hub:        h,
+		log:        log,
+		observer:   o,
+		slots:      make(chan struct{}, c.MaxInFlight),
+		checkSlots: make(chan struct{}, (c.MaxInFlight+1)/2),
+		failures:   newOutageLog(log),
+		number:     c.Leases.nextPollerNumber(),
+		views:      make(map[string]*view),
+		clients:    make(map[string]int),
+		resources:  make(map[string]*resource),
+	}
+}
+
+// findView returns a subscription to the view of a request. It starts the view
+// if there is none.
+func (p *Poller) findView(t *target) (*Subscription, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	key := p.keyLocked(t)
+	sub := &Subscription{view: p.views[key], poller: p, principal: t.principal}
+	if sub.view == nil {
+		if err := p.checkLimitsLocked(t); err != nil {
+			return nil, err
+		}
+		sub.view = p.startLocked(t, key)
+	}
+	sub.joinIfAuthorizedLocked()
+	return sub, nil
+}
+
+// checkLimitsLocked refuses another view beyond the rule's limits.
+func (p *Poller) checkLimitsLocked(t *target) error {
+	switch {
+	case len(p.views) >= p.config.MaxViews:
+		p.warnMaxViews.Do(func() {
+			p.log.Warn("as many documents are watched as the rule allows, others are refused: raise max_views, or have more viewers share", zap.Int("max_views", p.config.MaxViews))
+		})
+		return &refusal.Error{
+			Status:     http.StatusServiceUnavailable,
+			Kind:       refusal.MaxViews,
+			Reason:     "too many documents are watched; try again later",
+			RetryAfter: 5 * time.Second,
+		}
+	case p.clients[t.client()] >= p.config.MaxViewsPerClient:
+		p.warnMaxViewsPerClient.Do(func() {
+			p.log.Warn("a client watches as many documents as one may: if it is a proxy, name it in trusted_proxies, or raise max_views_per_client",
+				zap.String("client", t.client()), zap.Int("max_views_per_client", p.config.MaxViewsPerClient))
+		})
+		return &refusal.Error{
+			Status:     http.StatusTooManyRequests,
+			Kind:       refusal.MaxViewsClient,
+			Reason:     "too many documents are watched from your address; try again later",
+			RetryAfter: time.Duration(max(p.config.Linger, caddy.Duration(5*time.Second))),
+		}
+	}
+	return nil
+}
+
+func (p *Poller) startLocked(t *target, key string) *view {
+	known := p.resources[t.shared]
+	if known == nil {
+		known = newResource()
+		p.resources[t.shared] = known
+	}
+	known.expiry.Stop()
+	known.views++
+	v := newView(p, t, key, p.sharesLocked(t), maps.Clone(known.varies))
+	p.views[key] = v
+	p.byPath.add(v)
+	p.clients[v.client]++
+	go v.loop.run()
+	return v
+}
+
+// lingerLocked ends a view without viewers after the linger.
+func (p *Poller) lingerLocked(v *view) {
+	if p.retired || p.config.Linger < 0 || p.views[v.key] != v {
+		p.removeLocked(v)
+		return
+	}
+	v.viewers.idle.Reset(time.Duration(p.config.Linger))
+}
+
+// expire ends a view whose linger is over.
+func (p *Poller) expire(v *view) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if v.viewers.streams == 0 {
+		p.removeLocked(v)
+	}
+}
+
+// remove removes a view that has ended, so that the next viewer starts another.
+func (p *Poller) remove(v *view) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.removeLocked(v)
+}
+
+func (p *Poller) removeLocked(v *view) {
+	v.cancel()
+	v.viewers.idle.Stop()
+	if p.views[v.key] != v {
+		return
+	}
+	delete(p.views, v.key)
+	p.byPath.remove(v)
+	if p.clients[v.client]--; p.clients[v.client] == 0 {
+		delete(p.clients, v.client)
+	}
+	known := p.resources[v.target.shared]
+	if known.views--; known.views == 0 {
+		p.retireResourceLocked(v.target.shared, known)
+	}
+}
+
+// Retire ends each view as soon as it has no viewers, without linger, since
+// another configuration has replaced the poller's. Viewers whose backend fails
+// move to it at once. The caller moves the others.
+func (p *Poller) Retire() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.retired = true
+	for _, v := range p.views {
+		if v.viewers.streams == 0 {
+			p.removeLocked(v)
+		} else if v.state.isStale() {
+			v.move()
+		}
+	}
+	for key, known := range p.resources {
+		if known.views == 0 {
+			known.expiry.Stop()
+			delete(p.resources, key)
+		}
+	}
+}
+
+func (p *Poller) isRetired() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.retired
+}
+
+// Done reports whether the poller is retired and its last view has ended.
+func (p *Poller) Done() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.retired && len(p.views) == 0
+}
+
+// Views returns the number of views.
+func (p *Poller) Views() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.views)
+}
