@@ -17,8 +17,8 @@ import (
 type cachedResponse struct {
 	header http.Header
 	body   []byte
-	etag   string    // the backend's, or one that is made
-	polled time.Time // when the poll that brought or confirmed it began
+	etag   string    // the backend's, or a digest of the body
+	polled time.Time // start of the poll that fetched or confirmed it
 }
 
 // Absorb responds to an ordinary GET or HEAD for a document with viewers from
@@ -53,7 +53,7 @@ func isAbsorbable(r *http.Request) bool {
 	switch {
 	case r.Method != http.MethodGet && r.Method != http.MethodHead, hasBody(r), len(r.Header["Upgrade"]) > 0:
 		return false
-	case stream.WithoutPosition(r.URL.RawQuery) != r.URL.RawQuery: // to the backend it may mean something
+	case stream.WithoutPosition(r.URL.RawQuery) != r.URL.RawQuery: // the parameter may mean something to the backend
 		return false
 	}
 	if len(r.Header["Cache-Control"]) == 0 && strings.EqualFold(r.Header.Get("Pragma"), "no-cache") { // RFC 9111 §5.4
@@ -104,9 +104,9 @@ func (p *Poller) cachedFor(r *http.Request, caller Requester) *cachedResponse {
 // shared view gets cached responses.
 const authorizedFor = time.Minute
 
-// isViewerIndependent tells whether all of the answer's headers are about the
-// document, the server and how the answer may be used, and none may be about
-// who has asked.
+// isViewerIndependent reports whether all headers of the response describe the
+// document, the server or the use of the response, and none may describe the
+// principal.
 func (k *cachedResponse) isViewerIndependent() bool {
 	for name := range k.header {
 		if !viewerIndependentHeaders[name] {
@@ -124,17 +124,16 @@ var viewerIndependentHeaders = setOf(
 	"Cross-Origin-Resource-Policy", "Cross-Origin-Opener-Policy", "Cross-Origin-Embedder-Policy", "Access-Control-Allow-Origin",
 )
 
-// satisfies tells whether the client would have been given this answer: it
-// takes nothing more gladly. Where the backend decides by what the client
-// takes, it must have said so, or who knows what it would be given; and so with
-// all else by which the backend decides and which polls don't send.
+// satisfies reports whether the backend would have sent the cached response to
+// this request, too. It wouldn't if the client prefers another media type, or
+// if the response varies by a header of the request that polls don't send.
 func (c *Config) satisfies(request http.Header, k *cachedResponse) bool {
 	if isCrossOrigin(request) && k.header.Get("Access-Control-Allow-Origin") != "*" {
-		return false // polls are made for no page: what lets one read, or refuses it, is not in the answer
+		return false // polls send no Origin: the response lacks the CORS decision
 	}
 	for name := range credentials {
 		if len(request[name]) > 0 && !c.isSent(name) && !isCacheableForAll(k.header) {
-			return false // a poll is made for who has none
+			return false // polls are sent without these credentials
 		}
 	}
 	if limit, ok := maxAge(request); ok && k.age(time.Now()) >= limit {
@@ -154,15 +153,16 @@ func (c *Config) satisfies(request http.Header, k *cachedResponse) bool {
 	return stream.PrefersType(request, k.header.Get("Content-Type"), decides)
 }
 
-// isCrossOrigin tells whether a browser says that it asks for a page that may
-// be of another origin. A backend may refuse such a request by what it says, and
-// needs no Vary for that (the W3C's Fetch Metadata, "resource isolation policy").
+// isCrossOrigin reports whether a browser sent the request for a page that may
+// be of another origin. A backend may refuse such a request without a Vary
+// header (W3C Fetch Metadata, "resource isolation policy").
 func isCrossOrigin(request http.Header) bool {
 	site := request.Get("Sec-Fetch-Site")
 	return len(request["Origin"]) > 0 || site != "" && site != "same-origin" && site != "none"
 }
 
-// age is how old the answer is, the time in caches before ours included.
+// age returns the age of the response (RFC 9111 §4.2.3). It includes the time
+// that the response spent in other caches.
 func (k *cachedResponse) age(now time.Time) time.Duration {
 	return seconds(k.header.Get("Age")) + now.Sub(k.polled)
 }

@@ -14,139 +14,142 @@ import (
 	"github.com/caddy-sse/caddy-sse/jq"
 )
 
-// Config is how a rule polls. Its zero value is ready for [Config.Provision].
+// Config configures polling. Its zero value is ready for [Config.Provision].
 type Config struct {
-	// How long from the start of one poll to the start of the next, give or
-	// take a fiftieth, while somebody watches and the document changes. Default:
-	// 2s; at least 100ms.
+	// The time from the start of one poll to the start of the next, while the
+	// view has viewers and the document changes. Jitter of 2% is applied.
+	// Default: 2s; minimum: 100ms.
 	Interval caddy.Duration `json:"interval,omitempty"`
 
-	// How long the pause between two polls may become while the document
-	// doesn't change: it grows by half with each poll, and is the interval
-	// again at the first change. Default, and what zero means: the interval.
+	// Limits the pause between two polls while the document doesn't change.
+	// Each poll without a change makes the pause half as long again; a change
+	// resets it to the interval. Default: the interval, which also is what
+	// zero means.
 	Max caddy.Duration `json:"max,omitempty"`
 
-	// How long one poll may take until it counts as failed. Default: 10s.
+	// How long one poll may take before it counts as failed. Default: 10s.
 	Timeout caddy.Duration `json:"timeout,omitempty"`
 
-	// How long a view that nobody watches any more is still polled, so that
-	// a client which reconnects finds it warm. Default: 30s; negative: not
-	// at all.
+	// How long polling goes on after the last viewer has left, so that a
+	// client that reconnects gets the document at once. Default: 30s; a
+	// negative value ends polling at once.
 	Linger caddy.Duration `json:"linger,omitempty"`
 
-	// How many bytes the document may have. Default: 10485760 (10 MiB).
+	// Limits the size of the document, in bytes. Default: 10485760 (10 MiB).
 	MaxBody int64 `json:"max_body,omitempty"`
 
-	// How many views the rule may poll at a time: one per URL and viewer,
-	// where viewers with the same credentials count once. A client that
-	// asks for one more gets 503. Default: 10000.
+	// Limits the views that the rule polls at a time. There is one view per
+	// URL and viewer; viewers with the same credentials share it. A client
+	// whose request needs one more view gets 503. Default: 10000.
 	MaxViews int `json:"max_views,omitempty"`
 
-	// How many of those views one client may have brought about, by its
-	// address, of which for IPv6 the first 64 bits count. One that asks for
-	// one more gets 429. Default: 1000.
+	// Limits the views that one client may create. A client is an IPv4
+	// address or an IPv6 /64 network. A client whose request needs one more
+	// view gets 429. Default: 1000.
 	MaxViewsPerClient int `json:"max_views_per_client,omitempty"`
 
-	// How many polls of the rule may be under way at a time; others wait for
-	// their turn. Default: 100.
+	// Limits the polls of the rule that are in flight at a time. Further polls
+	// wait for a slot. Default: 100.
 	MaxInFlight int `json:"max_in_flight,omitempty"`
 
-	// What is sent when the document has changed, beside the whole document
-	// that each new viewer gets:
+	// Sets what viewers receive when the document changes. New viewers receive
+	// the whole document in any case.
 	//
-	// - `full` (the default): the whole document, unnamed
-	// - `patch`: a JSON Patch (RFC 6902), event `patch`
-	// - `merge`: a JSON merge patch (RFC 7396), event `merge`
-	// - `items`: what has become of the items of a list, events `removed`,
+	// - `full` (the default): the whole document, in an unnamed event
+	// - `patch`: a JSON Patch (RFC 6902), in the event `patch`
+	// - `merge`: a JSON merge patch (RFC 7396), in the event `merge`
+	// - `items`: the changed items of a list, in the events `removed`,
 	//   `changed` and `added`
-	// - `jq`: what a program makes of the old and the new document
+	// - `jq`: the outputs of a program over the old and the new document
 	//
-	// What can't be said in that way, and a patch that would be no smaller,
-	// is sent as the whole document.
+	// The whole document is sent if the mode can't express the change, or if
+	// the patch would be no smaller.
 	Send string `json:"send,omitempty"`
 
-	// What `send` needs: for `items` the member that tells items apart, such
-	// as `id`; for `jq` a program over {"old": …, "new": …} whose outputs are
-	// objects with `data` and, if the event shall have a name, `event`.
+	// Sets the argument of `send`. For `items`, it is the member that
+	// identifies an item, such as `id`. For `jq`, it is a program over
+	// {"old": …, "new": …}; its outputs are objects with the member `data`
+	// and, for a named event, `event`.
 	SendArgument string `json:"send_argument,omitempty"`
 
-	// A jq program that picks the part of the document that counts: it is
-	// what is sent, and what it leaves out is no change. Default: all of it.
+	// Sets a jq program that selects the part of the document to send.
+	// Changes outside of that part are ignored. Default: the whole document.
 	Select string `json:"select,omitempty"`
 
-	// A jq program over the backend's document that tells when it is
-	// finished: then `event: complete` is sent, the streams end, and a client
-	// that comes back gets 204, which ends an EventSource for good. Default:
-	// never.
+	// Sets a jq program over the backend's document that decides whether the
+	// document is finished. If the last output is neither false nor null,
+	// viewers receive the event `complete` and their streams end. A client
+	// that reconnects gets 204, which stops an EventSource. Default: never.
 	Until string `json:"until,omitempty"`
 
-	// The headers that tell viewers apart, in the place of all that may hold a
-	// credential: viewers whose requests have the same values share a view,
-	// and a poll carries no other such header. `Cookie:session` is a single
-	// cookie; `none` alone stands for no header at all, so that everybody gets
-	// what the backend shows to those who have no credentials. A user whom
-	// Caddy has authenticated, and a client certificate, tell viewers apart in
-	// any case.
+	// Sets the headers that separate viewers, in place of all headers that may
+	// hold a credential. Viewers whose requests have the same values share a
+	// view, and polls send no other such header. `Cookie:session` names a
+	// single cookie. `none`, which must be the only value, names no header:
+	// all viewers get the document that the backend shows without
+	// credentials. Users authenticated by Caddy and client certificates
+	// separate viewers in any case.
 	Vary []string `json:"vary,omitempty"`
 
-	// Whether all who may see a document share one view of it, whatever their
-	// Authorization and Cookie, the user whom Caddy has authenticated, their
-	// client certificate and address:
+	// Lets all viewers who may read a document share one view of it,
+	// regardless of their Authorization and Cookie headers, the user
+	// authenticated by Caddy, their client certificate and their address.
 	//
-	// - `checked`: the backend is asked about each new viewer as themselves,
-	//   and polls are made as the viewers in turn; whom it refuses loses the
-	//   stream
-	// - `unchecked`: nobody is asked about
+	// - `checked`: the backend authorizes each new viewer, and polls are made
+	//   with the credentials of the viewers in turn; a viewer whom the
+	//   backend refuses loses the stream
+	// - `unchecked`: the backend authorizes nobody but the viewer whose
+	//   request a poll repeats
 	//
-	// Every other header still tells viewers apart, unless `vary` says which
-	// do. Default: viewers share only if their credentials are the same, or
-	// the backend says Cache-Control: public, without Set-Cookie, which is
-	// taken for `checked` unless the rule has `vary`.
+	// All other headers still separate viewers, unless `vary` names those that
+	// do. Default: viewers share a view if their credentials are the same. If
+	// a response says Cache-Control: public and has no Set-Cookie, the default
+	// is `checked`, unless the rule has `vary`.
 	Share string `json:"share,omitempty"`
 
-	// Whether ordinary GET and HEAD requests for a document that is watched are
-	// answered from its last poll, if that is no older than the interval and
-	// no write has been seen since. Requests whose Cache-Control or Pragma
-	// says no-cache go to the backend. The header Accept doesn't tell viewers
-	// apart any more: polls ask for JSON.
+	// Answers ordinary GET and HEAD requests for a polled document from the
+	// last poll. That response must be no older than the interval, and no
+	// unsafe request may have invalidated it since. Requests with no-cache in
+	// Cache-Control or Pragma go to the backend. The Accept header no longer
+	// separates viewers: polls ask for JSON. Default: false.
 	Absorb bool `json:"absorb,omitempty"`
 
-	// The method of the requests that are watched: GET (the default) or POST,
-	// for queries such as GraphQL's or JSON-RPC's. With POST a poll sends the
-	// viewer's body again. It must be a query: nothing may come of its being
-	// repeated.
+	// Sets the method of the requests that open streams: GET (the default), or
+	// POST for queries such as those of GraphQL and JSON-RPC. Polls of a POST
+	// repeat the viewer's body, so the query must have no side effects.
 	Method string `json:"method,omitempty"`
 
-	// How many bytes the body of a POST that is watched may have; a longer one
+	// Limits the body of a POST that opens a stream, in bytes. A longer body
 	// is refused with 413. Default: 65536 (64 KiB).
 	MaxRequest int64 `json:"max_request,omitempty"`
 
-	// The name of the events that hold whole documents. It may hold
-	// placeholders {json.PATH} that look into the document that is sent, by
-	// its GJSON path; where they come to what can't be a name, the event is
-	// unnamed. Default: unnamed, which is what a browser's onmessage gets.
+	// Sets the name of the events that hold whole documents. Placeholders
+	// {json.PATH} read the document that is sent, by GJSON path. If the result
+	// is no valid event name, the event is unnamed. Default: unnamed, which a
+	// browser's onmessage receives.
 	Event string `json:"event,omitempty"`
 
-	// Paths that have the rule's views polled at once when a write to them, or
-	// below them, succeeds. This is in addition to the views' own paths,
-	// those above and those below.
+	// Sets paths whose invalidation polls all views of the rule at once: a
+	// successful unsafe request to one of these paths, or below it, does so.
+	// Such requests to a view's own path, above it or below it poll that view
+	// in any case.
 	Refresh []string `json:"refresh,omitempty"`
 
-	// Whether writes that are seen are no reason to poll.
+	// Turns invalidation off: unsafe requests cause no poll. Default: false.
 	RefreshOff bool `json:"refresh_off,omitempty"`
 
-	// Whether to poll more often than the backend's Cache-Control: max-age
-	// says that the document can change. A write that is seen is a reason to
-	// poll in any case.
+	// Ignores Cache-Control: max-age of responses. By default, the next poll
+	// waits until the response is no longer fresh. Invalidation polls at once
+	// in any case.
 	IgnoreMaxAge bool `json:"ignore_max_age,omitempty"`
 
-	// Scope sets the rule's views apart from those of other rules on the hub:
-	// what they select, and which handlers answer them, may differ. It should
-	// be the same for the same rule after a reload.
+	// Scope separates the rule's views from those of other rules on the hub,
+	// whose handlers and selection may differ. A rule should keep its scope
+	// across reloads.
 	Scope string `json:"-"`
 
-	// TopicLeases are those of the hub's topics, shared by all pollers that publish
-	// on it. Default: the poller's alone.
+	// Leases are the leases of the hub's topics. All pollers that publish on one
+	// hub share them. Default: leases of this poller alone.
 	Leases *TopicLeases `json:"-"`
 
 	mode             *diff.Mode
@@ -155,13 +158,13 @@ type Config struct {
 	selection, until *jq.Program
 }
 
-// What [Config].Share may say.
+// The values of [Config].Share.
 const (
 	shareChecked   = "checked"
 	shareUnchecked = "unchecked"
 )
 
-// minInterval keeps a typing error from becoming a load test.
+// minInterval protects backends from a mistyped interval.
 const minInterval = 100 * time.Millisecond
 
 // Validate returns the error that Provision would return. It doesn't change c.
@@ -170,7 +173,7 @@ func (c *Config) Validate() error {
 	return unused.Provision()
 }
 
-// Provision fills in the defaults, checks the values and compiles programs.
+// Provision sets the defaults, validates the values and compiles the programs.
 func (c *Config) Provision() error {
 	c.Interval = cmp.Or(c.Interval, caddy.Duration(2*time.Second))
 	c.Max = cmp.Or(c.Max, c.Interval)
@@ -195,21 +198,21 @@ func (c *Config) check() error {
 	case time.Duration(c.Interval) < minInterval:
 		return fmt.Errorf("poll interval %v is too short: use %v or more", time.Duration(c.Interval), minInterval)
 	case c.Max < c.Interval:
-		return fmt.Errorf("poll: max %v is shorter than the interval, %v", time.Duration(c.Max), time.Duration(c.Interval))
+		return fmt.Errorf("poll: max %v is shorter than the interval %v: use a longer max, or leave it out", time.Duration(c.Max), time.Duration(c.Interval))
 	case c.Timeout < 0 || c.MaxBody < 0 || c.MaxViews < 0 || c.MaxViewsPerClient < 0 || c.MaxInFlight < 0 || c.MaxRequest < 0:
-		return errors.New("poll: timeout, max_body, max_views, max_views_per_client, max_in_flight and max_request can't be negative")
+		return errors.New("poll: timeout, max_body, max_views, max_views_per_client, max_in_flight and max_request must not be negative")
 	case c.Method != http.MethodGet && c.Method != http.MethodPost:
-		return fmt.Errorf("poll: method %q can't be watched: use GET or POST", c.Method)
+		return fmt.Errorf("poll: method %q is not supported: use GET or POST", c.Method)
 	case c.Absorb && c.Method != http.MethodGet:
-		return errors.New("poll: absorb answers GET requests: leave out method POST, or absorb")
+		return errors.New("poll: absorb works with method GET only: remove method POST or absorb")
 	case c.Share != "" && c.Share != shareChecked && c.Share != shareUnchecked:
-		return fmt.Errorf("poll: share %q is unknown: use %s or %s", c.Share, shareChecked, shareUnchecked)
+		return fmt.Errorf("poll: unknown share %q: use %s or %s", c.Share, shareChecked, shareUnchecked)
 	case c.RefreshOff && len(c.Refresh) > 0:
-		return errors.New("poll: refresh off and paths to refresh by don't go together")
+		return errors.New("poll: refresh off excludes refresh paths: remove one of the two")
 	}
 	for _, path := range c.Refresh {
 		if !strings.HasPrefix(path, "/") || strings.Contains(path, "*") {
-			return fmt.Errorf("poll: refresh %q is no path: write for example /checkout, which stands for what is below it too", path)
+			return fmt.Errorf("poll: refresh %q is no path: write a path such as /checkout, without wildcards; it includes the paths below it", path)
 		}
 	}
 	return nil
@@ -234,7 +237,7 @@ func (c *Config) compile() (err error) {
 	return nil
 }
 
-// compile makes no program of an empty source.
+// compile compiles a jq program. It returns nil if src is empty.
 func compile(src string) (*jq.Program, error) {
 	if src == "" {
 		return nil, nil
@@ -242,11 +245,12 @@ func compile(src string) (*jq.Program, error) {
 	return jq.Compile(src)
 }
 
-// refreshedBy tells whether one of the paths concerns all of the rule's views.
+// refreshedBy reports whether an unsafe request to one of the paths invalidates
+// all views of the rule.
 func (c *Config) refreshedBy(paths []string) bool {
-	for _, concerned := range c.Refresh {
+	for _, refresh := range c.Refresh {
 		for _, path := range paths {
-			if within(path, concerned) {
+			if within(path, refresh) {
 				return true
 			}
 		}

@@ -10,10 +10,10 @@ import (
 // resource is what responses have said about a URL, for all who may share its
 // document.
 type resource struct {
-	views        int             // how many there are of it
-	varies       map[string]bool // the hints that tell its viewers apart
+	views        int             // number of views of the URL
+	varies       map[string]bool // the vary candidates that separate its viewers
 	cacheability cacheability
-	expiry       *time.Timer // runs when there are no views of it
+	expiry       *time.Timer // runs while the URL has no views
 }
 
 // cacheability is whether several principals may share a response (RFC 9111
@@ -23,8 +23,8 @@ type cacheability int
 const (
 	unknownCacheability cacheability = iota
 	cacheable
-	// noLongerPublic lasts as long as anything is known: a backend that changes its mind with every answer
-	// would have its viewers come back with every answer.
+	// noLongerPublic is final: each change of cacheability makes all viewers
+	// reconnect, and a backend may alternate with each response.
 	noLongerPublic
 )
 
@@ -54,8 +54,9 @@ func (p *Poller) retireResourceLocked(key string, r *resource) {
 	})
 }
 
-func (r *resource) addVary(hints []string) {
-	for _, name := range hints {
+// addVary records headers that separate the URL's viewers.
+func (r *resource) addVary(names []string) {
+	for _, name := range names {
 		r.varies[name] = true
 	}
 }
@@ -102,8 +103,8 @@ func candidatesIn(h http.Header) []string {
 	for name := range listMembers(h, "Vary") {
 		name = textproto.CanonicalMIMEHeaderKey(name)
 		if name == "*" {
-			for hint := range varyCandidates {
-				names = append(names, hint)
+			for candidate := range varyCandidates {
+				names = append(names, candidate)
 			}
 		} else if varyCandidates[name] {
 			names = append(names, name)

@@ -14,10 +14,10 @@ import (
 // schedule decides when a view is polled next.
 type schedule struct {
 	interval     time.Duration
-	max          time.Duration // what the pause grows to while nothing changes
+	max          time.Duration // limit of the pause while the document doesn't change
 	ignoreMaxAge bool
 
-	pause   time.Duration // from start to start, at present
+	pause   time.Duration // current pause, from start to start
 	failing *backoff.ExponentialBackOff
 	first   bool
 	jitter  jitter
@@ -29,32 +29,31 @@ type outcome int
 const (
 	changed outcome = iota
 	unchanged
-	notModified // unchanged, by the backend's own word
+	notModified // the backend answered 304
 	failed
 	ended // there is no next poll
 )
 
 const (
-	// slowdown is the factor by which the pause grows with each poll that
-	// finds nothing new.
+	// slowdown multiplies the pause after each poll without a change.
 	slowdown = 1.5
-	// minBackoff is the longest first pause after a failure, and maxBackoff the
-	// longest of those in a row, if the interval is no longer.
+	// minBackoff limits the first pause after a failure. maxBackoff limits the
+	// pause after repeated failures, unless the interval is longer.
 	minBackoff = 5 * time.Second
 	maxBackoff = 15 * time.Second
-	// maxWait bounds what a response's headers may ask for.
+	// maxWait limits the delay that a response's headers may demand.
 	maxWait = 24 * time.Hour
 )
 
-// jitter is what schedules leave to it, so that views which come up together,
-// after a restart say, don't stay together. Tests take it out.
+// defaultJitter spreads the polls of views that start together, such as after a
+// restart. Tests remove it.
 var defaultJitter = jitter{0.02, rand.Float64}
 
 // jitter spreads the polls of views that start together, after a restart for
 // example.
 type jitter struct {
-	fraction   float64        // the part of each pause, up or down
-	firstPause func() float64 // the part of the first pause that is waited
+	fraction   float64        // added to or taken from each pause
+	firstPause func() float64 // returns the part of the first pause to wait, from 0 to 1
 }
 
 func newSchedule(c *Config) *schedule {

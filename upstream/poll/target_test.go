@@ -322,7 +322,7 @@ func TestSameViewerFromSameAddressSharesView(t *testing.T) {
 
 // What a trusted proxy says counts, and from anybody else it doesn't: they are
 // not answered alike.
-func TestForwardedAddressFromUntrustedPeerIsNotThatOfTrustedProxy(t *testing.T) {
+func TestTrustedProxySeparatesViewers(t *testing.T) {
 	within(t, poll.Config{}, func(e *env) {
 		e.watchAs(ask("/doc", "X-Forwarded-Host", "internal.example"), &caller{trusted: true}, "")
 		e.watchAs(ask("/doc", "X-Forwarded-Host", "internal.example"), &caller{}, "")

@@ -12,9 +12,9 @@ import (
 )
 
 const (
-	open           = `{"note":"a long one, so that patches are shorter","status":"open"}`
-	packed         = `{"note":"a long one, so that patches are shorter","status":"packed"}`
-	originalJitter = `{"note":"a long one, so that patches are shorter","status":"shipped"}`
+	open    = `{"note":"a long one, so that patches are shorter","status":"open"}`
+	packed  = `{"note":"a long one, so that patches are shorter","status":"packed"}`
+	shipped = `{"note":"a long one, so that patches are shorter","status":"shipped"}`
 )
 
 // untilShipped runs a test for each way to tell changes. The backend's document
@@ -71,10 +71,10 @@ func TestCompleteDocumentEndsStreams(t *testing.T) {
 		a, b := e.watch(ask("/doc")), e.watch(ask("/doc"))
 		e.set(document(packed))
 		pass(2 * time.Second)
-		e.set(document(originalJitter))
+		e.set(document(shipped))
 		pass(2 * time.Second)
 		for _, v := range []*viewer{a, b} {
-			v.wantCopies(t, open, packed, originalJitter, "complete")
+			v.wantCopies(t, open, packed, shipped, "complete")
 			if !v.hasEnded() {
 				t.Error("the stream goes on")
 			}
@@ -95,13 +95,13 @@ func TestReconnectAfterCompleteGets204(t *testing.T) {
 		other := e.watch(ask("/other"))
 		v := e.watch(ask("/doc"))
 		first := v.lastID()
-		e.set(document(originalJitter))
+		e.set(document(shipped))
 		pass(2 * time.Second)
 		if !e.isFinished("/doc", v.lastID()) {
 			t.Error("who got complete is not told to stay away")
 		}
 		late := e.watch(ask("/doc"))
-		late.wantCopies(t, originalJitter, "complete")
+		late.wantCopies(t, shipped, "complete")
 		for _, id := range []string{v.lastID(), late.lastID()} {
 			if !e.isFinished("/doc", id) {
 				t.Errorf("%s is not finished", id)
@@ -123,10 +123,10 @@ func TestReconnectAfterCompleteGets204(t *testing.T) {
 
 func TestNewViewerGetsCompleteDocumentAndItsEnd(t *testing.T) {
 	untilShipped(t, func(t testing.TB, e *env, _ string) {
-		e.set(document(originalJitter))
+		e.set(document(shipped))
 		for range 3 {
 			v := e.watch(ask("/doc"))
-			v.wantCopies(t, originalJitter, "complete")
+			v.wantCopies(t, shipped, "complete")
 			if !v.hasEnded() || e.Views() != 0 {
 				t.Errorf("ended: %v, %d views", v.hasEnded(), e.Views())
 			}
@@ -136,10 +136,10 @@ func TestNewViewerGetsCompleteDocumentAndItsEnd(t *testing.T) {
 
 func TestCompleteDocumentIsPublishedOnce(t *testing.T) {
 	within(t, poll.Config{Until: `.status == "shipped"`}, func(e *env) {
-		e.set(document(originalJitter))
+		e.set(document(shipped))
 		first := e.watch(ask("/doc"))
 		for range 10 {
-			e.watch(ask("/doc")).wantCopies(t, originalJitter, "complete")
+			e.watch(ask("/doc")).wantCopies(t, shipped, "complete")
 			e.resume(ask("/doc"), first.events()[0].ID).wantCopies(t, "complete")
 		}
 		if seq, _ := e.hub.Resolve(first.lastID()); e.hub.Entry(seq+1) != nil {
@@ -151,18 +151,18 @@ func TestCompleteDocumentIsPublishedOnce(t *testing.T) {
 func TestCompleteDocumentIsCorrectOnBusyHub(t *testing.T) {
 	s := &flakyStore{Memory: store.NewMemory()}
 	over(t, poll.Config{Until: `.status == "shipped"`}, s, func(e *env) {
-		e.set(document(originalJitter))
+		e.set(document(shipped))
 		other := func() { e.publishElsewhere(1) }
 		s.afterAppend = func() { // between the document and its end
 			s.afterAppend = nil
 			go other()
 		}
 		v := e.watch(ask("/doc"))
-		v.wantCopies(t, originalJitter, "complete")
+		v.wantCopies(t, shipped, "complete")
 		if !e.isFinished("/doc", v.lastID()) {
 			t.Error("it is not finished")
 		}
-		e.watch(ask("/doc")).wantCopies(t, originalJitter, "complete")
+		e.watch(ask("/doc")).wantCopies(t, shipped, "complete")
 		back := e.resume(ask("/doc"), v.events()[0].ID).copies(t)
 		if back[len(back)-1] != "complete" {
 			t.Errorf("%q", back)
@@ -182,17 +182,17 @@ func TestReconnectingViewerGetsMissedComplete(t *testing.T) {
 	untilShipped(t, func(t testing.TB, e *env, send string) {
 		v := e.watch(ask("/doc"))
 		id := v.lastID()
-		e.set(document(originalJitter))
+		e.set(document(shipped))
 		pass(2 * time.Second)
 		back := e.resume(ask("/doc"), id)
 		got := back.copies(t)
-		if !slices.Equal(got, []string{originalJitter, "complete"}) || !back.hasEnded() {
+		if !slices.Equal(got, []string{shipped, "complete"}) || !back.hasEnded() {
 			t.Errorf("%q, ended: %v", got, back.hasEnded())
 		}
 		after := e.resume(ask("/doc"), v.entries[len(v.entries)-2].ID)
 		want := []string{"complete"}
 		if send != "full" {
-			want = []string{originalJitter, "complete"} // another view's patches: nobody knows what they were for
+			want = []string{shipped, "complete"} // another view's patches: nobody knows what they were for
 		}
 		after.wantCopies(t, want...)
 	})
@@ -202,14 +202,14 @@ func TestCompleteIsSentWithoutHistory(t *testing.T) {
 	untilShipped(t, func(t testing.TB, e *env, _ string) {
 		v := e.watch(ask("/doc"))
 		first := v.lastID()
-		e.set(document(originalJitter))
+		e.set(document(shipped))
 		pass(2 * time.Second)
 		e.hub.SetHistory(store.History{MaxEvents: 1})
 		e.publishElsewhere(3)
 		for _, id := range []string{first, v.lastID(), "garbage"} {
-			e.resume(ask("/doc"), id).wantCopies(t, "reset", originalJitter, "complete")
+			e.resume(ask("/doc"), id).wantCopies(t, "reset", shipped, "complete")
 		}
-		e.watch(ask("/doc")).wantCopies(t, originalJitter, "complete")
+		e.watch(ask("/doc")).wantCopies(t, shipped, "complete")
 		e.hub.SetHistory(store.History{MaxEvents: 100})
 		back := e.resume(ask("/doc"), first)
 		if !e.isFinished("/doc", back.lastID()) {
@@ -221,7 +221,7 @@ func TestCompleteIsSentWithoutHistory(t *testing.T) {
 func TestReopenedDocumentIsPolledAgain(t *testing.T) {
 	untilShipped(t, func(t testing.TB, e *env, _ string) {
 		v := e.watch(ask("/doc"))
-		e.set(document(originalJitter))
+		e.set(document(shipped))
 		pass(2 * time.Second)
 		first := v.lastID()
 		e.set(document(packed))
@@ -234,9 +234,9 @@ func TestReopenedDocumentIsPolledAgain(t *testing.T) {
 		if back.hasEnded() {
 			t.Error("the stream has ended")
 		}
-		e.set(document(originalJitter))
+		e.set(document(shipped))
 		pass(2 * time.Second)
-		back.wantCopies(t, packed, originalJitter, "complete")
+		back.wantCopies(t, packed, shipped, "complete")
 		if !back.hasEnded() || !e.isFinished("/doc", back.lastID()) {
 			t.Error("it does not end again")
 		}
@@ -247,7 +247,7 @@ func TestReopenedDocumentIsPolledAgain(t *testing.T) {
 func TestViewerOfEarlierEndGetsLaterCompleteDocument(t *testing.T) {
 	untilShipped(t, func(t testing.TB, e *env, _ string) {
 		v := e.watch(ask("/doc"))
-		e.set(document(originalJitter))
+		e.set(document(shipped))
 		pass(2 * time.Second)
 		early := v.lastID()
 		const returned = `{"status":"shipped","note":"sent back, and shipped again"}`
@@ -272,7 +272,7 @@ func TestReopenedDocumentSendsNoMissedComplete(t *testing.T) {
 	untilShipped(t, func(t testing.TB, e *env, _ string) {
 		v := e.watch(ask("/doc"))
 		id := v.lastID()
-		e.set(document(originalJitter))
+		e.set(document(shipped))
 		pass(2 * time.Second)
 		e.set(document(packed))
 		back := e.resume(ask("/doc"), id)
@@ -352,7 +352,7 @@ func TestUnstoredCompleteIsSentLater(t *testing.T) {
 		e.set(document(open))
 		v := e.watch(ask("/doc"))
 		s.afterAppend = func() { s.broken.Store(true) } // after the document, before its end
-		e.set(document(originalJitter))
+		e.set(document(shipped))
 		pass(2 * time.Second)
 		s.afterAppend = nil
 		s.broken.Store(false)

@@ -11,21 +11,22 @@ import (
 	"github.com/caddy-sse/caddy-sse/subrequest"
 )
 
-// varyBy holds the headers that tell viewers apart, where a rule names them.
+// varyBy holds the headers that separate viewers, as named by the option vary.
 // Polls send no other header that may hold a credential.
 type varyBy struct {
 	headers map[string]bool
-	cookies map[string]bool // if not empty: of all cookies only these
-	shares  bool            // credentials are sent all the same
+	cookies map[string]bool // if not empty, the only cookies that count
+	shares  bool            // the rule has share: polls send credentials too
 }
 
-// alwaysSent are headers that are sent, and are part of the view key, whatever a
-// rule says: they tell how the request came or is written, and not whose it is.
+// alwaysSent are headers that polls send and that are part of the view key,
+// whatever the option vary says. They describe the transport and the format of
+// a request, not the principal.
 var alwaysSent = setOf("Accept", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Forwarded-Port", "Content-Type", "Content-Encoding")
 
-// newVaryBy parses names of headers, of single cookies as Cookie:session, or the
-// word "none". Without names it returns nil. If viewers share a view, polls send
-// credentials all the same.
+// newVaryBy parses the names of headers, of single cookies (Cookie:session), or
+// the one word "none". It returns nil if there are no names. If shares is set,
+// polls send credentials too.
 func newVaryBy(names []string, shares bool) (*varyBy, error) {
 	if len(names) == 0 {
 		return nil, nil
@@ -39,15 +40,15 @@ func newVaryBy(names []string, shares bool) (*varyBy, error) {
 		header = textproto.CanonicalMIMEHeaderKey(header)
 		switch {
 		case !httpguts.ValidHeaderFieldName(header) || single && (header != "Cookie" || !httpguts.ValidHeaderFieldName(cookie)):
-			return nil, fmt.Errorf("vary %q is no header: write for example Authorization, or Cookie:session for a single cookie", name)
+			return nil, fmt.Errorf("vary %q is no header name: write for example Authorization, or Cookie:session for a single cookie", name)
 		case header == "None":
-			return nil, fmt.Errorf("vary none stands alone")
+			return nil, fmt.Errorf("vary none excludes other headers: write none alone, or remove it")
 		case shares && credentials[header]:
-			return nil, fmt.Errorf("vary %s and share don't go together: share makes one view of all who may see it, whatever their Authorization and Cookie", header)
+			return nil, fmt.Errorf("vary %s contradicts share, which makes one view regardless of Authorization and Cookie: remove one of the two", header)
 		case subrequest.IsRequestSpecific(header):
-			return nil, fmt.Errorf("vary %s: that header is never sent with a poll", header)
+			return nil, fmt.Errorf("vary %s has no effect, because polls never send this header: remove it", header)
 		case addresses[header]:
-			return nil, fmt.Errorf("vary %s: addresses are told apart with credentials only, and then always", header)
+			return nil, fmt.Errorf("vary %s has no effect, because addresses always separate viewers with credentials, and never viewers without: remove it", header)
 		}
 		by.headers[header] = true
 		if single {
@@ -57,7 +58,7 @@ func newVaryBy(names []string, shares bool) (*varyBy, error) {
 	return by, nil
 }
 
-// names reports whether the rule names a header.
+// names reports whether vary names a header.
 func (by *varyBy) names(name string) bool { return by != nil && by.headers[name] }
 
 // drops reports whether polls leave out a header that is neither a credential
@@ -66,8 +67,8 @@ func (by *varyBy) drops(name string) bool {
 	return by != nil && !by.names(name) && !alwaysSent[name] && !varyCandidates[name]
 }
 
-// credentialValues returns the values of a credential or address that polls
-// send.
+// credentialValues returns the values of a credential or address header that
+// polls send.
 func (by *varyBy) credentialValues(name string, r *http.Request) []string {
 	switch {
 	case by == nil || by.shares || addresses[name]:
@@ -81,7 +82,7 @@ func (by *varyBy) credentialValues(name string, r *http.Request) []string {
 	}
 }
 
-// namedCookies returns the cookies that the rule names.
+// namedCookies returns the viewer's cookies that vary names, as a header.
 func (by *varyBy) namedCookies(r *http.Request) []string {
 	var kept []string
 	for _, c := range r.Cookies() {
