@@ -528,6 +528,7 @@ func TestWriteDeadlineIsClearedAfterWrite(t *testing.T) {
 		o.WriteTimeout = 30 * time.Second
 		s := open(newHub(t, store.History{}), nil, o)
 		time.Sleep(15 * time.Second)
+		synctest.Wait() // for the heartbeat of this moment
 		s.disconnect()
 		s.wantEnd(t, stream.ClientLeft)
 		want := []time.Time{s.began.Add(30 * time.Second), {}, s.began.Add(45 * time.Second), {}}

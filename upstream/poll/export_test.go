@@ -7,10 +7,10 @@ import (
 	"slices"
 )
 
-// originalJitter is what is left to chance outside of tests.
+// originalJitter is the jitter outside of tests.
 var originalJitter = defaultJitter
 
-// Steady takes chance out of the times of polls.
+// Steady removes the jitter from the times of polls.
 func Steady() {
 	defaultJitter.fraction = 0
 	defaultJitter.firstPause = func() float64 { return 1 }

@@ -212,7 +212,7 @@ func TestPauseCountsFromStartToStart(t *testing.T) {
 	}
 }
 
-// withChance leaves to chance what Steady has taken out.
+// withChance restores the jitter that Steady has removed.
 func withChance(t *testing.T) {
 	steady := defaultJitter
 	defaultJitter = originalJitter

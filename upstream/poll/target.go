@@ -31,7 +31,7 @@ type target struct {
 	host     string
 	hostname string // the host without its port
 	path     string
-	header   http.Header // but for the asker's
+	header   http.Header // without the principal's
 	body     []byte      // of a query
 
 	principal *principal
@@ -99,7 +99,7 @@ func newTarget(r *http.Request, query []byte, caller Requester, h *hub.Hub, c *C
 	parts = appendCounted(parts, "", vars...)
 	for _, name := range slices.Sorted(maps.Keys(r.Header)) {
 		if credentials[name] || addresses[name] {
-			continue // the asker's
+			continue // the principal's
 		}
 		values := t.headerValues(name, r, c)
 		if len(values) == 0 {
