@@ -21,10 +21,10 @@ type cachedResponse struct {
 	polled time.Time // start of the poll that fetched or confirmed it
 }
 
-// Absorb responds to an ordinary GET or HEAD for a document with viewers from
-// its last poll, and returns true. It returns false if the backend must respond:
-// the document has no viewers, the response is older than the interval or than a
-// write, or the backend might respond otherwise to this request.
+// Absorb answers an ordinary GET or HEAD request for a polled document from the
+// last poll, and returns true. It returns false if the backend must answer: the
+// document has no view, the cached response is older than the interval or than
+// the last invalidation, or the backend might answer this request differently.
 func (p *Poller) Absorb(w http.ResponseWriter, r *http.Request, caller Requester) bool {
 	if !p.config.Absorb || !p.hasViews(Hostname(r.Host), r.URL.Path) || !isAbsorbable(r) {
 		return false
@@ -47,8 +47,7 @@ func (p *Poller) hasViews(hostname, path string) bool {
 	return ok
 }
 
-// isAbsorbable reports whether a request may be answered by another than the
-// backend.
+// isAbsorbable reports whether a request permits a cached response.
 func isAbsorbable(r *http.Request) bool {
 	switch {
 	case r.Method != http.MethodGet && r.Method != http.MethodHead, hasBody(r), len(r.Header["Upgrade"]) > 0:
@@ -68,14 +67,15 @@ func isAbsorbable(r *http.Request) bool {
 	return true
 }
 
-// hasBody reports whether a request has, or may have, a body. Over HTTP/3 the
-// length is unknown unless the client says it; the body of a GET means nothing
-// (RFC 9110 §9.3.1).
+// hasBody reports whether a request has, or may have, a body. Over HTTP/3 an
+// unknown length doesn't count: the body of a GET has no meaning (RFC 9110
+// §9.3.1).
 func hasBody(r *http.Request) bool {
 	return r.ContentLength > 0 || r.ContentLength < 0 && r.ProtoMajor < 3
 }
 
-// cachedFor returns the response that the request's own viewer has received.
+// cachedFor returns the cached response of the view that the request would join
+// as a stream, or nil if there is none that its principal may read.
 func (p *Poller) cachedFor(r *http.Request, caller Requester) *cachedResponse {
 	asStream := r
 	if r.Method == http.MethodHead {

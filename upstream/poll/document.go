@@ -15,13 +15,13 @@ import (
 
 // document is the body of a poll's response, as viewers receive it.
 type document struct {
-	name string         // what its event is called
+	name string         // name of its event, empty for none
 	json *diff.Document // nil if it is no JSON
 	text []byte
 }
 
-// equal tells whether nothing has changed: for JSON neither the white space nor
-// the order of members is a change.
+// equal reports whether two documents are the same. White space and the order of
+// members don't matter in JSON.
 func (d *document) equal(other *document) bool {
 	if d.json != nil && other.json != nil {
 		return d.json.Equal(other.json)
@@ -31,7 +31,8 @@ func (d *document) equal(other *document) bool {
 
 func (d *document) event() event.Event { return event.Event{Name: d.name, Data: d.text} }
 
-// read makes a document of a response, and tells whether it is finished.
+// read makes a document of a response: it applies select, and reports whether
+// until finds the document finished.
 func (c *Config) read(ctx context.Context, resp *subrequest.Response) (d *document, finished bool, err error) {
 	if c.until != nil {
 		if finished, err = c.isFinished(ctx, resp.Body); err != nil {
@@ -55,7 +56,7 @@ func (c *Config) read(ctx context.Context, resp *subrequest.Response) (d *docume
 	return d, finished, nil
 }
 
-// isFinished is true if the last that until gives is neither false nor null.
+// isFinished reports whether the last output of until is neither false nor null.
 func (c *Config) isFinished(ctx context.Context, body []byte) (bool, error) {
 	out, err := c.until.Run(ctx, body)
 	if err != nil {
@@ -68,19 +69,20 @@ func (c *Config) isFinished(ctx context.Context, body []byte) (bool, error) {
 	return last != "false" && last != "null", nil
 }
 
+// runSelect returns the one output of select.
 func (c *Config) runSelect(ctx context.Context, body []byte) ([]byte, error) {
 	out, err := c.selection.Run(ctx, body)
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("select: %w", err)
 	case len(out) != 1:
-		return nil, fmt.Errorf("select gave %d values where the document is one: wrap it in [ ]", len(out))
+		return nil, fmt.Errorf("select returned %d values instead of one: wrap the program in [ ]", len(out))
 	}
 	return out[0], nil
 }
 
-// newDocument takes JSON compact, other text as it is, and what is no text in
-// an envelope.
+// newDocument makes JSON compact, leaves other text as it is, and wraps binary
+// data in an envelope.
 func newDocument(contentType string, body []byte) (*document, error) {
 	parsed, err := diff.Parse(body)
 	switch {

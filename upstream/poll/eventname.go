@@ -11,15 +11,15 @@ import (
 	"github.com/caddy-sse/caddy-sse/internal/template"
 )
 
-// reservedNames are the names that say something else than that this is the document.
+// reservedNames are names of events that hold no whole document.
 var reservedNames = []string{"reset", "stale", "gone", "complete", "patch", "merge", "added", "changed", "removed"}
 
-// eventName is what events that hold whole documents are called.
+// eventName is the template of the name of events that hold whole documents.
 type eventName struct {
 	template *template.Template
 }
 
-// newEventName returns nil for an empty source.
+// newEventName compiles a template. It returns nil if src is empty.
 func newEventName(src string) (*eventName, error) {
 	if src == "" {
 		return nil, nil
@@ -30,7 +30,7 @@ func newEventName(src string) (*eventName, error) {
 	}
 	for _, name := range t.Placeholders() {
 		if path, ok := strings.CutPrefix(name, "json."); !ok || path == "" {
-			return nil, fmt.Errorf("`%s`: {%s} can't be used here: {json.PATH} looks into the document", src, name)
+			return nil, fmt.Errorf("`%s`: {%s} is not available here: use {json.PATH}, which reads the document", src, name)
 		}
 	}
 	if len(t.Placeholders()) == 0 {
@@ -41,14 +41,16 @@ func newEventName(src string) (*eventName, error) {
 	return &eventName{t}, nil
 }
 
+// checkEventName returns an error if a document's event must not have that name.
 func checkEventName(name string) error {
 	if slices.Contains(reservedNames, name) {
-		return fmt.Errorf("%q means something else here already: use another name", name)
+		return fmt.Errorf("%q is the name of another event: use another name", name)
 	}
 	return event.CheckName(name)
 }
 
-// expand is the name for a JSON document, empty for none.
+// expand returns the name for a JSON document, or "" if the template yields no
+// valid name. doc is nil for a document that is no JSON.
 func (n *eventName) expand(doc []byte) string {
 	if n == nil {
 		return ""
@@ -56,10 +58,10 @@ func (n *eventName) expand(doc []byte) string {
 	name, err := n.template.Expand(func(placeholder string) (string, error) {
 		field := gjson.GetBytes(doc, strings.TrimPrefix(placeholder, "json."))
 		if field.IsObject() || field.IsArray() || field.String() == "" {
-			return "", fmt.Errorf("{%s} is no text", placeholder)
+			return "", fmt.Errorf("{%s} is no string or number", placeholder)
 		}
 		if field.Type == gjson.Number {
-			return field.Raw, nil // with all its digits
+			return field.Raw, nil // keeps all digits
 		}
 		return field.String(), nil
 	})

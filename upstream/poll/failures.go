@@ -16,17 +16,17 @@ type outageLog struct {
 	current map[outageKey]*outage
 }
 
-// outageKey is what views that fail in the same way have in common.
+// outageKey is what views that fail in the same way have in common: one outage.
 type outageKey struct {
 	hostname string
 	status   int
 }
 
 type outage struct {
-	since    time.Time
-	failing  int  // views that fail now
-	affected int  // views that have failed since
-	answered bool // one of them has had an answer
+	since     time.Time
+	failing   int  // views that fail now
+	affected  int  // views that have failed since the start
+	recovered bool // the backend has responded to one of them
 }
 
 func newOutageLog(log *zap.Logger) *outageLog {
@@ -37,38 +37,38 @@ func newOutageLog(log *zap.Logger) *outageLog {
 func (f *outageLog) begin(hostname string, status int, fields ...zap.Field) *outageKey {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	what := outageKey{hostname, status}
-	o := f.current[what]
+	key := outageKey{hostname, status}
+	o := f.current[key]
 	if o == nil {
 		o = &outage{since: time.Now()}
-		f.current[what] = o
-		f.log.Warn("backend fails, viewers keep what they have", append(fields, zap.Int("status", status))...)
+		f.current[key] = o
+		f.log.Warn("backend fails, viewers keep the last document", append(fields, zap.Int("status", status))...)
 	}
 	o.failing++
 	o.affected++
-	return &what
+	return &key
 }
 
 // end records that a view gets responses again.
-func (f *outageLog) end(what **outageKey) { f.over(what, true) }
+func (f *outageLog) end(key **outageKey) { f.over(key, true) }
 
-// forget records that a view which may have failed is polled no more.
-func (f *outageLog) forget(what **outageKey) { f.over(what, false) }
+// forget records that polling of a view ends, whether it failed or not.
+func (f *outageLog) forget(key **outageKey) { f.over(key, false) }
 
-func (f *outageLog) over(what **outageKey, answers bool) {
-	if *what == nil {
+func (f *outageLog) over(key **outageKey, responds bool) {
+	if *key == nil {
 		return
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	o := f.current[**what]
-	o.answered = o.answered || answers
+	o := f.current[**key]
+	o.recovered = o.recovered || responds
 	if o.failing--; o.failing == 0 {
-		delete(f.current, **what)
-		if o.answered { // or else nobody knows
-			f.log.Info("backend answers again", zap.String("host", (*what).hostname), zap.Int("status", (*what).status),
+		delete(f.current, **key)
+		if o.recovered { // else all views were abandoned: the state is unknown
+			f.log.Info("backend has recovered", zap.String("host", (*key).hostname), zap.Int("status", (*key).status),
 				zap.Int("views", o.affected), zap.Duration("after", time.Since(o.since)))
 		}
 	}
-	*what = nil
+	*key = nil
 }

@@ -10,14 +10,14 @@ import (
 // Result is the outcome of a request to the backend.
 type Result string
 
-// The results.
+// The results of requests to the backend.
 const (
 	Changed     Result = "changed"
 	Unchanged   Result = "unchanged"
-	NotModified Result = "not_modified" // unchanged, by the backend's own word
+	NotModified Result = "not_modified" // the backend answered 304
 	Failed      Result = "failed"
-	Ended       Result = "ended" // refused, gone, finished, or its viewers have parted
-	Asked       Result = "asked" // whether a viewer may share a view
+	Ended       Result = "ended" // refused, gone, complete, or the viewers move to other views
+	Asked       Result = "asked" // an authorization check
 )
 
 // Results lists all results.
@@ -25,16 +25,16 @@ var Results = []Result{Changed, Unchanged, NotModified, Failed, Ended, Asked}
 
 func (o outcome) result() Result { return Results[o] }
 
-// Observer observes a poller. Its methods must be safe for concurrent use, and
-// quick.
+// Observer observes a poller. Its methods must return quickly and be safe for
+// concurrent use.
 type Observer interface {
 	// Polled is called after each request to the backend.
 	Polled(r Result, took time.Duration)
-	// Saved is called when a change was told with fewer bytes than the whole
-	// document has, with how many fewer that were for all viewers together.
+	// Saved is called when the events of a change are smaller than the whole
+	// document, with the difference in bytes, summed over all viewers.
 	Saved(bytes int64)
-	// Absorbed is called when a request that didn't ask for a stream has been
-	// answered from the last poll.
+	// Absorbed is called after a cached response has answered an ordinary
+	// request.
 	Absorbed()
 }
 
@@ -57,29 +57,29 @@ type pollStatus struct {
 // ViewInfo describes a view. It holds no credential, and only the names of the
 // query's parameters.
 type ViewInfo struct {
-	// View is a keyed digest of all that tells this view from others.
+	// View is the view key, a keyed digest.
 	View string `json:"view"`
-	// Method, Host and Path are the request's.
+	// Method, Host and Path are those of the polled request.
 	Method string `json:"method"`
 	Host   string `json:"host"`
 	Path   string `json:"path"`
-	// Query are the names of the query's parameters.
+	// Query holds the names of the query's parameters, without their values.
 	Query []string `json:"query,omitempty"`
-	// Shared is set if all share it who may see the document.
+	// Shared is true if all principals that may read the document share the view.
 	Shared bool `json:"shared"`
-	// Viewers is how many streams watch it; none while it lingers.
+	// Viewers is the number of open streams; 0 while the view lingers.
 	Viewers int `json:"viewers"`
-	// Polls is how many polls there were.
+	// Polls is the number of polls so far.
 	Polls uint64 `json:"polls"`
-	// Interval is the pause between two polls, at present, in seconds.
+	// Interval is the current pause between two polls, in seconds.
 	Interval float64 `json:"interval"`
-	// Status is that of the backend's last answer; 502 and 504 if there was none.
+	// Status is the status of the last response; 502 or 504 if there was none.
 	Status int `json:"status"`
-	// Bytes is the document's size.
+	// Bytes is the size of the document.
 	Bytes int `json:"bytes"`
-	// Confirmed is when the backend last answered, Changed when the document
-	// last changed, Stale since when the backend fails, Due when it is polled
-	// next.
+	// Confirmed is the time of the last successful poll, Changed that of the
+	// document's last change, Stale that at which the document became stale,
+	// Due that of the next poll. Each is nil if there is none.
 	Confirmed *time.Time `json:"confirmed,omitempty"`
 	Changed   *time.Time `json:"changed,omitempty"`
 	Stale     *time.Time `json:"stale,omitempty"`
@@ -141,17 +141,17 @@ func nonZero(t time.Time) *time.Time {
 	return &t
 }
 
-// Totals are sums over the views of a poller.
+// Totals holds sums over the views of a poller.
 type Totals struct {
 	Views   int
 	Viewers int
 	Stale   int // views whose backend fails
-	// Oldest is the age of the oldest answer that viewers have; zero if there
-	// is none.
+	// Oldest is the age of the oldest confirmed document; zero if there is
+	// none.
 	Oldest time.Duration
 }
 
-// Totals returns sums over the views.
+// Totals returns sums over the views of the poller.
 func (p *Poller) Totals() Totals {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// resource is what responses have said about a URL, for all who may share its
-// document.
+// resource holds what the poller has learned about a URL from its responses. All
+// views of the URL share it. The poller's mutex guards it.
 type resource struct {
 	views        int             // number of views of the URL
 	varies       map[string]bool // the vary candidates that separate its viewers
@@ -34,12 +34,12 @@ func newResource() *resource {
 	return r
 }
 
-// resourceMemory is how long a URL without views is remembered whose viewers
-// differ. Otherwise they would share a view, and part again, each time.
+// resourceMemory is how long the poller remembers a URL without views. Later
+// viewers get separate views at once, instead of one view that is split again.
 const resourceMemory = 10 * time.Minute
 
-// retireResourceLocked forgets a URL without views: after resourceMemory if it
-// is worth remembering and there is room.
+// retireResourceLocked removes the resource of a URL without views: after
+// resourceMemory, or at once if it holds nothing of use or there are too many.
 func (p *Poller) retireResourceLocked(key string, r *resource) {
 	if p.retired || len(r.varies) == 0 && r.cacheability != noLongerPublic || len(p.resources) > 2*p.config.MaxViews {
 		delete(p.resources, key)

@@ -19,12 +19,12 @@ import (
 	"github.com/caddy-sse/caddy-sse/subrequest"
 )
 
-// target is a request that is made again and again.
+// target is the request that the polls of a view repeat.
 //
-// A header reaches the backend only if it is part of the view key, or is a vary
-// candidate, which joins the key when the backend names it, or can't tell one
-// viewer from another, or is a credential of a document that all principals
-// share which may see it.
+// Polls send a header only in one of four cases: it is part of the view key; it
+// is a vary candidate, which joins the key when the backend's Vary names it; it
+// can't separate viewers; or it is a credential, and all principals that may
+// read the document share the view.
 type target struct {
 	method   string
 	url      *url.URL
@@ -32,15 +32,15 @@ type target struct {
 	hostname string // the host without its port
 	path     string
 	header   http.Header // without the principal's
-	body     []byte      // of a query
+	body     []byte      // of a POST
 
 	principal *principal
 
-	// shared is a digest of all of the key but the hints, and private one of
-	// that and of whose request it is.
+	// shared is a digest of the key without the vary candidates. private is a
+	// digest of shared and the principal.
 	shared, private string
-	// checkFailure is set for a viewer whom the backend couldn't tell whether
-	// they may share.
+	// checkFailure is set if the viewer's authorization check failed without a
+	// decision.
 	checkFailure *checkFailure
 }
 
@@ -54,10 +54,9 @@ var varyCandidates = map[string]bool{
 // addresses are headers in which proxies name the client's address.
 var addresses = setOf("X-Forwarded-For", "Forwarded", "X-Real-Ip", "True-Client-Ip", "Cf-Connecting-Ip", "Fastly-Client-Ip", "X-Client-Ip")
 
-// credentials are headers that say whose a request is. Every other header may
-// hold a credential too, and is part of the key like these. But it may as well
-// be one that all viewers send, so polls with only such a header carry no
-// address.
+// credentials are headers that identify a principal. Any other header may hold a
+// credential too, and is part of the key like these. But all viewers may send
+// the same value, so polls with only such a header carry no address.
 var credentials = setOf("Authorization", "Cookie")
 
 // anonymousAddress is the address of a request on behalf of all clients without
@@ -99,7 +98,7 @@ func newTarget(r *http.Request, query []byte, caller Requester, h *hub.Hub, c *C
 	parts = appendCounted(parts, "", vars...)
 	for _, name := range slices.Sorted(maps.Keys(r.Header)) {
 		if credentials[name] || addresses[name] {
-			continue // the principal's
+			continue // the principal holds them
 		}
 		values := t.headerValues(name, r, c)
 		if len(values) == 0 {
@@ -129,7 +128,7 @@ func appendCounted(parts []string, name string, values ...string) []string {
 func (t *target) headerValues(name string, r *http.Request, c *Config) []string {
 	switch {
 	case name == "Accept" && c.Absorb:
-		return nil // it is the same for all, so that there is something to absorb
+		return nil // absorb needs the same Accept in all polls
 	case name == "Accept":
 		return []string{cmp.Or(stream.OtherTypes(r.Header), subrequest.DefaultAccept)}
 	case !c.isSent(name), subrequest.ConnectionOptions(r.Header)[name]:
@@ -167,8 +166,9 @@ func scheme(r *http.Request) string {
 	return "http"
 }
 
-// key returns the parts of the view key, given the vary candidates that the
-// backend names, and whether all principals share that may see the document.
+// key returns the parts of the view key. shared tells whether all principals
+// that may read the document share a view; varies holds the vary candidates that
+// the backend has named.
 func (t *target) key(shared bool, varies map[string]bool) []string {
 	parts := []string{"private", t.private}
 	switch {
@@ -243,7 +243,7 @@ func (t *target) queryNames() []string {
 	return slices.Sorted(maps.Keys(names))
 }
 
-// query reads the body of a request that is watched, and makes it readable
+// query reads the body of a POST that opens a stream, and makes it readable
 // again.
 func (c *Config) query(r *http.Request) ([]byte, error) {
 	if c.Method != http.MethodPost {
