@@ -17,12 +17,12 @@ var absorbing = poll.Config{Interval: 10 * second, Timeout: 3 * second, Absorb: 
 
 const spaced = `{ "stock": 5, "rest": 0.10 }`
 
-// asJSON is an answer as a backend would give it.
+// asJSON returns a JSON response.
 func asJSON(body string, header ...string) *subrequest.Response {
 	return document(body, append([]string{"Content-Type", "application/json; charset=utf-8"}, header...)...)
 }
 
-// get makes an ordinary request; nil if it was left to the backend.
+// get makes an ordinary request. It returns nil if the backend has to answer.
 func (e *env) get(method string, header ...string) *httptest.ResponseRecorder {
 	r := httptest.NewRequest(method, "/doc", nil)
 	for pair := range slices.Chunk(header, 2) {

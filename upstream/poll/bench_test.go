@@ -13,9 +13,8 @@ import (
 	"github.com/caddy-sse/caddy-sse/upstream/poll"
 )
 
-// BenchmarkAbsorb is what absorb costs, or saves, a GET that asks
-// for no stream, among a thousand documents that are watched: of one that nobody
-// watches, and of one of these.
+// BenchmarkAbsorb measures an ordinary GET while a thousand documents are
+// polled: a GET of another document, and a GET of one of these.
 func BenchmarkAbsorb(b *testing.B) {
 	c := poll.Config{Interval: caddy.Duration(time.Hour), Timeout: 3 * second, Absorb: true}
 	e := newEnv(b, c, store.NewMemory())

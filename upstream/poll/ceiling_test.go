@@ -13,7 +13,7 @@ import (
 	"github.com/caddy-sse/caddy-sse/upstream/poll"
 )
 
-// crowded is a backend that is slow, and counts whom it serves at a time.
+// crowded is a slow backend that counts concurrent requests.
 type crowded struct {
 	takes time.Duration
 

@@ -14,8 +14,7 @@ import (
 	"github.com/caddy-sse/caddy-sse/event"
 )
 
-// copyOf is what a client keeps of a document: it does with events what the
-// standards say.
+// copyOf is a client's copy of a document. It applies events by the standards.
 type copyOf struct {
 	doc   []byte
 	items map[string]json.RawMessage // by id, of a client of items
@@ -57,7 +56,8 @@ func (c *copyOf) apply(e event.Event) (err error) {
 	return err
 }
 
-// applyItem refuses what a client that has missed nothing can't be told.
+// applyItem applies an event of mode items. It returns an error if the event
+// doesn't fit the copy.
 func (c *copyOf) applyItem(e event.Event) error {
 	var data struct{ Key, Item, Old json.RawMessage }
 	if err := json.Unmarshal(e.Data, &data); err != nil {
@@ -73,7 +73,7 @@ func (c *copyOf) applyItem(e event.Event) error {
 	return nil
 }
 
-// has tells whether the copy is the document.
+// has reports whether the copy equals the document.
 func (c *copyOf) has(doc []byte) bool {
 	if c.items != nil {
 		return maps.EqualFunc(c.items, itemsOf(doc), func(a, b json.RawMessage) bool { return sameJSON(a, b) })
@@ -81,7 +81,7 @@ func (c *copyOf) has(doc []byte) bool {
 	return sameJSON(c.doc, doc)
 }
 
-// itemsOf is a list of objects with ids as a set, and nil if it isn't one.
+// itemsOf returns a list of objects by id, or nil if doc is no such list.
 func itemsOf(doc []byte) map[string]json.RawMessage {
 	var list []json.RawMessage
 	if json.Unmarshal(doc, &list) != nil {
@@ -98,7 +98,8 @@ func itemsOf(doc []byte) map[string]json.RawMessage {
 	return items
 }
 
-// sameJSON is an exact comparison, without which order and space are a change.
+// sameJSON compares JSON exactly, except for the order of members and white
+// space.
 func sameJSON(a, b []byte) bool {
 	first, errFirst := diff.Parse(a)
 	second, errSecond := diff.Parse(b)
@@ -108,7 +109,7 @@ func sameJSON(a, b []byte) bool {
 	return first.Equal(second)
 }
 
-// applyMerge is the pseudocode of RFC 7396, section 2.
+// applyMerge implements the pseudocode of RFC 7396 §2.
 func applyMerge(target, patch []byte) ([]byte, error) {
 	var members, object map[string]json.RawMessage
 	if json.Unmarshal(patch, &members) != nil || members == nil {

@@ -16,22 +16,22 @@ func Steady() {
 	defaultJitter.firstPause = func() float64 { return 1 }
 }
 
-// Keys are the keys of the views that are polled.
+// Keys returns the keys of all views.
 func (p *Poller) Keys() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return slices.Collect(maps.Keys(p.views))
 }
 
-// Known is of how many resources the poller knows something, and of how many
-// clients.
+// Known returns how many resources, clients and outages the poller remembers.
 func (p *Poller) Known() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return len(p.resources) + len(p.clients) + len(p.failures.current)
 }
 
-// Related returns those of some paths of a host that a write to one concerns.
+// Related returns those of the paths that an unsafe request to written
+// invalidates.
 func Related(paths []string, written string) (related []string) {
 	var p pathIndex
 	views := make([]*view, len(paths))
@@ -52,8 +52,8 @@ func Related(paths []string, written string) (related []string) {
 	return related
 }
 
-// WriteAmong returns a write to one of n views.
-func WriteAmong(n int) func() {
+// InvalidateAmong returns a function that invalidates one of n views.
+func InvalidateAmong(n int) func() {
 	p := &Poller{config: new(Config)}
 	for i := range n {
 		v := &view{target: &target{hostname: "example.com", path: fmt.Sprintf("/v1/orders/%d", i)}}
@@ -63,18 +63,18 @@ func WriteAmong(n int) func() {
 	return func() { p.Invalidate("example.com", "/v1/orders/7") }
 }
 
-// IsForAll and Acceptable read what strangers and backends write.
-func IsForAll(h http.Header) bool { return isCacheableForAll(h) }
+// IsCacheableForAll exports isCacheableForAll for fuzzing.
+func IsCacheableForAll(h http.Header) bool { return isCacheableForAll(h) }
 
-// Acceptable is what absorb asks of a request and a kept answer.
-func Acceptable(request, answer http.Header) bool {
-	return new(Config).satisfies(request, &cachedResponse{header: answer})
+// Satisfies exports Config.satisfies for fuzzing.
+func Satisfies(request, response http.Header) bool {
+	return new(Config).satisfies(request, &cachedResponse{header: response})
 }
 
-// Listed are the members of a header.
-func Listed(h http.Header, name string) []string { return slices.Collect(listMembers(h, name)) }
+// ListMembers returns the members of a list header.
+func ListMembers(h http.Header, name string) []string { return slices.Collect(listMembers(h, name)) }
 
-// Len is how many topics views have a part in.
+// Len returns the number of topics whose lease is held or wanted.
 func (o *TopicLeases) Len() int {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -16,7 +16,7 @@ import (
 	"github.com/caddy-sse/caddy-sse/upstream/poll"
 )
 
-// logged runs a test whose poller's log is kept.
+// logged runs a test that observes the poller's log.
 func logged(t *testing.T, c poll.Config, test func(e *env, log *observer.ObservedLogs)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {

@@ -8,7 +8,7 @@ import (
 	"github.com/caddy-sse/caddy-sse/upstream/poll"
 )
 
-// FuzzHeaders reads Cache-Control, Vary and Accept as anybody may write them.
+// FuzzHeaders parses arbitrary Cache-Control, Vary and Accept headers.
 func FuzzHeaders(f *testing.F) {
 	for _, s := range [][3]string{
 		{"public", "", "*/*"},
@@ -22,33 +22,33 @@ func FuzzHeaders(f *testing.F) {
 	f.Fuzz(func(t *testing.T, control, vary, accept string) {
 		answer := http.Header{"Cache-Control": {control}, "Vary": {vary}, "Content-Type": {"application/json"}}
 		for _, name := range []string{"Cache-Control", "Vary"} {
-			for _, member := range poll.Listed(answer, name) {
+			for _, member := range poll.ListMembers(answer, name) {
 				if member == "" || strings.Contains(member, ",") || strings.TrimSpace(member) != member {
 					t.Errorf("%q has the member %q", answer.Get(name), member)
 				}
 			}
 		}
 		lower := strings.ToLower(control)
-		if poll.IsForAll(answer) && (!strings.Contains(lower, "public") || strings.Contains(vary, "*") && strings.TrimSpace(vary) == "*") {
+		if poll.IsCacheableForAll(answer) && (!strings.Contains(lower, "public") || strings.Contains(vary, "*") && strings.TrimSpace(vary) == "*") {
 			t.Errorf("%q with Vary %q is for all", control, vary)
 		}
 		for _, against := range []struct{ name, value string }{{"Cache-Control", "private"}, {"Cache-Control", "No-Store"}, {"Vary", "cookie"}, {"Vary", "*"}, {"Set-Cookie", "a=b"}} {
 			h := answer.Clone()
 			h.Add(against.name, against.value)
-			if poll.IsForAll(h) {
+			if poll.IsCacheableForAll(h) {
 				t.Errorf("%v is for all", h)
 			}
 		}
 		request := http.Header{"Accept": {accept}}
-		if poll.Acceptable(request, answer) {
+		if poll.Satisfies(request, answer) {
 			h := answer.Clone()
 			h.Add("Vary", "*")
-			if poll.Acceptable(request, h) {
+			if poll.Satisfies(request, h) {
 				t.Errorf("%v is given, whatever it varies by", h)
 			}
 			h = answer.Clone()
 			h.Set("Content-Type", "")
-			if poll.Acceptable(request, h) {
+			if poll.Satisfies(request, h) {
 				t.Error("what has no type is given")
 			}
 		}

@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// backend answers polls, and notes when they came.
+// backend responds to polls, and records their times.
 type backend struct {
 	began time.Time
 
@@ -42,7 +42,8 @@ type backend struct {
 	overlaps int
 }
 
-// document is an answer with a body, and headers by name and value.
+// document returns a response with a body. The headers are names and values in
+// turn.
 func document(body string, header ...string) *subrequest.Response {
 	h := make(http.Header)
 	for pair := range slices.Chunk(header, 2) {
@@ -55,7 +56,7 @@ func status(code int) *subrequest.Response {
 	return &subrequest.Response{Status: code, Header: make(http.Header)}
 }
 
-// set makes the backend give the same answer from now on.
+// set makes the backend give this response to all later requests.
 func (b *backend) set(resp *subrequest.Response) {
 	b.setFunc(func(*http.Request) (*subrequest.Response, error) { return resp, nil })
 }
@@ -100,7 +101,7 @@ func (b *backend) do(r *http.Request) (*subrequest.Response, error) {
 	return answer(r)
 }
 
-// polls is how often the backend has been asked.
+// polls returns the number of requests so far.
 func (b *backend) polls() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -113,7 +114,7 @@ func (b *backend) last() *http.Request {
 	return b.requests[len(b.requests)-1]
 }
 
-// requester is a viewer's way to the backend.
+// caller is a poll.Requester that leads to the backend.
 type caller struct {
 	*backend
 	user    string
@@ -140,7 +141,7 @@ type env struct {
 	viewers []*viewer
 }
 
-// within runs a test whose time is faked. The backend has the document 1.
+// within runs a test with fake time. The backend's document is 1.
 func within(t *testing.T, c poll.Config, test func(e *env)) {
 	t.Helper()
 	over(t, c, store.NewMemory(), test)
@@ -175,7 +176,7 @@ func newEnvWith(t testing.TB, c poll.Config, s store.Store, log *zap.Logger, o p
 	return e
 }
 
-// publishGone lets all viewers leave, and sees to it that nothing is left.
+// end makes all viewers leave, and checks that the poller keeps nothing.
 func (e *env) end() {
 	for _, v := range e.viewers {
 		v.leave()
@@ -183,20 +184,20 @@ func (e *env) end() {
 	e.Retire()
 	synctest.Wait()
 	if !e.Done() || e.Views() > 0 || e.Known() > 0 || e.owners.Len() > 0 {
-		e.t.Errorf("%d views are left, %d things are known, and %d topics are owned", e.Views(), e.Known(), e.owners.Len())
+		e.t.Errorf("%d views, %d remembered things and %d topic leases are left", e.Views(), e.Known(), e.owners.Len())
 	}
 	if err := e.hub.Close(); err != nil {
 		e.t.Error(err)
 	}
 }
 
-// pass lets time pass, and whatever is due then.
+// pass advances the fake time, and waits until all goroutines are idle.
 func pass(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()
 }
 
-// authorize is a viewer's request, with headers by name and value.
+// ask returns a viewer's request. The headers are names and values in turn.
 func ask(target string, header ...string) *http.Request {
 	r := httptest.NewRequest(http.MethodGet, target, nil)
 	r.Header.Set("Accept", "text/event-stream")
@@ -206,7 +207,7 @@ func ask(target string, header ...string) *http.Request {
 	return r
 }
 
-// viewer is a client that watches, as its stream sees it.
+// viewer is a client with an open stream. It records what it receives.
 type viewer struct {
 	cancel context.CancelFunc
 	gone   chan struct{}
@@ -221,7 +222,7 @@ type viewer struct {
 	at      []time.Duration
 }
 
-// watch opens a stream for a request, and waits for all that comes at once.
+// watch opens a stream for a request, and waits until all goroutines are idle.
 func (e *env) watch(r *http.Request) *viewer { return e.watchAs(r, new(caller), "") }
 
 func (e *env) resume(r *http.Request, lastEventID string) *viewer {
@@ -296,7 +297,7 @@ func (v *viewer) run(e *env, r *http.Request, c poll.Requester, lastEventID stri
 	v.mu.Unlock()
 }
 
-// isClosed tells whether a client may see no more, as streams do.
+// isClosed reports whether the viewer was revoked.
 func isClosed(revoked <-chan struct{}) bool {
 	select {
 	case <-revoked:
@@ -320,7 +321,7 @@ func (v *viewer) leave() {
 	<-v.gone
 }
 
-// events are what the viewer got.
+// events returns the events that the viewer has received.
 func (v *viewer) events() (events []event.Event) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -334,8 +335,8 @@ func (v *viewer) events() (events []event.Event) {
 	return events
 }
 
-// got is what the viewer got in short: a document is its data, all else its
-// event's name.
+// got returns the received events in short: the data of unnamed events, the name
+// of named ones.
 func (v *viewer) got() (got []string) {
 	for _, e := range v.events() {
 		got = append(got, cmp.Or(e.Name, string(e.Data)))
@@ -359,29 +360,28 @@ func (v *viewer) lastID() string {
 	return v.entries[len(v.entries)-1].ID
 }
 
-// hasEnded tells whether the source has ended the viewer's stream.
+// hasEnded reports whether the source has ended the stream.
 func (v *viewer) hasEnded() bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.ended
 }
 
-// hasMoved tells whether the viewer was sent to the next configuration.
+// hasMoved reports whether the viewer was moved to the next configuration.
 func (v *viewer) hasMoved() bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.moved
 }
 
-// isRevoked tells whether the stream has ended since the backend has refused
-// the viewer.
+// isRevoked reports whether a refusal has ended the stream.
 func (v *viewer) isRevoked() bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.revoked
 }
 
-// setStatus is that of what the viewer got in the place of a stream; zero if nothing.
+// status returns the status of the refusal; 0 if there was none.
 func (v *viewer) status() int {
 	v.mu.Lock()
 	defer v.mu.Unlock()

@@ -17,8 +17,8 @@ import (
 	"github.com/caddy-sse/caddy-sse/upstream/poll"
 )
 
-// Whatever happens, nobody sees another's document, and in the end everybody
-// has what the backend has for them.
+// The test takes random steps. No viewer may ever see another's document, and in
+// the end each has the backend's current document for them.
 func TestModelEveryViewerEndsWithTheirOwnDocument(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		steps := rapid.SliceOfN(rapid.Custom(drawStep), 1, 60).Draw(rt, "steps")
@@ -45,8 +45,8 @@ func drawStep(t *rapid.T) step {
 	}
 }
 
-// world is a backend with a document for each of its viewers, which tells who
-// they are by their headers.
+// world is a backend with a document for each viewer. It identifies viewers by
+// their headers.
 type world struct {
 	*env
 	moods
@@ -72,7 +72,8 @@ var credentialsOf = [][]string{
 	{"Authorization", "a", "Accept-Language", "de"},
 }
 
-// holder is whom a request's document is for. The caller holds the mutex.
+// owner returns the viewer whose document a request gets. The caller holds the
+// mutex.
 func (w *world) owner(h http.Header) string {
 	owner := fmt.Sprintf("%s/%s/%s", h.Get("Authorization"), h.Get("Cookie"), h.Get("X-Tenant"))
 	if w.varies {
@@ -142,7 +143,7 @@ func (w *world) pick(n int, f func(*client)) {
 	}
 }
 
-// debounce lets everything come to rest, and tells what is wrong then.
+// settle waits until nothing happens any more, and returns what is wrong.
 func (w *world) settle() (wrong []string) {
 	w.recover()
 	w.hub.SetHistory(store.History{})
@@ -161,7 +162,7 @@ func (w *world) settle() (wrong []string) {
 	return wrong
 }
 
-// client is a browser, which knows the last document.
+// client is a browser that remembers its last document.
 type client struct {
 	walker
 	last  string
@@ -192,8 +193,8 @@ func (c *client) learn(e event.Event) {
 	}
 }
 
-// check sees to it that a document is the client's own, or was before the
-// backend told languages apart.
+// check checks that a document is the client's own, or was so before the backend
+// began to vary by language.
 func (c *client) check(data []byte) {
 	var doc struct{ Owner string }
 	if err := json.Unmarshal(data, &doc); err != nil {

@@ -76,8 +76,8 @@ func TestNewViewerOfRetiredPollerMovesWhenBackendIsGone(t *testing.T) {
 	}
 }
 
-// Both are polled while the streams move, and a write that is seen has both
-// polled at the same moment.
+// Both configurations poll while the streams move, and an invalidation makes
+// both poll at the same moment.
 func TestTwoConfigurationsPublishChangeOnce(t *testing.T) {
 	within(t, poll.Config{}, func(e *env) {
 		stays := e.watch(ask("/doc"))
@@ -105,7 +105,7 @@ func TestTwoConfigurationsPublishChangeOnce(t *testing.T) {
 	})
 }
 
-// A configuration may be rejected after it was started, and has had viewers.
+// Caddy may reject a configuration after it was started and has had viewers.
 func TestViewersStayWhenNextConfigurationIsRejected(t *testing.T) {
 	for name, leave := range map[string]bool{"while its viewers move": false, "when they have left": true} {
 		within(t, poll.Config{}, func(e *env) {
@@ -132,8 +132,8 @@ func TestViewersStayWhenNextConfigurationIsRejected(t *testing.T) {
 	}
 }
 
-// The next configuration's view has published the document, which is not what
-// the client has: it must not be told that position.
+// The next configuration's view has published the document, but the client
+// doesn't have it: the client must not receive that position.
 func TestViewerMovedBeforeFirstDocumentGetsItFromNextConfiguration(t *testing.T) {
 	for name, fails := range map[string]bool{"the old backend answers": false, "it fails": true} {
 		within(t, poll.Config{}, func(e *env) {
@@ -173,7 +173,7 @@ func TestViewerMovedBeforeFirstDocumentGetsItFromNextConfiguration(t *testing.T)
 	}
 }
 
-// Only a document makes it the topic's owner.
+// Only a configuration with a document acquires the topic lease.
 func TestFailingNextConfigurationKeepsWorkingOnePublishing(t *testing.T) {
 	for name, replaced := range map[string]bool{"before it is in force": false, "when it is": true} {
 		within(t, poll.Config{Interval: second}, func(e *env) {

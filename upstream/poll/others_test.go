@@ -11,8 +11,8 @@ import (
 	"github.com/caddy-sse/caddy-sse/upstream/poll"
 )
 
-// What one viewer does to others who share a view, or may do by the backend's
-// answers to them.
+// Effects of one viewer, and of the backend's responses to it, on other viewers
+// of a shared view.
 
 func later(code int, seconds string) *subrequest.Response {
 	answer := status(code)

@@ -14,8 +14,8 @@ import (
 	"github.com/caddy-sse/caddy-sse/upstream/poll"
 )
 
-// successor is the poller of a new configuration, with a backend of its own.
-// Viewers of either must leave before the test ends.
+// successor returns the poller of the next configuration, with its own backend.
+// Viewers of both must leave before the test ends.
 func (e *env) successor(c poll.Config) *env {
 	e.t.Helper()
 	c.Leases = e.owners
@@ -27,7 +27,7 @@ func (e *env) successor(c poll.Config) *env {
 	return &env{Poller: poll.New(&c, e.hub, zap.NewNop(), nil), backend: b, t: e.t, hub: e.hub, owners: e.owners}
 }
 
-// over lets all viewers leave.
+// over makes all viewers leave.
 func (e *env) over() {
 	e.t.Helper()
 	for _, v := range e.viewers {
@@ -96,7 +96,7 @@ func TestNextConfigurationsDocumentWins(t *testing.T) {
 	}
 }
 
-// with sets what is sent, as it is written.
+// with sets the option send, as written in a Caddyfile.
 func (c config) with(send string) poll.Config {
 	c.Send, c.SendArgument = send, ""
 	if send == "items id" {
@@ -179,8 +179,8 @@ func TestUnsupersededDocumentIsNotSentAgain(t *testing.T) {
 	})
 }
 
-// A patch is for the very document that the viewers have: nobody knows what
-// they have when a part of a change could not be stored.
+// A patch applies to the exact document that viewers have. That is unknown when
+// the store took only a part of a change.
 func TestSnapshotFollowsFailedPublish(t *testing.T) {
 	const list = `[{"id":1,"note":"a long one, so that patches are shorter"},{"id":2}]`
 	for send, partly := range map[string]int{"patch": 0, "items id": 3} {

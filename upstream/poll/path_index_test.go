@@ -11,7 +11,7 @@ import (
 	"github.com/caddy-sse/caddy-sse/upstream/poll"
 )
 
-// under tells whether a path is another or below it.
+// under reports whether a path is other or below it.
 func under(path, other string) bool {
 	path, other = strings.TrimSuffix(path, "/")+"/", strings.TrimSuffix(other, "/")+"/"
 	return strings.HasPrefix(path, other)
@@ -43,7 +43,7 @@ func TestInvalidationReachesPathsAboveAndBelow(t *testing.T) {
 func BenchmarkInvalidationAmongViews(b *testing.B) {
 	for _, n := range []int{10, 10_000} {
 		b.Run(fmt.Sprintf("views=%d", n), func(b *testing.B) {
-			write := poll.WriteAmong(n)
+			write := poll.InvalidateAmong(n)
 			for b.Loop() {
 				write()
 			}

@@ -733,7 +733,7 @@ func TestHandlerPanicMakesDocumentStale(t *testing.T) {
 	})
 }
 
-// A handler may do what it likes with a request: the next one is as the first.
+// A handler may change its request; the next poll's request is as the first.
 func TestEachPollIsSeparateRequest(t *testing.T) {
 	within(t, poll.Config{}, func(e *env) {
 		e.setFunc(func(r *http.Request) (*subrequest.Response, error) {
@@ -754,7 +754,7 @@ func TestEachPollIsSeparateRequest(t *testing.T) {
 	})
 }
 
-// flakyStore is a log that takes no events while it is broken.
+// flakyStore is a store that rejects events while it is broken.
 type flakyStore struct {
 	*store.Memory
 	broken      atomic.Bool
@@ -829,8 +829,7 @@ func TestUnstoredStaleEventIsSentLater(t *testing.T) {
 	})
 }
 
-// Whoever comes while a document is being published gets it, one way or the
-// other.
+// A viewer that joins during a publish gets the document either way.
 func TestViewerJoiningDuringPublishMissesNothing(t *testing.T) {
 	s := &flakyStore{Memory: store.NewMemory()}
 	c := poll.Config{Interval: caddy.Duration(100 * time.Millisecond)}
@@ -871,7 +870,7 @@ func TestViewerJoiningDuringPublishMissesNothing(t *testing.T) {
 	}
 }
 
-// dataOf is the data of the last entry.
+// dataOf returns the data of the last entry.
 func dataOf(entries []*store.Entry) string {
 	if len(entries) == 0 {
 		return ""

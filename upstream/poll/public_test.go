@@ -10,7 +10,7 @@ import (
 
 var private = poll.Config{Interval: second, Timeout: 3 * second}
 
-// cacheability is a document that is said to be for all, with more headers.
+// public returns a document with Cache-Control: public and more headers.
 func public(body string, header ...string) func(*club) {
 	return func(c *club) {
 		c.say(document(body, append([]string{"Cache-Control", "max-age=0, Public"}, header...)...))

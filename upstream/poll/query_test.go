@@ -16,7 +16,7 @@ import (
 
 var querying = poll.Config{Method: http.MethodPost, MaxRequest: 20}
 
-// query is a viewer's POST.
+// query returns a viewer's POST.
 func query(body string) *http.Request {
 	r := httptest.NewRequest(http.MethodPost, "/graphql", strings.NewReader(body))
 	r.Header.Set("Accept", "text/event-stream")
@@ -24,7 +24,7 @@ func query(body string) *http.Request {
 	return r
 }
 
-// echo answers with the body that it was sent.
+// echo responds with the request's body.
 func echo(r *http.Request) (*subrequest.Response, error) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil || int64(len(body)) != r.ContentLength {
@@ -132,8 +132,8 @@ func TestAuthorizedViewersShareQuery(t *testing.T) {
 	})
 }
 
-// A backend that refuses POSTs from other pages goes by what browsers say of
-// the page, and must be told.
+// A backend may refuse POSTs of other sites' pages by headers in which browsers
+// describe the page; polls must send these.
 func TestQueryPollKeepsCrossSiteHeaders(t *testing.T) {
 	for _, vary := range [][]string{nil, {"none"}} {
 		within(t, poll.Config{Interval: second, Method: http.MethodPost, Vary: vary}, func(e *env) {

@@ -21,7 +21,7 @@ func scheduleOf(t *testing.T, c Config) *schedule {
 
 func every(d time.Duration) Config { return Config{Interval: caddy.Duration(d)} }
 
-// headers are given by name and value.
+// headers returns headers from names and values in turn.
 func headers(header ...string) http.Header {
 	h := make(http.Header)
 	for pair := range slices.Chunk(header, 2) {
@@ -30,7 +30,7 @@ func headers(header ...string) http.Header {
 	return h
 }
 
-// after is the pause after a poll that has changed nothing and took no time.
+// after returns the pause after a poll without change that took no time.
 func (s *schedule) after(o outcome, header ...string) time.Duration {
 	return s.next(o, 0, headers(header...), epoch)
 }
@@ -219,7 +219,7 @@ func withChance(t *testing.T) {
 	t.Cleanup(func() { defaultJitter = steady })
 }
 
-// extremes are the shortest and the longest of many draws.
+// extremes returns the shortest and the longest of many pauses.
 func extremes(draw func() time.Duration) (shortest, longest time.Duration) {
 	shortest = 1 << 62
 	for range 10000 {

@@ -18,9 +18,8 @@ import (
 	"github.com/caddy-sse/caddy-sse/upstream/poll"
 )
 
-// However a change is told and whatever happens, the copy that a client makes of
-// what it gets is the backend's document in the end, and no event on the way is
-// one that its copy has no place for.
+// The test takes random steps in each mode of send. In the end a client's copy
+// equals the backend's document, and each event on the way fits the copy.
 func TestModelEveryCopyEndsEqualToBackendsDocument(t *testing.T) {
 	for _, send := range []string{"full", "patch", "merge", "items id"} {
 		t.Run(send, func(t *testing.T) {
@@ -62,7 +61,7 @@ func drawSceneStep(list bool) func(*rapid.T) step {
 
 const filler = "what makes a document longer than most of what can be said of its changes"
 
-// drawDoc makes documents that have much in common, and now and then nothing.
+// drawDoc returns documents that have much in common, and sometimes nothing.
 func drawDoc(t *rapid.T, list bool) string {
 	var doc any
 	switch odd := rapid.IntRange(0, 15).Draw(t, "odd"); {
@@ -101,7 +100,7 @@ func drawMember(t *rapid.T) any {
 	}
 }
 
-// stage is where things happen: a backend with one document for all.
+// stage is a backend with one document for all viewers.
 type stage struct {
 	*env
 	disk *flakyStore
@@ -193,7 +192,7 @@ func (s *stage) reload() {
 	old.Retire()
 }
 
-// await lets everything come to rest, and tells what is wrong then.
+// await waits until nothing happens any more, and returns what is wrong.
 func (s *stage) settle() []string {
 	s.recover()
 	s.disk.broken.Store(false)
@@ -223,7 +222,7 @@ func (s *stage) end() {
 	s.env.end()
 }
 
-// copier is a client that keeps a copy.
+// copier is a client that maintains a copy.
 type copier struct {
 	walker
 	copy copyOf

@@ -17,9 +17,9 @@ import (
 	"github.com/caddy-sse/caddy-sse/upstream/poll"
 )
 
-// Whatever happens, nobody gets a version of a shared document that is from after
-// they lost their stream and from before they were let in again; in the end who
-// may see the document has it, and nobody else watches.
+// The test takes random steps. No viewer gets a version from between its refusal
+// and its next authorization. In the end all authorized viewers have the
+// document, and no others have a stream.
 func TestModelRefusedViewerGetsNothingPublishedMeanwhile(t *testing.T) {
 	for _, share := range []string{"checked", ""} {
 		t.Run("share "+share, func(t *testing.T) {
@@ -53,7 +53,8 @@ func drawClubStep(t *rapid.T) step {
 	}
 }
 
-// guarded is a backend with one document for those whom it lets in at present.
+// guarded is a backend with one document for the viewers it authorizes at the
+// time.
 type guarded struct {
 	*env
 	moods
@@ -63,7 +64,7 @@ type guarded struct {
 	clients []*guest
 }
 
-// person is one of those whom the backend knows.
+// person is a viewer that the backend knows.
 type person struct {
 	allowed   bool
 	refused   bool         // has lost a stream since they were last let in
@@ -128,8 +129,8 @@ func (m *guarded) happen(s step) {
 	}
 }
 
-// next makes a new version, and notes who must not get it. The caller holds the
-// mutex.
+// next makes a new version, and records which viewers must not get it. The
+// caller holds the mutex.
 func (m *guarded) next() {
 	m.version++
 	for _, p := range m.people {
@@ -145,7 +146,7 @@ func (m *guarded) pick(n int, f func(*guest)) {
 	}
 }
 
-// await lets everything come to rest, and tells what is wrong then.
+// await waits until nothing happens any more, and returns what is wrong.
 func (m *guarded) settle() (wrong []string) {
 	m.recover()
 	time.Sleep(time.Minute) // the longest backoff, and a turn of polls
@@ -177,7 +178,7 @@ func (m *guarded) end() {
 	m.env.end()
 }
 
-// guest is a client that comes back even if it is refused.
+// guest is a client that reconnects even after a refusal.
 type guest struct {
 	walker
 	who  string
@@ -196,7 +197,7 @@ func (m *guarded) join(who string) {
 	g.start()
 }
 
-// lost notes that somebody has lost a stream.
+// lost records that a viewer has lost a stream.
 func (m *guarded) lost(who string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -16,7 +16,8 @@ import (
 	"github.com/caddy-sse/caddy-sse/upstream/poll"
 )
 
-// club is a backend with one document for those whom it lets in, by the cookie.
+// club is a backend with one document for the viewers that it authorizes by
+// cookie.
 type club struct {
 	mu      sync.Mutex
 	doc     *subrequest.Response
@@ -25,7 +26,7 @@ type club struct {
 	asked   []string // who was, in order
 }
 
-// newClub is the env's backend. It lets everybody in.
+// newClub makes the env's backend a club that authorizes all viewers.
 func newClub(e *env) *club {
 	c := &club{doc: document("1"), answers: make(map[string]*subrequest.Response), slow: make(map[string]time.Duration)}
 	e.setFunc(c.answer)
@@ -57,7 +58,7 @@ func (c *club) say(doc *subrequest.Response) {
 	c.doc = doc
 }
 
-// tell gives some viewers another answer than the document; nil: the document.
+// tell sets the response for some viewers; nil restores the document.
 func (c *club) tell(answer *subrequest.Response, who ...string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -74,7 +75,7 @@ func (c *club) delay(d time.Duration, who ...string) {
 	}
 }
 
-// was returns who was asked since the last call.
+// was returns the viewers whose requests came since the last call.
 func (c *club) was() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -85,12 +86,12 @@ func (c *club) was() []string {
 
 var shared = poll.Config{Interval: second, Timeout: 3 * second, Share: "checked"}
 
-// principal is a request with somebody's cookie.
+// as returns a request with a viewer's cookie.
 func as(who string, header ...string) *http.Request {
 	return ask("/doc", append([]string{"Cookie", who}, header...)...)
 }
 
-// findView lets viewers come one after the other, who must get the document 1.
+// join makes viewers join one after another. Each must get the document 1.
 func (e *env) join(who ...string) (viewers []*viewer) {
 	e.t.Helper()
 	for _, name := range who {

@@ -34,7 +34,8 @@ func from(address string) func(*http.Request) {
 	return func(r *http.Request) { r.RemoteAddr = address }
 }
 
-// principal is a request and what earlier handlers found out about the viewer.
+// principal is a request with what earlier handlers have found out about the
+// viewer.
 type principal struct {
 	request   *http.Request
 	requester caller
@@ -84,8 +85,8 @@ func TestDifferingRequestsHaveSeparateViews(t *testing.T) {
 	}
 }
 
-// A request line may hold a whole URL, with a scheme and a password that nobody
-// has checked, and a question mark with nothing behind it.
+// A request line may hold an absolute URL, with an unchecked scheme and
+// password, and an empty query.
 func TestRequestLineFormDoesNotAffectViewKey(t *testing.T) {
 	within(t, poll.Config{}, func(e *env) {
 		e.setFunc(func(r *http.Request) (*subrequest.Response, error) {
@@ -108,8 +109,8 @@ func with1(k principal, name, value string) principal {
 	return k
 }
 
-// Header values must not pass for other headers, or for what the server found
-// out about somebody else.
+// Header values must not pass for other headers, or for what the server knows
+// about another principal.
 func TestViewKeyCannotBeForged(t *testing.T) {
 	for name, c := range map[string][2]principal{
 		"a header as another's value": {
@@ -268,8 +269,8 @@ func TestPersonalPollCarriesViewersAddress(t *testing.T) {
 	}
 }
 
-// A backend may decide by address beside the credentials, and a cookie that
-// everybody has is no credential.
+// A backend may decide by address in addition to credentials, and a cookie may
+// be the same for all viewers.
 func TestAnonymousViewersGetNothingByAnothersAddress(t *testing.T) {
 	for name, c := range map[string][2]principal{
 		"a common cookie": {
@@ -320,8 +321,8 @@ func TestSameViewerFromSameAddressSharesView(t *testing.T) {
 	})
 }
 
-// What a trusted proxy says counts, and from anybody else it doesn't: they are
-// not answered alike.
+// The backend trusts headers of a trusted proxy only, so its responses may
+// differ.
 func TestTrustedProxySeparatesViewers(t *testing.T) {
 	within(t, poll.Config{}, func(e *env) {
 		e.watchAs(ask("/doc", "X-Forwarded-Host", "internal.example"), &caller{trusted: true}, "")
@@ -346,7 +347,7 @@ func TestKeysAndTopicsHoldNoCredentials(t *testing.T) {
 	})
 }
 
-// languages answers in the language that is asked for, and says so.
+// languages responds in the requested language, with a Vary header.
 func languages(vary string) func(r *http.Request) (*subrequest.Response, error) {
 	return func(r *http.Request) (*subrequest.Response, error) {
 		resp := document(fmt.Sprintf("%q", r.Header.Get("Accept-Language")))
@@ -390,7 +391,7 @@ func TestVaryOfKeyedHeaderChangesNothing(t *testing.T) {
 	})
 }
 
-// All wait for the first poll, which is made as the first of them.
+// All viewers wait for the first poll, which is made for the first of them.
 func TestVarySeparatesWaitingViewers(t *testing.T) {
 	for _, linger := range []caddy.Duration{second, -1} {
 		within(t, poll.Config{Linger: linger}, func(e *env) {
@@ -423,8 +424,8 @@ func TestVarySeparatesViewersAfterFirstLeaves(t *testing.T) {
 	})
 }
 
-// A backend may begin to vary at any time. Who shared a view until then comes
-// back to their own.
+// A backend may begin to vary at any time. Viewers of the shared view then
+// reconnect to their own views.
 func TestNewVarySeparatesCurrentViewers(t *testing.T) {
 	within(t, poll.Config{}, func(e *env) {
 		de, en := e.watch(ask("/doc", "Accept-Language", "de")), e.watch(ask("/doc", "Accept-Language", "en"))
@@ -441,7 +442,7 @@ func TestNewVarySeparatesCurrentViewers(t *testing.T) {
 	})
 }
 
-// What one view has learned about its URL holds for the others.
+// A Vary header on one view's response holds for all views of the URL.
 func TestVaryOfOneViewSeparatesViewersOfAnother(t *testing.T) {
 	within(t, poll.Config{}, func(e *env) {
 		e.setFunc(languages("Accept-Language"))

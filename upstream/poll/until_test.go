@@ -17,8 +17,7 @@ const (
 	shipped = `{"note":"a long one, so that patches are shorter","status":"shipped"}`
 )
 
-// untilShipped runs a test for each way to tell changes. The backend's document
-// is open.
+// untilShipped runs a test for each mode of send. The backend's document is open.
 func untilShipped(t *testing.T, test func(t testing.TB, e *env, send string)) {
 	for _, send := range []string{"full", "patch", "merge"} {
 		c := poll.Config{Until: `.status == "shipped"`, Send: send}
@@ -31,7 +30,7 @@ func untilShipped(t *testing.T, test func(t testing.TB, e *env, send string)) {
 	}
 }
 
-// isFinished asks as a client that comes back would be.
+// isFinished reports whether a client that reconnects gets 204.
 func (e *env) isFinished(path, lastEventID string) bool {
 	e.t.Helper()
 	viewing, refused, err := e.Subscribe(ask(path), &caller{backend: e.backend})
@@ -42,8 +41,8 @@ func (e *env) isFinished(path, lastEventID string) bool {
 	return viewing.Finished(lastEventID)
 }
 
-// copies are the documents that a client of these events has had, and other
-// events by their names.
+// copies returns the documents that a client makes of the events, and the names
+// of other events.
 func (v *viewer) copies(t testing.TB) (got []string) {
 	c := copyOf{}
 	for _, e := range v.events() {
@@ -243,7 +242,7 @@ func TestReopenedDocumentIsPolledAgain(t *testing.T) {
 	})
 }
 
-// Who was told of an end has only the document that ended.
+// A viewer that got complete has the document as it was then.
 func TestViewerOfEarlierEndGetsLaterCompleteDocument(t *testing.T) {
 	untilShipped(t, func(t testing.TB, e *env, _ string) {
 		v := e.watch(ask("/doc"))
@@ -290,7 +289,7 @@ func TestReopenedDocumentSendsNoMissedComplete(t *testing.T) {
 	})
 }
 
-// What select leaves out may still be what opens a document again.
+// A part of the document outside of select may reopen it.
 func TestReopenedUnchangedDocumentIsPolledAgain(t *testing.T) {
 	within(t, poll.Config{Until: ".done", Select: ".n"}, func(e *env) {
 		doc := func(n int, done bool) { e.set(document(fmt.Sprintf(`{"n":%d,"done":%v}`, n, done))) }

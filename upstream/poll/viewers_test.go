@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Anyone who may see a shared document can come and go under any number of names.
+// A viewer of a shared document can join and leave as any number of principals.
 func TestDisconnectedViewersAreBounded(t *testing.T) {
 	now := time.Now()
 	m := newViewers(&principal{id: "first"})

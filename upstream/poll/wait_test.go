@@ -13,7 +13,7 @@ import (
 	"github.com/caddy-sse/caddy-sse/upstream/poll"
 )
 
-// write is a write to /doc every so often until all of d has passed.
+// write invalidates /doc at regular times until d has passed.
 func (e *env) write(every, d time.Duration) {
 	for range d / every {
 		e.Invalidate("example.com", "/doc")
@@ -21,14 +21,14 @@ func (e *env) write(every, d time.Duration) {
 	}
 }
 
-// since forgets the polls until now.
+// forget drops the polls recorded so far.
 func (e *env) forget() {
 	e.backend.mu.Lock()
 	defer e.backend.mu.Unlock()
 	e.began, e.at = time.Now(), nil
 }
 
-// wantPolls compares when polls came since the last forget.
+// wantPolls compares the times of the polls since the last forget.
 func (e *env) wantPolls(want ...time.Duration) {
 	e.t.Helper()
 	e.backend.mu.Lock()
@@ -40,7 +40,7 @@ func (e *env) wantPolls(want ...time.Duration) {
 
 const ms = time.Millisecond
 
-// aMinute is an interval that leaves the polls to the writes.
+// aMinute has an interval long enough that only invalidations cause polls.
 var aMinute = poll.Config{Interval: 60 * second}
 
 func TestSingleInvalidationCostsOnePollAtOnce(t *testing.T) {

@@ -14,16 +14,16 @@ import (
 	"github.com/caddy-sse/caddy-sse/upstream/poll"
 )
 
-// What the random walks have in common: a backend that has its moods, and
-// clients that come back.
+// The model tests share these parts: a backend with moods, and clients that
+// reconnect.
 
-// step is one thing that happens.
+// step is one random step.
 type step struct {
 	Kind, Doc string
 	N         int
 }
 
-// moods are a backend's. They guard what it is made of, too.
+// moods are the backend's states. Their mutex guards the backend, too.
 type moods struct {
 	mu      sync.Mutex
 	failing bool
@@ -36,7 +36,7 @@ func (m *moods) change(f func()) {
 	f()
 }
 
-// swing changes the mood, if that is what a step is about.
+// swing changes the mood if the step says so.
 func (m *moods) swing(s step) {
 	switch s.Kind {
 	case "fail":
@@ -50,7 +50,7 @@ func (m *moods) swing(s step) {
 
 func (m *moods) recover() { m.change(func() { m.failing, m.slow = false, 0 }) }
 
-// dawdle takes the time that the backend takes for a request at present.
+// dawdle waits as long as the backend takes for a request at the time.
 func (m *moods) dawdle(r *http.Request) error {
 	m.mu.Lock()
 	slow := m.slow
@@ -66,7 +66,7 @@ func (m *moods) dawdle(r *http.Request) error {
 	}
 }
 
-// walker is a client that comes back until it leaves for good.
+// walker is a client that reconnects until it leaves for good.
 type walker struct {
 	request *http.Request
 	join    func(*http.Request) (*poll.Subscription, *subrequest.Response, error)
@@ -85,7 +85,7 @@ type walker struct {
 	wrong          []string
 }
 
-// start has it come for the first time.
+// start connects for the first time.
 func (c *walker) start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	c.request, c.close = c.request.WithContext(ctx), cancel
@@ -102,7 +102,7 @@ func (c *walker) start() {
 	}()
 }
 
-// connect watches until the stream ends.
+// connect holds a stream until it ends.
 func (c *walker) connect() {
 	viewing, refused, err := c.join(c.request)
 	if err != nil || refused != nil {
@@ -151,8 +151,8 @@ func (c *walker) watch(watching bool) {
 	c.watching = watching
 }
 
-// publishChange returns false if the connection breaks in between: whoever is to be
-// dropped may be so after any event.
+// take returns false if the connection breaks in between: a client may be
+// dropped after any event.
 func (c *walker) take(entries []*store.Entry) bool {
 	for i, e := range (&viewer{entries: entries}).events() {
 		if e.ID != "" {
@@ -176,7 +176,7 @@ func (c *walker) complain(format string, args ...any) {
 	c.wrong = append(c.wrong, fmt.Sprintf(format, args...))
 }
 
-// removeStream closes the client for good; drop only cuts its connection.
+// leave ends the client for good; drop only cuts its connection.
 func (c *walker) leave() {
 	c.close()
 	<-c.gone
