@@ -33,7 +33,7 @@ func (hubCollector) Collect(ch chan<- prometheus.Metric) {
 		}
 		ch <- prometheus.MustNewConstMetric(hubPublished, prometheus.CounterValue, float64(h.Published), h.Hub)
 		ch <- prometheus.MustNewConstMetric(hubKept, prometheus.GaugeValue, float64(h.Kept), h.Hub)
-		ch <- prometheus.MustNewConstMetric(hubSubscribers, prometheus.GaugeValue, float64(h.Followers), h.Hub)
+		ch <- prometheus.MustNewConstMetric(hubSubscribers, prometheus.GaugeValue, float64(h.Subscribers), h.Hub)
 		ch <- prometheus.MustNewConstMetric(hubLag, prometheus.GaugeValue, float64(h.Lag), h.Hub)
 		ch <- prometheus.MustNewConstMetric(hubFailing, prometheus.GaugeValue, failing, h.Hub)
 	}

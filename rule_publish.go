@@ -105,7 +105,7 @@ func (p *publishRule) published(messages []hub.Message, outcome hub.Outcome) pub
 	result := published{IDs: outcome.IDs}
 	var topics []string
 	for i := range messages {
-		if slices.Contains(outcome.Repeated, i) {
+		if slices.Contains(outcome.DuplicateIndexes, i) {
 			result.Duplicates = append(result.Duplicates, outcome.IDs[i])
 			continue
 		}

@@ -88,7 +88,7 @@ func (s *FileStore) OpenStore(hub string) (store.Store, error) {
 	}
 	var options store.FileOptions
 	if s.Damaged == "replace" {
-		options.Replaced = func(aside string, cause error) {
+		options.OnReplace = func(aside string, cause error) {
 			s.log.Error("a damaged log is replaced by an empty one: clients are reset",
 				zap.String("hub", hub), zap.String("aside", aside), zap.Error(cause))
 		}

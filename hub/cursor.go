@@ -8,93 +8,98 @@ import (
 	"github.com/caddy-sse/caddy-sse/store"
 )
 
-// ErrLost tells that events which a cursor had not read have left the history.
+// ErrLost means that the history has dropped events that a cursor had not read.
 var ErrLost = errors.New("the history has moved past the cursor")
 
-// Cursor is one reader's place in the log. Its methods are for one goroutine.
+// Cursor is one subscriber's position in the log. One goroutine at a time may use
+// it; methods that say so are safe for concurrent use.
 type Cursor struct {
 	hub    *Hub
 	topics []string
 	ready  chan struct{}
 
-	// unread is the first event on the cursor's topics since the reader last
-	// took it, newest the end of the batch that the last one came in. The hub
-	// sets them, newest first: whoever finds unread set finds newest set too.
+	// unread is the position of the first event on the cursor's topics since
+	// the last call of Next; zero if there is none. newest is the last position
+	// of the newest batch with such an event. The hub sets newest first: if
+	// unread is set, so is newest.
 	unread, newest atomic.Uint64
 
-	pos uint64 // all up to here has been read
-	// behind is the place from which on there may be more, as the last read
-	// has left it; zero: nothing was unread. Only the reader sets it.
-	behind atomic.Uint64
+	pos uint64 // the cursor has read every event up to here
+	// catchUpFrom is the position from which the log may hold more events since
+	// the last call of Next; zero if that read reached the log's head. Only the
+	// cursor's goroutine sets it.
+	catchUpFrom atomic.Uint64
 }
 
-// Subscribe returns a cursor behind the log's newest event: what is published from
-// now on is what it reads.
+// Subscribe returns a cursor after the log's newest event. It reads the events
+// that are published from now on. The caller must close it.
 func (h *Hub) Subscribe(topics []string) *Cursor {
 	c := h.register(topics)
 	_, c.pos = h.store.Range()
 	return c
 }
 
-// SubscribeAfter returns a cursor that first reads what came after a place that
-// [Hub.Resolve] has found.
+// SubscribeAfter returns a cursor that first reads the events after seq, a
+// position that [Hub.Resolve] has returned. The caller must close it.
 func (h *Hub) SubscribeAfter(topics []string, seq uint64) *Cursor {
 	c := h.register(topics)
-	c.begin(seq)
+	c.startAfter(seq)
 	return c
 }
 
-// SubscribeAll returns a cursor that first reads all that the log holds. What
-// leaves the log before it is read is [ErrLost], as for any cursor.
+// SubscribeAll returns a cursor that first reads every event in the log. As any
+// cursor it returns [ErrLost] if the log drops events before it reads them. The
+// caller must close it.
 func (h *Hub) SubscribeAll(topics []string) *Cursor {
 	c := h.register(topics)
 	tail, _ := h.store.Range()
-	c.begin(tail - 1)
+	c.startAfter(tail - 1)
 	return c
 }
 
-// begin has the cursor read what came after a place.
-func (c *Cursor) begin(seq uint64) {
+// startAfter makes the cursor read the events after seq.
+func (c *Cursor) startAfter(seq uint64) {
 	c.pos = seq
-	c.behind.Store(seq + 1)
+	c.catchUpFrom.Store(seq + 1)
 	c.notify()
 }
 
-// register makes the hub wake the cursor. It comes before the look at the log's
-// head, so that nothing can be published between the two and be missed.
+// register returns a cursor that the hub wakes. Callers read the log's head only
+// afterwards, so that no event published between the two is missed.
 func (h *Hub) register(topics []string) *Cursor {
 	c := &Cursor{hub: h, topics: unique(topics), ready: make(chan struct{}, 1)}
-	h.readersMu.Lock()
-	defer h.readersMu.Unlock()
+	h.subscribersMu.Lock()
+	defer h.subscribersMu.Unlock()
 	for _, t := range c.topics {
-		if h.readers[t] == nil {
-			h.readers[t] = make(map[*Cursor]struct{})
+		if h.subscribers[t] == nil {
+			h.subscribers[t] = make(map[*Cursor]struct{})
 		}
-		h.readers[t][c] = struct{}{}
+		h.subscribers[t][c] = struct{}{}
 	}
 	return c
 }
 
-// Close ends the cursor. It may be called more than once.
+// Close unsubscribes the cursor. Callers may call it more than once, from any
+// goroutine.
 func (c *Cursor) Close() {
 	h := c.hub
-	h.readersMu.Lock()
-	defer h.readersMu.Unlock()
+	h.subscribersMu.Lock()
+	defer h.subscribersMu.Unlock()
 	for _, t := range c.topics {
-		delete(h.readers[t], c)
-		if len(h.readers[t]) == 0 {
-			delete(h.readers, t)
+		delete(h.subscribers[t], c)
+		if len(h.subscribers[t]) == 0 {
+			delete(h.subscribers, t)
 		}
 	}
 }
 
-// Subscribers returns how many cursors are on any of the topics now.
+// Subscribers returns how many open cursors are on at least one of the topics.
 func (h *Hub) Subscribers(topics []string) int {
 	topics = unique(topics)
 	if len(topics) == 1 {
-		h.readersMu.RLock()
-		defer h.readersMu.RUnlock()
-		return len(h.readers[topics[0]])
+		h.subscribersMu.RLock()
+		defer h.subscribersMu.RUnlock()
+		return len(h.subscribers[topics[0]])
 	}
 	found := make(map[*Cursor]struct{})
 	for _, t := range topics {
@@ -105,16 +110,16 @@ func (h *Hub) Subscribers(topics []string) int {
 
 // addSubscribers holds the lock for one topic at a time: publishing waits for it.
 func (h *Hub) addSubscribers(found map[*Cursor]struct{}, topic string) {
-	h.readersMu.RLock()
-	defer h.readersMu.RUnlock()
-	for c := range h.readers[topic] {
+	h.subscribersMu.RLock()
+	defer h.subscribersMu.RUnlock()
+	for c := range h.subscribers[topic] {
 		found[c] = struct{}{}
 	}
 }
 
-// wake is called in the order of the log, so the first call since the last
-// read has the lowest position. Behind first there may be more on the same
-// topic, up to last.
+// wake tells the cursor that there is a new event at first, and that further ones
+// may follow up to last. The hub calls it in the order of the log, so the first
+// call since the last read has the lowest position.
 func (c *Cursor) wake(first, last uint64) {
 	c.newest.Store(last)
 	c.unread.CompareAndSwap(0, first)
@@ -124,17 +129,17 @@ func (c *Cursor) wake(first, last uint64) {
 func (c *Cursor) notify() {
 	select {
 	case c.ready <- struct{}{}:
-	default: // it has been told already
+	default: // a notification is pending
 	}
 }
 
-// Ready receives when there may be something to read.
+// Ready returns a channel that receives when there may be events to read.
 func (c *Cursor) Ready() <-chan struct{} { return c.ready }
 
-// Next returns the events that have not been read, about maxBytes of them but
-// at least one, and none when all have been. It appends them to buf. It fails
-// with [ErrLost] when some have left the history before they were read, or with
-// the store's error.
+// Next reads unread events, appends them to buf and returns it. It reads about
+// maxBytes of encoded events but at least one, and none if all have been read. It
+// fails with [ErrLost] if the history has dropped unread events, or with the
+// store's error.
 func (c *Cursor) Next(maxBytes int, buf []*store.Entry) ([]*store.Entry, error) {
 	first := c.firstUnread(c.unread.Swap(0))
 	b, err := c.hub.store.Read(c.topics, c.pos, maxBytes, buf)
@@ -142,7 +147,8 @@ func (c *Cursor) Next(maxBytes int, buf []*store.Entry) ([]*store.Entry, error) 
 		return nil, fmt.Errorf("reading the log after %d: %w", c.pos, err)
 	}
 	if first == 0 {
-		// An event may have come and gone since: the hub wakes before it trims.
+		// The log may have received and dropped an event since: the hub wakes
+		// cursors before it trims the log.
 		first = c.firstUnread(c.unread.Load())
 	}
 	if first != 0 && first < b.Tail {
@@ -150,45 +156,46 @@ func (c *Cursor) Next(maxBytes int, buf []*store.Entry) ([]*store.Entry, error) 
 	}
 	c.pos = b.UpTo
 	if b.More {
-		c.behind.Store(b.UpTo + 1)
+		c.catchUpFrom.Store(b.UpTo + 1)
 	} else {
-		c.behind.Store(0)
+		c.catchUpFrom.Store(0)
 	}
 	return b.Entries, nil
 }
 
-// firstUnread is where the first event that has not been read is, or a place
-// before it where that can't be told; zero when all have been. What the hub has
-// told must be taken before the log is read: what is published in between is
-// read, and told again.
+// firstUnread returns the position of the first unread event, or a lower one if
+// the cursor doesn't know it exactly; zero if all have been read. told is the
+// value of unread. The caller must take it before it reads the log: an event
+// published in between is both read and reported again.
 func (c *Cursor) firstUnread(told uint64) uint64 {
 	switch {
-	case !c.Drained():
+	case !c.CaughtUp():
 		return c.pos + 1
 	case told == 0:
 		return 0
 	case told > c.pos:
 		return told
-	case c.newest.Load() > c.pos: // told of one that was read already, and of more since
+	case c.newest.Load() > c.pos: // the reported event was read already, and there are newer ones
 		return c.pos + 1
 	default:
 		return 0
 	}
 }
 
-// Drained tells that the last read came to the log's head.
-func (c *Cursor) Drained() bool { return c.behind.Load() == 0 }
+// CaughtUp reports whether the last read reached the log's head. It is safe for
+// concurrent use.
+func (c *Cursor) CaughtUp() bool { return c.catchUpFrom.Load() == 0 }
 
-// Lag is how far the reader is behind: how many events were published since the
-// first that it has not read, of its topics or not; zero when it has all. Any
-// goroutine may ask.
+// Lag returns how many events, on any topic, the log received since the first one
+// that the cursor has not read; zero if it has read all. It is safe for
+// concurrent use.
 func (c *Cursor) Lag() uint64 {
 	_, head := c.hub.store.Range()
 	return c.lag(head)
 }
 
 func (c *Cursor) lag(head uint64) uint64 {
-	first := c.behind.Load()
+	first := c.catchUpFrom.Load()
 	if first == 0 {
 		first = c.unread.Load()
 	}
@@ -198,15 +205,15 @@ func (c *Cursor) lag(head uint64) uint64 {
 	return head + 1 - first
 }
 
-// Topics are what the cursor is on. They must not be changed. Any goroutine may
-// ask.
+// Topics returns the cursor's topics, sorted and without duplicates. Callers must
+// not change them. It is safe for concurrent use.
 func (c *Cursor) Topics() []string { return c.topics }
 
-// Skip moves the cursor forward to a place whose events the reader has by other
-// means.
+// Skip moves the cursor forward to seq: the subscriber has the events up to there
+// by other means. It never moves the cursor back.
 func (c *Cursor) Skip(seq uint64) {
 	c.pos = max(c.pos, seq)
 }
 
-// Position is an id that resumes where the cursor is.
+// Position returns an id that resumes at the cursor's position.
 func (c *Cursor) Position() string { return c.hub.position(c.pos) }

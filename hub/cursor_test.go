@@ -21,8 +21,8 @@ func TestACursorReadsWhatIsPublishedFromNowOn(t *testing.T) {
 	h := newHub(t, store.History{})
 	publish(t, h, "before", "a")
 	c := follow(t, h, "a", "b")
-	if woken(c) || !c.Drained() || c.Position() != h.Position(1) {
-		t.Errorf("a new cursor is at %s, drained: %v", c.Position(), c.Drained())
+	if woken(c) || !c.CaughtUp() || c.Position() != h.Position(1) {
+		t.Errorf("a new cursor is at %s, drained: %v", c.Position(), c.CaughtUp())
 	}
 	publish(t, h, "1", "a")
 	publish(t, h, "2", "c")
@@ -52,7 +52,7 @@ func TestACursorThatResumesReadsWhatItMissedFirst(t *testing.T) {
 		publish(t, h, data, "a")
 	}
 	c := followAfter(t, h, 1, "a")
-	if !woken(c) || c.Drained() {
+	if !woken(c) || c.CaughtUp() {
 		t.Error("it is not told that there may be something to read")
 	}
 	publish(t, h, "4", "a")
@@ -68,7 +68,7 @@ func TestABoundedReadGoesOnWhereItStopped(t *testing.T) {
 		publish(t, h, data, "a")
 	}
 	var got []string
-	for i := 1; !c.Drained() || i == 1; i++ {
+	for i := 1; !c.CaughtUp() || i == 1; i++ {
 		entries, err := c.Next(1, nil)
 		if err != nil || len(entries) != 1 || c.Position() != entries[0].ID {
 			t.Fatalf("%v, %v at %s", dataOf(entries), err, c.Position())
@@ -89,7 +89,7 @@ func TestAClosedCursorIsWokenNoMore(t *testing.T) {
 	if woken(c) || !woken(stays) {
 		t.Error("the wrong cursor was closed")
 	}
-	if readers := h.Readers(); readers["a"] != 1 || len(readers) != 1 {
+	if readers := h.SubscribersByTopic(); readers["a"] != 1 || len(readers) != 1 {
 		t.Errorf("%v", readers)
 	}
 }
@@ -175,8 +175,8 @@ func (s *racyStore) Read(topics []string, after uint64, maxBytes int, buf []*sto
 	return s.Memory.Read(topics, after, maxBytes, buf)
 }
 
-func (s *racyStore) Append(entries []*store.Entry, receipts []store.IdempotencyRecord) error {
-	err := s.Memory.Append(entries, receipts)
+func (s *racyStore) Append(entries []*store.Entry, records []store.IdempotencyRecord) error {
+	err := s.Memory.Append(entries, records)
 	once(&s.afterAppend)
 	return err
 }
@@ -399,7 +399,7 @@ func readRestlessly(t *testing.T, h *hub.Hub, topics []string, done <-chan struc
 		case <-done:
 			over = true
 		}
-		for more := true; more; more = !c.Drained() {
+		for more := true; more; more = !c.CaughtUp() {
 			entries, err := c.Next(rand.IntN(200), nil)
 			if err != nil {
 				t.Error(err)

@@ -1,17 +1,17 @@
 package hub
 
-// Readers is how many cursors are open, by topic: none when none has leaked.
-func (h *Hub) Readers() map[string]int {
-	h.readersMu.RLock()
-	defer h.readersMu.RUnlock()
+// SubscribersByTopic returns the number of open cursors by topic: empty unless one leaks.
+func (h *Hub) SubscribersByTopic() map[string]int {
+	h.subscribersMu.RLock()
+	defer h.subscribersMu.RUnlock()
 	n := make(map[string]int)
-	for topic, cursors := range h.readers {
+	for topic, cursors := range h.subscribers {
 		n[topic] = len(cursors)
 	}
 	return n
 }
 
-// Waiting is how many publications wait for the writer.
+// Waiting returns how many publications wait for the leader.
 func (h *Hub) Waiting() int {
 	h.queueMu.Lock()
 	defer h.queueMu.Unlock()

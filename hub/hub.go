@@ -1,10 +1,10 @@
-// Package hub is a log of events with topics, and the cursors that read it.
+// Package hub publishes events on topics to a log, and reads them with cursors.
 //
-// An event is encoded once and appended to the log. A reader has no queue of
-// its own: it is a cursor, a place in the log, that is woken when something is
-// published on one of its topics and then reads all that it has not seen. A
-// slow reader costs no memory and delays nobody; when the history has moved
-// past it, it is told so.
+// A hub encodes an event once and appends it to the log. A subscriber has no
+// queue of its own: its [Cursor] is a position in the log. Publishing wakes the
+// cursors on the event's topics, and each reads the events after its position.
+// A slow subscriber costs no memory and delays no other. If the history drops
+// events that a cursor has not read, the cursor returns [ErrLost].
 package hub
 
 import (
@@ -22,39 +22,39 @@ import (
 	"github.com/caddy-sse/caddy-sse/store"
 )
 
-// Hub is one log and its readers. It is safe for concurrent use.
+// Hub is one log and its subscribers. It is safe for concurrent use.
 type Hub struct {
 	store store.Store
-	epoch func() string // what the positions begin with
+	epoch func() string // the prefix of every position
 
-	queueMu sync.Mutex
-	queue   []*publication // what waits for the writer
-	writing bool           // there is a writer
+	queueMu   sync.Mutex
+	queue     []*publication // publications that wait for the leader
+	hasLeader bool           // a publisher is committing the queue
 
-	writeMu sync.Mutex // held by the writer while it writes: the order of the log
+	writeMu sync.Mutex // the leader holds it while it appends: it defines the order of the log
 	history store.History
 	expiry  *time.Timer
 	closed  bool
 
-	failed atomic.Pointer[failure] // the newest append; nil: it has not failed
+	failed atomic.Pointer[failure] // the newest append's failure; nil if it succeeded
 
-	readersMu sync.RWMutex
-	readers   map[string]map[*Cursor]struct{} // by topic
+	subscribersMu sync.RWMutex
+	subscribers   map[string]map[*Cursor]struct{} // by topic
 }
 
-// New returns a hub over a log, which it closes in the end. It does not touch
-// the log: what is past the bounds already leaves it with the next event, or by
-// [Hub.SetHistory].
+// New returns a hub over a log. [Hub.Close] closes the log. New doesn't change
+// the log: the next publish, or [Hub.SetHistory], drops events that exceed the
+// bounds already.
 func New(s store.Store, h store.History) *Hub {
 	return &Hub{
-		store:   s,
-		epoch:   sync.OnceValue(func() string { return s.Epoch() + "-" }),
-		history: h,
-		readers: make(map[string]map[*Cursor]struct{}),
+		store:       s,
+		epoch:       sync.OnceValue(func() string { return s.Epoch() + "-" }),
+		history:     h,
+		subscribers: make(map[string]map[*Cursor]struct{}),
 	}
 }
 
-// SetHistory changes the log's bounds in place, and applies them.
+// SetHistory replaces the log's bounds and applies them at once.
 func (h *Hub) SetHistory(history store.History) {
 	h.writeMu.Lock()
 	defer h.writeMu.Unlock()
@@ -62,7 +62,8 @@ func (h *Hub) SetHistory(history store.History) {
 	h.trimLocked()
 }
 
-// Close ends the hub. Cursors must not be read afterwards.
+// Close closes the hub and its log. Afterwards publishing fails with
+// [ErrClosed], and cursors must not be read.
 func (h *Hub) Close() error {
 	h.writeMu.Lock()
 	defer h.writeMu.Unlock()
@@ -73,20 +74,20 @@ func (h *Hub) Close() error {
 	return h.store.Close()
 }
 
-// ErrClosed is returned for an event that is published on a closed hub.
+// ErrClosed means that an event was published on a closed hub.
 var ErrClosed = errors.New("the hub is closed")
 
-// wake tells the readers of each topic where the first event that they have
-// not seen is. It runs in the order of the log.
+// wake tells the cursors on each topic the position of their first new event.
+// Calls follow the order of the log.
 func (h *Hub) wake(entries []*store.Entry) {
-	h.readersMu.RLock()
-	defer h.readersMu.RUnlock()
+	h.subscribersMu.RLock()
+	defer h.subscribersMu.RUnlock()
 	last := entries[len(entries)-1].Seq
 	if len(entries) == 1 {
 		h.wakeLocked(entries[0], last, nil)
 		return
 	}
-	woken := make(map[string]struct{}) // a topic's first event is what counts
+	woken := make(map[string]struct{}) // only a topic's first event counts
 	for _, e := range entries {
 		h.wakeLocked(e, last, woken)
 	}
@@ -100,21 +101,21 @@ func (h *Hub) wakeLocked(e *store.Entry, last uint64, woken map[string]struct{})
 		if woken != nil {
 			woken[t] = struct{}{}
 		}
-		for c := range h.readers[t] {
+		for c := range h.subscribers[t] {
 			c.wake(e.Seq, last)
 		}
 	}
 }
 
-// trimLocked applies the bounds and sees to it that age is applied on time when
-// nothing is published.
+// trimLocked applies the bounds, and sets a timer that applies the maximum age
+// when nothing is published.
 func (h *Hub) trimLocked() {
 	if h.closed {
 		return
 	}
 	now, pause := time.Now(), time.Millisecond
 	if err := h.store.Trim(h.history, now); err != nil {
-		pause = time.Second // what could not be dropped now is dropped later
+		pause = time.Second // retry later
 	}
 	oldest, ok := h.store.Oldest()
 	if !ok || h.history.MaxAge <= 0 {
@@ -144,22 +145,24 @@ func (h *Hub) Last(topic string) *store.Entry { return h.store.Last(topic) }
 // holds events, in any order.
 func (h *Hub) LoggedTopics(prefix string) []string { return h.store.Topics(prefix) }
 
-// position is the id of an event that its publisher gave none, and of the place
-// behind it.
+// position returns the id that resumes after the event at seq. It is also the
+// id of that event if its publisher gave none.
 func (h *Hub) position(seq uint64) string {
 	return h.epoch() + strconv.FormatUint(seq, 10)
 }
 
-// Position is an id that resumes behind a place in the log.
+// Position returns an id that resumes after the event at seq.
 func (h *Hub) Position(seq uint64) string { return h.position(seq) }
 
-// Resolve finds the place that an id stands for. It returns false if the log
-// can't tell what came after it: the id was never in it, or has left it.
+// Resolve returns the position that an id stands for. It returns false if the
+// log can't tell which events came after it: the log never held the id, or has
+// dropped it.
 func (h *Hub) Resolve(id string) (uint64, bool) {
-	if place, ok := strings.CutPrefix(id, h.epoch()); ok {
-		seq, err := strconv.ParseUint(place, 10, 64)
+	if digits, ok := strings.CutPrefix(id, h.epoch()); ok {
+		seq, err := strconv.ParseUint(digits, 10, 64)
 		tail, head := h.store.Range()
-		// One before the oldest is fine: all that came after it is there.
+		// The position before the oldest event is valid: the log still holds
+		// every event after it.
 		return seq, err == nil && seq <= head && seq+1 >= tail
 	}
 	if e := h.store.Lookup(id); e != nil {
@@ -168,8 +171,8 @@ func (h *Hub) Resolve(id string) (uint64, bool) {
 	return 0, false
 }
 
-// Digest returns a keyed hash of the parts, the same for the life of the log,
-// from which nobody can learn them.
+// Digest returns a keyed hash of the parts, in URL-safe Base64. It stays the
+// same for the life of the log, and does not reveal the parts.
 func (h *Hub) Digest(parts ...string) string {
 	return base64.RawURLEncoding.EncodeToString(h.digest(parts...)[:18])
 }
@@ -177,7 +180,7 @@ func (h *Hub) Digest(parts ...string) string {
 func (h *Hub) digest(parts ...string) []byte {
 	mac := hmac.New(sha256.New, h.store.Secret())
 	var length [8]byte
-	for _, p := range parts { // length first, or ("ab","c") would be ("a","bc")
+	for _, p := range parts { // the length first, so that ("ab","c") differs from ("a","bc")
 		binary.BigEndian.PutUint64(length[:], uint64(len(p)))
 		mac.Write(length[:])
 		mac.Write([]byte(p))

@@ -203,12 +203,12 @@ func newGatedStore() *gatedStore {
 	return &gatedStore{Memory: store.NewMemory(), appending: make(chan int), result: make(chan error)}
 }
 
-func (s *gatedStore) Append(entries []*store.Entry, receipts []store.IdempotencyRecord) error {
+func (s *gatedStore) Append(entries []*store.Entry, records []store.IdempotencyRecord) error {
 	s.appending <- len(entries)
 	if err := <-s.result; err != nil {
 		return err
 	}
-	return s.Memory.Append(entries, receipts)
+	return s.Memory.Append(entries, records)
 }
 
 // result is what a publisher is told.

@@ -31,7 +31,7 @@ func over(t testing.TB, s store.Store, history store.History) *hub.Hub {
 	t.Helper()
 	h := hub.New(s, history)
 	t.Cleanup(func() {
-		if readers := h.Readers(); len(readers) > 0 && !t.Failed() {
+		if readers := h.SubscribersByTopic(); len(readers) > 0 && !t.Failed() {
 			t.Errorf("cursors were left open: %v", readers)
 		}
 		if err := h.Close(); err != nil {
@@ -77,7 +77,7 @@ func woken(c *hub.Cursor) bool {
 // read is what the cursor gives, up to the log's head.
 func read(c *hub.Cursor) (entries []*store.Entry, err error) {
 	for {
-		if entries, err = c.Next(1<<20, entries); err != nil || c.Drained() {
+		if entries, err = c.Next(1<<20, entries); err != nil || c.CaughtUp() {
 			return entries, err
 		}
 	}

@@ -86,7 +86,7 @@ func (w *walker) end(t *rapid.T) {
 	for _, c := range w.cursors {
 		c.Close()
 	}
-	if readers := w.hub.Readers(); len(readers) > 0 {
+	if readers := w.hub.SubscribersByTopic(); len(readers) > 0 {
 		t.Fatalf("cursors were left open: %v", readers)
 	}
 	if err := w.hub.Close(); err != nil {
@@ -101,16 +101,16 @@ type walker struct {
 	kept    int // the history's bound; zero: none
 	cursors []*reader
 
-	receipts []known // the oldest first
+	records []known // the oldest first
 }
 
-// known is a receipt that the log must hold, and its answer.
+// known is a key that the log must know, and the ids of its events.
 type known struct {
-	receipt hub.IdempotencyKey
-	ids     []string
+	key hub.IdempotencyKey
+	ids []string
 }
 
-// maxKnown is how many receipts a space holds.
+// maxKnown is how many records a scope holds.
 const maxKnown = 3
 
 // reader is a cursor and what is known of it.
@@ -165,11 +165,11 @@ func (w *walker) publish(t *rapid.T) {
 	w.applyBound()
 }
 
-// deliver publishes up to three events at once, under a receipt.
+// deliver publishes up to three events at once, under a key.
 func (w *walker) deliver(t *rapid.T) {
 	r := hub.IdempotencyKey{
-		Scope:  rapid.SampledFrom([]string{"s", "t"}).Draw(t, "space"),
-		ID:     rapid.SampledFrom([]string{"1", "2", "3", "4", "5"}).Draw(t, "receipt"),
+		Scope:  rapid.SampledFrom([]string{"s", "t"}).Draw(t, "scope"),
+		ID:     rapid.SampledFrom([]string{"1", "2", "3", "4", "5"}).Draw(t, "key"),
 		Window: store.Window{MaxCount: maxKnown},
 	}
 	var messages []hub.Message
@@ -178,13 +178,13 @@ func (w *walker) deliver(t *rapid.T) {
 		messages = append(messages, hub.Message{Topics: drawTopics(t), Event: event.Event{ID: id, Data: []byte("x")}})
 	}
 	got, err := w.hub.PublishAll(messages, r)
-	before := slices.IndexFunc(w.receipts, func(k known) bool { return k.receipt == r })
+	before := slices.IndexFunc(w.records, func(k known) bool { return k.key == r })
 	if err != nil || got.Duplicate != (before >= 0) {
 		t.Fatalf("%+v: %+v, %v, with %d before", r, got, err, before)
 	}
 	if before >= 0 {
-		if !slices.Equal(got.IDs, w.receipts[before].ids) {
-			t.Fatalf("%+v: %q, and the first time %q", r, got.IDs, w.receipts[before].ids)
+		if !slices.Equal(got.IDs, w.records[before].ids) {
+			t.Fatalf("%+v: %q, and the first time %q", r, got.IDs, w.records[before].ids)
 		}
 		return
 	}
@@ -214,17 +214,17 @@ func (w *walker) takeDown(t *rapid.T, messages []hub.Message, ids []string) {
 }
 
 func (w *walker) remember(k known) {
-	w.receipts = append(w.receipts, k)
-	of := func(o known) bool { return o.receipt.Scope == k.receipt.Scope }
+	w.records = append(w.records, k)
+	of := func(o known) bool { return o.key.Scope == k.key.Scope }
 	var held int
-	for _, o := range w.receipts {
+	for _, o := range w.records {
 		if of(o) {
 			held++
 		}
 	}
 	if held > maxKnown {
-		oldest := slices.IndexFunc(w.receipts, of)
-		w.receipts = slices.Delete(w.receipts, oldest, oldest+1)
+		oldest := slices.IndexFunc(w.records, of)
+		w.records = slices.Delete(w.records, oldest, oldest+1)
 	}
 }
 
@@ -301,12 +301,12 @@ func (w *walker) read(t *rapid.T) {
 		t.Fatalf("after %d of %d to %d: %v, lost: %v", r.pos, w.tail, w.head(), err, lost)
 	case len(got) > len(want) || !slices.Equal(seqsOf(got), seqsOf(want[:len(got)])) || len(got) == 0 && len(want) > 0:
 		t.Fatalf("after %d: %q, want %q", r.pos, dataOf(got), dataOf(want))
-	case r.Drained() && len(got) < len(want):
+	case r.CaughtUp() && len(got) < len(want):
 		t.Fatalf("after %d: drained, and %d are left", r.pos, len(want)-len(got))
 	}
-	r.exact = r.Drained()
+	r.exact = r.CaughtUp()
 	r.pos = w.head()
-	if !r.Drained() {
+	if !r.CaughtUp() {
 		r.pos = got[len(got)-1].Seq
 	}
 	if r.Position() != w.hub.Position(r.pos) {
@@ -332,7 +332,7 @@ func (w *walker) close(t *rapid.T) {
 // check sees to it that whoever has something to read has been told.
 func (w *walker) check(t *rapid.T) {
 	for _, r := range w.cursors {
-		if len(r.unread(w.log)) > 0 && r.Drained() && len(r.Ready()) == 0 {
+		if len(r.unread(w.log)) > 0 && r.CaughtUp() && len(r.Ready()) == 0 {
 			t.Fatalf("a reader at %d was not woken", r.pos)
 		}
 	}

@@ -11,48 +11,49 @@ import (
 	"github.com/caddy-sse/caddy-sse/store"
 )
 
-// ErrNoTopic is returned when an event is published on no topic at all.
+// ErrNoTopic means that an event was published on no topic.
 var ErrNoTopic = errors.New("an event needs a topic")
 
-// publication is what one publisher hands over, on its way into the log, and
-// what became of it.
+// publication is one publisher's events on their way into the log, and the
+// result.
 type publication struct {
-	items   []item
-	receipt *store.IdempotencyRecord // none if nil
+	items  []item
+	record *store.IdempotencyRecord // nil without an idempotency key
 
-	// before is the publication of the same batch that came first with the
-	// same receipt; answer is that of one that was there before the batch.
-	before *publication
-	answer string
-	dup    bool
-	err    error
+	// original is the first publication in the same batch with the same
+	// idempotency key. storedOutcome is the outcome of one from an earlier batch.
+	original      *publication
+	storedOutcome string
+	dup           bool
+	err           error
 
-	// turn receives true when p is to write, and false when it is written. It
-	// is there if p has to wait.
-	turn chan bool
+	// handoff receives true when p's publisher becomes the leader, and false
+	// when another leader has committed p. It is nil if p need not wait.
+	handoff chan bool
 }
 
 // item is one event of a publication.
 type item struct {
 	topics []string
-	id     string // the publisher's, or empty
+	id     string // empty unless the publisher gave one
 	frame  event.Frame
 	entry  *store.Entry
 	dup    bool
 }
 
 // Publish appends an event to the log, as durably as its store makes it, and
-// wakes the readers of its topics.
+// wakes the subscribers of its topics.
 //
-// The event's id, if it has one, is kept. If the log already holds an event
-// with that id on the same topics then nothing is published, and the one from
-// before is returned with duplicate true. An id that an event on other topics
-// has taken, or that looks like a position of this log, is replaced: events
-// from unrelated publishers must not hide each other. Who wants such an event
-// to count once as well gives it a receipt, see [Hub.PublishAll].
+// The event keeps its id. If the log already holds an event with that id on the
+// same topics, Publish publishes nothing and returns the existing event with
+// duplicate true. Publish replaces an id that an event on other topics uses, or
+// that looks like a position of this log: events from unrelated publishers must
+// not hide each other. To publish such an event only once, use an idempotency
+// key; see [Hub.PublishAll].
 //
-// It fails if the event can't be encoded (see [event.Event.Encode]), if there
-// is no topic, or if the store fails; then nothing was published.
+// Publish fails if the event can't be encoded (see [event.Event.Encode]), with
+// [ErrNoTopic] if there is no topic, with [ErrClosed], or with the store's
+// error. Then it has published nothing.
 func (h *Hub) Publish(topics []string, e event.Event) (entry *store.Entry, duplicate bool, err error) {
 	i, err := newItem(topics, e)
 	if err != nil {
@@ -61,8 +62,8 @@ func (h *Hub) Publish(topics []string, e event.Event) (entry *store.Entry, dupli
 	return h.publishItem(i)
 }
 
-// PublishFrame is [Hub.Publish] for an event that is encoded already, without
-// an id.
+// PublishFrame publishes an event that is encoded already, without an id. It
+// fails as [Hub.Publish] does.
 func (h *Hub) PublishFrame(topics []string, frame event.Frame) (*store.Entry, error) {
 	if len(topics) == 0 {
 		return nil, ErrNoTopic
@@ -97,7 +98,7 @@ func newItem(topics []string, e event.Event) (item, error) {
 	return item{topics: unique(topics), id: e.ID, frame: frame}, nil
 }
 
-// unique drops what is named twice; it keeps its argument as it is.
+// unique returns the topics without duplicates. It doesn't change its argument.
 func unique(topics []string) []string {
 	if len(topics) == 1 {
 		return []string{topics[0]}
@@ -106,26 +107,26 @@ func unique(topics []string) []string {
 	return slices.Compact(sorted)
 }
 
-// commit gets p into the log. One publisher at a time writes, and takes along
-// all that has queued up, so that many publishers share one append (and, with a
-// store on disk, one sync). Who comes meanwhile waits to be told that it is done,
-// or that it is the next to write.
+// commit appends p to the log, by group commit. One publisher at a time is the
+// leader: it appends every queued publication at once, so that many publishers
+// share one append (and, with a store on disk, one sync). The others wait until
+// the leader has committed them, or until one of them becomes the next leader.
 func (h *Hub) commit(p *publication) {
 	h.queueMu.Lock()
 	h.queue = append(h.queue, p)
-	mustWait := h.writing
+	mustWait := h.hasLeader
 	if mustWait {
-		p.turn = make(chan bool, 1)
+		p.handoff = make(chan bool, 1)
 	}
-	h.writing = true
+	h.hasLeader = true
 	h.queueMu.Unlock()
-	if !mustWait || <-p.turn {
-		h.write(p)
+	if !mustWait || <-p.handoff {
+		h.commitAsLeader(p)
 	}
 }
 
-// write appends what has queued up, p with it.
-func (h *Hub) write(p *publication) {
+// commitAsLeader appends every queued publication, including p.
+func (h *Hub) commitAsLeader(p *publication) {
 	h.writeMu.Lock()
 	h.queueMu.Lock()
 	batch := h.queue
@@ -133,14 +134,14 @@ func (h *Hub) write(p *publication) {
 	h.queueMu.Unlock()
 	written := false
 	defer func() {
-		if !written { // a panic must not stop all others
-			fail(batch, errors.New("writing broke off"))
+		if !written { // a panic must not block the other publishers
+			fail(batch, errors.New("the append panicked"))
 		}
 		h.writeMu.Unlock()
-		h.handOver()
+		h.handOffLeadership()
 		for _, other := range batch {
 			if other != p {
-				other.turn <- false
+				other.handoff <- false
 			}
 		}
 	}()
@@ -148,12 +149,12 @@ func (h *Hub) write(p *publication) {
 	written = true
 }
 
-// handOver makes the first who waits the next to write.
-func (h *Hub) handOver() {
+// handOffLeadership makes the first waiting publisher the next leader.
+func (h *Hub) handOffLeadership() {
 	h.queueMu.Lock()
 	defer h.queueMu.Unlock()
-	if h.writing = len(h.queue) > 0; h.writing {
-		h.queue[0].turn <- true
+	if h.hasLeader = len(h.queue) > 0; h.hasLeader {
+		h.queue[0].handoff <- true
 	}
 }
 
@@ -164,14 +165,14 @@ func (h *Hub) appendLocked(batch []*publication) {
 	}
 	a := h.newAppend(len(batch))
 	for _, p := range batch {
-		if !a.known(p) {
-			a.take(p)
+		if !a.isDuplicate(p) {
+			a.add(p)
 		}
 	}
-	if len(a.entries) == 0 && len(a.receipts) == 0 {
+	if len(a.entries) == 0 && len(a.records) == 0 {
 		return
 	}
-	if err := h.store.Append(a.entries, a.receipts); err != nil {
+	if err := h.store.Append(a.entries, a.records); err != nil {
 		err = fmt.Errorf("storing %d events: %w", len(a.entries), err)
 		h.failed.Store(&failure{err, a.now})
 		fail(batch, err)
@@ -184,76 +185,77 @@ func (h *Hub) appendLocked(batch []*publication) {
 	h.trimLocked()
 }
 
-// appending is what a batch comes to.
-type appending struct {
-	hub      *Hub
-	now      time.Time
-	head     uint64 // before the batch
-	entries  []*store.Entry
-	receipts []store.IdempotencyRecord
+// pendingAppend is what a batch appends to the log.
+type pendingAppend struct {
+	hub     *Hub
+	now     time.Time
+	head    uint64 // before the batch
+	entries []*store.Entry
+	records []store.IdempotencyRecord
 
-	given map[string]*store.Entry   // of the batch, by id
-	first map[spaceKey]*publication // of the batch, by receipt
+	byID  map[string]*store.Entry    // the batch's entries whose publishers gave ids
+	byKey map[scopedKey]*publication // the batch's publications
 }
 
-// spaceKey is what tells a receipt from all others.
-type spaceKey struct {
-	space string
+// scopedKey identifies an idempotency record in the whole log.
+type scopedKey struct {
+	scope string
 	key   store.HashedKey
 }
 
-func (h *Hub) newAppend(size int) *appending {
+func (h *Hub) newAppend(size int) *pendingAppend {
 	_, head := h.store.Range()
-	return &appending{
+	return &pendingAppend{
 		hub:     h,
 		now:     time.Now(),
 		head:    head,
 		entries: make([]*store.Entry, 0, size),
-		given:   make(map[string]*store.Entry),
+		byID:    make(map[string]*store.Entry),
 	}
 }
 
-// known tells that p's receipt is there already, from before or from the same
-// batch, and makes p a duplicate of what came with it. If not, p is the first.
-func (a *appending) known(p *publication) bool {
-	if p.receipt == nil {
+// isDuplicate reports whether an earlier publication, stored or in the same
+// batch, has p's idempotency key. If so it makes p a duplicate of that one. If
+// not it remembers p as the first with its key.
+func (a *pendingAppend) isDuplicate(p *publication) bool {
+	if p.record == nil {
 		return false
 	}
-	name := spaceKey{p.receipt.Scope, p.receipt.Key}
-	if p.before = a.first[name]; p.before != nil {
+	name := scopedKey{p.record.Scope, p.record.Key}
+	if p.original = a.byKey[name]; p.original != nil {
 		p.dup = true
 		return true
 	}
-	if p.answer, p.dup = a.hub.answer(p.receipt, a.now); p.dup {
+	if p.storedOutcome, p.dup = a.hub.storedOutcome(p.record, a.now); p.dup {
 		return true
 	}
-	if a.first == nil {
-		a.first = make(map[spaceKey]*publication)
+	if a.byKey == nil {
+		a.byKey = make(map[scopedKey]*publication)
 	}
-	a.first[name] = p
+	a.byKey[name] = p
 	return false
 }
 
-// take gives all of p its place.
-func (a *appending) take(p *publication) {
+// add adds p's events and its idempotency record to the batch.
+func (a *pendingAppend) add(p *publication) {
 	first := a.nextSeq()
 	for i := range p.items {
-		a.place(&p.items[i], p.receipt != nil)
+		a.addItem(&p.items[i], p.record != nil)
 	}
-	if p.receipt != nil {
-		p.receipt.Time = a.now
-		p.receipt.Answer = encodeAnswer(first, p.items)
-		a.receipts = append(a.receipts, *p.receipt)
+	if p.record != nil {
+		p.record.Time = a.now
+		p.record.Outcome = encodeOutcome(first, p.items)
+		a.records = append(a.records, *p.record)
 	}
 }
 
-func (a *appending) nextSeq() uint64 { return a.head + 1 + uint64(len(a.entries)) }
+func (a *pendingAppend) nextSeq() uint64 { return a.head + 1 + uint64(len(a.entries)) }
 
-// place makes an event's entry, or finds the one that it is a duplicate of. An
-// event with a receipt is none: the receipt has told.
-func (a *appending) place(i *item, receipt bool) {
-	id, before := a.idOf(i)
-	if before != nil && !receipt && slices.Equal(before.Topics, i.topics) {
+// addItem makes an event's entry, or finds the entry that it duplicates. With an
+// idempotency key an event is never a duplicate: isDuplicate has decided that.
+func (a *pendingAppend) addItem(i *item, keyed bool) {
+	id, before := a.resolveID(i)
+	if before != nil && !keyed && slices.Equal(before.Topics, i.topics) {
 		i.entry, i.dup = before, true
 		return
 	}
@@ -262,20 +264,20 @@ func (a *appending) place(i *item, receipt bool) {
 	if id == "" {
 		e.ID = a.hub.position(seq)
 	} else {
-		a.given[id] = e
+		a.byID[id] = e
 	}
 	e.Frame = i.frame.WithID(e.ID)
 	i.entry = e
 	a.entries = append(a.entries, e)
 }
 
-// idOf returns the id under which an event can be published, empty for its
-// position, and the entry that has taken the one that its publisher gave.
-func (a *appending) idOf(i *item) (string, *store.Entry) {
+// resolveID returns the id to publish an event under, empty for its position.
+// It also returns the entry that uses the publisher's id already, or nil.
+func (a *pendingAppend) resolveID(i *item) (string, *store.Entry) {
 	if i.id == "" || strings.HasPrefix(i.id, a.hub.epoch()) {
 		return "", nil
 	}
-	before := a.given[i.id]
+	before := a.byID[i.id]
 	if before == nil {
 		before = a.hub.store.Lookup(i.id)
 	}
@@ -285,11 +287,11 @@ func (a *appending) idOf(i *item) (string, *store.Entry) {
 	return i.id, nil
 }
 
-// fail tells all of a batch that nothing of it was stored: a duplicate within
-// the batch is as lost as the first. One whose receipt was there before is not.
+// fail gives every publication of a batch an error. A duplicate within the batch
+// fails like its original. A duplicate of an earlier batch doesn't fail.
 func fail(batch []*publication, err error) {
 	for _, p := range batch {
-		if p.dup && p.before == nil {
+		if p.dup && p.original == nil {
 			continue
 		}
 		p.dup, p.err = false, err

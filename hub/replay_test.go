@@ -48,7 +48,7 @@ func TestAHundredThousandEventsAreReplayedInBoundedBatches(t *testing.T) {
 		c := followAfter(t, h, 0, topics...)
 		last, batches, largest := uint64(0), 0, 0
 		var entries []*store.Entry
-		for ; batches == 0 || !c.Drained(); batches++ {
+		for ; batches == 0 || !c.CaughtUp(); batches++ {
 			if batches < 10 {
 				fill(t, h, live, onEach)
 			}

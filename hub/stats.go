@@ -2,26 +2,26 @@ package hub
 
 import "time"
 
-// Stats are what there is to tell about a hub from outside.
+// Stats is a snapshot of a hub's state.
 type Stats struct {
-	// Published is how many events were ever published on the log.
+	// Published is how many events the log has ever received.
 	Published uint64 `json:"published"`
-	// Kept is how many of them the history still holds, and Oldest when the
-	// oldest of those was published.
+	// Kept is how many events the history holds. Oldest is when the oldest of
+	// them was published; nil if it holds none.
 	Kept   uint64     `json:"kept"`
 	Oldest *time.Time `json:"oldest,omitempty"`
-	// Topics is how many topics are followed, and Followers by how many
-	// streams.
-	Topics    int `json:"topics"`
-	Followers int `json:"followers"`
-	// Lag is how far the slowest follower is behind: how many events were
-	// published since the first that it has not read. Zero: all have all.
+	// Topics is how many topics have subscribers. Subscribers is how many
+	// subscribers there are, each counted once.
+	Topics      int `json:"topics"`
+	Subscribers int `json:"followers"`
+	// Lag is the largest [Cursor.Lag] of all subscribers.
 	Lag uint64 `json:"lag"`
-	// Error is why the newest events could not be stored; empty if they were.
+	// Error is why the hub could not store the newest events; empty if it could.
 	Error string `json:"error,omitempty"`
 }
 
-// Stats returns what there is to tell now. It looks at each follower once.
+// Stats returns the hub's current state. Its cost grows with the number of
+// subscriptions, and publishing waits for it.
 func (h *Hub) Stats() Stats {
 	tail, head := h.store.Range()
 	s := Stats{Published: head, Kept: head + 1 - tail}
@@ -31,35 +31,35 @@ func (h *Hub) Stats() Stats {
 	if err := h.Err(); err != nil {
 		s.Error = err.Error()
 	}
-	h.readersMu.RLock()
-	defer h.readersMu.RUnlock()
-	s.Topics = len(h.readers)
-	for topic, readers := range h.readers {
-		for c := range readers {
+	h.subscribersMu.RLock()
+	defer h.subscribersMu.RUnlock()
+	s.Topics = len(h.subscribers)
+	for topic, cursors := range h.subscribers {
+		for c := range cursors {
 			if c.topics[0] != topic {
-				continue // it is counted there
+				continue // counted under its first topic
 			}
-			s.Followers++
+			s.Subscribers++
 			s.Lag = max(s.Lag, c.lag(head))
 		}
 	}
 	return s
 }
 
-// failure is that events could not be stored.
+// failure is a failed append.
 type failure struct {
 	err error
 	at  time.Time
 }
 
-// Err returns why the newest events could not be stored, and nil if they were:
-// a hub that could not store some tries again with the next.
+// Err returns why the hub could not store the newest events, and nil if it could.
+// After a failure the hub tries again with the next publish.
 func (h *Hub) Err() error {
 	_, err := h.Failure()
 	return err
 }
 
-// Failure is Err, with when that was.
+// Failure returns the error of [Hub.Err] and its time.
 func (h *Hub) Failure() (at time.Time, err error) {
 	if failed := h.failed.Load(); failed != nil {
 		return failed.at, failed.err

@@ -17,11 +17,11 @@ type fullStore struct {
 	full bool
 }
 
-func (s *fullStore) Append(entries []*store.Entry, receipts []store.IdempotencyRecord) error {
+func (s *fullStore) Append(entries []*store.Entry, records []store.IdempotencyRecord) error {
 	if s.full {
 		return errors.New("no space left")
 	}
-	return s.Memory.Append(entries, receipts)
+	return s.Memory.Append(entries, records)
 }
 
 func TestAHubTellsWhatItHoldsWhoFollowsAndWhoIsBehind(t *testing.T) {
@@ -42,14 +42,14 @@ func TestAHubTellsWhatItHoldsWhoFollowsAndWhoIsBehind(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := h.Stats()
-	if s.Published != 5 || s.Kept != 3 || s.Topics != 2 || s.Followers != 2 || s.Lag != 5 || s.Error != "" {
+	if s.Published != 5 || s.Kept != 3 || s.Topics != 2 || s.Subscribers != 2 || s.Lag != 5 || s.Error != "" {
 		t.Errorf("%+v", s)
 	}
 	if s.Oldest == nil || time.Since(*s.Oldest) > time.Minute {
 		t.Errorf("the oldest is of %v", s.Oldest)
 	}
 	slow.Close()
-	if s := h.Stats(); s.Followers != 1 || s.Lag != 0 {
+	if s := h.Stats(); s.Subscribers != 1 || s.Lag != 0 {
 		t.Errorf("without who is behind: %+v", s)
 	}
 }

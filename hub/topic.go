@@ -7,12 +7,12 @@ import (
 	"unicode/utf8"
 )
 
-// MaxTopicLen is how many bytes a topic's name may have.
+// MaxTopicLen is the maximum length of a topic's name in bytes.
 const MaxTopicLen = 1024
 
-// CheckTopic tells whether a name that comes from outside may be a topic's: 1
-// to [MaxTopicLen] bytes of UTF-8 without control characters. Topics of our
-// own begin with one, so that nobody can name them.
+// CheckTopic returns an error unless a client may use the name for a topic: 1 to
+// [MaxTopicLen] bytes of UTF-8 without control characters. The names of internal
+// topics begin with a control character, so that no client can use them.
 func CheckTopic(topic string) error {
 	isControl := func(r rune) bool { return r < ' ' || r == 0x7f }
 	switch {
@@ -28,29 +28,29 @@ func CheckTopic(topic string) error {
 	return nil
 }
 
-// isOwn tells whether a topic is one of our own.
-func isOwn(topic string) bool { return topic != "" && topic[0] < ' ' }
+// isInternal reports whether only the module itself uses a topic.
+func isInternal(topic string) bool { return topic != "" && topic[0] < ' ' }
 
-// CountTopics returns how many of some topics are not our own.
+// CountTopics returns how many of the topics are not internal.
 func CountTopics(topics []string) (n int) {
 	for _, t := range topics {
-		if !isOwn(t) {
+		if !isInternal(t) {
 			n++
 		}
 	}
 	return n
 }
 
-// Topics returns the topics that are followed and by how many, but for our own,
-// of which there are those of polled documents.
+// Topics returns the number of subscribers of each topic that has any. It leaves
+// out internal topics, such as those of polled documents.
 func (h *Hub) Topics() map[string]int {
-	h.readersMu.RLock()
-	defer h.readersMu.RUnlock()
-	followers := make(map[string]int)
-	for topic, readers := range h.readers {
-		if !isOwn(topic) {
-			followers[topic] = len(readers)
+	h.subscribersMu.RLock()
+	defer h.subscribersMu.RUnlock()
+	subscribers := make(map[string]int)
+	for topic, cursors := range h.subscribers {
+		if !isInternal(topic) {
+			subscribers[topic] = len(cursors)
 		}
 	}
-	return followers
+	return subscribers
 }

@@ -20,29 +20,29 @@ import (
 // One process at a time can have the file open.
 type File struct {
 	path   string
-	is     os.FileInfo // the file that is written to
+	info   os.FileInfo // the file that is written to
 	epoch  string
 	secret []byte
 
-	// writing is held by whoever changes the file.
-	writing sync.Mutex
-	// onDisk is the position of the oldest entry in the file, which may hold
+	// writeMu is held by whoever changes the file.
+	writeMu sync.Mutex
+	// firstOnDisk is the position of the oldest entry in the file, which may hold
 	// more than the log: what has left goes with the next append.
-	onDisk uint64
-	// gone are the numbers of receipts that are in the file and no more in
-	// the ledger.
-	gone     []uint64
-	appended bool      // since the last Trim
-	cleared  time.Time // when what has left was last removed from the file
-	shrunk   time.Time // when it was last tried to make the file smaller
-	unsynced bool      // the file's name may not last yet
+	firstOnDisk uint64
+	// droppedRecords are the numbers of records that are in the file and no more in
+	// the dedup index.
+	droppedRecords    []uint64
+	appendedSinceTrim bool      // since the last Trim
+	lastCleanup       time.Time // when what has left was last removed from the file
+	lastShrink        time.Time // when it was last tried to make the file smaller
+	nameUnsynced      bool      // the file's name may not last yet
 
-	// mu guards the rest. All that index and receipts hold is in the file,
+	// mu guards the rest. All that index and records hold is in the file,
 	// too: an entry is added to the file first, and removed from it last.
-	mu       sync.RWMutex
-	db       *bbolt.DB
-	index    index
-	receipts dedupIndex
+	mu    sync.RWMutex
+	db    *bbolt.DB
+	index index
+	dedup dedupIndex
 }
 
 var _ Store = (*File)(nil)
@@ -58,60 +58,60 @@ func (f *File) Secret() []byte { return f.secret }
 
 // Append implements [Store]. It fails when the disk is full, and works again
 // when it isn't any more.
-func (f *File) Append(entries []*Entry, receipts []IdempotencyRecord) error {
-	if len(entries) == 0 && len(receipts) == 0 {
+func (f *File) Append(entries []*Entry, records []IdempotencyRecord) error {
+	if len(entries) == 0 && len(records) == 0 {
 		return nil
 	}
-	f.writing.Lock()
-	defer f.writing.Unlock()
-	first := f.receipts.last + 1
+	f.writeMu.Lock()
+	defer f.writeMu.Unlock()
+	first := f.dedup.lastNumber + 1
 	write := func() error {
 		return f.update(func(b buckets) error {
-			if err := b.put(f.index.head, entries); err != nil {
+			if err := b.putEntries(f.index.head, entries); err != nil {
 				return err
 			}
-			return b.sign(first, receipts)
+			return b.putRecords(first, records)
 		})
 	}
 	err := write()
-	if err != nil && f.behind() > 0 && f.clearAll() == nil {
+	if err != nil && f.backlog() > 0 && f.cleanUpAll() == nil {
 		err = write() // what has left made room
 	}
 	if err != nil {
 		return fmt.Errorf("writing to %s: %w", f.path, err)
 	}
-	f.appended = true
+	f.appendedSinceTrim = true
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, e := range entries {
 		f.index.add(e, len(e.Frame), true)
 	}
-	f.index.bound(cacheBytes)
-	for i := range receipts {
-		f.receipts.put(first+uint64(i), &receipts[i])
+	f.index.limitCache(cacheBytes)
+	for i := range records {
+		f.dedup.addNumbered(first+uint64(i), &records[i])
 	}
 	return nil
 }
 
-// clearing is how much of what has left the log is removed from the file in
+// cleanupBatch is how much of what has left the log is removed from the file in
 // one step.
-const clearing = 2000
+const cleanupBatch = 2000
 
 // update changes the file in one step, and takes the occasion to remove some of
 // what has left the log.
 func (f *File) update(change func(b buckets) error) error {
-	if err := f.checkName(); err != nil {
+	if err := f.checkPath(); err != nil {
 		return err
 	}
-	tail := min(f.onDisk+clearing, f.index.tail())
-	gone := f.gone[:min(clearing, len(f.gone))]
-	err := guard(func() error {
+	tail := min(f.firstOnDisk+cleanupBatch, f.index.tail())
+	gone := f.droppedRecords[:min(cleanupBatch, len(f.droppedRecords))]
+	err := catchDamage(func() error {
 		return f.db.Update(func(tx *bbolt.Tx) error {
 			b := bucketsOf(tx)
-			if err := b.clean(f.index.head, f.receipts.last); err != nil {
+			if err := b.removeUncommitted(f.index.head, f.dedup.lastNumber); err != nil {
 				return err
 			}
-			if err := b.remove(f.onDisk, tail, gone); err != nil {
+			if err := b.remove(f.firstOnDisk, tail, gone); err != nil {
 				return err
 			}
 			return change(b)
@@ -120,46 +120,46 @@ func (f *File) update(change func(b buckets) error) error {
 	if err != nil {
 		return err
 	}
-	f.onDisk, f.gone = tail, f.gone[len(gone):]
+	f.firstOnDisk, f.droppedRecords = tail, f.droppedRecords[len(gone):]
 	return nil
 }
 
 // Trim implements [Store]. What has left the log leaves the file with the next
 // Append, or now, if there was none since the last Trim.
 func (f *File) Trim(h History, now time.Time) error {
-	f.writing.Lock()
-	defer f.writing.Unlock()
+	f.writeMu.Lock()
+	defer f.writeMu.Unlock()
 	f.mu.Lock()
-	for f.index.over(h, now) {
+	for f.index.exceeds(h, now) {
 		f.index.drop()
 	}
-	f.receipts.expire(now)
+	f.dedup.expire(now)
 	f.mu.Unlock()
-	if err := f.clear(now); err != nil {
+	if err := f.cleanUp(now); err != nil {
 		return fmt.Errorf("removing old events from %s: %w", f.path, err)
 	}
 	return f.shrink(now)
 }
 
-// clear removes what has left the log from the file, unless an append will soon
+// cleanUp removes what has left the log from the file, unless an append will soon
 // do so by the way. While events only leave, one by one, it waits until a
 // second's are together.
-func (f *File) clear(now time.Time) error {
-	behind := f.behind()
-	idle := !f.appended && (len(f.index.refs) == 0 || now.Sub(f.cleared) >= time.Second)
-	f.appended = false
-	if behind == 0 || behind < clearing && !idle {
+func (f *File) cleanUp(now time.Time) error {
+	behind := f.backlog()
+	idle := !f.appendedSinceTrim && (len(f.index.refs) == 0 || now.Sub(f.lastCleanup) >= time.Second)
+	f.appendedSinceTrim = false
+	if behind == 0 || behind < cleanupBatch && !idle {
 		return nil
 	}
-	f.cleared = now
-	return f.clearAll()
+	f.lastCleanup = now
+	return f.cleanUpAll()
 }
 
-// behind is how much is in the file and no more in the log.
-func (f *File) behind() int { return int(f.index.tail()-f.onDisk) + len(f.gone) }
+// backlog is how much is in the file and no more in the log.
+func (f *File) backlog() int { return int(f.index.tail()-f.firstOnDisk) + len(f.droppedRecords) }
 
-func (f *File) clearAll() error {
-	for f.behind() > 0 {
+func (f *File) cleanUpAll() error {
+	for f.backlog() > 0 {
 		if err := f.update(func(buckets) error { return nil }); err != nil {
 			return err
 		}
@@ -169,36 +169,36 @@ func (f *File) clearAll() error {
 
 // Close implements [Store].
 func (f *File) Close() error {
-	f.writing.Lock()
-	defer f.writing.Unlock()
-	return errors.Join(f.clearAll(), f.db.Close())
+	f.writeMu.Lock()
+	defer f.writeMu.Unlock()
+	return errors.Join(f.cleanUpAll(), f.db.Close())
 }
 
-// The file's buckets. The log's keys are positions, those of the receipts their
+// The file's buckets. The log's keys are positions, those of the records their
 // numbers; the log's sequence is its head.
 var (
-	metaBucket    = []byte("meta")
-	logBucket     = []byte("log")
-	receiptBucket = []byte("receipts")
+	metaBucket   = []byte("meta")
+	logBucket    = []byte("log")
+	recordBucket = []byte("receipts")
 )
 
-// fill is how full pages are made: all keys but the receipts' that go are
+// fillPercent is how full pages are made: all keys but the records' that go are
 // written and removed in their order.
-const fill = 0.95
+const fillPercent = 0.95
 
 // buckets are those of one transaction.
-type buckets struct{ log, receipts *bbolt.Bucket }
+type buckets struct{ log, records *bbolt.Bucket }
 
 func bucketsOf(tx *bbolt.Tx) buckets {
-	b := buckets{tx.Bucket(logBucket), tx.Bucket(receiptBucket)}
-	b.log.FillPercent, b.receipts.FillPercent = fill, fill
+	b := buckets{tx.Bucket(logBucket), tx.Bucket(recordBucket)}
+	b.log.FillPercent, b.records.FillPercent = fillPercent, fillPercent
 	return b
 }
 
 func keyOf(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
 
-// put adds entries behind the head.
-func (b buckets) put(head uint64, entries []*Entry) error {
+// addNumbered adds entries behind the head.
+func (b buckets) putEntries(head uint64, entries []*Entry) error {
 	for _, e := range entries {
 		if err := b.log.Put(keyOf(e.Seq), appendRecord(nil, e)); err != nil {
 			return err
@@ -208,22 +208,22 @@ func (b buckets) put(head uint64, entries []*Entry) error {
 	return b.log.SetSequence(head)
 }
 
-func (b buckets) sign(number uint64, receipts []IdempotencyRecord) error {
-	for i := range receipts {
-		if err := b.receipts.Put(keyOf(number+uint64(i)), appendReceipt(nil, &receipts[i])); err != nil {
+func (b buckets) putRecords(number uint64, records []IdempotencyRecord) error {
+	for i := range records {
+		if err := b.records.Put(keyOf(number+uint64(i)), appendIdempotencyRecord(nil, &records[i])); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// clean removes what is beyond the newest: it is of an append that was reported
+// removeUncommitted removes what is beyond the newest: it is of an append that was reported
 // to have failed, when the disk did take it.
-func (b buckets) clean(head, number uint64) error {
+func (b buckets) removeUncommitted(head, number uint64) error {
 	for _, c := range []struct {
 		*bbolt.Cursor
 		last uint64
-	}{{b.log.Cursor(), head}, {b.receipts.Cursor(), number}} {
+	}{{b.log.Cursor(), head}, {b.records.Cursor(), number}} {
 		for k, _ := c.Last(); k != nil && binary.BigEndian.Uint64(k) > c.last; k, _ = c.Last() {
 			if err := c.Delete(); err != nil {
 				return err
@@ -234,15 +234,15 @@ func (b buckets) clean(head, number uint64) error {
 }
 
 // remove removes the entries from one position up to before another, and
-// receipts by their numbers.
-func (b buckets) remove(from, to uint64, receipts []uint64) error {
+// records by their numbers.
+func (b buckets) remove(from, to uint64, records []uint64) error {
 	for ; from < to; from++ {
 		if err := b.log.Delete(keyOf(from)); err != nil {
 			return err
 		}
 	}
-	for _, number := range receipts {
-		if err := b.receipts.Delete(keyOf(number)); err != nil {
+	for _, number := range records {
+		if err := b.records.Delete(keyOf(number)); err != nil {
 			return err
 		}
 	}
@@ -264,25 +264,25 @@ func (f *File) Oldest() (time.Time, bool) {
 }
 
 // IdempotencyRecord implements [Store].
-func (f *File) IdempotencyRecord(space string, key HashedKey) (time.Time, string, bool) {
+func (f *File) IdempotencyRecord(scope string, key HashedKey) (time.Time, string, bool) {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
-	return f.receipts.find(space, key)
+	return f.dedup.find(scope, key)
 }
 
 // Entry implements [Store]. An entry that can't be read is none.
 func (f *File) Entry(seq uint64) *Entry {
-	return f.one(func(*index) uint64 { return seq })
+	return f.loadOne(func(*index) uint64 { return seq })
 }
 
 // Lookup implements [Store]. An entry that can't be read is none.
 func (f *File) Lookup(id string) *Entry {
-	return f.one(func(x *index) uint64 { return x.given[id] })
+	return f.loadOne(func(x *index) uint64 { return x.byID[id] })
 }
 
 // Last implements [Store]. An entry that can't be read is none.
 func (f *File) Last(topic string) *Entry {
-	return f.one(func(x *index) uint64 { return x.last(topic) })
+	return f.loadOne(func(x *index) uint64 { return x.last(topic) })
 }
 
 // Topics implements [Store].
@@ -292,8 +292,8 @@ func (f *File) Topics(prefix string) []string {
 	return f.index.topicsWith(prefix)
 }
 
-// one reads the entry whose position find returns.
-func (f *File) one(find func(x *index) uint64) *Entry {
+// loadOne reads the entry whose position find returns.
+func (f *File) loadOne(find func(x *index) uint64) *Entry {
 	f.mu.RLock()
 	seq := find(&f.index)
 	if f.index.at(seq) == nil {
@@ -341,15 +341,15 @@ func (f *File) loadAndUnlock(seqs []uint64, buf []*Entry) ([]*Entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = guard(func() error {
+	err = catchDamage(func() error {
 		defer tx.Rollback() //nolint:errcheck // it only reads
-		return fillIn(tx, seqs, buf[start:])
+		return readMissing(tx, seqs, buf[start:])
 	})
 	return buf, err
 }
 
-// fillIn reads what is missing among the entries at the positions.
-func fillIn(tx *bbolt.Tx, seqs []uint64, entries []*Entry) (err error) {
+// readMissing reads what is missing among the entries at the positions.
+func readMissing(tx *bbolt.Tx, seqs []uint64, entries []*Entry) (err error) {
 	log := tx.Bucket(logBucket).Cursor()
 	last := uint64(math.MaxUint64)
 	var key, value []byte

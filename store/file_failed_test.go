@@ -30,10 +30,10 @@ func TestWhatAFailedAppendLeftBehindIsRemoved(t *testing.T) {
 	}
 	err = f.db.Update(func(tx *bbolt.Tx) error {
 		b := bucketsOf(tx)
-		if err := b.put(2, entries(3, 9, "refused")); err != nil {
+		if err := b.putEntries(2, entries(3, 9, "refused")); err != nil {
 			return err
 		}
-		return b.sign(2, []IdempotencyRecord{{Scope: "s", Key: HashedKey{2}}, {Scope: "s", Key: HashedKey{3}}})
+		return b.putRecords(2, []IdempotencyRecord{{Scope: "s", Key: HashedKey{2}}, {Scope: "s", Key: HashedKey{3}}})
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -53,24 +53,24 @@ func TestWhatAFailedAppendLeftBehindIsRemoved(t *testing.T) {
 	}
 	for key, want := range map[HashedKey]bool{{1}: true, {2}: false, {3}: false, {4}: true} {
 		if _, _, ok := f.IdempotencyRecord("s", key); ok != want {
-			t.Errorf("receipt %d is there: %v", key[0], ok)
+			t.Errorf("record %d is there: %v", key[0], ok)
 		}
 	}
 }
 
 func FuzzRecord(f *testing.F) {
 	e := &Entry{Seq: 7, Time: time.Unix(1, 2), Topics: []string{"a", ""}, ID: "x", Given: true, Frame: []byte("data: x\n\n")}
-	f.Add(appendRecord(nil, e), appendReceipt(nil, &IdempotencyRecord{Scope: "s", Answer: "a", Time: time.Unix(1, 2), Window: Window{1, 2}}))
+	f.Add(appendRecord(nil, e), appendIdempotencyRecord(nil, &IdempotencyRecord{Scope: "s", Outcome: "a", Time: time.Unix(1, 2), Window: Window{1, 2}}))
 	f.Add([]byte(nil), []byte(nil))
-	f.Fuzz(func(t *testing.T, record, receipt []byte) {
-		if e, err := parseRecord(7, record); err == nil {
+	f.Fuzz(func(t *testing.T, entry, record []byte) {
+		if e, err := parseRecord(7, entry); err == nil {
 			again, err := parseRecord(7, appendRecord(nil, e))
 			if err != nil || fmt.Sprint(again) != fmt.Sprint(e) {
 				t.Errorf("%+v became %+v, %v", e, again, err)
 			}
 		}
-		if r, err := parseReceipt(receipt); err == nil {
-			again, err := parseReceipt(appendReceipt(nil, r))
+		if r, err := parseIdempotencyRecord(record); err == nil {
+			again, err := parseIdempotencyRecord(appendIdempotencyRecord(nil, r))
 			if err != nil || fmt.Sprint(again) != fmt.Sprint(r) {
 				t.Errorf("%+v became %+v, %v", r, again, err)
 			}
@@ -84,7 +84,7 @@ func TestAFileThatCanNotBeMadeSmallerLeavesNothingBehind(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = guard(f.Close) }()
+	defer func() { _ = catchDamage(f.Close) }()
 	for seq := range uint64(300) {
 		if err := f.Append([]*Entry{{Seq: seq + 1, Time: time.Now(), Topics: []string{"a"}, ID: "x", Frame: make([]byte, 3000)}}, nil); err != nil {
 			t.Fatal(err)
@@ -92,7 +92,7 @@ func TestAFileThatCanNotBeMadeSmallerLeavesNothingBehind(t *testing.T) {
 	}
 	damageLeaves(t, path)
 	for range 3 {
-		if err := guard(f.replace); err == nil {
+		if err := catchDamage(f.replace); err == nil {
 			t.Fatal("it is copied, damage and all")
 		}
 	}

@@ -55,9 +55,9 @@ func TestAFullDiskRefusesEventsUntilThereIsRoom(t *testing.T) {
 			head++
 		}
 		_, gotHead := f.Range()
-		_, _, receipt := f.IdempotencyRecord("s", key)
-		if ok := err == nil; gotHead != head || receipt != ok || (f.Lookup(e.ID) != nil) != ok {
-			t.Fatalf("%v, and the log ends at %d instead of %d (receipt: %v)", err, gotHead, head, receipt)
+		_, _, record := f.IdempotencyRecord("s", key)
+		if ok := err == nil; gotHead != head || record != ok || (f.Lookup(e.ID) != nil) != ok {
+			t.Fatalf("%v, and the log ends at %d instead of %d (record: %v)", err, gotHead, head, record)
 		}
 		return err
 	}

@@ -67,7 +67,7 @@ func TestLogThatSeveralProcessesCreateIsOneFile(t *testing.T) {
 func TestLogIsNotCreatedWhereNeitherLinkNorRenameWorks(t *testing.T) {
 	withoutHardLinks(t)
 	path := filepath.Join(t.TempDir(), "missing", "log")
-	if err := placeNew(path+".new-1", path); err == nil {
+	if err := linkOrRename(path+".new-1", path); err == nil {
 		t.Error("no error")
 	}
 }

@@ -24,18 +24,18 @@ type FileOptions struct {
 	Wait time.Duration
 	// Replaced, if it is set, makes a damaged file be set aside and a new log
 	// be begun in its place. It is told where the old one is now, and why.
-	Replaced func(aside string, cause error)
+	OnReplace func(aside string, cause error)
 }
 
-// format is the version of what is in the file.
-const format = 1
+// formatVersion is the version of what is in the file.
+const formatVersion = 1
 
 // OpenFile opens the log in a file, and makes an empty one if there is no file.
 // A file that is made can be read and written by its owner only, and so can a
 // directory; one that is there keeps its mode. The path may be a symbolic link.
 //
 // It fails if another process has the file open, and with [ErrDamaged] if the
-// file is damaged and no [FileOptions.Replaced] is set; the file is as it was.
+// file is damaged and no [FileOptions.OnReplace] is set; the file is as it was.
 func OpenFile(path string, o FileOptions) (*File, error) {
 	if err := makeDir(filepath.Dir(path)); err != nil {
 		return nil, err
@@ -45,14 +45,14 @@ func OpenFile(path string, o FileOptions) (*File, error) {
 		path = real
 	}
 	f, err := openFile(path, o)
-	if err == nil || o.Replaced == nil || !errors.Is(err, ErrDamaged) {
+	if err == nil || o.OnReplace == nil || !errors.Is(err, ErrDamaged) {
 		return f, err
 	}
 	aside := path + ".damaged-" + time.Now().UTC().Format("20060102T150405.000000000Z")
 	if err := os.Rename(path, aside); err != nil {
 		return nil, fmt.Errorf("setting a damaged file aside: %w", err)
 	}
-	o.Replaced(aside, err)
+	o.OnReplace(aside, err)
 	return openFile(path, o)
 }
 
@@ -78,21 +78,21 @@ func openFile(path string, o FileOptions) (*File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening %s: %w", path, err)
 	}
-	removeLeftovers(path)
-	db.AllocSize = growth
-	f := &File{path: path, is: is, db: db, index: newIndex()}
-	f.receipts.dropped = func(number uint64) { f.gone = append(f.gone, number) }
-	if err := guard(f.load); err != nil {
-		_ = guard(db.Close)
+	removeTempFiles(path)
+	db.AllocSize = growthBytes
+	f := &File{path: path, info: is, db: db, index: newIndex()}
+	f.dedup.onDrop = func(number uint64) { f.droppedRecords = append(f.droppedRecords, number) }
+	if err := catchDamage(f.load); err != nil {
+		_ = catchDamage(db.Close)
 		return nil, fmt.Errorf("opening %s: %w", path, err)
 	}
 	_ = f.shrinkTo(1, 2) // a file that stays large works as well
 	return f, nil
 }
 
-// guard turns what bbolt does about a file that makes no sense, and the
+// catchDamage turns what bbolt does about a file that makes no sense, and the
 // system's faults where a file is shorter than it says, into errors.
-func guard(do func() error) (err error) {
+func catchDamage(do func() error) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if r := recover(); r != nil {
@@ -108,7 +108,7 @@ func create(path string) error {
 	if _, err := os.Stat(path); err == nil || !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	db, err := newDB(path)
+	db, err := newTempDB(path)
 	if err != nil {
 		return err
 	}
@@ -117,7 +117,7 @@ func create(path string) error {
 	if err := errors.Join(db.Update(initialize), db.Close()); err != nil {
 		return err
 	}
-	if err := placeNew(made, path); err != nil {
+	if err := linkOrRename(made, path); err != nil {
 		return err
 	}
 	return syncDir(path)
@@ -126,10 +126,10 @@ func create(path string) error {
 // link is [os.Link]. Tests replace it.
 var link = os.Link
 
-// placeNew gives a new file its name, unless another process has made a file of
+// linkOrRename gives a new file its name, unless another process has made a file of
 // that name. A hard link never replaces a file. File systems without hard links,
 // such as some container volumes have, get a rename under a lock.
-func placeNew(made, path string) error {
+func linkOrRename(made, path string) error {
 	err := link(made, path)
 	if err == nil || exists(path) {
 		return nil
@@ -148,8 +148,8 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// newDB makes an empty file beside another.
-func newDB(path string) (*bbolt.DB, error) {
+// newTempDB makes an empty file beside another.
+func newTempDB(path string) (*bbolt.DB, error) {
 	file, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".new-*")
 	if err != nil {
 		return nil, err
@@ -164,9 +164,9 @@ func newDB(path string) (*bbolt.DB, error) {
 	return db, nil
 }
 
-// removeLeftovers removes what a crash has left half made. Whoever has locked
+// removeTempFiles removes what a crash has left half made. Whoever has locked
 // the file itself is the only one that makes any.
-func removeLeftovers(path string) {
+func removeTempFiles(path string) {
 	made, _ := filepath.Glob(filepath.Join(filepath.Dir(path), "*.new-*"))
 	for _, name := range made {
 		if strings.HasPrefix(filepath.Base(name), filepath.Base(path)+".new-") {
@@ -179,22 +179,22 @@ func boltOptions(wait time.Duration) *bbolt.Options {
 	return &bbolt.Options{Timeout: wait, FreelistType: bbolt.FreelistMapType}
 }
 
-// growth is by how many bytes a file grows that has become larger than that.
-const growth = 4 << 20
+// growthBytes is by how many bytes a file grows that has become larger than that.
+const growthBytes = 4 << 20
 
 func initialize(tx *bbolt.Tx) error {
 	meta, err := tx.CreateBucket(metaBucket)
 	if err != nil {
 		return err
 	}
-	for _, name := range [][]byte{logBucket, receiptBucket} {
+	for _, name := range [][]byte{logBucket, recordBucket} {
 		if _, err := tx.CreateBucket(name); err != nil {
 			return err
 		}
 	}
 	epoch, secret := newEpoch()
 	return errors.Join(
-		meta.Put([]byte("format"), []byte{format}),
+		meta.Put([]byte("format"), []byte{formatVersion}),
 		meta.Put([]byte("epoch"), []byte(epoch)),
 		meta.Put([]byte("secret"), secret),
 	)
@@ -215,7 +215,7 @@ func lockFile(path string, wait time.Duration) (*bbolt.DB, os.FileInfo, error) {
 			return nil, nil, err
 		}
 		is, err := file.Stat()
-		if err == nil && isAt(path, is) == nil {
+		if err == nil && checkSameFile(path, is) == nil {
 			return db, is, nil
 		}
 		// Whoever had it has put a smaller one in its place.
@@ -225,8 +225,8 @@ func lockFile(path string, wait time.Duration) (*bbolt.DB, os.FileInfo, error) {
 	}
 }
 
-// isAt fails if another file is found under the name, or none.
-func isAt(path string, is os.FileInfo) error {
+// checkSameFile fails if another file is found under the name, or none.
+func checkSameFile(path string, is os.FileInfo) error {
 	found, err := os.Stat(path)
 	if err == nil && !os.SameFile(is, found) {
 		err = errors.New("another file is in its place")
@@ -240,11 +240,11 @@ func openBolt(path string, wait time.Duration) (db *bbolt.DB, file *os.File, err
 		// Not a new one: bbolt would make a log out of nothing.
 		file, err = os.OpenFile(name, flag&^os.O_CREATE, mode)
 		if err == nil {
-			err = wantContent(file)
+			err = checkNotEmpty(file)
 		}
 		return file, err
 	}
-	err = guard(func() (err error) {
+	err = catchDamage(func() (err error) {
 		db, err = bbolt.Open(path, 0o600, options)
 		return err
 	})
@@ -263,9 +263,9 @@ func openBolt(path string, wait time.Duration) (db *bbolt.DB, file *os.File, err
 	return nil, nil, err
 }
 
-// wantContent refuses a file that has lost all, which bbolt would take for a
+// checkNotEmpty refuses a file that has lost all, which bbolt would take for a
 // new one.
-func wantContent(file *os.File) error {
+func checkNotEmpty(file *os.File) error {
 	info, err := file.Stat()
 	if err == nil && info.Size() < 2*4096 {
 		err = fmt.Errorf("%w: it has %d bytes", ErrDamaged, info.Size())
@@ -285,7 +285,7 @@ func (f *File) load() error {
 		if err := f.loadLog(tx); err != nil {
 			return err
 		}
-		return f.loadReceipts(tx)
+		return f.loadRecords(tx)
 	})
 }
 
@@ -299,11 +299,11 @@ func (f *File) checkLength(tx *bbolt.Tx) error {
 
 func (f *File) loadMeta(tx *bbolt.Tx) error {
 	meta := tx.Bucket(metaBucket)
-	if meta == nil || tx.Bucket(logBucket) == nil || tx.Bucket(receiptBucket) == nil {
+	if meta == nil || tx.Bucket(logBucket) == nil || tx.Bucket(recordBucket) == nil {
 		return fmt.Errorf("%w: it is no log", ErrDamaged)
 	}
-	if v := meta.Get([]byte("format")); len(v) != 1 || v[0] != format {
-		return fmt.Errorf("it is of format %v, and this version reads %d: it was made by another version", v, format)
+	if v := meta.Get([]byte("format")); len(v) != 1 || v[0] != formatVersion {
+		return fmt.Errorf("it is of format %v, and this version reads %d: it was made by another version", v, formatVersion)
 	}
 	f.epoch = string(meta.Get([]byte("epoch")))
 	f.secret = append([]byte(nil), meta.Get([]byte("secret"))...)
@@ -316,7 +316,7 @@ func (f *File) loadMeta(tx *bbolt.Tx) error {
 func (f *File) loadLog(tx *bbolt.Tx) error {
 	log := tx.Bucket(logBucket)
 	err := log.ForEach(func(key, value []byte) error {
-		seq, err := number(key)
+		seq, err := parseNumber(key)
 		if err != nil {
 			return err
 		}
@@ -338,26 +338,26 @@ func (f *File) loadLog(tx *bbolt.Tx) error {
 		return fmt.Errorf("%w: it ends at %d instead of %d", ErrDamaged, f.index.head, head)
 	}
 	f.index.head, f.index.cached = head, head+1
-	f.onDisk = f.index.tail()
+	f.firstOnDisk = f.index.tail()
 	return nil
 }
 
-func (f *File) loadReceipts(tx *bbolt.Tx) error {
-	return tx.Bucket(receiptBucket).ForEach(func(key, value []byte) error {
-		n, err := number(key)
+func (f *File) loadRecords(tx *bbolt.Tx) error {
+	return tx.Bucket(recordBucket).ForEach(func(key, value []byte) error {
+		n, err := parseNumber(key)
 		if err != nil {
 			return err
 		}
-		r, err := parseReceipt(value)
+		r, err := parseIdempotencyRecord(value)
 		if err != nil {
-			return fmt.Errorf("receipt %d: %w", n, err)
+			return fmt.Errorf("record %d: %w", n, err)
 		}
-		f.receipts.put(n, r)
+		f.dedup.addNumbered(n, r)
 		return nil
 	})
 }
 
-func number(key []byte) (uint64, error) {
+func parseNumber(key []byte) (uint64, error) {
 	if len(key) != 8 {
 		return 0, fmt.Errorf("%w: %x is no number", ErrDamaged, key)
 	}

@@ -23,13 +23,13 @@ const (
 // shrink makes a file smaller of which less than a quarter is in use. Events
 // that are published meanwhile wait, so it is not done for less.
 func (f *File) shrink(now time.Time) error {
-	if now.Sub(f.shrunk) < shrinkPause {
+	if now.Sub(f.lastShrink) < shrinkPause {
 		return nil
 	}
-	f.shrunk = now
+	f.lastShrink = now
 	err := f.shrinkTo(1, 4)
 	if err != nil { // each try writes much, and keeps the disk from others
-		f.shrunk = now.Add(shrinkRetry - shrinkPause)
+		f.lastShrink = now.Add(shrinkRetry - shrinkPause)
 	}
 	return err
 }
@@ -41,15 +41,15 @@ func (f *File) shrinkTo(parts, of int64) error {
 	if err != nil {
 		return err
 	}
-	used, err := f.used()
+	used, err := f.usedBytes()
 	if err != nil || info.Size() < smallFile || used > info.Size()/of*parts {
 		return err
 	}
-	return guard(f.replace)
+	return catchDamage(f.replace)
 }
 
-// used is how many bytes of the file hold something.
-func (f *File) used() (bytes int64, err error) {
+// usedBytes is how many bytes of the file hold something.
+func (f *File) usedBytes() (bytes int64, err error) {
 	err = f.db.View(func(tx *bbolt.Tx) error {
 		stats := f.db.Stats()
 		bytes = tx.Size() - int64(stats.FreePageN+stats.PendingPageN)*int64(f.db.Info().PageSize)
@@ -61,44 +61,44 @@ func (f *File) used() (bytes int64, err error) {
 // replace puts a copy in the file's place. The copy is locked before anybody
 // else can find it.
 func (f *File) replace() error {
-	db, err := newDB(f.path)
+	db, err := newTempDB(f.path)
 	if err != nil {
 		return err
 	}
 	made := db.Path()
-	db.AllocSize = growth
+	db.AllocSize = growthBytes
 	db.NoSync = true // it is of no use before it is complete
 	// A damaged page makes bbolt panic.
-	err = guard(func() error { return errors.Join(bbolt.Compact(db, f.db, 8<<20), db.Sync()) })
+	err = catchDamage(func() error { return errors.Join(bbolt.Compact(db, f.db, 8<<20), db.Sync()) })
 	db.NoSync = false
 	is, statErr := os.Stat(made)
 	if err = errors.Join(err, statErr); err == nil {
 		err = os.Rename(made, f.path)
 	}
 	if err != nil {
-		return errors.Join(err, guard(db.Close), os.Remove(made))
+		return errors.Join(err, catchDamage(db.Close), os.Remove(made))
 	}
-	f.is, f.unsynced = is, true
+	f.info, f.nameUnsynced = is, true
 	f.mu.Lock()
 	old := f.db
 	f.db = db
 	f.mu.Unlock()
-	return errors.Join(f.checkName(), old.Close()) // which waits for those who read it
+	return errors.Join(f.checkPath(), old.Close()) // which waits for those who read it
 }
 
-// checkName sees to it that the file that is written to is the one that is found
+// checkPath sees to it that the file that is written to is the one that is found
 // after a restart: it fails if somebody has removed it, or put a copy back.
-func (f *File) checkName() error {
-	if err := isAt(f.path, f.is); err != nil {
+func (f *File) checkPath() error {
+	if err := checkSameFile(f.path, f.info); err != nil {
 		return fmt.Errorf("the file was removed or replaced while it was in use, restart to go on with what is there now: %w", err)
 	}
-	if !f.unsynced {
+	if !f.nameUnsynced {
 		return nil
 	}
 	if err := syncDir(f.path); err != nil {
 		return err
 	}
-	f.unsynced = false
+	f.nameUnsynced = false
 	return nil
 }
 

@@ -45,8 +45,8 @@ func appendTo(t testing.TB, s store.Store, entries ...*store.Entry) {
 	}
 }
 
-// fill appends n entries on the topic a from a position on.
-func fill(t testing.TB, s store.Store, from uint64, n int, data string) {
+// fillPercent appends n entries on the topic a from a position on.
+func fillPercent(t testing.TB, s store.Store, from uint64, n int, data string) {
 	t.Helper()
 	var batch []*store.Entry
 	for i := range n {
@@ -86,8 +86,8 @@ func TestACrashLosesNothingThatWasAppended(t *testing.T) {
 	f := openFile(t, path)
 	key := store.HashedKey{1, 2, 3}
 	for seq := uint64(1); seq <= 20; seq++ {
-		receipt := store.IdempotencyRecord{Scope: "s", Key: key, Time: time.Unix(int64(seq), 0), Answer: fmt.Sprint(seq)}
-		if err := f.Append([]*store.Entry{entry(seq, "x", "a")}, []store.IdempotencyRecord{receipt}); err != nil {
+		record := store.IdempotencyRecord{Scope: "s", Key: key, Time: time.Unix(int64(seq), 0), Outcome: fmt.Sprint(seq)}
+		if err := f.Append([]*store.Entry{entry(seq, "x", "a")}, []store.IdempotencyRecord{record}); err != nil {
 			t.Fatal(err)
 		}
 		if err := f.Trim(store.History{MaxEvents: 5}, time.Now()); err != nil {
@@ -99,10 +99,10 @@ func TestACrashLosesNothingThatWasAppended(t *testing.T) {
 			t.Errorf("after %d the log is %d to %d", seq, tail, head)
 		}
 		if at, answer, ok := again.IdempotencyRecord("s", key); !ok || answer != fmt.Sprint(seq) || !at.Equal(time.Unix(int64(seq), 0)) {
-			t.Errorf("after %d the receipt says %q, %v, %v", seq, answer, at, ok)
+			t.Errorf("after %d the record says %q, %v, %v", seq, answer, at, ok)
 		}
 		wantEntries(t, again, seq-1, seq)
-		fill(t, again, seq+1, 1, "after the crash")
+		fillPercent(t, again, seq+1, 1, "after the crash")
 		if err := again.Close(); err != nil {
 			t.Fatal(err)
 		}
@@ -139,7 +139,7 @@ func TestAFileThatIsInUseIsRefusedSoon(t *testing.T) {
 	f := openFile(t, path)
 	appendTo(t, f, entry(1, "x", "a"))
 	begun := time.Now()
-	_, err := store.OpenFile(path, store.FileOptions{Wait: 200 * time.Millisecond, Replaced: func(string, error) { t.Error("it was set aside") }})
+	_, err := store.OpenFile(path, store.FileOptions{Wait: 200 * time.Millisecond, OnReplace: func(string, error) { t.Error("it was set aside") }})
 	if err == nil || errors.Is(err, store.ErrDamaged) || !strings.Contains(err.Error(), "another process has had it open") || time.Since(begun) > 5*time.Second {
 		t.Errorf("%v after %v", err, time.Since(begun))
 	}
@@ -274,7 +274,7 @@ func TestADamagedFileIsReplacedIfThatIsAskedFor(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			path, content := damagedFile(t, damage)
 			var aside string
-			f, err := store.OpenFile(path, store.FileOptions{Replaced: func(to string, cause error) {
+			f, err := store.OpenFile(path, store.FileOptions{OnReplace: func(to string, cause error) {
 				aside = to
 				if !errors.Is(cause, store.ErrDamaged) {
 					t.Error(cause)
@@ -318,7 +318,7 @@ func TestWhatIsNoDamageReplacesNothing(t *testing.T) {
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	_, err := store.OpenFile(path, store.FileOptions{Replaced: func(string, error) { t.Error("it was set aside") }})
+	_, err := store.OpenFile(path, store.FileOptions{OnReplace: func(string, error) { t.Error("it was set aside") }})
 	if err == nil || errors.Is(err, store.ErrDamaged) {
 		t.Errorf("a directory: %v", err)
 	}
@@ -363,16 +363,16 @@ func TestAFileGrowsWithItsHistoryOnly(t *testing.T) {
 	f := openFile(t, path)
 	const perBatch = 100
 	for seq := uint64(1); seq < 20_000; seq += perBatch {
-		var receipts []store.IdempotencyRecord
+		var records []store.IdempotencyRecord
 		for i := range perBatch {
 			key := store.HashedKey([]byte(fmt.Sprintf("%016d", seq+uint64(i))))
-			receipts = append(receipts, store.IdempotencyRecord{Scope: "s", Key: key, Window: store.Window{MaxCount: 100}})
+			records = append(records, store.IdempotencyRecord{Scope: "s", Key: key, Window: store.Window{MaxCount: 100}})
 		}
 		var entries []*store.Entry
 		for i := range perBatch {
 			entries = append(entries, entry(seq+uint64(i), strings.Repeat("x", 100), "a"))
 		}
-		if err := f.Append(entries, receipts); err != nil {
+		if err := f.Append(entries, records); err != nil {
 			t.Fatal(err)
 		}
 		if err := f.Trim(store.History{MaxEvents: 200}, time.Now()); err != nil {
@@ -390,7 +390,7 @@ func TestAFileThatIsMostlyFreeGetsSmaller(t *testing.T) {
 	f := openFile(t, path)
 	const n = 120
 	for seq := uint64(1); seq <= n; seq++ {
-		fill(t, f, seq, 1, strings.Repeat("x", 400<<10))
+		fillPercent(t, f, seq, 1, strings.Repeat("x", 400<<10))
 	}
 	large := sizeOf(t, path)
 	done := make(chan struct{})
@@ -409,7 +409,7 @@ func TestAFileThatIsMostlyFreeGetsSmaller(t *testing.T) {
 	if size := sizeOf(t, path); large < 45<<20 || size > 18<<20 {
 		t.Errorf("the file had %d bytes, and has %d", large, size)
 	}
-	fill(t, f, n+1, 1, "y")
+	fillPercent(t, f, n+1, 1, "y")
 	if err := f.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -442,7 +442,7 @@ func TestAFileThatWasMostlyFreeIsOpenedSmaller(t *testing.T) {
 	path := pathOf(t)
 	f := openFile(t, path)
 	for seq := uint64(1); seq <= 100; seq++ {
-		fill(t, f, seq, 1, strings.Repeat("x", 400<<10))
+		fillPercent(t, f, seq, 1, strings.Repeat("x", 400<<10))
 	}
 	now := time.Now()
 	for _, kept := range []int{100, 40} { // the first Trim looks at the size, the second within a minute doesn't
@@ -498,7 +498,7 @@ func BenchmarkFileOpenWith100000Events(b *testing.B) {
 
 func BenchmarkFileReadAtTheHead(b *testing.B) {
 	f := openFile(b, pathOf(b))
-	fill(b, f, 1, 10_000, "x")
+	fillPercent(b, f, 1, 10_000, "x")
 	buf := make([]*store.Entry, 0, 8)
 	b.ReportAllocs()
 	for b.Loop() {

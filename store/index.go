@@ -14,7 +14,7 @@ type index struct {
 	head   uint64
 	bytes  int64 // what the entries count
 	topics map[string]*topicLog
-	given  map[string]uint64
+	byID   map[string]uint64
 
 	// cached is the position of the oldest entry that is in memory whole; so
 	// are all after it. cachedBytes is what those count.
@@ -48,7 +48,7 @@ type topicLog struct {
 }
 
 func newIndex() index {
-	return index{topics: make(map[string]*topicLog), given: make(map[string]uint64), cached: 1}
+	return index{topics: make(map[string]*topicLog), byID: make(map[string]uint64), cached: 1}
 }
 
 func (x *index) tail() uint64 { return x.head + 1 - uint64(len(x.refs)) }
@@ -68,7 +68,7 @@ func (x *index) add(e *Entry, frame int, cache bool) {
 	x.head = e.Seq
 	if e.Given {
 		r.id = e.ID
-		x.given[e.ID] = e.Seq
+		x.byID[e.ID] = e.Seq
 	}
 	for _, name := range e.Topics {
 		t := x.topics[name]
@@ -105,7 +105,7 @@ func (x *index) oldest() (time.Time, bool) {
 	return x.refs[0].time(), true
 }
 
-// last returns the position of the newest entry on a topic, or zero.
+// lastNumber returns the position of the newest entry on a topic, or zero.
 func (x *index) last(topic string) uint64 {
 	if t := x.topics[topic]; t != nil {
 		return t.seqs[len(t.seqs)-1]
@@ -124,8 +124,8 @@ func (x *index) topicsWith(prefix string) []string {
 	return found
 }
 
-// over tells whether the oldest entry must go.
-func (x *index) over(h History, now time.Time) bool {
+// exceeds tells whether the oldest entry must go.
+func (x *index) exceeds(h History, now time.Time) bool {
 	if len(x.refs) == 0 {
 		return false
 	}
@@ -149,12 +149,12 @@ func (x *index) drop() {
 	for _, t := range r.topics {
 		x.dropFrom(t)
 	}
-	if r.id != "" && x.given[r.id] == seq {
-		delete(x.given, r.id)
+	if r.id != "" && x.byID[r.id] == seq {
+		delete(x.byID, r.id)
 	}
 	x.bytes -= r.size
 	if x.cached <= seq {
-		x.forget(seq)
+		x.evict(seq)
 	}
 	*r = ref{} // so that the array keeps nothing alive
 	x.refs = x.refs[1:]
@@ -166,8 +166,8 @@ func (x *index) dropFrom(t *topicLog) {
 	}
 }
 
-// forget takes the oldest entry that is in memory out of it.
-func (x *index) forget(seq uint64) {
+// evict takes the oldest entry that is in memory out of it.
+func (x *index) evict(seq uint64) {
 	r := x.at(seq)
 	x.cachedBytes -= r.size
 	r.topics = x.logsOf(r.entry.Topics)
@@ -175,10 +175,10 @@ func (x *index) forget(seq uint64) {
 	x.cached = seq + 1
 }
 
-// bound keeps no more than about maxBytes in memory, but the newest.
-func (x *index) bound(maxBytes int64) {
+// limitCache keeps no more than about maxBytes in memory, but the newest.
+func (x *index) limitCache(maxBytes int64) {
 	for x.cachedBytes > maxBytes && x.cached < x.head {
-		x.forget(x.cached)
+		x.evict(x.cached)
 	}
 }
 

@@ -24,7 +24,7 @@ func NewLazy(open func() (Store, error)) *Lazy { return &Lazy{open: open} }
 func (l *Lazy) Open() error {
 	l.once.Do(func() {
 		if l.opened, l.err = l.open(); l.err != nil {
-			l.opened = newNone(l.err)
+			l.opened = newFailedStore(l.err)
 		}
 	})
 	return l.err
@@ -39,7 +39,7 @@ func (l *Lazy) store() Store {
 func (l *Lazy) Close() error {
 	l.once.Do(func() {
 		l.err = errors.New("the store is closed")
-		l.opened = newNone(l.err)
+		l.opened = newFailedStore(l.err)
 	})
 	return l.opened.Close()
 }
@@ -51,8 +51,8 @@ func (l *Lazy) Epoch() string { return l.store().Epoch() }
 func (l *Lazy) Secret() []byte { return l.store().Secret() }
 
 // Append implements [Store].
-func (l *Lazy) Append(entries []*Entry, receipts []IdempotencyRecord) error {
-	return l.store().Append(entries, receipts)
+func (l *Lazy) Append(entries []*Entry, records []IdempotencyRecord) error {
+	return l.store().Append(entries, records)
 }
 
 // Trim implements [Store].
@@ -71,8 +71,8 @@ func (l *Lazy) Entry(seq uint64) *Entry { return l.store().Entry(seq) }
 func (l *Lazy) Lookup(id string) *Entry { return l.store().Lookup(id) }
 
 // IdempotencyRecord implements [Store].
-func (l *Lazy) IdempotencyRecord(space string, key HashedKey) (time.Time, string, bool) {
-	return l.store().IdempotencyRecord(space, key)
+func (l *Lazy) IdempotencyRecord(scope string, key HashedKey) (time.Time, string, bool) {
+	return l.store().IdempotencyRecord(scope, key)
 }
 
 // Last implements [Store].
@@ -86,12 +86,12 @@ func (l *Lazy) Read(topics []string, after uint64, maxBytes int, buf []*Entry) (
 	return l.store().Read(topics, after, maxBytes, buf)
 }
 
-// none is an empty log that takes nothing, for a reason.
-type none struct {
+// failedStore is an empty log that takes nothing, for a reason.
+type failedStore struct {
 	*Memory
 	err error
 }
 
-func newNone(err error) none { return none{NewMemory(), err} }
+func newFailedStore(err error) failedStore { return failedStore{NewMemory(), err} }
 
-func (n none) Append([]*Entry, []IdempotencyRecord) error { return n.err }
+func (n failedStore) Append([]*Entry, []IdempotencyRecord) error { return n.err }

@@ -11,9 +11,9 @@ type Memory struct {
 	epoch  string
 	secret []byte
 
-	mu       sync.RWMutex
-	index    index
-	receipts dedupIndex
+	mu    sync.RWMutex
+	index index
+	dedup dedupIndex
 }
 
 var _ Store = (*Memory)(nil)
@@ -31,11 +31,11 @@ func (m *Memory) Epoch() string { return m.epoch }
 func (m *Memory) Secret() []byte { return m.secret }
 
 // Append implements [Store]. It never fails.
-func (m *Memory) Append(entries []*Entry, receipts []IdempotencyRecord) error {
+func (m *Memory) Append(entries []*Entry, records []IdempotencyRecord) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for i := range receipts {
-		m.receipts.add(&receipts[i])
+	for i := range records {
+		m.dedup.add(&records[i])
 	}
 	for _, e := range entries {
 		m.index.add(e, len(e.Frame), true)
@@ -47,10 +47,10 @@ func (m *Memory) Append(entries []*Entry, receipts []IdempotencyRecord) error {
 func (m *Memory) Trim(h History, now time.Time) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for m.index.over(h, now) {
+	for m.index.exceeds(h, now) {
 		m.index.drop()
 	}
-	m.receipts.expire(now)
+	m.dedup.expire(now)
 	return nil
 }
 
@@ -86,14 +86,14 @@ func (m *Memory) entryLocked(seq uint64) *Entry {
 func (m *Memory) Lookup(id string) *Entry {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	return m.entryLocked(m.index.given[id])
+	return m.entryLocked(m.index.byID[id])
 }
 
 // IdempotencyRecord implements [Store].
-func (m *Memory) IdempotencyRecord(space string, key HashedKey) (time.Time, string, bool) {
+func (m *Memory) IdempotencyRecord(scope string, key HashedKey) (time.Time, string, bool) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	return m.receipts.find(space, key)
+	return m.dedup.find(scope, key)
 }
 
 // Last implements [Store].

@@ -14,12 +14,12 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // An entry's record begins with two checksums, of its head and of its frame:
 // the frames need not be read when a log is opened.
-const sums = 8
+const checksumBytes = 8
 
 // appendRecord appends an entry as it is on disk. The position is its key.
 func appendRecord(b []byte, e *Entry) []byte {
 	start := len(b)
-	b = append(b, make([]byte, sums)...)
+	b = append(b, make([]byte, checksumBytes)...)
 	var given byte
 	if e.Given {
 		given = 1
@@ -33,7 +33,7 @@ func appendRecord(b []byte, e *Entry) []byte {
 	}
 	b = binary.AppendUvarint(b, uint64(len(e.Frame)))
 	record := b[start:]
-	binary.BigEndian.PutUint32(record, crc32.Checksum(record[sums:], castagnoli))
+	binary.BigEndian.PutUint32(record, crc32.Checksum(record[checksumBytes:], castagnoli))
 	binary.BigEndian.PutUint32(record[4:], crc32.Checksum(e.Frame, castagnoli))
 	return append(b, e.Frame...)
 }
@@ -41,16 +41,16 @@ func appendRecord(b []byte, e *Entry) []byte {
 // parseHead reads all of an entry but its frame, and returns the frame's bytes,
 // which are still the file's.
 func parseHead(seq uint64, record []byte) (e *Entry, frame []byte, err error) {
-	if len(record) < sums {
+	if len(record) < checksumBytes {
 		return nil, nil, ErrDamaged
 	}
-	p := parser{rest: record[sums:]}
+	p := parser{rest: record[checksumBytes:]}
 	e = &Entry{Seq: seq, Given: p.byte() == 1, Time: p.time(), ID: p.text()}
 	for n := p.count(); n > 0; n-- {
 		e.Topics = append(e.Topics, p.text())
 	}
 	length := p.number()
-	head := record[sums : len(record)-len(p.rest)]
+	head := record[checksumBytes : len(record)-len(p.rest)]
 	if p.failed || length != uint64(len(p.rest)) || crc32.Checksum(head, castagnoli) != binary.BigEndian.Uint32(record) {
 		return nil, nil, ErrDamaged
 	}
@@ -70,26 +70,26 @@ func parseRecord(seq uint64, record []byte) (*Entry, error) {
 	return e, nil
 }
 
-func appendReceipt(b []byte, r *IdempotencyRecord) []byte {
+func appendIdempotencyRecord(b []byte, r *IdempotencyRecord) []byte {
 	b = append(b, make([]byte, 4)...)
 	b = append(b, r.Key[:]...)
 	b = binary.BigEndian.AppendUint64(b, uint64(r.Time.UnixNano()))
 	b = appendText(b, r.Scope)
-	b = appendText(b, r.Answer)
+	b = appendText(b, r.Outcome)
 	b = binary.AppendUvarint(b, uint64(r.Window.MaxCount))
 	b = binary.AppendUvarint(b, uint64(r.Window.MaxAge))
 	binary.BigEndian.PutUint32(b, crc32.Checksum(b[4:], castagnoli))
 	return b
 }
 
-func parseReceipt(record []byte) (*IdempotencyRecord, error) {
+func parseIdempotencyRecord(record []byte) (*IdempotencyRecord, error) {
 	if len(record) < 4 || crc32.Checksum(record[4:], castagnoli) != binary.BigEndian.Uint32(record) {
 		return nil, ErrDamaged
 	}
 	p := parser{rest: record[4:]}
 	r := new(IdempotencyRecord)
 	copy(r.Key[:], p.bytes(uint64(len(r.Key))))
-	r.Time, r.Scope, r.Answer = p.time(), p.text(), p.text()
+	r.Time, r.Scope, r.Outcome = p.time(), p.text(), p.text()
 	r.Window = Window{MaxCount: int(p.number()), MaxAge: time.Duration(p.number())}
 	if p.failed || len(p.rest) > 0 {
 		return nil, ErrDamaged

@@ -1,5 +1,5 @@
-// Package store is where a hub's log lives: events in the order in which they
-// were published, found by position, by topic and by id.
+// Package store keeps a hub's log: events in the order in which they were
+// published, which callers find by position, by topic or by id.
 package store
 
 import (
@@ -8,11 +8,11 @@ import (
 	"github.com/caddy-sse/caddy-sse/event"
 )
 
-// Entry is one event in the log. It must not be changed once appended: readers
-// share it.
+// Entry is one event in the log. Readers share it: nobody may change it once it
+// is appended.
 type Entry struct {
-	// Seq is the place in the log. The first entry ever has 1, the next one
-	// more; no number is used twice.
+	// Seq is the entry's position in the log. The first entry ever has 1, and
+	// each further entry one more. No position is used twice.
 	Seq uint64
 	// Time is when the event was published.
 	Time time.Time
@@ -20,14 +20,14 @@ type Entry struct {
 	Topics []string
 	// ID is the event's id on the wire, unique in the log.
 	ID string
-	// Given tells that the publisher chose the id. Lookup finds only those;
-	// other ids hold the position themselves.
+	// Given means that the publisher chose the id. [Store.Lookup] finds only
+	// such entries; the other ids contain the position.
 	Given bool
 	// Frame is the event on the wire.
 	Frame event.Frame
 }
 
-// On tells whether the entry was published on the topic.
+// On reports whether the entry was published on the topic.
 func (e *Entry) On(topic string) bool {
 	for _, t := range e.Topics {
 		if t == topic {
@@ -37,14 +37,14 @@ func (e *Entry) On(topic string) bool {
 	return false
 }
 
-// entryOverhead is roughly what an entry costs beside its bytes: the struct and
-// its places in the log and in the indexes.
+// entryOverhead is about how many bytes of memory an entry needs beyond its
+// content: the struct and its parts of the index.
 const entryOverhead = 256
 
-// Size is what the entry counts against [History.MaxBytes].
+// Size returns the bytes that the entry counts against [History.MaxBytes].
 func (e *Entry) Size() int64 { return e.sizeWith(len(e.Frame)) }
 
-// sizeWith is Size with a frame of that length.
+// sizeWith returns the Size of the entry with a frame of that length.
 func (e *Entry) sizeWith(frame int) int64 {
 	n := entryOverhead + frame + len(e.ID)
 	for _, t := range e.Topics {
@@ -53,94 +53,95 @@ func (e *Entry) sizeWith(frame int) int64 {
 	return int64(n)
 }
 
-// History bounds a log. The oldest entries go as soon as any bound is passed,
-// but the newest entry is kept whatever its size. Zero means no bound.
+// History bounds a log. The log drops its oldest entries until it is within every
+// bound. MaxEvents and MaxBytes never drop the newest entry. Zero means no bound.
 type History struct {
 	MaxEvents int
 	MaxAge    time.Duration
 	MaxBytes  int64
 }
 
-// HashedKey is a digest that names a delivery within its space.
+// HashedKey is a digest that identifies a delivery within its scope.
 type HashedKey [16]byte
 
-// IdempotencyRecord is what stays of a delivery when its events have left the log: the
-// proof that it has been, for when it comes again.
+// IdempotencyRecord records that a delivery was published, so that a repetition
+// is recognized even after the log has dropped the delivery's events.
 type IdempotencyRecord struct {
-	// Scope sets the keys of unrelated publishers apart.
+	// Scope separates the keys of unrelated publishers.
 	Scope string
-	// HashedKey is the delivery's. A receipt replaces an earlier one of its space
-	// and key.
+	// Key is the delivery's hashed idempotency key. A record replaces an
+	// earlier one with the same scope and key.
 	Key HashedKey
-	// Time is when the delivery came.
+	// Time is when the delivery was published.
 	Time time.Time
-	// Answer is what the publisher wants to know of it then. The store does
-	// not look into it.
-	Answer string
-	// Window bounds the receipts of the space, from now on.
+	// Outcome is the result of the delivery, as the publisher encodes it. The
+	// store does not interpret it.
+	Outcome string
+	// Window bounds the records of the scope from now on.
 	Window Window
 }
 
-// Window bounds the receipts of a space: the oldest go as soon as either bound
-// is passed. Zero means no bound.
+// Window bounds the idempotency records of a scope. The store drops the oldest
+// until the scope is within both bounds. Zero means no bound.
 type Window struct {
 	MaxCount int
 	MaxAge   time.Duration
 }
 
-// Batch is what a read of the log gives: a consistent view of it.
+// Batch is the result of a read: a consistent snapshot of the log.
 type Batch struct {
-	// Entries are in the order of the log.
+	// Entries are the entries read, in the order of the log.
 	Entries []*Entry
-	// Tail is the position of the oldest entry that the log still holds, and
-	// one more than Head when it holds none.
+	// Tail is the position of the oldest entry in the log; if the log is empty,
+	// one more than the head.
 	Tail uint64
 	// UpTo is the position up to which the read is complete.
 	UpTo uint64
-	// More tells that there is more than fitted: read again after UpTo.
+	// More means that maxBytes ended the read: read again after UpTo.
 	More bool
 }
 
-// Store keeps a log. One goroutine at a time may call Append and Trim; all else
-// is safe to call at any time, and sees an appended batch whole or not at all.
+// Store keeps a log. One goroutine at a time may call Append and Trim. The other
+// methods are safe for concurrent use; they see an appended batch whole or not at
+// all.
 type Store interface {
-	// Epoch names this log among all that a client may have seen. It is made
-	// with the log and stays with it, and is a valid part of an event id.
+	// Epoch returns a name that distinguishes this log from every other. It is
+	// made with the log, never changes, and is valid in an event id.
 	Epoch() string
-	// Secret is a key that is made with the log and stays with it, for
-	// digests that nobody outside may compute.
+	// Secret returns a key for digests that only the hub may compute. It is
+	// made with the log and never changes.
 	Secret() []byte
-	// Append adds entries, numbered by the caller from one more than the
-	// head, and receipts, and returns once they are as durable as this store
-	// makes them. Either may be empty. They are stored in one step: on an
-	// error, and after a crash before the end of it, none of them is there.
-	// Of the receipts of a space that its bound has no room for, the first
-	// go first. It keeps neither slice.
-	Append(entries []*Entry, receipts []IdempotencyRecord) error
-	// Trim drops the oldest entries until the log is within its bounds, and
-	// the receipts that are older than their windows.
+	// Append adds entries and idempotency records, and returns once they are
+	// as durable as this store makes them. Either slice may be empty; Append
+	// keeps neither. The caller numbers the entries from one more than the
+	// head. Append stores all in one step: if it fails, or the process crashes
+	// before it is done, the log holds none of them. If the records of a scope
+	// exceed its bound, Append drops the oldest.
+	Append(entries []*Entry, records []IdempotencyRecord) error
+	// Trim drops the oldest entries until the log is within h, and the
+	// idempotency records that are older than their windows.
 	Trim(h History, now time.Time) error
-	// Range returns the positions of the oldest and of the newest entry. An
-	// empty log's tail is one more than its head.
+	// Range returns the positions of the oldest and of the newest entry. If the
+	// log is empty, tail is one more than head.
 	Range() (tail, head uint64)
 	// Oldest returns the time of the oldest entry, and false if there is none.
 	Oldest() (time.Time, bool)
-	// Entry returns the entry at a position, or nil.
+	// Entry returns the entry at a position, or nil if the log doesn't hold it.
 	Entry(seq uint64) *Entry
-	// Lookup returns the entry whose publisher gave it this id, or nil.
+	// Lookup returns the entry whose publisher gave it the id, or nil.
 	Lookup(id string) *Entry
-	// IdempotencyRecord returns the time and the answer of a space's receipt, and false
-	// if there is none.
-	IdempotencyRecord(space string, key HashedKey) (at time.Time, answer string, ok bool)
+	// IdempotencyRecord returns the time and the outcome of the record with a
+	// scope and a key, and false if there is none.
+	IdempotencyRecord(scope string, key HashedKey) (at time.Time, outcome string, ok bool)
 	// Last returns the newest entry on a topic, or nil.
 	Last(topic string) *Entry
 	// Topics returns the topics that begin with a prefix and on which the log
 	// holds entries, in any order.
 	Topics(prefix string) []string
 	// Read returns the entries on any of the topics after a position, each
-	// once, of about maxBytes in all but at least one. It appends them to
-	// buf, which may be nil.
+	// once: about maxBytes of frames, but at least one entry if there is any.
+	// It appends them to buf, which may be nil.
 	Read(topics []string, after uint64, maxBytes int, buf []*Entry) (Batch, error)
-	// Close frees what the store holds. No call may follow.
+	// Close releases the store's resources. No call may follow.
 	Close() error
 }

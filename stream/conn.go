@@ -68,7 +68,7 @@ func (s *conn) run(r *http.Request, group *Group) (Reason, error) {
 			if reason, err := s.sendBatch(); reason != "" {
 				return reason, err
 			}
-			if ready = s.src.Cursor.Ready(); !s.src.Cursor.Drained() {
+			if ready = s.src.Cursor.Ready(); !s.src.Cursor.CaughtUp() {
 				ready = alwaysReady
 			}
 			heartbeat.Reset(s.options.Heartbeat)
@@ -190,7 +190,7 @@ const movedRetry = 500 * time.Millisecond
 // drain sends everything up to the log's head.
 func (s *conn) drain() (Reason, error) {
 	for {
-		if reason, err := s.sendBatch(); reason != "" || s.src.Cursor.Drained() {
+		if reason, err := s.sendBatch(); reason != "" || s.src.Cursor.CaughtUp() {
 			return reason, err
 		}
 	}

@@ -20,30 +20,30 @@ func model(t *testing.T, open func(t *testing.T) store.Store) {
 }
 
 func newWalker(t *testing.T, s store.Store) *walker {
-	return &walker{log: &log{TB: t, Store: s}, list: &list{tail: 1, windows: make(map[string]store.Window)}}
+	return &walker{log: &log{TB: t, Store: s}, naive: &naiveLog{tail: 1, windows: make(map[string]store.Window)}}
 }
 
 func (w *walker) actions() map[string]func(*rapid.T) {
 	return map[string]func(*rapid.T){
 		"append": w.append,
-		"sign":   w.sign,
+		"sign":   w.putRecords,
 		"trim":   w.trim,
 		"read":   w.read,
 		"":       w.check,
 	}
 }
 
-// list is the naive log.
-type list struct {
+// naive is the naive log.
+type naiveLog struct {
 	entries []*store.Entry
 	tail    uint64
 	now     time.Duration
 
-	receipts []store.IdempotencyRecord // in their order
-	windows  map[string]store.Window   // by space
+	records []store.IdempotencyRecord // in their order
+	windows map[string]store.Window   // by scope
 }
 
-func (m *list) trim(h store.History, now time.Time) {
+func (m *naiveLog) trim(h store.History, now time.Time) {
 	size := func() (n int64) {
 		for _, e := range m.entries {
 			n += e.Size()
@@ -63,7 +63,7 @@ func (m *list) trim(h store.History, now time.Time) {
 	}
 }
 
-func (m *list) after(seq uint64, topics []string) []uint64 {
+func (m *naiveLog) after(seq uint64, topics []string) []uint64 {
 	got := make([]uint64, 0)
 	for _, e := range m.entries {
 		if e.Seq > seq && slices.ContainsFunc(topics, e.On) {
@@ -74,8 +74,8 @@ func (m *list) after(seq uint64, topics []string) []uint64 {
 }
 
 type walker struct {
-	log  *log
-	list *list
+	log   *log
+	naive *naiveLog
 }
 
 var names = []string{"a", "b", "c", "d", "e"}
@@ -95,35 +95,35 @@ func (w *walker) append(t *rapid.T) {
 			batch = append(batch, w.log.entry(data, topics...))
 		}
 	}
-	receipts := w.receipts(t, 0)
-	w.log.commit(batch, receipts...)
-	w.list.entries = append(w.list.entries, batch...)
-	w.list.sign(receipts)
+	records := w.drawRecords(t, 0)
+	w.log.commit(batch, records...)
+	w.naive.entries = append(w.naive.entries, batch...)
+	w.naive.putRecords(records)
 }
 
 func (w *walker) trim(t *rapid.T) {
-	w.list.now = max(w.list.now, time.Duration(w.log.head)*time.Second)
+	w.naive.now = max(w.naive.now, time.Duration(w.log.head)*time.Second)
 	h := store.History{
 		MaxEvents: rapid.IntRange(0, 30).Draw(t, "events"),
 		MaxBytes:  rapid.Int64Range(0, 10000).Draw(t, "size"),
 		MaxAge:    time.Duration(rapid.IntRange(0, 30).Draw(t, "seconds")) * time.Second,
 	}
-	w.log.trim(h, w.list.now)
-	w.list.trim(h, start.Add(w.list.now))
-	w.list.expire(start.Add(w.list.now))
+	w.log.trim(h, w.naive.now)
+	w.naive.trim(h, start.Add(w.naive.now))
+	w.naive.expire(start.Add(w.naive.now))
 }
 
 // read reads on from a random place, by random pieces, to the end.
 func (w *walker) read(t *rapid.T) {
 	topics := topics(t, 0)
 	after := rapid.Uint64Range(0, w.log.head).Draw(t, "after")
-	want := w.list.after(after, topics)
+	want := w.naive.after(after, topics)
 	got := make([]uint64, 0, len(want))
 	for more := true; more; {
 		maxBytes := rapid.IntRange(0, 800).Draw(t, "maxBytes")
 		b := w.log.read(after, maxBytes, topics...)
-		if b.Tail != w.list.tail || b.UpTo < after || b.More && b.UpTo == after {
-			t.Fatalf("after %d: %+v, and the tail is %d", after, b, w.list.tail)
+		if b.Tail != w.naive.tail || b.UpTo < after || b.More && b.UpTo == after {
+			t.Fatalf("after %d: %+v, and the tail is %d", after, b, w.naive.tail)
 		}
 		size := 0
 		for _, e := range b.Entries {
@@ -141,7 +141,7 @@ func (w *walker) read(t *rapid.T) {
 }
 
 func (w *walker) check(t *rapid.T) {
-	m, s := w.list, w.log.Store
+	m, s := w.naive, w.log.Store
 	tail, head := s.Range()
 	if tail != m.tail || head != w.log.head {
 		t.Fatalf("the log is %d to %d, want %d to %d", tail, head, m.tail, w.log.head)
@@ -160,7 +160,7 @@ func (w *walker) check(t *rapid.T) {
 			t.Fatalf("%q (given: %v) is looked up as %+v", e.ID, e.Given, s.Lookup(e.ID))
 		}
 	}
-	w.checkReceipts(t)
+	w.checkRecords(t)
 	for _, name := range names {
 		want := m.after(0, []string{name})
 		e := s.Last(name)

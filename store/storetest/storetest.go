@@ -44,11 +44,11 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"a bounded read gives at least one and says where it stopped", boundedRead},
 		{"a bounded read of several topics skips nothing", boundedMerge},
 		{"a read says how far the log reaches back", readSaysTail},
-		{"a receipt is found by its space and its key", receiptsFound},
-		{"a receipt needs no entries, and outlives those it came with", receiptsAlone},
-		{"a receipt replaces an earlier one of its key", receiptsReplaced},
-		{"the oldest receipts of a space leave when there are too many", receiptsByCount},
-		{"receipts leave when they are too old", receiptsByAge},
+		{"a record is found by its scope and its key", recordsFound},
+		{"a record needs no entries, and outlives those it came with", recordsAlone},
+		{"a record replaces an earlier one of its key", recordsReplaced},
+		{"the oldest records of a scope leave when there are too many", recordsByCount},
+		{"records leave when they are too old", recordsByAge},
 		{"readers are never in the way of the writer", concurrent},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(t, open(t)) })
@@ -96,9 +96,9 @@ func (l *log) append(entries ...*store.Entry) {
 	l.commit(entries)
 }
 
-func (l *log) commit(entries []*store.Entry, receipts ...store.IdempotencyRecord) {
+func (l *log) commit(entries []*store.Entry, records ...store.IdempotencyRecord) {
 	l.Helper()
-	if err := l.Append(entries, receipts); err != nil {
+	if err := l.Append(entries, records); err != nil {
 		l.Fatal(err)
 	}
 }

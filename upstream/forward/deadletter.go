@@ -114,7 +114,7 @@ func (f *Forwarder) eachDeadLetter(each func(storedLetter)) error {
 				each(l)
 			}
 		}
-		if cursor.Drained() {
+		if cursor.CaughtUp() {
 			return nil
 		}
 	}

@@ -267,7 +267,7 @@ func (f *Forwarder) read(cursor *hub.Cursor) error {
 			return err
 		}
 		f.addPending(entries)
-		if cursor.Drained() {
+		if cursor.CaughtUp() {
 			break
 		}
 	}

@@ -317,11 +317,11 @@ type brokenStore struct {
 	broken atomic.Bool
 }
 
-func (s *brokenStore) Append(entries []*store.Entry, receipts []store.IdempotencyRecord) error {
+func (s *brokenStore) Append(entries []*store.Entry, records []store.IdempotencyRecord) error {
 	if s.broken.Load() {
 		return errors.New("no room")
 	}
-	return s.Store.Append(entries, receipts)
+	return s.Store.Append(entries, records)
 }
 
 func TestAcceptanceIsStoredLaterWithoutAnotherAttempt(t *testing.T) {

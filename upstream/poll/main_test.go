@@ -275,7 +275,7 @@ func (v *viewer) run(e *env, r *http.Request, c poll.Requester, lastEventID stri
 		case <-r.Context().Done():
 			return
 		}
-		for more := true; more; more = !src.Cursor.Drained() {
+		for more := true; more; more = !src.Cursor.CaughtUp() {
 			entries, err := src.Cursor.Next(1000, nil)
 			if err != nil {
 				v.mu.Lock()

@@ -761,11 +761,11 @@ type flakyStore struct {
 	afterAppend func()
 }
 
-func (s *flakyStore) Append(entries []*store.Entry, receipts []store.IdempotencyRecord) error {
+func (s *flakyStore) Append(entries []*store.Entry, records []store.IdempotencyRecord) error {
 	if s.broken.Load() {
 		return errors.New("disk full")
 	}
-	err := s.Memory.Append(entries, receipts)
+	err := s.Memory.Append(entries, records)
 	if s.afterAppend != nil {
 		s.afterAppend()
 	}

@@ -132,7 +132,7 @@ func (c *walker) connect() {
 		case <-c.request.Context().Done():
 			return
 		}
-		for more := true; more; more = !src.Cursor.Drained() {
+		for more := true; more; more = !src.Cursor.CaughtUp() {
 			entries, err := src.Cursor.Next(100, nil)
 			if isClosed(src.Revoked) {
 				c.revoked()

@@ -20,7 +20,7 @@ func message(id, data string, topics ...string) hub.Message {
 	return hub.Message{Topics: topics, Event: event.Event{ID: id, Data: []byte(data)}}
 }
 
-func receipt(space, id string) hub.IdempotencyKey { return hub.IdempotencyKey{Scope: space, ID: id} }
+func key(scope, id string) hub.IdempotencyKey { return hub.IdempotencyKey{Scope: scope, ID: id} }
 
 // deliver wants a delivery to come to this.
 func deliver(t testing.TB, h *hub.Hub, r hub.IdempotencyKey, duplicate bool, messages ...hub.Message) []string {
@@ -45,7 +45,7 @@ func TestADeliveryOfSeveralEventsIsPublishedInItsOrder(t *testing.T) {
 func TestADeliveryOfWhichOneEventIsWrongPublishesNothing(t *testing.T) {
 	h := newHub(t, store.History{})
 	for _, wrong := range []hub.Message{message("", "\xff", "a"), message("a b", "x", "a"), message("", "x")} {
-		got, err := h.PublishAll([]hub.Message{message("", "1", "a"), wrong, message("", "3", "a")}, receipt("s", "d1"))
+		got, err := h.PublishAll([]hub.Message{message("", "1", "a"), wrong, message("", "3", "a")}, key("s", "d1"))
 		if err == nil || got.IDs != nil || got.Duplicate || !strings.Contains(err.Error(), "event 2 of 3") {
 			t.Errorf("%+v: %+v, %v", wrong, got, err)
 		}
@@ -53,7 +53,7 @@ func TestADeliveryOfWhichOneEventIsWrongPublishesNothing(t *testing.T) {
 	if h.Entry(1) != nil {
 		t.Error("something was published")
 	}
-	deliver(t, h, receipt("s", "d1"), false, message("", "x", "a"))
+	deliver(t, h, key("s", "d1"), false, message("", "x", "a"))
 }
 
 func TestADeliveryOfNothingChangesNothing(t *testing.T) {
@@ -66,13 +66,13 @@ func TestADeliveryOfNothingChangesNothing(t *testing.T) {
 func TestADeliveryThatComesAgainIsAnsweredLikeTheFirstTime(t *testing.T) {
 	h := newHub(t, store.History{})
 	c := follow(t, h, "a", "b")
-	first := deliver(t, h, receipt("s", "d1"), false, message("d1", "1", "a"), message("", "2", "b"))
+	first := deliver(t, h, key("s", "d1"), false, message("d1", "1", "a"), message("", "2", "b"))
 	for _, again := range [][]hub.Message{
 		{message("d1", "1", "a"), message("", "2", "b")},
 		{message("other", "changed", "b")},
 		{},
 	} {
-		if ids := deliver(t, h, receipt("s", "d1"), true, again...); !slices.Equal(ids, first) {
+		if ids := deliver(t, h, key("s", "d1"), true, again...); !slices.Equal(ids, first) {
 			t.Errorf("%q, want %q", ids, first)
 		}
 	}
@@ -81,12 +81,12 @@ func TestADeliveryThatComesAgainIsAnsweredLikeTheFirstTime(t *testing.T) {
 
 func TestAReceiptOutlivesItsEvents(t *testing.T) {
 	h := newHub(t, store.History{MaxEvents: 1})
-	first := deliver(t, h, receipt("s", "d1"), false, message("x", "1", "a"), message("", "2", "a"), message("y", "3", "a"))
+	first := deliver(t, h, key("s", "d1"), false, message("x", "1", "a"), message("", "2", "a"), message("y", "3", "a"))
 	busy(t, h, 3)
 	if h.Entry(3) != nil {
 		t.Fatal("the events are still there")
 	}
-	if ids := deliver(t, h, receipt("s", "d1"), true, message("x", "1", "a")); !slices.Equal(ids, first) {
+	if ids := deliver(t, h, key("s", "d1"), true, message("x", "1", "a")); !slices.Equal(ids, first) {
 		t.Errorf("%q, want %q", ids, first)
 	}
 }
@@ -94,8 +94,8 @@ func TestAReceiptOutlivesItsEvents(t *testing.T) {
 func TestADeliveryThatWasDroppedIsRememberedToo(t *testing.T) {
 	h := newHub(t, store.History{})
 	c := follow(t, h, "a")
-	deliver(t, h, receipt("s", "d1"), false)
-	if ids := deliver(t, h, receipt("s", "d1"), true, message("", "1", "a")); len(ids) != 0 {
+	deliver(t, h, key("s", "d1"), false)
+	if ids := deliver(t, h, key("s", "d1"), true, message("", "1", "a")); len(ids) != 0 {
 		t.Errorf("%q", ids)
 	}
 	wantRead(t, c)
@@ -107,20 +107,20 @@ func TestADeliveryThatWasDroppedIsRememberedToo(t *testing.T) {
 func TestReceiptsOfDifferentSpacesHaveNothingToDoWithEachOther(t *testing.T) {
 	h := newHub(t, store.History{})
 	c := follow(t, h, "a")
-	for i, r := range []hub.IdempotencyKey{receipt("s", "d1"), receipt("t", "d1"), receipt("s", "d2"), receipt("sd", "1"), receipt("", "sd1")} {
+	for i, r := range []hub.IdempotencyKey{key("s", "d1"), key("t", "d1"), key("s", "d2"), key("sd", "1"), key("", "sd1")} {
 		deliver(t, h, r, false, message("same", fmt.Sprint(i), "a"))
 	}
 	wantRead(t, c, "0", "1", "2", "3", "4")
 }
 
-// Without the receipt such an event's retry is a second event, since its id
+// Without the key such an event's retry is a second event, since its id
 // can't be kept.
 func TestWithAReceiptAnEventWhoseIDOthersHaveTakenCountsOnceToo(t *testing.T) {
 	h := newHub(t, store.History{})
 	deliver(t, h, hub.IdempotencyKey{}, false, message("d1", "of another sender", "b"))
 	c := follow(t, h, "a")
-	first := deliver(t, h, receipt("s", "d1"), false, message("d1", "1", "a"))
-	if again := deliver(t, h, receipt("s", "d1"), true, message("d1", "1", "a")); first[0] != h.Position(2) || again[0] != first[0] {
+	first := deliver(t, h, key("s", "d1"), false, message("d1", "1", "a"))
+	if again := deliver(t, h, key("s", "d1"), true, message("d1", "1", "a")); first[0] != h.Position(2) || again[0] != first[0] {
 		t.Errorf("%q, then %q", first, again)
 	}
 	wantRead(t, c, "1")
@@ -129,7 +129,7 @@ func TestWithAReceiptAnEventWhoseIDOthersHaveTakenCountsOnceToo(t *testing.T) {
 func TestEventsOfADeliveryThatShareAnIDAreAllPublished(t *testing.T) {
 	h := newHub(t, store.History{})
 	c := follow(t, h, "a")
-	ids := deliver(t, h, receipt("s", "d1"), false, message("d1", "1", "a"), message("d1", "2", "a"))
+	ids := deliver(t, h, key("s", "d1"), false, message("d1", "1", "a"), message("d1", "2", "a"))
 	if want := []string{"d1", h.Position(2)}; !slices.Equal(ids, want) {
 		t.Errorf("%q, want %q", ids, want)
 	}
@@ -150,8 +150,8 @@ func TestWithoutAReceiptEachEventIsLookedAt(t *testing.T) {
 func TestAReceiptLastsForItsWindow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub(t, store.History{})
-		deliver(t, h, receipt("default", "d1"), false)
-		short := receipt("short", "d1")
+		deliver(t, h, key("default", "d1"), false)
+		short := key("short", "d1")
 		short.Window.MaxAge = time.Minute
 		deliver(t, h, short, false)
 		time.Sleep(time.Minute - 1)
@@ -159,9 +159,9 @@ func TestAReceiptLastsForItsWindow(t *testing.T) {
 		time.Sleep(time.Nanosecond)
 		deliver(t, h, short, false)
 		time.Sleep(24*time.Hour - time.Minute - 1)
-		deliver(t, h, receipt("default", "d1"), true)
+		deliver(t, h, key("default", "d1"), true)
 		time.Sleep(time.Nanosecond)
-		deliver(t, h, receipt("default", "d1"), false)
+		deliver(t, h, key("default", "d1"), false)
 	})
 }
 
@@ -172,13 +172,13 @@ func TestASpaceKeepsAsManyReceiptsAsItsWindowAllows(t *testing.T) {
 	}
 	for i := range 5 {
 		deliver(t, h, few(i), false)
-		deliver(t, h, receipt("many", fmt.Sprint(i)), false)
+		deliver(t, h, key("many", fmt.Sprint(i)), false)
 	}
 	for i, known := range []bool{false, false, true, true, true} {
 		if _, ok := h.PublishedBefore(few(i)); ok != known {
 			t.Errorf("%d of few is known: %v", i, ok)
 		}
-		if _, ok := h.PublishedBefore(receipt("many", fmt.Sprint(i))); !ok {
+		if _, ok := h.PublishedBefore(key("many", fmt.Sprint(i))); !ok {
 			t.Errorf("%d of many is forgotten", i)
 		}
 	}
@@ -186,18 +186,18 @@ func TestASpaceKeepsAsManyReceiptsAsItsWindowAllows(t *testing.T) {
 
 func TestOneMayLookWhatADeliveryHasComeTo(t *testing.T) {
 	h := newHub(t, store.History{})
-	for _, r := range []hub.IdempotencyKey{receipt("s", "d1"), receipt("s", "")} {
+	for _, r := range []hub.IdempotencyKey{key("s", "d1"), key("s", "")} {
 		if got, ok := h.PublishedBefore(r); ok {
 			t.Errorf("%+v: %+v", r, got)
 		}
 	}
-	ids := deliver(t, h, receipt("s", "d1"), false, message("", "1", "a"))
-	if got, ok := h.PublishedBefore(receipt("s", "d1")); !ok || !got.Duplicate || !slices.Equal(got.IDs, ids) {
+	ids := deliver(t, h, key("s", "d1"), false, message("", "1", "a"))
+	if got, ok := h.PublishedBefore(key("s", "d1")); !ok || !got.Duplicate || !slices.Equal(got.IDs, ids) {
 		t.Errorf("%+v, %v", got, ok)
 	}
 }
 
-// A receipt has room for a few ids. Past it they are told as long as the
+// A key has room for a few ids. Past it they are told as long as the
 // events are there, and then as places that mean the same.
 func TestManyIDsOfADeliveryAreToldAsLongAsItsEventsAreThere(t *testing.T) {
 	h := newHub(t, store.History{})
@@ -205,12 +205,12 @@ func TestManyIDsOfADeliveryAreToldAsLongAsItsEventsAreThere(t *testing.T) {
 	for i := range 50 {
 		messages = append(messages, message(fmt.Sprintf("item-%032d", i), "x", "a"))
 	}
-	first := deliver(t, h, receipt("s", "d1"), false, messages...)
-	if again := deliver(t, h, receipt("s", "d1"), true); !slices.Equal(again, first) {
+	first := deliver(t, h, key("s", "d1"), false, messages...)
+	if again := deliver(t, h, key("s", "d1"), true); !slices.Equal(again, first) {
 		t.Errorf("%q, want %q", again, first)
 	}
 	h.SetHistory(store.History{MaxEvents: 1})
-	again := deliver(t, h, receipt("s", "d1"), true)
+	again := deliver(t, h, key("s", "d1"), true)
 	if len(again) != 50 || again[0] != first[0] || again[48] != h.Position(49) || again[49] != first[49] {
 		t.Errorf("%q", again)
 	}
@@ -219,20 +219,20 @@ func TestManyIDsOfADeliveryAreToldAsLongAsItsEventsAreThere(t *testing.T) {
 func TestStrangersTextIsInNoReceipt(t *testing.T) {
 	s := &spyStore{Memory: store.NewMemory()}
 	h := over(t, s, store.History{})
-	deliver(t, h, receipt("a secret rule", strings.Repeat("stranger", 10000)), false, message("", "x", "a"))
-	if len(s.receipts) != 1 || len(s.receipts[0].Scope) > 64 || strings.Contains(fmt.Sprintf("%+v", s.receipts), "a secret rule") || len(s.receipts[0].Answer) > 16 {
-		t.Errorf("%+v", s.receipts)
+	deliver(t, h, key("a secret rule", strings.Repeat("stranger", 10000)), false, message("", "x", "a"))
+	if len(s.records) != 1 || len(s.records[0].Scope) > 64 || strings.Contains(fmt.Sprintf("%+v", s.records), "a secret rule") || len(s.records[0].Outcome) > 16 {
+		t.Errorf("%+v", s.records)
 	}
 }
 
 type spyStore struct {
 	*store.Memory
-	receipts []store.IdempotencyRecord
+	records []store.IdempotencyRecord
 }
 
-func (s *spyStore) Append(entries []*store.Entry, receipts []store.IdempotencyRecord) error {
-	s.receipts = append(s.receipts, receipts...)
-	return s.Memory.Append(entries, receipts)
+func (s *spyStore) Append(entries []*store.Entry, records []store.IdempotencyRecord) error {
+	s.records = append(s.records, records...)
+	return s.Memory.Append(entries, records)
 }
 
 func TestDeliveriesThatArriveAtTheSameMomentArePublishedOnce(t *testing.T) {
@@ -245,7 +245,7 @@ func TestDeliveriesThatArriveAtTheSameMomentArePublishedOnce(t *testing.T) {
 	for i := range 300 {
 		wg.Go(func() {
 			id := fmt.Sprint(i % 30)
-			got, err := h.PublishAll([]hub.Message{message("", id, "a"), message("", id, "a")}, receipt("s", id))
+			got, err := h.PublishAll([]hub.Message{message("", id, "a"), message("", id, "a")}, key("s", id))
 			mu.Lock()
 			defer mu.Unlock()
 			if !got.Duplicate {
@@ -276,7 +276,7 @@ func deliverTogether(t *testing.T, h *hub.Hub, s *gatedStore, fate error) (got [
 	wg.Go(func() { publish(t, h, "first", "first") })
 	<-s.appending
 	for i := range got {
-		wg.Go(func() { got[i], errs[i] = h.PublishAll([]hub.Message{message("", "x", "a")}, receipt("s", "d1")) })
+		wg.Go(func() { got[i], errs[i] = h.PublishAll([]hub.Message{message("", "x", "a")}, key("s", "d1")) })
 		for h.Waiting() <= i {
 			runtime.Gosched()
 		}
@@ -309,8 +309,8 @@ func TestADeliveryThatCouldNotBeStoredLeavesNoReceipt(t *testing.T) {
 		t.Errorf("%+v, %v", got, errs)
 	}
 	go func() { <-s.appending; s.result <- nil }()
-	deliver(t, h, receipt("s", "d1"), false, message("", "x", "a"))
-	deliver(t, h, receipt("s", "d1"), true) // while nothing can be stored
+	deliver(t, h, key("s", "d1"), false, message("", "x", "a"))
+	deliver(t, h, key("s", "d1"), true) // while nothing can be stored
 }
 
 func TestFollowersAreCountedOnce(t *testing.T) {
@@ -329,7 +329,7 @@ func TestWhatOfADeliveryIsRepeatedIsTold(t *testing.T) {
 	h := newHub(t, store.History{})
 	deliver(t, h, hub.IdempotencyKey{}, false, message("x", "1", "a"))
 	got, err := h.PublishAll([]hub.Message{message("y", "2", "a"), message("x", "1", "a"), message("y", "2", "a"), message("x", "1", "b")}, hub.IdempotencyKey{})
-	if err != nil || got.Duplicate || !slices.Equal(got.Repeated, []int{1, 2}) {
+	if err != nil || got.Duplicate || !slices.Equal(got.DuplicateIndexes, []int{1, 2}) {
 		t.Errorf("%+v, %v", got, err)
 	}
 }
