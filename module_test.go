@@ -24,6 +24,7 @@ import (
 
 	_ "github.com/caddy-sse/caddy-sse"
 	"github.com/caddy-sse/caddy-sse/event"
+	"github.com/caddy-sse/caddy-sse/event/eventtest"
 	"github.com/caddy-sse/caddy-sse/internal/selfsigned"
 )
 
@@ -331,7 +332,7 @@ func (s *site) tryOpenBy(method, body, protocol, path string, header ...string) 
 
 func (c *client) read(ctx context.Context) {
 	defer close(c.events)
-	decoder := event.NewDecoder(c.resp.Body, 0)
+	decoder := eventtest.NewDecoder(c.resp.Body, 0)
 	for {
 		e, err := decoder.Next()
 		if err != nil {

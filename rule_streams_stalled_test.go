@@ -19,6 +19,7 @@ import (
 
 	caddysse "github.com/caddy-sse/caddy-sse"
 	"github.com/caddy-sse/caddy-sse/event"
+	"github.com/caddy-sse/caddy-sse/event/eventtest"
 	"github.com/caddy-sse/caddy-sse/internal/hostile"
 )
 
@@ -282,7 +283,7 @@ func TestClientThatPausesBeyondHistoryIsReset(t *testing.T) {
 		for range 256 { // more than the buffers between them hold
 			s.publish("", padding)
 		}
-		decoder, last := event.NewDecoder(resp.Body, 0), ""
+		decoder, last := eventtest.NewDecoder(resp.Body, 0), ""
 		for {
 			e, err := decoder.Next()
 			if err != nil {

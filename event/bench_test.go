@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/caddy-sse/caddy-sse/event"
+	"github.com/caddy-sse/caddy-sse/event/eventtest"
 )
 
 var benchmarks = []struct {
@@ -43,7 +44,7 @@ func BenchmarkDecode(b *testing.B) {
 			b.SetBytes(int64(len(frame)))
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, err := event.NewDecoder(bytes.NewReader(frame), 0).Next(); err != nil {
+				if _, err := eventtest.NewDecoder(bytes.NewReader(frame), 0).Next(); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/caddy-sse/caddy-sse/event"
+	"github.com/caddy-sse/caddy-sse/event/eventtest"
 )
 
 func TestAnEnvelopeSaysWhichTopicAnEventIsFrom(t *testing.T) {
@@ -47,7 +48,7 @@ func FuzzEnvelope(f *testing.F) {
 			t.Skip()
 		}
 		before := bytes.Clone(frame)
-		out, err := event.NewDecoder(bytes.NewReader(frame.Enveloped(topic)), 0).Next()
+		out, err := eventtest.NewDecoder(bytes.NewReader(frame.Enveloped(topic)), 0).Next()
 		if err != nil || !bytes.Equal(frame, before) {
 			t.Fatalf("%q: %v", frame, err)
 		}

@@ -11,6 +11,7 @@ import (
 	"github.com/tmaxmax/go-sse"
 
 	"github.com/caddy-sse/caddy-sse/event"
+	"github.com/caddy-sse/caddy-sse/event/eventtest"
 )
 
 // normalise gives data as a client gets it: every line break is LF.
@@ -95,7 +96,7 @@ func FuzzDecode(f *testing.F) {
 }
 
 func decodeAll(r io.Reader) (events []event.Event, err error) {
-	d := event.NewDecoder(r, 0)
+	d := eventtest.NewDecoder(r, 0)
 	for {
 		e, err := d.Next()
 		if err != nil {

@@ -18,6 +18,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/caddy-sse/caddy-sse/event"
+	"github.com/caddy-sse/caddy-sse/event/eventtest"
 	"github.com/caddy-sse/caddy-sse/hub"
 	"github.com/caddy-sse/caddy-sse/store"
 	"github.com/caddy-sse/caddy-sse/stream"
@@ -123,7 +124,7 @@ func (c *client) since(n int) string {
 
 func (c *client) events(t testing.TB) (events []event.Event) {
 	t.Helper()
-	d := event.NewDecoder(strings.NewReader(c.since(0)), 0)
+	d := eventtest.NewDecoder(strings.NewReader(c.since(0)), 0)
 	for {
 		e, err := d.Next()
 		if err == io.EOF {

@@ -18,6 +18,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-sse/caddy-sse/event"
+	"github.com/caddy-sse/caddy-sse/event/eventtest"
 	"github.com/caddy-sse/caddy-sse/hub"
 	"github.com/caddy-sse/caddy-sse/store"
 	"github.com/caddy-sse/caddy-sse/subrequest"
@@ -326,7 +327,7 @@ func (v *viewer) events() (events []event.Event) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	for _, e := range v.entries {
-		got, err := event.NewDecoder(strings.NewReader(string(e.Frame)), 0).Next()
+		got, err := eventtest.NewDecoder(strings.NewReader(string(e.Frame)), 0).Next()
 		if err != nil {
 			panic(err)
 		}

@@ -1,4 +1,4 @@
-package event_test
+package eventtest_test
 
 import (
 	"errors"
@@ -10,14 +10,15 @@ import (
 	"time"
 
 	"github.com/caddy-sse/caddy-sse/event"
+	"github.com/caddy-sse/caddy-sse/event/eventtest"
 )
 
-func decoder(stream string) *event.Decoder {
-	return event.NewDecoder(strings.NewReader(stream), 0)
+func decoder(stream string) *eventtest.Decoder {
+	return eventtest.NewDecoder(strings.NewReader(stream), 0)
 }
 
 // all reads events up to the end of the stream.
-func all(t testing.TB, d *event.Decoder) (events []event.Event) {
+func all(t testing.TB, d *eventtest.Decoder) (events []event.Event) {
 	t.Helper()
 	for {
 		e, err := d.Next()
@@ -84,7 +85,7 @@ func TestAStreamIsReadAsTheStandardSays(t *testing.T) {
 			if got := list(all(t, decoder(tc.stream))); got != want {
 				t.Errorf("got %s, want %s", got, want)
 			}
-			oneByte := event.NewDecoder(iotest.OneByteReader(strings.NewReader(tc.stream)), 0)
+			oneByte := eventtest.NewDecoder(iotest.OneByteReader(strings.NewReader(tc.stream)), 0)
 			if got := list(all(t, oneByte)); got != want {
 				t.Errorf("byte by byte got %s, want %s", got, want)
 			}
@@ -126,7 +127,7 @@ func (c *chunks) Read(p []byte) (int, error) {
 }
 
 func TestAnEventIsNotHeldBackForTheByteAfterItsCR(t *testing.T) {
-	d := event.NewDecoder(&chunks{t, []string{"data: a\r\r", "\ndata: b\r", "\n\r"}}, 0)
+	d := eventtest.NewDecoder(&chunks{t, []string{"data: a\r\r", "\ndata: b\r", "\n\r"}}, 0)
 	for _, want := range []string{"a", "b"} {
 		if e, err := d.Next(); string(e.Data) != want || err != nil {
 			t.Errorf("%q, %v; want %q", e.Data, err, want)
@@ -136,7 +137,7 @@ func TestAnEventIsNotHeldBackForTheByteAfterItsCR(t *testing.T) {
 
 func TestACRLFThatIsTornApartIsOneLineEnd(t *testing.T) {
 	stream := []string{"data: a\r", "\ndata: b\r", "\n", "\r", "\n", "data: c\r", "\n\r", "\n"}
-	d := event.NewDecoder(&chunks{t, stream}, 0)
+	d := eventtest.NewDecoder(&chunks{t, stream}, 0)
 	for _, want := range []string{"a\nb", "c"} {
 		if e, err := d.Next(); string(e.Data) != want || err != nil {
 			t.Errorf("%q, %v; want %q", e.Data, err, want)
@@ -146,7 +147,7 @@ func TestACRLFThatIsTornApartIsOneLineEnd(t *testing.T) {
 
 func TestTheReadersErrorComesAfterTheEventsBeforeIt(t *testing.T) {
 	broken := errors.New("connection reset")
-	d := event.NewDecoder(io.MultiReader(strings.NewReader("data: a\n\ndata: b\n"), iotest.ErrReader(broken)), 0)
+	d := eventtest.NewDecoder(io.MultiReader(strings.NewReader("data: a\n\ndata: b\n"), iotest.ErrReader(broken)), 0)
 	if e, err := d.Next(); string(e.Data) != "a" || err != nil {
 		t.Errorf("%q, %v", e.Data, err)
 	}
@@ -163,17 +164,17 @@ func TestAnEventMayBeAsLargeAsTheBoundAndNoLarger(t *testing.T) {
 		err    error
 	}{
 		"one line":                 {lines(1, bound-len("data:")), nil},
-		"a line too long":          {lines(1, bound-len("data:")+1), event.ErrTooLarge},
+		"a line too long":          {lines(1, bound-len("data:")+1), eventtest.ErrTooLarge},
 		"several lines":            {lines(10, 999), nil},
-		"lines too many":           {lines(10, 1001), event.ErrTooLarge},
+		"lines too many":           {lines(10, 1001), eventtest.ErrTooLarge},
 		"empty lines":              {strings.Repeat("data\n", bound+1) + "\n", nil},
-		"empty lines too many":     {strings.Repeat("data\n", bound+2) + "\n", event.ErrTooLarge},
-		"a comment too long":       {":" + strings.Repeat("x", bound), event.ErrTooLarge},
-		"a line without an end":    {strings.Repeat("x", 10*bound), event.ErrTooLarge},
+		"empty lines too many":     {strings.Repeat("data\n", bound+2) + "\n", eventtest.ErrTooLarge},
+		"a comment too long":       {":" + strings.Repeat("x", bound), eventtest.ErrTooLarge},
+		"a line without an end":    {strings.Repeat("x", 10*bound), eventtest.ErrTooLarge},
 		"many events of that size": {lines(10, 999) + lines(10, 999), nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			d := event.NewDecoder(strings.NewReader(tc.stream), bound)
+			d := eventtest.NewDecoder(strings.NewReader(tc.stream), bound)
 			if _, err := d.Next(); !errors.Is(err, tc.err) {
 				t.Errorf("got %v, want %v", err, tc.err)
 			}

@@ -1,4 +1,6 @@
-package event
+// Package eventtest decodes streams of server-sent events. Tests use it to check
+// what a client of a stream receives.
+package eventtest
 
 import (
 	"bufio"
@@ -8,32 +10,33 @@ import (
 	"strconv"
 	"time"
 	"unicode/utf8"
+
+	"github.com/caddy-sse/caddy-sse/event"
 )
 
-// ErrTooLarge is returned by a [Decoder] for an event, or a line, that is
-// longer than its bound.
-var ErrTooLarge = errors.New("event is larger than the decoder's bound")
+// ErrTooLarge means that an event, or a line, exceeds the maximum size of a
+// [Decoder].
+var ErrTooLarge = errors.New("the event is larger than the decoder's maximum")
 
-// DefaultMaxEvent is a [Decoder]'s bound unless it is given another: 16 MiB.
+// DefaultMaxEvent is the default maximum size of an event in bytes: 16 MiB.
 const DefaultMaxEvent = 16 << 20
 
-// Decoder reads events from a stream, by the standard's rules for
-// interpreting one (section 9.2.6). What is not UTF-8 comes out as U+FFFD, as
-// the standard has it; a run of such bytes as one. It is not safe for
-// concurrent use.
+// Decoder reads events from a stream, as section 9.2.6 of the HTML standard
+// describes. It replaces each run of bytes that are not UTF-8 with one U+FFFD. It
+// is not safe for concurrent use.
 type Decoder struct {
 	r        *bufio.Reader
 	max      int
 	line     []byte
-	skipLF   bool // the line before ended in CR: an LF now belongs to it
+	skipLF   bool // the previous line ended in CR: a leading LF belongs to it
 	pastBOM  bool
 	id       string // the last event ID buffer
 	retry    time.Duration
 	comments int
 }
 
-// NewDecoder reads events from r. No event may be larger than maxEvent bytes;
-// zero means [DefaultMaxEvent].
+// NewDecoder returns a decoder that reads from r. No event may be larger than
+// maxEvent bytes; zero means [DefaultMaxEvent].
 func NewDecoder(r io.Reader, maxEvent int) *Decoder {
 	if maxEvent <= 0 {
 		maxEvent = DefaultMaxEvent
@@ -41,29 +44,29 @@ func NewDecoder(r io.Reader, maxEvent int) *Decoder {
 	return &Decoder{r: bufio.NewReader(r), max: maxEvent}
 }
 
-// Retry is the reconnection time that the stream last asked for; zero if it
-// has asked for none.
+// Retry returns the newest reconnection time that the stream has set; zero if it
+// has set none.
 func (d *Decoder) Retry() time.Duration { return d.retry }
 
-// Comments counts the comment lines read so far.
+// Comments returns how many comment lines the decoder has read.
 func (d *Decoder) Comments() int { return d.comments }
 
 // Next returns the next event that has data. Its ID is the last one that the
-// stream has set, in this event or before. An event that is cut short by the
-// end of the stream is dropped, as the standard says. At the end it returns
-// io.EOF, or the reader's error.
-func (d *Decoder) Next() (Event, error) {
+// stream has set, in this event or before. Next drops an event that the end of
+// the stream truncates, as the standard requires. It fails with io.EOF at the end
+// of the stream, with [ErrTooLarge], or with the reader's error.
+func (d *Decoder) Next() (event.Event, error) {
 	var name string
 	var data []byte
 	var hasData bool
 	for {
 		line, err := d.readLine()
 		if err != nil {
-			return Event{}, err
+			return event.Event{}, err
 		}
 		if len(line) == 0 {
 			if hasData {
-				return Event{ID: d.id, Name: name, Data: data}, nil
+				return event.Event{ID: d.id, Name: name, Data: data}, nil
 			}
 			name = ""
 			continue
@@ -78,7 +81,7 @@ func (d *Decoder) Next() (Event, error) {
 			}
 			data, hasData = append(data, value...), true
 			if len(data) > d.max {
-				return Event{}, ErrTooLarge
+				return event.Event{}, ErrTooLarge
 			}
 		case "event":
 			name = string(value)
@@ -92,14 +95,14 @@ func (d *Decoder) Next() (Event, error) {
 	}
 }
 
-// splitField cuts a line at its first colon and drops one space after it. A
+// splitField splits a line at its first colon and drops one space after it. A
 // comment has an empty field name.
 func splitField(line []byte) (field, value []byte) {
 	field, value, _ = bytes.Cut(line, []byte(":"))
 	return field, bytes.TrimPrefix(value, []byte(" "))
 }
 
-// setRetry takes ASCII digits only: a sign, say, makes the field ignored.
+// setRetry ignores a value with anything but ASCII digits, such as a sign.
 func (d *Decoder) setRetry(value []byte) {
 	for _, c := range value {
 		if c < '0' || c > '9' {
@@ -112,10 +115,10 @@ func (d *Decoder) setRetry(value []byte) {
 }
 
 // readLine returns the next line without its end, which is LF, CR or CRLF. The
-// slice is valid until the next call. A line that the stream ends in is dropped.
+// slice is valid until the next call. readLine drops a last line without an end.
 //
-// A CR ends its line at once: to wait for the byte after it, in case it is an
-// LF, would hold the event back until the next one comes.
+// A CR ends its line at once. Waiting for a following LF would delay the event
+// until the next one arrives.
 func (d *Decoder) readLine() ([]byte, error) {
 	d.line = d.line[:0]
 	for {
@@ -145,7 +148,7 @@ func (d *Decoder) readLine() ([]byte, error) {
 	}
 }
 
-// discard drops n buffered bytes, which can't fail.
+// discard drops n buffered bytes. It can't fail.
 func (d *Decoder) discard(n int) { _, _ = d.r.Discard(n) }
 
 func (d *Decoder) checkLine() error {
@@ -155,8 +158,8 @@ func (d *Decoder) checkLine() error {
 	return nil
 }
 
-// text is the line as UTF-8, without the byte order mark that a stream may
-// start with.
+// text returns the line as UTF-8, without the byte order mark that a stream may
+// begin with.
 func (d *Decoder) text() []byte {
 	line := d.line
 	if !d.pastBOM {
