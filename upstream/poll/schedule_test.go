@@ -212,8 +212,8 @@ func TestPauseCountsFromStartToStart(t *testing.T) {
 	}
 }
 
-// withChance restores the jitter that Steady has removed.
-func withChance(t *testing.T) {
+// restoreJitter restores the jitter that Steady has removed.
+func restoreJitter(t *testing.T) {
 	steady := defaultJitter
 	defaultJitter = originalJitter
 	t.Cleanup(func() { defaultJitter = steady })
@@ -230,7 +230,7 @@ func extremes(draw func() time.Duration) (shortest, longest time.Duration) {
 }
 
 func TestJitterIsTwoPercentUpOrDown(t *testing.T) {
-	withChance(t)
+	restoreJitter(t)
 	s := scheduleOf(t, every(10*time.Second))
 	s.after(changed)
 	shortest, longest := extremes(func() time.Duration { return s.after(changed) })
@@ -240,7 +240,7 @@ func TestJitterIsTwoPercentUpOrDown(t *testing.T) {
 }
 
 func TestJitterNeverShortensBackendsDelay(t *testing.T) {
-	withChance(t)
+	restoreJitter(t)
 	for _, header := range [][]string{{"Cache-Control", "max-age=10"}, {"Retry-After", "10"}} {
 		shortest, longest := extremes(func() time.Duration { return scheduleOf(t, every(10*time.Second)).after(changed, header...) })
 		if shortest < 10*time.Second || longest > 11*time.Second {
@@ -250,7 +250,7 @@ func TestJitterNeverShortensBackendsDelay(t *testing.T) {
 }
 
 func TestJitterDoesNotAccumulate(t *testing.T) {
-	withChance(t)
+	restoreJitter(t)
 	s := scheduleOf(t, Config{Interval: caddy.Duration(time.Second), Max: caddy.Duration(10 * time.Second)})
 	for range 20 {
 		s.after(unchanged)
@@ -262,7 +262,7 @@ func TestJitterDoesNotAccumulate(t *testing.T) {
 }
 
 func TestFirstPauseIsRandomWithinInterval(t *testing.T) {
-	withChance(t)
+	restoreJitter(t)
 	var sum time.Duration
 	shortest, longest := extremes(func() time.Duration {
 		d := scheduleOf(t, every(10*time.Second)).after(changed)
@@ -278,7 +278,7 @@ func TestFirstPauseIsRandomWithinInterval(t *testing.T) {
 }
 
 func TestFirstPauseAfterFailuresIsRandom(t *testing.T) {
-	withChance(t)
+	restoreJitter(t)
 	shortest, _ := extremes(func() time.Duration {
 		s := scheduleOf(t, every(10*time.Second))
 		s.after(failed)
