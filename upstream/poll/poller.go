@@ -39,8 +39,8 @@ type Poller struct {
 	observer Observer
 	failures *outageLog
 
-	slots      chan struct{} // taken by requests in flight
-	checkSlots chan struct{} // taken by those among them that are no polls
+	slots      chan struct{} // one element for each request in flight
+	checkSlots chan struct{} // one element for each authorization check of a new viewer in flight
 
 	publishFailures loglimit.Limiter
 
@@ -51,7 +51,7 @@ type Poller struct {
 	mu        sync.Mutex
 	views     map[string]*view
 	byPath    pathIndex            // the same by their paths
-	clients   map[string]int       // how many views each client has brought about
+	clients   map[string]int       // how many views each client has created
 	resources map[string]*resource // by target.shared, while there are views of it
 	retired   bool
 }

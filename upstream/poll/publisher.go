@@ -20,7 +20,8 @@ import (
 
 // publisher publishes a view's events: the document's on the document's topic,
 // while the view holds the topic's lease, and those about the view alone on its
-// end topic. Its fields belong to the goroutine that polls.
+// end topic. endTopic and instance never change. The goroutine that polls is the
+// only one that uses lease, outage and unsent.
 type publisher struct {
 	view     *view
 	endTopic string     // of stale, gone and complete

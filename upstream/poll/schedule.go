@@ -45,8 +45,7 @@ const (
 	maxWait = 24 * time.Hour
 )
 
-// defaultJitter spreads the polls of views that start together, such as after a
-// restart. Tests remove it.
+// defaultJitter is the jitter of new schedules. Tests remove it.
 var defaultJitter = jitter{0.02, rand.Float64}
 
 // jitter spreads the polls of views that start together, after a restart for

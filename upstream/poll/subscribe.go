@@ -68,14 +68,14 @@ func (p *Poller) attempt(ctx context.Context, t *target) (*Subscription, *subreq
 	if err != nil {
 		return nil, nil, err
 	}
-	settled := false
+	joined := false
 	defer func() {
-		if !settled {
+		if !joined {
 			sub.Close()
 		}
 	}()
 	refused, err := sub.await(ctx, t)
-	settled = refused == nil && err == nil && sub.viewer != nil
+	joined = refused == nil && err == nil && sub.viewer != nil
 	return sub, refused, err
 }
 

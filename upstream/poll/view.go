@@ -18,11 +18,13 @@ import (
 //   - [documentState] is what the newest polls have found. It calls nothing.
 //   - [viewers] are the principals that the backend lets see the document. They
 //     call nothing.
-//   - [publisher] publishes the view's events. Only the loop calls it. It calls
-//     the state, the topic's lease and the hub.
+//   - [publisher] publishes the view's events. Only the loop publishes. Streams
+//     read the publisher's topics, and hold its mutex while they subscribe. It
+//     calls the state, the topic's lease, the poller's outage log and the hub.
 //
 // A goroutine that needs several locks acquires them in this order: the
-// publisher's, the lease's, the poller's, the state's.
+// publisher's, the lease's, the poller's, the state's. While it holds those of
+// TopicLeases or outageLog, it acquires no other.
 type view struct {
 	poller *Poller
 	target *target
