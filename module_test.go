@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -131,8 +132,12 @@ func adapt(caddyfile string) ([]byte, error) {
 	return config, err
 }
 
+// givenPorts holds the ports that freePort has returned.
+var givenPorts sync.Map
+
 // freePort returns a port that is free for TCP and for UDP, of which thousands of
-// clients may use many.
+// clients may use many. It never returns a port twice: the system may, once the
+// first listener is closed, and a site needs different ports.
 func freePort(t testing.TB) int {
 	t.Helper()
 	for range 1000 {
@@ -143,7 +148,10 @@ func freePort(t testing.TB) int {
 		defer l.Close()
 		if u, err := net.ListenPacket("udp", l.Addr().String()); err == nil {
 			u.Close()
-			return l.Addr().(*net.TCPAddr).Port
+			port := l.Addr().(*net.TCPAddr).Port
+			if _, given := givenPorts.LoadOrStore(port, true); !given {
+				return port
+			}
 		}
 	}
 	t.Fatal("there is no port that is free for TCP and UDP")
