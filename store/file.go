@@ -84,7 +84,7 @@ func (f *File) Append(entries []*Entry, records []IdempotencyRecord) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, e := range entries {
-		f.index.add(e, len(e.Frame), true)
+		f.index.add(e)
 	}
 	f.index.limitCache(cacheBytes)
 	for i := range records {
@@ -146,7 +146,7 @@ func (f *File) Trim(h History, now time.Time) error {
 // second's are together.
 func (f *File) cleanUp(now time.Time) error {
 	behind := f.backlog()
-	idle := !f.appendedSinceTrim && (len(f.index.refs) == 0 || now.Sub(f.lastCleanup) >= time.Second)
+	idle := !f.appendedSinceTrim && (f.index.len() == 0 || now.Sub(f.lastCleanup) >= time.Second)
 	f.appendedSinceTrim = false
 	if behind == 0 || behind < cleanupBatch && !idle {
 		return nil
@@ -296,7 +296,7 @@ func (f *File) Topics(prefix string) []string {
 func (f *File) loadOne(find func(x *index) uint64) *Entry {
 	f.mu.RLock()
 	seq := find(&f.index)
-	if f.index.at(seq) == nil {
+	if !f.index.has(seq) {
 		f.mu.RUnlock()
 		return nil
 	}
@@ -328,7 +328,7 @@ func (f *File) loadAndUnlock(seqs []uint64, buf []*Entry) ([]*Entry, error) {
 	start := len(buf)
 	fromFile := false
 	for _, seq := range seqs {
-		e := f.index.at(seq).entry
+		e := f.index.entry(seq)
 		buf = append(buf, e)
 		fromFile = fromFile || e == nil
 	}

@@ -320,24 +320,24 @@ func (f *File) loadLog(tx *bbolt.Tx) error {
 		if err != nil {
 			return err
 		}
-		if len(f.index.refs) > 0 && seq != f.index.head+1 {
+		if f.index.len() > 0 && seq != f.index.head+1 {
 			return fmt.Errorf("%w: there is nothing between %d and %d", ErrDamaged, f.index.head, seq)
 		}
 		e, frame, err := parseHead(seq, value)
 		if err != nil {
 			return fmt.Errorf("the event at %d: %w", seq, err)
 		}
-		f.index.add(e, len(frame), false)
+		f.index.addStored(e, len(frame))
 		return nil
 	})
 	if err != nil {
 		return err
 	}
 	head := log.Sequence()
-	if len(f.index.refs) > 0 && f.index.head != head {
+	if f.index.len() > 0 && f.index.head != head {
 		return fmt.Errorf("%w: it ends at %d instead of %d", ErrDamaged, f.index.head, head)
 	}
-	f.index.head, f.index.cached = head, head+1
+	f.index.head = head
 	f.firstOnDisk = f.index.tail()
 	return nil
 }

@@ -7,38 +7,26 @@ import (
 )
 
 // index knows where each entry of a log is. Of a [File] it holds the newest
-// entries whole, of a [Memory] all of them. Beside the entry it costs about 100
-// bytes for an entry on one topic.
+// entries whole, of a [Memory] all of them. An entry on one topic costs about 20
+// bytes beside the entry, and about 100 if it must be read from the file.
 type index struct {
-	refs   []ref // without gaps, up to head
-	head   uint64
-	bytes  int64 // what the entries count
-	topics map[string]*topicLog
-	byID   map[string]uint64
+	stored  []storedEntry // the oldest entries: they must be read from the file
+	entries []*Entry      // the entries after these, up to head
+	head    uint64
+	bytes   int64 // the size of all entries
+	topics  map[string]*topicLog
+	byID    map[string]uint64 // by the id that the publisher gave
 
-	// cached is the position of the oldest entry that is in memory whole; so
-	// are all after it. cachedBytes is what those count.
-	cached      uint64
-	cachedBytes int64
+	entriesBytes int64 // the size of entries
 }
 
-// ref is one entry.
-type ref struct {
-	at     int64       // in nanoseconds of Unix time
-	size   int64       // what it counts
-	frame  int         // how many bytes its frame has
-	id     string      // if it was given
-	topics []*topicLog // unless the entry has them
-	entry  *Entry      // nil if it must be read from the file
-}
-
-// time returns when the entry was published: of an entry in memory as the clock
-// that can't be set back tells it.
-func (r *ref) time() time.Time {
-	if r.entry != nil {
-		return r.entry.Time
-	}
-	return time.Unix(0, r.at)
+// storedEntry is what the index knows of an entry that is not in memory.
+type storedEntry struct {
+	at     int64 // in nanoseconds of Unix time
+	size   int64
+	frame  int    // the length of its frame
+	id     string // if the publisher gave it
+	topics []*topicLog
 }
 
 // topicLog is the positions of a topic's entries, in order.
@@ -48,26 +36,52 @@ type topicLog struct {
 }
 
 func newIndex() index {
-	return index{topics: make(map[string]*topicLog), byID: make(map[string]uint64), cached: 1}
+	return index{topics: make(map[string]*topicLog), byID: make(map[string]uint64)}
 }
 
-func (x *index) tail() uint64 { return x.head + 1 - uint64(len(x.refs)) }
+func (x *index) len() int { return len(x.stored) + len(x.entries) }
 
-// at returns an entry's ref, or nil.
-func (x *index) at(seq uint64) *ref {
-	if tail := x.tail(); seq >= tail && seq <= x.head {
-		return &x.refs[seq-tail]
+func (x *index) tail() uint64 { return x.head + 1 - uint64(x.len()) }
+
+// has reports whether the log holds an entry at a position.
+func (x *index) has(seq uint64) bool { return seq >= x.tail() && seq <= x.head }
+
+// entry returns the entry at a position, or nil if it is not in memory.
+func (x *index) entry(seq uint64) *Entry {
+	if first := x.head + 1 - uint64(len(x.entries)); seq >= first && seq <= x.head {
+		return x.entries[seq-first]
 	}
 	return nil
 }
 
-// add puts an entry behind the head; frame is the length of its frame. The
-// entry itself is kept only if it is to be cached.
-func (x *index) add(e *Entry, frame int, cache bool) {
-	r := ref{at: e.Time.UnixNano(), size: e.sizeWith(frame), frame: frame}
+// frameLen returns the length of the frame of an entry that the log holds.
+func (x *index) frameLen(seq uint64) int {
+	if e := x.entry(seq); e != nil {
+		return len(e.Frame)
+	}
+	return x.stored[seq-x.tail()].frame
+}
+
+// add adds an entry behind the head, and keeps it in memory.
+func (x *index) add(e *Entry) {
+	x.addTopics(e)
+	x.entries = append(x.entries, e)
+	size := e.Size()
+	x.bytes += size
+	x.entriesBytes += size
+}
+
+// addStored adds an entry behind the head that stays in the file. Its frame,
+// which e need not have, is of a length. No entry may be in memory yet.
+func (x *index) addStored(e *Entry, frame int) {
+	x.addTopics(e)
+	x.stored = append(x.stored, x.storedEntry(e, frame))
+	x.bytes += e.sizeWith(frame)
+}
+
+func (x *index) addTopics(e *Entry) {
 	x.head = e.Seq
 	if e.Given {
-		r.id = e.ID
 		x.byID[e.ID] = e.Seq
 	}
 	for _, name := range e.Topics {
@@ -78,34 +92,33 @@ func (x *index) add(e *Entry, frame int, cache bool) {
 		}
 		t.seqs = append(t.seqs, e.Seq)
 	}
-	x.bytes += r.size
-	if cache {
-		r.entry = e
-		x.cachedBytes += r.size
-	} else {
-		r.topics = x.logsOf(e.Topics)
-		x.cached = e.Seq + 1
-	}
-	x.refs = append(x.refs, r)
 }
 
-func (x *index) logsOf(topics []string) []*topicLog {
-	logs := make([]*topicLog, len(topics))
-	for i, name := range topics {
-		logs[i] = x.topics[name]
+func (x *index) storedEntry(e *Entry, frame int) storedEntry {
+	s := storedEntry{at: e.Time.UnixNano(), size: e.sizeWith(frame), frame: frame, topics: make([]*topicLog, len(e.Topics))}
+	if e.Given {
+		s.id = e.ID
 	}
-	return logs
+	for i, name := range e.Topics {
+		s.topics[i] = x.topics[name]
+	}
+	return s
 }
 
-// oldest returns the time of the oldest entry, and false if there is none.
+// oldest returns the time of the oldest entry, and false if there is none. The
+// time of an entry in memory doesn't change when the clock is set back.
 func (x *index) oldest() (time.Time, bool) {
-	if len(x.refs) == 0 {
+	switch {
+	case len(x.stored) > 0:
+		return time.Unix(0, x.stored[0].at), true
+	case len(x.entries) > 0:
+		return x.entries[0].Time, true
+	default:
 		return time.Time{}, false
 	}
-	return x.refs[0].time(), true
 }
 
-// lastNumber returns the position of the newest entry on a topic, or zero.
+// last returns the position of the newest entry on a topic, or zero.
 func (x *index) last(topic string) uint64 {
 	if t := x.topics[topic]; t != nil {
 		return t.seqs[len(t.seqs)-1]
@@ -124,40 +137,38 @@ func (x *index) topicsWith(prefix string) []string {
 	return found
 }
 
-// exceeds tells whether the oldest entry must go.
+// exceeds reports whether the oldest entry must leave the log.
 func (x *index) exceeds(h History, now time.Time) bool {
-	if len(x.refs) == 0 {
-		return false
-	}
-	if h.MaxAge > 0 && now.Sub(x.refs[0].time()) >= h.MaxAge {
+	oldest, ok := x.oldest()
+	if ok && h.MaxAge > 0 && now.Sub(oldest) >= h.MaxAge {
 		return true
 	}
-	if len(x.refs) == 1 {
+	if x.len() <= 1 {
 		return false
 	}
-	return h.MaxEvents > 0 && len(x.refs) > h.MaxEvents || h.MaxBytes > 0 && x.bytes > h.MaxBytes
+	return h.MaxEvents > 0 && x.len() > h.MaxEvents || h.MaxBytes > 0 && x.bytes > h.MaxBytes
 }
 
 // drop removes the oldest entry. It is the oldest of its topics too.
 func (x *index) drop() {
-	seq, r := x.tail(), &x.refs[0]
-	if r.entry != nil {
-		for _, name := range r.entry.Topics {
-			x.dropFrom(x.topics[name])
+	seq := x.tail()
+	if len(x.stored) > 0 {
+		s := &x.stored[0]
+		for _, t := range s.topics {
+			x.dropFrom(t)
 		}
+		x.dropID(s.id, seq)
+		x.bytes -= s.size
+		*s = storedEntry{} // so that the array keeps nothing alive
+		x.stored = x.stored[1:]
+		return
 	}
-	for _, t := range r.topics {
-		x.dropFrom(t)
+	e := x.popEntry()
+	for _, name := range e.Topics {
+		x.dropFrom(x.topics[name])
 	}
-	if r.id != "" && x.byID[r.id] == seq {
-		delete(x.byID, r.id)
-	}
-	x.bytes -= r.size
-	if x.cached <= seq {
-		x.evict(seq)
-	}
-	*r = ref{} // so that the array keeps nothing alive
-	x.refs = x.refs[1:]
+	x.dropID(e.ID, seq)
+	x.bytes -= e.Size()
 }
 
 func (x *index) dropFrom(t *topicLog) {
@@ -166,19 +177,26 @@ func (x *index) dropFrom(t *topicLog) {
 	}
 }
 
-// evict takes the oldest entry that is in memory out of it.
-func (x *index) evict(seq uint64) {
-	r := x.at(seq)
-	x.cachedBytes -= r.size
-	r.topics = x.logsOf(r.entry.Topics)
-	r.entry = nil
-	x.cached = seq + 1
+func (x *index) dropID(id string, seq uint64) {
+	if x.byID[id] == seq {
+		delete(x.byID, id)
+	}
 }
 
-// limitCache keeps no more than about maxBytes in memory, but the newest.
+// popEntry removes the oldest entry that is in memory from there.
+func (x *index) popEntry() *Entry {
+	e := x.entries[0]
+	x.entries[0] = nil // so that the array doesn't keep it alive
+	x.entries = x.entries[1:]
+	x.entriesBytes -= e.Size()
+	return e
+}
+
+// limitCache keeps no more than about maxBytes in memory, but the newest entry.
 func (x *index) limitCache(maxBytes int64) {
-	for x.cachedBytes > maxBytes && x.cached < x.head {
-		x.evict(x.cached)
+	for x.entriesBytes > maxBytes && len(x.entries) > 1 {
+		e := x.popEntry()
+		x.stored = append(x.stored, x.storedEntry(e, len(e.Frame)))
 	}
 }
 
@@ -201,7 +219,7 @@ func (x *index) find(topics []string, after uint64, maxBytes int, seqs []uint64,
 		if seq == last { // it is on several of the topics
 			continue
 		}
-		if total += x.at(seq).frame; total > maxBytes && last != 0 {
+		if total += x.frameLen(seq); total > maxBytes && last != 0 {
 			b.UpTo, b.More = last, true
 			break
 		}

@@ -38,7 +38,7 @@ func (m *Memory) Append(entries []*Entry, records []IdempotencyRecord) error {
 		m.dedup.add(&records[i])
 	}
 	for _, e := range entries {
-		m.index.add(e, len(e.Frame), true)
+		m.index.add(e)
 	}
 	return nil
 }
@@ -72,21 +72,14 @@ func (m *Memory) Oldest() (time.Time, bool) {
 func (m *Memory) Entry(seq uint64) *Entry {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	return m.entryLocked(seq)
-}
-
-func (m *Memory) entryLocked(seq uint64) *Entry {
-	if r := m.index.at(seq); r != nil {
-		return r.entry
-	}
-	return nil
+	return m.index.entry(seq)
 }
 
 // Lookup implements [Store].
 func (m *Memory) Lookup(id string) *Entry {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	return m.entryLocked(m.index.byID[id])
+	return m.index.entry(m.index.byID[id])
 }
 
 // IdempotencyRecord implements [Store].
@@ -100,7 +93,7 @@ func (m *Memory) IdempotencyRecord(scope string, key HashedKey) (time.Time, stri
 func (m *Memory) Last(topic string) *Entry {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	return m.entryLocked(m.index.last(topic))
+	return m.index.entry(m.index.last(topic))
 }
 
 // Topics implements [Store].
@@ -117,7 +110,7 @@ func (m *Memory) Read(topics []string, after uint64, maxBytes int, buf []*Entry)
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	for _, seq := range m.index.find(topics, after, maxBytes, room[:0], &b) {
-		b.Entries = append(b.Entries, m.index.at(seq).entry)
+		b.Entries = append(b.Entries, m.index.entry(seq))
 	}
 	return b, nil
 }
