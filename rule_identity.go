@@ -14,7 +14,7 @@ import (
 	"github.com/caddy-sse/caddy-sse/upstream/webhook"
 )
 
-// What a rule keeps across configurations is stored under a key that is the
+// A rule stores what it keeps across configurations under a key, which is the
 // same for the same rule after a reload. Each key begins with the addresses on
 // which the rule's server listens and the rule's name. It ends with an ordinal,
 // which tells apart rules that are otherwise alike, or with a request's URL.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/caddy-sse/caddy-sse/event"
+	"github.com/caddy-sse/caddy-sse/event/eventtest"
 )
 
 func encode(t testing.TB, e event.Event) string {
@@ -146,8 +147,8 @@ func TestWhatIsNotAnEventDispatchesNone(t *testing.T) {
 	if want := ":\nretry: 1500\nid: p1\n\n:\n"; stream != want {
 		t.Fatalf("%q, want %q", stream, want)
 	}
-	d := decoder(stream)
-	if got := all(t, d); len(got) != 0 {
+	d := eventtest.Decode(stream)
+	if got := eventtest.All(t, d); len(got) != 0 {
 		t.Errorf("%+v", got)
 	}
 	if d.Retry() != 1500*time.Millisecond || d.Comments() != 2 {
@@ -158,14 +159,14 @@ func TestWhatIsNotAnEventDispatchesNone(t *testing.T) {
 func TestAHeartbeatBetweenEventsChangesNeither(t *testing.T) {
 	a := encode(t, event.Event{ID: "1", Data: []byte("a")})
 	b := encode(t, event.Event{Data: []byte("b")})
-	got := all(t, decoder(a+string(event.Heartbeat)+string(event.Retry(time.Second))+b))
+	got := eventtest.All(t, eventtest.Decode(a+string(event.Heartbeat)+string(event.Retry(time.Second))+b))
 	if len(got) != 2 || string(got[0].Data) != "a" || string(got[1].Data) != "b" || got[1].Name != "" {
 		t.Errorf("%+v", got)
 	}
 }
 
 func TestAPositionIsWhatTheNextEventIsAfter(t *testing.T) {
-	got := all(t, decoder(string(event.Position("p1"))+"data: x\n\n"))
+	got := eventtest.All(t, eventtest.Decode(string(event.Position("p1"))+"data: x\n\n"))
 	if len(got) != 1 || got[0].ID != "p1" {
 		t.Errorf("%+v", got)
 	}

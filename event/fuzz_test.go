@@ -36,11 +36,11 @@ func FuzzEncode(f *testing.F) {
 		}
 		want := event.Event{ID: id, Name: name, Data: []byte(normalise(string(data)))}
 		stream := string(frame)
-		if got := all(t, decoder(stream)); len(got) != 1 || list(got) != list([]event.Event{want}) {
-			t.Errorf("%q is read as %s, want %s", stream, list(got), list([]event.Event{want}))
+		if got := eventtest.All(t, eventtest.Decode(stream)); len(got) != 1 || eventtest.List(got) != eventtest.List([]event.Event{want}) {
+			t.Errorf("%q is read as %s, want %s", stream, eventtest.List(got), eventtest.List([]event.Event{want}))
 		}
-		if got := readGoSSE(t, stream); len(got) != 1 || list(got) != list([]event.Event{want}) {
-			t.Errorf("go-sse reads %q as %s, want %s", stream, list(got), list([]event.Event{want}))
+		if got := readGoSSE(t, stream); len(got) != 1 || eventtest.List(got) != eventtest.List([]event.Event{want}) {
+			t.Errorf("go-sse reads %q as %s, want %s", stream, eventtest.List(got), eventtest.List([]event.Event{want}))
 		}
 	})
 }
@@ -84,8 +84,8 @@ func FuzzDecode(f *testing.F) {
 			iotest.HalfReader(strings.NewReader(string(stream))),
 			iotest.DataErrReader(strings.NewReader(string(stream))),
 		} {
-			if got, err := decodeAll(r); list(got) != list(want) || !errors.Is(err, wantErr) {
-				t.Errorf("%q in pieces is %s, %v, and at once %s, %v", stream, list(got), err, list(want), wantErr)
+			if got, err := decodeAll(r); eventtest.List(got) != eventtest.List(want) || !errors.Is(err, wantErr) {
+				t.Errorf("%q in pieces is %s, %v, and at once %s, %v", stream, eventtest.List(got), err, eventtest.List(want), wantErr)
 			}
 		}
 		if !errors.Is(wantErr, io.EOF) {
@@ -125,8 +125,8 @@ func compareWithGoSSE(t *testing.T, stream string) {
 	for _, e := range readGoSSE(t, stream) {
 		theirs = append(theirs, event.Event{ID: valid(e.ID), Name: valid(e.Name), Data: []byte(valid(string(e.Data)))})
 	}
-	ours := all(t, decoder(stream))
-	if got, want := list(withData(ours)), list(withData(theirs)); got != want {
+	ours := eventtest.All(t, eventtest.Decode(stream))
+	if got, want := eventtest.List(withData(ours)), eventtest.List(withData(theirs)); got != want {
 		t.Errorf("%q is %s, and for go-sse %s", stream, got, want)
 	}
 }

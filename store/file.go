@@ -197,7 +197,7 @@ func bucketsOf(tx *bbolt.Tx) buckets {
 
 func keyOf(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
 
-// addNumbered adds entries behind the head.
+// putEntries adds entries behind the head.
 func (b buckets) putEntries(head uint64, entries []*Entry) error {
 	for _, e := range entries {
 		if err := b.log.Put(keyOf(e.Seq), appendRecord(nil, e)); err != nil {

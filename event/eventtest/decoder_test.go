@@ -9,37 +9,8 @@ import (
 	"testing/iotest"
 	"time"
 
-	"github.com/caddy-sse/caddy-sse/event"
 	"github.com/caddy-sse/caddy-sse/event/eventtest"
 )
-
-func decoder(stream string) *eventtest.Decoder {
-	return eventtest.NewDecoder(strings.NewReader(stream), 0)
-}
-
-// all reads events up to the end of the stream.
-func all(t testing.TB, d *eventtest.Decoder) (events []event.Event) {
-	t.Helper()
-	for {
-		e, err := d.Next()
-		if errors.Is(err, io.EOF) {
-			return events
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		events = append(events, e)
-	}
-}
-
-// list writes events as "id|name|data" for comparison.
-func list(events []event.Event) string {
-	var out []string
-	for _, e := range events {
-		out = append(out, fmt.Sprintf("%s|%s|%s", e.ID, e.Name, e.Data))
-	}
-	return fmt.Sprintf("%q", out)
-}
 
 func TestAStreamIsReadAsTheStandardSays(t *testing.T) {
 	for name, tc := range map[string]struct {
@@ -82,11 +53,11 @@ func TestAStreamIsReadAsTheStandardSays(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			want := fmt.Sprintf("%q", tc.want)
-			if got := list(all(t, decoder(tc.stream))); got != want {
+			if got := eventtest.List(eventtest.All(t, eventtest.Decode(tc.stream))); got != want {
 				t.Errorf("got %s, want %s", got, want)
 			}
 			oneByte := eventtest.NewDecoder(iotest.OneByteReader(strings.NewReader(tc.stream)), 0)
-			if got := list(all(t, oneByte)); got != want {
+			if got := eventtest.List(eventtest.All(t, oneByte)); got != want {
 				t.Errorf("byte by byte got %s, want %s", got, want)
 			}
 		})
@@ -99,13 +70,13 @@ func TestRetryIsDigitsOnly(t *testing.T) {
 		"": time.Second, "+5": time.Second, "-5": time.Second, "1.5": time.Second, "5s": time.Second, " 5": time.Second,
 		"５": time.Second, "99999999999999999999": time.Second,
 	} {
-		d := decoder("retry: 1000\nretry: " + value + "\n")
-		all(t, d)
+		d := eventtest.Decode("retry: 1000\nretry: " + value + "\n")
+		eventtest.All(t, d)
 		if d.Retry() != want {
 			t.Errorf("retry: %s is %v, want %v", value, d.Retry(), want)
 		}
 	}
-	if d := decoder(""); d.Retry() != 0 {
+	if d := eventtest.Decode(""); d.Retry() != 0 {
 		t.Error(d.Retry())
 	}
 }
@@ -183,7 +154,7 @@ func TestAnEventMayBeAsLargeAsTheBoundAndNoLarger(t *testing.T) {
 }
 
 func TestAnEventsDataIsItsOwn(t *testing.T) {
-	d := decoder("data: aaaa\n\ndata: bbbb\n\n")
+	d := eventtest.Decode("data: aaaa\n\ndata: bbbb\n\n")
 	first, _ := d.Next()
 	if second, err := d.Next(); string(first.Data) != "aaaa" || string(second.Data) != "bbbb" || err != nil {
 		t.Errorf("%q, %q, %v", first.Data, second.Data, err)

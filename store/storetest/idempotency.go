@@ -164,7 +164,7 @@ func (m *naiveLog) expire(now time.Time) {
 	})
 }
 
-// records draws some, of times that go on.
+// drawRecords draws some, of times that go on.
 func (w *walker) drawRecords(t *rapid.T, atLeast int) (records []store.IdempotencyRecord) {
 	for range rapid.IntRange(atLeast, 4).Draw(t, "records") {
 		w.naive.now += time.Duration(rapid.IntRange(0, 3).Draw(t, "later")) * time.Second

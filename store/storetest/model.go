@@ -33,7 +33,7 @@ func (w *walker) actions() map[string]func(*rapid.T) {
 	}
 }
 
-// naive is the naive log.
+// naiveLog is the naive log.
 type naiveLog struct {
 	entries []*store.Entry
 	tail    uint64

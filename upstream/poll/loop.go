@@ -234,7 +234,7 @@ func (l *pollLoop) keyChanged(h http.Header, notModified, first bool) bool {
 	return true
 }
 
-// validators returns the validators of a response to a GET.
+// validatorsOf returns the validators of a response to a GET.
 func (l *pollLoop) validatorsOf(h http.Header) validators {
 	if l.view.target.method != http.MethodGet {
 		return validators{}

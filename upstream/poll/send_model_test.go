@@ -192,7 +192,7 @@ func (s *stage) reload() {
 	old.Retire()
 }
 
-// await waits until nothing happens any more, and returns what is wrong.
+// settle waits until nothing happens any more, and returns what is wrong.
 func (s *stage) settle() []string {
 	s.recover()
 	s.disk.broken.Store(false)

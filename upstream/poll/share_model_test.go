@@ -146,7 +146,7 @@ func (m *guarded) pick(n int, f func(*guest)) {
 	}
 }
 
-// await waits until nothing happens any more, and returns what is wrong.
+// settle waits until nothing happens any more, and returns what is wrong.
 func (m *guarded) settle() (wrong []string) {
 	m.recover()
 	time.Sleep(time.Minute) // the longest backoff, and a turn of polls

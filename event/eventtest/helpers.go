@@ -1,4 +1,4 @@
-package event_test
+package eventtest
 
 import (
 	"errors"
@@ -8,15 +8,13 @@ import (
 	"testing"
 
 	"github.com/caddy-sse/caddy-sse/event"
-	"github.com/caddy-sse/caddy-sse/event/eventtest"
 )
 
-func decoder(stream string) *eventtest.Decoder {
-	return eventtest.NewDecoder(strings.NewReader(stream), 0)
-}
+// Decode returns a decoder of a stream.
+func Decode(stream string) *Decoder { return NewDecoder(strings.NewReader(stream), 0) }
 
-// all reads events up to the end of the stream.
-func all(t testing.TB, d *eventtest.Decoder) (events []event.Event) {
+// All reads the events up to the end of the stream. Another error fails the test.
+func All(t testing.TB, d *Decoder) (events []event.Event) {
 	t.Helper()
 	for {
 		e, err := d.Next()
@@ -30,8 +28,8 @@ func all(t testing.TB, d *eventtest.Decoder) (events []event.Event) {
 	}
 }
 
-// list writes events as "id|name|data" for comparison.
-func list(events []event.Event) string {
+// List formats events as "id|name|data", for comparison.
+func List(events []event.Event) string {
 	var out []string
 	for _, e := range events {
 		out = append(out, fmt.Sprintf("%s|%s|%s", e.ID, e.Name, e.Data))
