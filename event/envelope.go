@@ -5,10 +5,10 @@ import (
 	"encoding/json"
 )
 
-// Enveloped returns the frame with data that says which topic it is from:
-// {"topic":…,"data":…}. Data that is JSON stays as it is; other text becomes a
-// JSON string. The id and the name are the frame's own, which must have been
-// made by [Event.Encode].
+// Enveloped returns a copy of the frame whose data names the event's topic:
+// {"topic":…,"data":…}. JSON data stays unchanged; other text becomes a JSON
+// string. The id and the name stay the same. [Event.Encode] must have made the
+// frame.
 func (f Frame) Enveloped(topic string) Frame {
 	head, data := f.split()
 	var envelope bytes.Buffer
@@ -26,7 +26,7 @@ func (f Frame) Enveloped(topic string) Frame {
 	return append(appendData(append(out, head...), envelope.Bytes()), '\n')
 }
 
-// text is a JSON string. <, > and & stay as they are: nothing here is HTML.
+// text returns s as a JSON string. It doesn't escape <, > and &.
 func text(s string) []byte {
 	var b bytes.Buffer
 	encoder := json.NewEncoder(&b)

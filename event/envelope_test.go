@@ -10,7 +10,7 @@ import (
 	"github.com/caddy-sse/caddy-sse/event/eventtest"
 )
 
-func TestAnEnvelopeSaysWhichTopicAnEventIsFrom(t *testing.T) {
+func TestEnvelopedFrameNamesTopic(t *testing.T) {
 	for _, c := range []struct {
 		e           event.Event
 		topic, want string
@@ -34,8 +34,8 @@ func TestAnEnvelopeSaysWhichTopicAnEventIsFrom(t *testing.T) {
 	}
 }
 
-// An envelope is one event with the id and the name of what is in it, and holds
-// the very data.
+// An enveloped frame is one event with the id, the name and the data of the
+// original.
 func FuzzEnvelope(f *testing.F) {
 	for _, data := range []string{"", "x", "{}", " {}\n", "[1,\r\n2]", "a\rb\r\nc\n", "\"", "\\", "null", "data: x", "\n\n", "1e999", "{\"a\":1,\"a\":2}", "\u2028"} {
 		f.Add("id-1", "name", "topic", data)

@@ -1,9 +1,9 @@
-// Package event is one server-sent event and its wire format, as the WHATWG
-// HTML standard defines it (section 9.2, "Server-sent events").
+// Package event encodes server-sent events as the WHATWG HTML standard defines
+// them (section 9.2, "Server-sent events").
 //
-// An event is encoded once, into a [Frame] that every stream shares. What an
-// encoder here writes can't be anything but one event: a line break in the
-// data starts another data line, and ids and names that hold one are refused.
+// [Event.Encode] encodes an event once, into a [Frame] that all streams share. A
+// frame is always exactly one event: a line break in the data begins another data
+// line, and Encode refuses ids and names with a line break.
 package event
 
 import (
@@ -18,41 +18,41 @@ import (
 )
 
 const (
-	// MaxIDLen is how many bytes an id may have. A client sends it back as
-	// the Last-Event-ID header, which proxies bound.
+	// MaxIDLen is the maximum length of an id in bytes. Clients send the id in
+	// the Last-Event-ID header, whose length proxies limit.
 	MaxIDLen = 64
-	// MaxNameLen is how many bytes an event's name may have.
+	// MaxNameLen is the maximum length of an event's name in bytes.
 	MaxNameLen = 255
 )
 
 var (
-	// ErrID is wrapped by errors about an id that can't be sent.
+	// ErrID means that an id is not valid; see [CheckID].
 	ErrID = errors.New("invalid event id")
-	// ErrName is wrapped by errors about an event name that can't be sent.
+	// ErrName means that an event's name is not valid; see [CheckName].
 	ErrName = errors.New("invalid event name")
-	// ErrNotText is returned for data that is not valid UTF-8; see [Binary].
+	// ErrNotText means that data is not valid UTF-8; see [Binary].
 	ErrNotText = errors.New("event data is not valid UTF-8")
 )
 
-// Event is one message as a client sees it.
+// Event is one event as a client receives it.
 type Event struct {
-	// ID is what a client that reconnects sends as Last-Event-ID. Empty:
-	// the event has none, and can't be resumed from.
+	// ID is the event's id. A client that reconnects sends the last id in the
+	// Last-Event-ID header. Empty means no id: the client keeps the one before.
 	ID string
-	// Name is the event's type, which EventSource listeners are added for.
-	// Empty: a plain message (onmessage).
+	// Name is the event's type, the first argument of addEventListener in a
+	// browser. Empty means "message", the type of onmessage.
 	Name string
-	// Data is the payload: UTF-8 text. CR, LF and CRLF in it all reach the
-	// client as LF, since the format can't tell them apart.
+	// Data is the payload, in UTF-8. The client receives each CR, LF and CRLF as
+	// LF, since the format doesn't distinguish them.
 	Data []byte
 }
 
 // Frame is an encoded event: its lines and the blank line that dispatches it.
-// It must not be changed once made; streams share it.
+// Streams share frames, so nobody may change one.
 type Frame []byte
 
-// Encode returns e on the wire. It fails with an error that wraps [ErrID],
-// [ErrName] or [ErrNotText], and never writes a part.
+// Encode returns the encoded event. It fails with an error that wraps [ErrID],
+// [ErrName] or [ErrNotText].
 func (e Event) Encode() (Frame, error) {
 	if e.ID != "" {
 		if err := CheckID(e.ID); err != nil {
@@ -70,7 +70,7 @@ func (e Event) Encode() (Frame, error) {
 	return e.append(make([]byte, 0, e.sizeHint())), nil
 }
 
-// sizeHint is the encoded length, or a little more.
+// sizeHint returns the encoded length, or a little more.
 func (e Event) sizeHint() int {
 	const fields = len("id: \nevent: \ndata: \n\n")
 	lines := bytes.Count(e.Data, []byte("\n")) + bytes.Count(e.Data, []byte("\r"))
@@ -87,12 +87,12 @@ func (e Event) append(dst []byte) []byte {
 	return append(appendData(dst, e.Data), '\n')
 }
 
-// appendData writes one data line per line of data, always with the space that
-// a reader strips, so that a space which belongs to the data survives.
+// appendData writes one data field for each line of data. A client strips one
+// space after the colon, so appendData always writes one.
 func appendData(dst, data []byte) []byte {
 	breaks := "\r\n"
 	if bytes.IndexByte(data, '\r') < 0 {
-		breaks = "\n" // the common case, and many times as fast to search for
+		breaks = "\n" // the common case, and much faster to search for
 	}
 	for {
 		dst = append(dst, "data: "...)
@@ -108,9 +108,9 @@ func appendData(dst, data []byte) []byte {
 	}
 }
 
-// CheckID tells whether id may stand in an id field: 1 to [MaxIDLen] bytes of
-// printable ASCII without space, ':' and '"', which some clients and proxies
-// mangle in the Last-Event-ID header.
+// CheckID returns an error that wraps [ErrID] unless id is 1 to [MaxIDLen] bytes
+// of printable ASCII without space, ':' and '"'. Some clients and proxies change
+// these characters in the Last-Event-ID header.
 func CheckID(id string) error {
 	if id == "" || len(id) > MaxIDLen {
 		return fmt.Errorf("%w: want 1 to %d bytes, got %d", ErrID, MaxIDLen, len(id))
@@ -123,9 +123,9 @@ func CheckID(id string) error {
 	return nil
 }
 
-// CheckName tells whether name may stand in an event field: 1 to [MaxNameLen]
-// bytes of UTF-8 without line breaks and NUL. "error" and "open" are refused,
-// since EventSource fires events of its own under these names.
+// CheckName returns an error that wraps [ErrName] unless name is 1 to [MaxNameLen]
+// bytes of UTF-8 without line breaks and NUL. It refuses "error" and "open", which
+// EventSource uses for its own events.
 func CheckName(name string) error {
 	switch {
 	case name == "" || len(name) > MaxNameLen:
@@ -138,23 +138,23 @@ func CheckName(name string) error {
 	return nil
 }
 
-// Heartbeat keeps an idle stream alive: a comment without a blank line after
-// it, since a blank line makes some clients deliver an empty message.
+// Heartbeat is a comment that keeps an idle stream open. No blank line follows it,
+// since some clients dispatch an empty event for a blank line.
 var Heartbeat = Frame(":\n")
 
-// Retry tells the client how long to wait before it reconnects. Like
+// Retry returns a field that sets the client's reconnection time. Like
 // [Heartbeat] it has no blank line.
 func Retry(d time.Duration) Frame {
 	return fmt.Appendf(nil, "retry: %d\n", d.Milliseconds())
 }
 
-// Position moves the client's Last-Event-ID without an event: a browser
-// dispatches nothing for a block that has no data.
+// Position returns a block that sets the client's Last-Event-ID. The client
+// dispatches no event for it, since it has no data.
 func Position(id string) Frame {
 	return fmt.Appendf(nil, "id: %s\n\n", id)
 }
 
-// Binary is data that is not text as JSON that carries it:
+// Binary returns JSON that carries any bytes as event data:
 // {"type":"image/png","base64":"…"}.
 func Binary(contentType string, body []byte) []byte {
 	envelope := struct {
@@ -168,10 +168,9 @@ func Binary(contentType string, body []byte) []byte {
 	return data
 }
 
-// WithID returns a frame with an id field before the others. The frame must
-// have been encoded without one, and the id must have passed [CheckID]. It
-// exists so that the costly part of encoding needs no knowledge of the position
-// that the event is about to get.
+// WithID returns a copy of the frame with an id. The frame must have no id, and
+// [CheckID] must accept the id. WithID lets callers encode an event before they
+// know its position.
 func (f Frame) WithID(id string) Frame {
 	const field = len("id: \n")
 	out := make([]byte, 0, field+len(id)+len(f))
@@ -179,8 +178,7 @@ func (f Frame) WithID(id string) Frame {
 	return append(out, f...)
 }
 
-// WithoutID is the inverse of [Frame.WithID]: what two events have in common
-// when they differ in their ids only.
+// WithoutID returns the frame without its id. It is the inverse of [Frame.WithID].
 func (f Frame) WithoutID() Frame {
 	if rest, ok := bytes.CutPrefix(f, []byte("id: ")); ok {
 		if end := bytes.IndexByte(rest, '\n'); end >= 0 {

@@ -21,7 +21,7 @@ func encode(t testing.TB, e event.Event) string {
 	return string(frame)
 }
 
-func TestAnEventIsItsFieldsAndABlankLine(t *testing.T) {
+func TestEventIsFieldsAndBlankLine(t *testing.T) {
 	for want, e := range map[string]event.Event{
 		"data: x\n\n":                              {Data: []byte("x")},
 		"id: 7\ndata: x\n\n":                       {ID: "7", Data: []byte("x")},
@@ -36,7 +36,7 @@ func TestAnEventIsItsFieldsAndABlankLine(t *testing.T) {
 	}
 }
 
-func TestEveryLineOfTheDataIsADataLine(t *testing.T) {
+func TestEachLineOfDataIsOneDataField(t *testing.T) {
 	for data, lines := range map[string][]string{
 		"a\nb":         {"a", "b"},
 		"a\rb":         {"a", "b"},
@@ -69,14 +69,14 @@ func TestEveryLineOfTheDataIsADataLine(t *testing.T) {
 	}
 }
 
-func TestOtherLineSeparatorsAreNoLineBreaks(t *testing.T) {
+func TestOtherSeparatorsAreNoLineBreaks(t *testing.T) {
 	const data = "a\u2028b\u2029c\u0085d\ve\ff\x1cg"
 	if got := encode(t, event.Event{Data: []byte(data)}); got != "data: "+data+"\n\n" {
 		t.Errorf("%q", got)
 	}
 }
 
-func TestAnIDThatWouldBreakOutOrNotComeBackIsRefused(t *testing.T) {
+func TestUnsafeIDIsRefused(t *testing.T) {
 	for _, id := range []string{
 		"a\nb", "a\rb", "a\r\ndata: x", "\n", "\x00", "a\x00", " ", "a b", "a\t", "a:b", `a"b`, "\x7f", "é", "\u2028", "\xff", "1\x1b",
 		strings.Repeat("x", event.MaxIDLen+1),
@@ -93,7 +93,7 @@ func TestAnIDThatWouldBreakOutOrNotComeBackIsRefused(t *testing.T) {
 	}
 }
 
-func TestANameThatWouldBreakOutIsRefused(t *testing.T) {
+func TestNameWithLineBreakIsRefused(t *testing.T) {
 	for _, name := range []string{
 		"a\nb", "a\rb", "a\r\nid: 1", "\n", "\x00", "a\x00b", "\xff", strings.Repeat("x", event.MaxNameLen+1),
 	} {
@@ -109,7 +109,7 @@ func TestANameThatWouldBreakOutIsRefused(t *testing.T) {
 	}
 }
 
-func TestNamesThatEventSourceHasTakenAreRefused(t *testing.T) {
+func TestReservedNamesAreRefused(t *testing.T) {
 	for _, name := range []string{"error", "open"} {
 		if err := event.CheckName(name); !errors.Is(err, event.ErrName) || !strings.Contains(err.Error(), "taken") {
 			t.Errorf("%s: %v", name, err)
@@ -122,7 +122,7 @@ func TestNamesThatEventSourceHasTakenAreRefused(t *testing.T) {
 	}
 }
 
-func TestDataThatIsNotTextIsRefused(t *testing.T) {
+func TestInvalidUTF8DataIsRefused(t *testing.T) {
 	for _, data := range []string{"\xff", "a\xc3", "\xed\xa0\x80", "a\n\xfe"} {
 		if frame, err := (event.Event{Data: []byte(data)}).Encode(); !errors.Is(err, event.ErrNotText) || frame != nil {
 			t.Errorf("%q: %q, %v", data, frame, err)
@@ -130,7 +130,7 @@ func TestDataThatIsNotTextIsRefused(t *testing.T) {
 	}
 }
 
-func TestEncodingLeavesTheDataAlone(t *testing.T) {
+func TestFrameDoesNotShareMemoryWithData(t *testing.T) {
 	data := []byte("a\r\nb\rc")
 	frame, err := event.Event{Data: data}.Encode()
 	if err != nil {
@@ -142,7 +142,7 @@ func TestEncodingLeavesTheDataAlone(t *testing.T) {
 	}
 }
 
-func TestWhatIsNotAnEventDispatchesNone(t *testing.T) {
+func TestHeartbeatRetryAndPositionDispatchNoEvent(t *testing.T) {
 	stream := string(event.Heartbeat) + string(event.Retry(1500*time.Millisecond)) + string(event.Position("p1")) + string(event.Heartbeat)
 	if want := ":\nretry: 1500\nid: p1\n\n:\n"; stream != want {
 		t.Fatalf("%q, want %q", stream, want)
@@ -156,7 +156,7 @@ func TestWhatIsNotAnEventDispatchesNone(t *testing.T) {
 	}
 }
 
-func TestAHeartbeatBetweenEventsChangesNeither(t *testing.T) {
+func TestHeartbeatBetweenEventsChangesNeither(t *testing.T) {
 	a := encode(t, event.Event{ID: "1", Data: []byte("a")})
 	b := encode(t, event.Event{Data: []byte("b")})
 	got := eventtest.All(t, eventtest.Decode(a+string(event.Heartbeat)+string(event.Retry(time.Second))+b))
@@ -165,14 +165,14 @@ func TestAHeartbeatBetweenEventsChangesNeither(t *testing.T) {
 	}
 }
 
-func TestAPositionIsWhatTheNextEventIsAfter(t *testing.T) {
+func TestPositionSetsLastEventID(t *testing.T) {
 	got := eventtest.All(t, eventtest.Decode(string(event.Position("p1"))+"data: x\n\n"))
 	if len(got) != 1 || got[0].ID != "p1" {
 		t.Errorf("%+v", got)
 	}
 }
 
-func TestBinaryDataIsJSONThatNamesItsType(t *testing.T) {
+func TestBinaryDataIsJSONWithType(t *testing.T) {
 	body := []byte{0, 0xff, '\n', 0x89}
 	for _, contentType := range []string{"image/png", "", `a/b; c="d<>&"`, "x\r\n\u2028"} {
 		data := event.Binary(contentType, body)

@@ -14,12 +14,12 @@ import (
 	"github.com/caddy-sse/caddy-sse/event/eventtest"
 )
 
-// normalise gives data as a client gets it: every line break is LF.
+// normalise returns data with LF for each line break, as a client receives it.
 func normalise(data string) string {
 	return strings.ReplaceAll(strings.ReplaceAll(data, "\r\n", "\n"), "\r", "\n")
 }
 
-// An event that is encoded comes out of any parser as that one event.
+// Any parser decodes an encoded event to exactly that event.
 func FuzzEncode(f *testing.F) {
 	for _, seed := range [][3]string{
 		{"1", "added", "a\nb"}, {"", "", ""}, {"a-1", " x ", "\r\n\r"}, {"1", "", "\n\n"}, {"", "e", "\uFEFF:\x00"},
@@ -67,8 +67,8 @@ func readGoSSE(t *testing.T, stream string) (events []event.Event) {
 	return events
 }
 
-// Any stream is read alike whatever pieces it comes in, and as go-sse reads it
-// where that one follows the standard.
+// The decoder reads a stream in the same way however it is split, and as go-sse
+// does where go-sse follows the standard.
 func FuzzDecode(f *testing.F) {
 	for _, seed := range []string{
 		"data: a\n\n", "id: 1\rdata: a\r\revent:x\r\ndata\r\n\r\n", ":\nretry: 5\n\n", "\uFEFFdata: a\n\n",
@@ -106,14 +106,14 @@ func decodeAll(r io.Reader) (events []event.Event, err error) {
 	}
 }
 
-// compareWithGoSSE leaves out what go-sse v0.11.0 does otherwise:
+// compareWithGoSSE allows for four differences of go-sse v0.11.0:
 //
-//   - It yields an event without data for a block that has an id or a name
-//     only. The standard dispatches nothing, so that empty events are left out.
-//   - It yields an event that the stream's end cuts off. So the stream is
-//     made to end in a blank line.
-//   - It takes a byte order mark off after leading blank lines, too.
-//   - It leaves what is not UTF-8 as it is.
+//   - It yields an event without data for a block that has only an id or a name.
+//     The standard dispatches none, so compareWithGoSSE drops empty events.
+//   - It yields an event that the end of the stream truncates, so compareWithGoSSE
+//     adds a blank line.
+//   - It strips a byte order mark after leading blank lines, too.
+//   - It doesn't replace bytes that are not UTF-8.
 func compareWithGoSSE(t *testing.T, stream string) {
 	t.Helper()
 	const bom = "\uFEFF"

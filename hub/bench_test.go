@@ -16,22 +16,23 @@ import (
 
 var benchEvent = event.Event{Data: []byte(strings.Repeat("x", 200))}
 
-// benchHub has followers of the topic "a", and others of a topic each.
-func benchHub(b *testing.B, followers, others int) *hub.Hub {
+// benchHub returns a hub with subscribers of the topic "a", and other subscribers
+// of one topic each.
+func benchHub(b *testing.B, subscribers, others int) *hub.Hub {
 	h := newHub(b, store.History{MaxEvents: 10000})
-	for range followers {
-		follow(b, h, "a")
+	for range subscribers {
+		subscribe(b, h, "a")
 	}
 	for i := range others {
-		follow(b, h, fmt.Sprint("other/", i))
+		subscribe(b, h, fmt.Sprint("other/", i))
 	}
 	return h
 }
 
 func BenchmarkPublish(b *testing.B) {
-	for _, n := range []struct{ followers, others int }{{0, 0}, {1, 0}, {100, 0}, {10000, 0}, {1, 10000}} {
-		b.Run(fmt.Sprintf("followers=%d/others=%d", n.followers, n.others), func(b *testing.B) {
-			h := benchHub(b, n.followers, n.others)
+	for _, n := range []struct{ subscribers, others int }{{0, 0}, {1, 0}, {100, 0}, {10000, 0}, {1, 10000}} {
+		b.Run(fmt.Sprintf("subscribers=%d/others=%d", n.subscribers, n.others), func(b *testing.B) {
+			h := benchHub(b, n.subscribers, n.others)
 			topics := []string{"a"}
 			b.ReportAllocs()
 			for b.Loop() {
@@ -44,9 +45,9 @@ func BenchmarkPublish(b *testing.B) {
 }
 
 func BenchmarkPublishFromManyGoroutines(b *testing.B) {
-	for _, followers := range []int{0, 100} {
-		b.Run(fmt.Sprintf("followers=%d", followers), func(b *testing.B) {
-			h := benchHub(b, followers, 0)
+	for _, subscribers := range []int{0, 100} {
+		b.Run(fmt.Sprintf("subscribers=%d", subscribers), func(b *testing.B) {
+			h := benchHub(b, subscribers, 0)
 			topics := []string{"a"}
 			b.ReportAllocs()
 			b.SetParallelism(64)
@@ -62,9 +63,9 @@ func BenchmarkPublishFromManyGoroutines(b *testing.B) {
 	}
 }
 
-// What it costs that an event is on the disk before its publisher is told, and
-// what publishers save who share a sync.
-func BenchmarkPublishIntoAStore(b *testing.B) {
+// BenchmarkPublishToStore compares stores. With a file, Publish returns after a
+// sync, which concurrent publishers share.
+func BenchmarkPublishToStore(b *testing.B) {
 	for name, open := range map[string]func(b *testing.B) store.Store{
 		"memory": func(*testing.B) store.Store { return store.NewMemory() },
 		"file": func(b *testing.B) store.Store {
@@ -77,7 +78,7 @@ func BenchmarkPublishIntoAStore(b *testing.B) {
 	} {
 		for _, publishers := range []int{1, 10, 100, 1000} {
 			b.Run(fmt.Sprintf("%s/publishers=%d", name, publishers), func(b *testing.B) {
-				benchPublishers(b, over(b, open(b), store.History{MaxEvents: 10000}), publishers)
+				benchPublishers(b, newHubOn(b, open(b), store.History{MaxEvents: 10000}), publishers)
 			})
 		}
 	}
@@ -104,7 +105,7 @@ func benchPublishers(b *testing.B, h *hub.Hub, publishers int) {
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "events/s")
 }
 
-// One event a read, far behind the head.
+// BenchmarkCursorNext reads one event at a time, far behind the log's head.
 func BenchmarkCursorNext(b *testing.B) {
 	for _, topics := range [][]string{{"a"}, {"a", "b", "c", "d"}} {
 		b.Run(fmt.Sprintf("topics=%d", len(topics)), func(b *testing.B) {
@@ -128,10 +129,10 @@ func BenchmarkCursorNext(b *testing.B) {
 	}
 }
 
-// The whole way of one event: published, woken for, read.
+// BenchmarkPublishAndNext publishes an event, waits for the wake-up and reads it.
 func BenchmarkPublishAndNext(b *testing.B) {
 	h := newHub(b, store.History{MaxEvents: 10000})
-	c := follow(b, h, "a")
+	c := subscribe(b, h, "a")
 	buf := make([]*store.Entry, 0, 8)
 	b.ReportAllocs()
 	for b.Loop() {
@@ -144,7 +145,7 @@ func BenchmarkPublishAndNext(b *testing.B) {
 	}
 }
 
-func BenchmarkFollowAndClose(b *testing.B) {
+func BenchmarkSubscribeAndClose(b *testing.B) {
 	h := benchHub(b, 10000, 0)
 	topics := []string{"a"}
 	b.ReportAllocs()
@@ -153,12 +154,12 @@ func BenchmarkFollowAndClose(b *testing.B) {
 	}
 }
 
-// An event costs as many allocations however many watch.
-func TestPublishingAllocatesNothingPerFollower(t *testing.T) {
-	allocs := func(followers int) float64 {
+// The number of allocations per event must not grow with the subscribers.
+func TestPublishAllocatesNothingPerSubscriber(t *testing.T) {
+	allocs := func(subscribers int) float64 {
 		h := newHub(t, store.History{MaxEvents: 100})
-		for range followers {
-			follow(t, h, "a")
+		for range subscribers {
+			subscribe(t, h, "a")
 		}
 		topics := []string{"a"}
 		return testing.AllocsPerRun(1000, func() {
@@ -167,9 +168,9 @@ func TestPublishingAllocatesNothingPerFollower(t *testing.T) {
 			}
 		})
 	}
-	alone, watched := allocs(0), allocs(1000)
-	if watched > alone+0.5 || alone > 12 {
-		t.Errorf("%.1f allocations without followers, %.1f with 1000", alone, watched)
+	none, many := allocs(0), allocs(1000)
+	if many > none+0.5 || none > 12 {
+		t.Errorf("%.1f allocations without subscribers, %.1f with 1000", none, many)
 	}
 }
 

@@ -18,13 +18,13 @@ import (
 	"github.com/caddy-sse/caddy-sse/store"
 )
 
-// The child of TestNothingThatWasAcknowledgedIsLostWhenTheProcessIsKilled: it
-// publishes until it is killed.
+// childPath is the environment variable that gives the child process of
+// TestKilledProcessLosesNoAcknowledgedDelivery the path of its log.
 const childPath = "CADDY_SSE_CRASH_CHILD"
 
-// publishUntilKilled delivers what each sender has to deliver, in its order,
-// and says on its output what was acknowledged. Each sender begins where it was
-// acknowledged last: it sends that again.
+// publishUntilKilled is the child process. It publishes the deliveries of each
+// sender in order and prints each acknowledgement. A sender begins with its last
+// acknowledged delivery, which is a duplicate then.
 func publishUntilKilled(path string, next []string) int {
 	f, err := store.OpenFile(path, store.FileOptions{})
 	if err != nil {
@@ -32,7 +32,7 @@ func publishUntilKilled(path string, next []string) int {
 		return 1
 	}
 	h := hub.New(f, store.History{})
-	h.SetHistory(store.History{}) // as a start does
+	h.SetHistory(store.History{}) // as App.Start does
 	fmt.Println("open")
 	var wg sync.WaitGroup
 	for sender, first := range next {
@@ -43,7 +43,7 @@ func publishUntilKilled(path string, next []string) int {
 		}
 		wg.Go(func() {
 			for ; ; n++ {
-				got, err := h.PublishAll(delivery(sender, n), receiptOf(sender, n))
+				got, err := h.PublishAll(delivery(sender, n), idempotencyKey(sender, n))
 				if err != nil {
 					fmt.Println("error", err)
 					return
@@ -56,7 +56,7 @@ func publishUntilKilled(path string, next []string) int {
 	return 1
 }
 
-// delivery is of two events, of which one has an id of its own.
+// delivery returns two events, of which the first has an id.
 func delivery(sender, n int) []hub.Message {
 	data := []byte(fmt.Sprint(sender, " ", n))
 	topics := []string{fmt.Sprint("sender/", sender), "all"}
@@ -66,13 +66,13 @@ func delivery(sender, n int) []hub.Message {
 	}
 }
 
-func receiptOf(sender, n int) hub.IdempotencyKey {
+func idempotencyKey(sender, n int) hub.IdempotencyKey {
 	return hub.IdempotencyKey{Scope: fmt.Sprint(sender), ID: fmt.Sprint(n)}
 }
 
 const crashSenders = 8
 
-func TestNothingThatWasAcknowledgedIsLostWhenTheProcessIsKilled(t *testing.T) {
+func TestKilledProcessLosesNoAcknowledgedDelivery(t *testing.T) {
 	kills := 10
 	if testing.Short() {
 		kills = 3
@@ -87,7 +87,7 @@ func TestNothingThatWasAcknowledgedIsLostWhenTheProcessIsKilled(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := over(t, f, store.History{})
+	h := newHubOn(t, f, store.History{})
 	for sender, last := range next {
 		if last == 0 {
 			t.Errorf("sender %d has never been acknowledged", sender)
@@ -97,8 +97,8 @@ func TestNothingThatWasAcknowledgedIsLostWhenTheProcessIsKilled(t *testing.T) {
 	t.Logf("%d deliveries were acknowledged, %d kills", len(acknowledged), kills)
 }
 
-// runUntilKilled starts the child, kills it at some moment, and takes down what
-// it has said.
+// runUntilKilled starts the child, kills it at a random moment, and records its
+// acknowledgements.
 func runUntilKilled(t *testing.T, path string, next []int, acknowledged map[string]string) {
 	t.Helper()
 	var args []string
@@ -125,7 +125,7 @@ func runUntilKilled(t *testing.T, path string, next []int, acknowledged map[stri
 		case "ack":
 			acknowledge(t, rest, next, acknowledged)
 		default:
-			t.Errorf("the child says %s", lines.Text())
+			t.Errorf("the child printed %s", lines.Text())
 		}
 	}
 	_ = child.Wait() // it was killed
@@ -141,22 +141,22 @@ func acknowledge(t *testing.T, line string, next []int, acknowledged map[string]
 	var duplicate bool
 	var ids [2]string
 	if _, err := fmt.Sscan(line, &sender, &n, &duplicate, &ids[0], &ids[1]); err != nil {
-		return // cut off by the kill: nobody has heard it
+		return // a line that the kill truncated
 	}
 	name := fmt.Sprint(sender, " ", n)
 	now := fmt.Sprint(ids)
 	if before, known := acknowledged[name]; known && (before != now || !duplicate) {
-		t.Errorf("delivery %s was answered with %s, and then with %s (duplicate: %v)", name, before, now, duplicate)
+		t.Errorf("delivery %s got %s, and then %s (duplicate: %v)", name, before, now, duplicate)
 	}
 	acknowledged[name] = now
-	next[sender] = n // which it sends again after a kill
+	next[sender] = n // the next child sends it again
 }
 
-// wantAllOf wants the sender's events in the log: in their order, each once,
-// none torn from its delivery, and all that were acknowledged.
+// wantAllOf checks that the log holds all acknowledged deliveries of a sender, in
+// order, each once and whole.
 func wantAllOf(t *testing.T, h *hub.Hub, sender, last int, acknowledged map[string]string) {
 	t.Helper()
-	entries, err := read(followAfter(t, h, 0, fmt.Sprint("sender/", sender)))
+	entries, err := read(subscribeAfter(t, h, 0, fmt.Sprint("sender/", sender)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -167,10 +167,10 @@ func wantAllOf(t *testing.T, h *hub.Hub, sender, last int, acknowledged map[stri
 		n := i / 2
 		name := fmt.Sprint(sender, " ", n)
 		if data := dataOf(entries[i : i+2]); data[0] != name || data[1] != name || entries[i+1].Seq != entries[i].Seq+1 {
-			t.Fatalf("at %d and %d are %q, want %q twice", entries[i].Seq, entries[i+1].Seq, data, name)
+			t.Fatalf("the events at %d and %d are %q, want %q twice", entries[i].Seq, entries[i+1].Seq, data, name)
 		}
 		if ids := fmt.Sprint([2]string{entries[i].ID, entries[i+1].ID}); acknowledged[name] != ids && acknowledged[name] != "" {
-			t.Errorf("delivery %s is %s in the log, and was acknowledged as %s", name, ids, acknowledged[name])
+			t.Errorf("delivery %s has the ids %s in the log, and was acknowledged with %s", name, ids, acknowledged[name])
 		}
 	}
 }

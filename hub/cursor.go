@@ -65,7 +65,7 @@ func (c *Cursor) startAfter(seq uint64) {
 }
 
 // register returns a cursor that the hub wakes. Callers read the log's head only
-// afterwards, so that no event published between the two is missed.
+// afterwards, so that the cursor misses no event published between the two.
 func (h *Hub) register(topics []string) *Cursor {
 	c := &Cursor{hub: h, topics: unique(topics), ready: make(chan struct{}, 1)}
 	h.subscribersMu.Lock()
@@ -164,18 +164,18 @@ func (c *Cursor) Next(maxBytes int, buf []*store.Entry) ([]*store.Entry, error) 
 }
 
 // firstUnread returns the position of the first unread event, or a lower one if
-// the cursor doesn't know it exactly; zero if all have been read. told is the
-// value of unread. The caller must take it before it reads the log: an event
-// published in between is both read and reported again.
-func (c *Cursor) firstUnread(told uint64) uint64 {
+// the cursor doesn't know it exactly; zero if it has read all. reported is the
+// value of unread. The caller must load it before it reads the log: the cursor
+// reads an event published in between, and unread reports it once more.
+func (c *Cursor) firstUnread(reported uint64) uint64 {
 	switch {
 	case !c.CaughtUp():
 		return c.pos + 1
-	case told == 0:
+	case reported == 0:
 		return 0
-	case told > c.pos:
-		return told
-	case c.newest.Load() > c.pos: // the reported event was read already, and there are newer ones
+	case reported > c.pos:
+		return reported
+	case c.newest.Load() > c.pos: // the cursor has read the reported event, and there are newer ones
 		return c.pos + 1
 	default:
 		return 0
@@ -209,8 +209,8 @@ func (c *Cursor) lag(head uint64) uint64 {
 // not change them. It is safe for concurrent use.
 func (c *Cursor) Topics() []string { return c.topics }
 
-// Skip moves the cursor forward to seq: the subscriber has the events up to there
-// by other means. It never moves the cursor back.
+// Skip moves the cursor forward to seq, because the subscriber doesn't need the
+// events up to there. It never moves the cursor back.
 func (c *Cursor) Skip(seq uint64) {
 	c.pos = max(c.pos, seq)
 }

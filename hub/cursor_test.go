@@ -17,18 +17,18 @@ import (
 	"github.com/caddy-sse/caddy-sse/store"
 )
 
-func TestACursorReadsWhatIsPublishedFromNowOn(t *testing.T) {
+func TestNewCursorReadsLaterEventsOnly(t *testing.T) {
 	h := newHub(t, store.History{})
 	publish(t, h, "before", "a")
-	c := follow(t, h, "a", "b")
+	c := subscribe(t, h, "a", "b")
 	if woken(c) || !c.CaughtUp() || c.Position() != h.Position(1) {
-		t.Errorf("a new cursor is at %s, drained: %v", c.Position(), c.CaughtUp())
+		t.Errorf("a new cursor is at %s, caught up: %v", c.Position(), c.CaughtUp())
 	}
 	publish(t, h, "1", "a")
 	publish(t, h, "2", "c")
 	publish(t, h, "3", "b")
 	if !woken(c) || woken(c) {
-		t.Error("the reader is not woken exactly once")
+		t.Error("the cursor is not woken exactly once")
 	}
 	wantRead(t, c, "1", "3")
 	if c.Position() != h.Position(4) {
@@ -37,33 +37,33 @@ func TestACursorReadsWhatIsPublishedFromNowOn(t *testing.T) {
 	wantRead(t, c)
 }
 
-func TestACursorIsNotWokenForOtherTopics(t *testing.T) {
+func TestOtherTopicsDoNotWakeCursor(t *testing.T) {
 	h := newHub(t, store.History{})
-	c := follow(t, h, "a")
+	c := subscribe(t, h, "a")
 	busy(t, h, 3)
 	if woken(c) {
 		t.Error("woken")
 	}
 }
 
-func TestACursorThatResumesReadsWhatItMissedFirst(t *testing.T) {
+func TestResumedCursorReadsMissedEventsFirst(t *testing.T) {
 	h := newHub(t, store.History{})
 	for _, data := range []string{"1", "2", "3"} {
 		publish(t, h, data, "a")
 	}
-	c := followAfter(t, h, 1, "a")
+	c := subscribeAfter(t, h, 1, "a")
 	if !woken(c) || c.CaughtUp() {
-		t.Error("it is not told that there may be something to read")
+		t.Error("the resumed cursor is not woken")
 	}
 	publish(t, h, "4", "a")
 	wantRead(t, c, "2", "3", "4")
-	nothing := followAfter(t, h, 4, "a")
+	nothing := subscribeAfter(t, h, 4, "a")
 	wantRead(t, nothing)
 }
 
-func TestABoundedReadGoesOnWhereItStopped(t *testing.T) {
+func TestNextReadContinuesAfterBoundedRead(t *testing.T) {
 	h := newHub(t, store.History{})
-	c := follow(t, h, "a")
+	c := subscribe(t, h, "a")
 	for _, data := range []string{"1", "2", "3"} {
 		publish(t, h, data, "a")
 	}
@@ -80,23 +80,23 @@ func TestABoundedReadGoesOnWhereItStopped(t *testing.T) {
 	}
 }
 
-func TestAClosedCursorIsWokenNoMore(t *testing.T) {
+func TestClosedCursorIsNotWoken(t *testing.T) {
 	h := newHub(t, store.History{})
-	c, stays := follow(t, h, "a", "b"), follow(t, h, "a")
+	c, open := subscribe(t, h, "a", "b"), subscribe(t, h, "a")
 	c.Close()
 	c.Close()
 	publish(t, h, "x", "a", "b")
-	if woken(c) || !woken(stays) {
-		t.Error("the wrong cursor was closed")
+	if woken(c) || !woken(open) {
+		t.Error("the closed cursor was woken, or the open one was not")
 	}
 	if readers := h.SubscribersByTopic(); readers["a"] != 1 || len(readers) != 1 {
 		t.Errorf("%v", readers)
 	}
 }
 
-func TestWhatHasLeftTheHistoryUnreadIsLost(t *testing.T) {
+func TestDroppedUnreadEventIsErrLost(t *testing.T) {
 	h := newHub(t, store.History{MaxEvents: 3})
-	c := follow(t, h, "a")
+	c := subscribe(t, h, "a")
 	publish(t, h, "1", "a")
 	busy(t, h, 2)
 	wantRead(t, c, "1") // just in time
@@ -107,9 +107,9 @@ func TestWhatHasLeftTheHistoryUnreadIsLost(t *testing.T) {
 	}
 }
 
-func TestALostEventIsLostThoughLaterOnesAreThere(t *testing.T) {
+func TestFirstUnreadEventDecidesLoss(t *testing.T) {
 	h := newHub(t, store.History{MaxEvents: 3})
-	c := follow(t, h, "a")
+	c := subscribe(t, h, "a")
 	publish(t, h, "1", "a")
 	publish(t, h, "2", "a")
 	busy(t, h, 2)
@@ -118,9 +118,9 @@ func TestALostEventIsLostThoughLaterOnesAreThere(t *testing.T) {
 	}
 }
 
-func TestAQuietTopicLosesNothingWhileAnotherIsBusy(t *testing.T) {
+func TestBusyTopicCausesNoLossOnQuietTopic(t *testing.T) {
 	h := newHub(t, store.History{MaxEvents: 3})
-	quiet, resumed := follow(t, h, "a"), followAfter(t, h, 0, "a")
+	quiet, resumed := subscribe(t, h, "a"), subscribeAfter(t, h, 0, "a")
 	wantRead(t, resumed)
 	busy(t, h, 100)
 	wantRead(t, quiet)
@@ -134,12 +134,12 @@ func TestAQuietTopicLosesNothingWhileAnotherIsBusy(t *testing.T) {
 	wantRead(t, quiet)
 }
 
-func TestWhatIsLostWhileACursorCatchesUpIsNoticed(t *testing.T) {
+func TestLossDuringCatchUpIsErrLost(t *testing.T) {
 	h := newHub(t, store.History{})
 	for _, data := range []string{"1", "2", "3"} {
 		publish(t, h, data, "a")
 	}
-	c := followAfter(t, h, 0, "a")
+	c := subscribeAfter(t, h, 0, "a")
 	if entries, err := c.Next(1, nil); err != nil || len(entries) != 1 {
 		t.Fatal(err)
 	}
@@ -149,7 +149,7 @@ func TestWhatIsLostWhileACursorCatchesUpIsNoticed(t *testing.T) {
 	}
 }
 
-func TestWhatIsLostBeforeAReplayIsNoticed(t *testing.T) {
+func TestLossBetweenResolveAndSubscribeIsErrLost(t *testing.T) {
 	h := newHub(t, store.History{})
 	publish(t, h, "1", "a")
 	publish(t, h, "2", "a")
@@ -158,13 +158,13 @@ func TestWhatIsLostBeforeAReplayIsNoticed(t *testing.T) {
 		t.Fatal("the beginning is not known")
 	}
 	h.SetHistory(store.History{MaxEvents: 1})
-	if _, err := read(followAfter(t, h, seq, "a")); !errors.Is(err, hub.ErrLost) {
+	if _, err := read(subscribeAfter(t, h, seq, "a")); !errors.Is(err, hub.ErrLost) {
 		t.Error(err)
 	}
 }
 
-// racyStore is a log in which something happens just before it is read, or
-// between an append and what follows it.
+// racyStore is a store that calls a function of the test before a read, or after
+// an append and before the hub wakes cursors.
 type racyStore struct {
 	*store.Memory
 	beforeRead, afterAppend func()
@@ -188,7 +188,7 @@ func once(f *func()) {
 	}
 }
 
-func TestWhatIsPublishedAndLostDuringAReadIsNoticed(t *testing.T) {
+func TestEventPublishedAndDroppedDuringReadIsErrLost(t *testing.T) {
 	for name, prepare := range map[string]func(h *hub.Hub, c *hub.Cursor){
 		"nothing was unread": func(*hub.Hub, *hub.Cursor) {},
 		"one was unread":     func(h *hub.Hub, _ *hub.Cursor) { publish(t, h, "1", "a") },
@@ -198,8 +198,8 @@ func TestWhatIsPublishedAndLostDuringAReadIsNoticed(t *testing.T) {
 		},
 	} {
 		s := &racyStore{Memory: store.NewMemory()}
-		h := over(t, s, store.History{MaxEvents: 1})
-		c := follow(t, h, "a")
+		h := newHubOn(t, s, store.History{MaxEvents: 1})
+		c := subscribe(t, h, "a")
 		prepare(h, c)
 		s.beforeRead = func() {
 			publish(t, h, "lost", "a")
@@ -211,10 +211,10 @@ func TestWhatIsPublishedAndLostDuringAReadIsNoticed(t *testing.T) {
 	}
 }
 
-func TestWhatIsPublishedDuringAReadOnOtherTopicsLosesNothing(t *testing.T) {
+func TestOtherTopicsEventsDuringReadAreNoLoss(t *testing.T) {
 	s := &racyStore{Memory: store.NewMemory()}
-	h := over(t, s, store.History{MaxEvents: 1})
-	c := follow(t, h, "a")
+	h := newHubOn(t, s, store.History{MaxEvents: 1})
+	c := subscribe(t, h, "a")
 	s.beforeRead = func() { busy(t, h, 10) }
 	wantRead(t, c)
 	s.beforeRead = func() { busy(t, h, 10); publish(t, h, "1", "a") }
@@ -222,13 +222,13 @@ func TestWhatIsPublishedDuringAReadOnOtherTopicsLosesNothing(t *testing.T) {
 	wantRead(t, c)
 }
 
-// The reader is woken for an event that it has read together with an earlier
-// one. That must not hide the next.
-func TestAnEventThatWasReadBeforeItsWakingHidesNoOther(t *testing.T) {
+// The hub wakes the cursor for an event that the cursor has read already,
+// together with an earlier one. That must not hide the next event.
+func TestLateWakeUpHidesNoLaterEvent(t *testing.T) {
 	for _, lost := range []bool{true, false} {
 		s := &racyStore{Memory: store.NewMemory()}
-		h := over(t, s, store.History{MaxEvents: 3})
-		c := follow(t, h, "a")
+		h := newHubOn(t, s, store.History{MaxEvents: 3})
+		c := subscribe(t, h, "a")
 		publish(t, h, "1", "a")
 		s.afterAppend = func() { wantRead(t, c, "1", "2") }
 		publish(t, h, "2", "a")
@@ -247,10 +247,10 @@ func TestAnEventThatWasReadBeforeItsWakingHidesNoOther(t *testing.T) {
 	}
 }
 
-func TestAnEventThatWasReadBeforeItsWakingIsNotLost(t *testing.T) {
+func TestLateWakeUpOfReadEventIsNoLoss(t *testing.T) {
 	s := &racyStore{Memory: store.NewMemory()}
-	h := over(t, s, store.History{MaxEvents: 3})
-	c := follow(t, h, "a")
+	h := newHubOn(t, s, store.History{MaxEvents: 3})
+	c := subscribe(t, h, "a")
 	s.afterAppend = func() { wantRead(t, c, "1") }
 	publish(t, h, "1", "a")
 	busy(t, h, 10)
@@ -260,9 +260,9 @@ func TestAnEventThatWasReadBeforeItsWakingIsNotLost(t *testing.T) {
 	wantRead(t, c, "2")
 }
 
-func TestSkippingMovesForwardOnly(t *testing.T) {
+func TestSkipMovesForwardOnly(t *testing.T) {
 	h := newHub(t, store.History{})
-	c := follow(t, h, "a")
+	c := subscribe(t, h, "a")
 	for _, data := range []string{"1", "2", "3"} {
 		publish(t, h, data, "a")
 	}
@@ -276,9 +276,9 @@ func TestSkippingMovesForwardOnly(t *testing.T) {
 	wantRead(t, c)
 }
 
-func TestWhatWasSkippedIsNotLost(t *testing.T) {
+func TestSkippedEventIsNoLoss(t *testing.T) {
 	h := newHub(t, store.History{MaxEvents: 2})
-	c := follow(t, h, "a")
+	c := subscribe(t, h, "a")
 	publish(t, h, "1", "a")
 	c.Skip(1)
 	busy(t, h, 10)
@@ -287,10 +287,10 @@ func TestWhatWasSkippedIsNotLost(t *testing.T) {
 	wantRead(t, c, "2")
 }
 
-func TestWhatIsLostBehindASkipIsNoticed(t *testing.T) {
+func TestLossAfterSkipIsErrLost(t *testing.T) {
 	s := newGatedStore()
-	h := over(t, s, store.History{})
-	c := follow(t, h, "a")
+	h := newHubOn(t, s, store.History{})
+	c := subscribe(t, h, "a")
 	a := []string{"a"}
 	together(t, h, s, nil, [][]string{a, a}, []string{"d2", "d3"}) // one batch
 	c.Skip(2)
@@ -302,7 +302,7 @@ func TestWhatIsLostBehindASkipIsNoticed(t *testing.T) {
 	}
 }
 
-// brokenReads is a log that can't be read.
+// brokenReads is a store whose reads fail.
 type brokenReads struct{ *store.Memory }
 
 var errDisk = errors.New("disk on fire")
@@ -311,15 +311,15 @@ func (brokenReads) Read([]string, uint64, int, []*store.Entry) (store.Batch, err
 	return store.Batch{}, errDisk
 }
 
-func TestAReadThatFailsSaysWhy(t *testing.T) {
-	h := over(t, brokenReads{store.NewMemory()}, store.History{})
-	if _, err := read(followAfter(t, h, 0, "a")); !errors.Is(err, errDisk) {
+func TestReadErrorWrapsStoreError(t *testing.T) {
+	h := newHubOn(t, brokenReads{store.NewMemory()}, store.History{})
+	if _, err := read(subscribeAfter(t, h, 0, "a")); !errors.Is(err, errDisk) {
 		t.Error(err)
 	}
 }
 
-// Who opens a cursor while its topic is busy must not wait for anything.
-func TestFollowingABusyTopicNeverBlocks(t *testing.T) {
+// Opening a cursor on a busy topic must not wait for publishers.
+func TestSubscribingToBusyTopicNeverBlocks(t *testing.T) {
 	h := newHub(t, store.History{MaxEvents: 10})
 	stop := make(chan struct{})
 	var publisher sync.WaitGroup
@@ -343,15 +343,15 @@ func TestFollowingABusyTopicNeverBlocks(t *testing.T) {
 	select {
 	case <-opened:
 	case <-time.After(20 * time.Second):
-		t.Error("a cursor is not opened")
+		t.Error("opening cursors takes more than 20 seconds")
 	}
 	close(stop)
 	publisher.Wait()
 }
 
-// Cursors that come, go and resume at random under many publishers get every
-// event of their topics, once and in order.
-func TestNothingIsMissedDoubledOrSwapped(t *testing.T) {
+// Cursors close and resume at random moments while many goroutines publish. Each
+// reads every event of its topics, once and in order.
+func TestCursorsReadEveryEventOnceInOrder(t *testing.T) {
 	const publishers, each = 8, 250
 	h := newHub(t, store.History{})
 	var publishing, reading sync.WaitGroup
@@ -371,13 +371,13 @@ func TestNothingIsMissedDoubledOrSwapped(t *testing.T) {
 	got := make([][]*store.Entry, 6)
 	sets := [][]string{{"a"}, {"b"}, {"c"}, {"a", "b"}, {"b", "c"}, topics}
 	for i, set := range sets {
-		reading.Go(func() { got[i] = readRestlessly(t, h, set, done) })
+		reading.Go(func() { got[i] = readAndResume(t, h, set, done) })
 	}
 	publishing.Wait()
 	close(done)
 	reading.Wait()
 	for i, set := range sets {
-		want, err := read(followAfter(t, h, 0, set...))
+		want, err := read(subscribeAfter(t, h, 0, set...))
 		if err != nil || !slices.Equal(got[i], want) {
 			t.Errorf("%q: %d events, want %d (%v)", set, len(got[i]), len(want), err)
 		}
@@ -387,9 +387,9 @@ func TestNothingIsMissedDoubledOrSwapped(t *testing.T) {
 	}
 }
 
-// readRestlessly reads until all is read after done, by small pieces, and
-// leaves and resumes by its last id every now and then.
-func readRestlessly(t *testing.T, h *hub.Hub, topics []string, done <-chan struct{}) (got []*store.Entry) {
+// readAndResume reads in small batches until done is closed and all is read. At
+// random it closes its cursor and resumes from its position.
+func readAndResume(t *testing.T, h *hub.Hub, topics []string, done <-chan struct{}) (got []*store.Entry) {
 	c := h.SubscribeAfter(topics, 0)
 	defer func() { c.Close() }()
 	for {
@@ -422,9 +422,9 @@ func readRestlessly(t *testing.T, h *hub.Hub, topics []string, done <-chan struc
 	}
 }
 
-// Under a history that is far too short, a cursor either reads the very next
-// event of its topic or is told that it can't.
-func TestNothingIsSkippedInSilenceWhileTheHistoryRacesOn(t *testing.T) {
+// Under a history of two events, a cursor reads the next event of its topic or
+// gets ErrLost.
+func TestCursorReportsEveryLossUnderShortHistory(t *testing.T) {
 	const each = 3000
 	h := newHub(t, store.History{MaxEvents: 2})
 	var publishing, reading sync.WaitGroup
@@ -450,12 +450,12 @@ func TestNothingIsSkippedInSilenceWhileTheHistoryRacesOn(t *testing.T) {
 	reading.Wait()
 }
 
-// countOn expects a topic's events to be the numbers from one on, but after a
-// loss that it is told of.
+// countOn expects that a topic's events are consecutive numbers, except after
+// ErrLost.
 func countOn(t *testing.T, h *hub.Hub, topic string, end int, done <-chan struct{}) {
 	c := h.Subscribe([]string{topic})
 	defer func() { c.Close() }()
-	last, known := 0, false // the last number, where it is known
+	last, known := 0, false // the last number; unknown after ErrLost
 	for over := false; ; {
 		select {
 		case <-c.Ready():
@@ -484,10 +484,10 @@ func countOn(t *testing.T, h *hub.Hub, topic string, end int, done <-chan struct
 	}
 }
 
-func TestAReaderSleepsUntilItsTopicIsPublishedOn(t *testing.T) {
+func TestReaderSleepsUntilEventOnItsTopic(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub(t, store.History{})
-		c := follow(t, h, "a")
+		c := subscribe(t, h, "a")
 		var at time.Duration
 		began := time.Now()
 		go func() {

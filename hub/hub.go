@@ -31,7 +31,7 @@ type Hub struct {
 	queue     []*publication // publications that wait for the leader
 	hasLeader bool           // a publisher is committing the queue
 
-	writeMu sync.Mutex // the leader holds it while it appends: it defines the order of the log
+	writeMu sync.Mutex // the leader holds it while it appends
 	history store.History
 	expiry  *time.Timer
 	closed  bool

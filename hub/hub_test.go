@@ -16,7 +16,7 @@ import (
 	"github.com/caddy-sse/caddy-sse/store"
 )
 
-func TestAnEventIsPublishedUnderItsPosition(t *testing.T) {
+func TestEventWithoutIDGetsItsPositionAsID(t *testing.T) {
 	h := newHub(t, store.History{})
 	first, second := publish(t, h, "x", "a"), publish(t, h, "x", "a", "b")
 	if first.Seq != 1 || second.Seq != 2 || first.ID != h.Position(1) || second.ID != h.Position(2) {
@@ -33,7 +33,7 @@ func TestAnEventIsPublishedUnderItsPosition(t *testing.T) {
 	}
 }
 
-func TestAnIDThatThePublisherGivesIsKept(t *testing.T) {
+func TestEventKeepsPublishersID(t *testing.T) {
 	h := newHub(t, store.History{})
 	e, dup, err := h.Publish([]string{"a"}, event.Event{ID: "delivery-1", Name: "push", Data: []byte("x")})
 	if err != nil || dup || e.ID != "delivery-1" || string(e.Frame) != "id: delivery-1\nevent: push\ndata: x\n\n" {
@@ -41,7 +41,7 @@ func TestAnIDThatThePublisherGivesIsKept(t *testing.T) {
 	}
 }
 
-func TestAFrameIsPublishedAsItIs(t *testing.T) {
+func TestFrameIsPublishedUnchanged(t *testing.T) {
 	h := newHub(t, store.History{})
 	e, err := h.PublishFrame([]string{"a"}, event.Frame("event: x\ndata: y\n\n"))
 	if err != nil || string(e.Frame) != "id: "+e.ID+"\nevent: x\ndata: y\n\n" {
@@ -49,20 +49,20 @@ func TestAFrameIsPublishedAsItIs(t *testing.T) {
 	}
 }
 
-func TestTopicsThatAreNamedTwiceCountOnce(t *testing.T) {
+func TestRepeatedTopicCountsOnce(t *testing.T) {
 	h := newHub(t, store.History{})
 	topics := []string{"b", "a", "b"}
-	c := follow(t, h, "b", "a", "a")
+	c := subscribe(t, h, "b", "a", "a")
 	e := publish(t, h, "x", topics...)
 	if !slices.Equal(e.Topics, []string{"a", "b"}) || !slices.Equal(topics, []string{"b", "a", "b"}) {
-		t.Errorf("on %q; the publisher's own are %q", e.Topics, topics)
+		t.Errorf("published on %q; the argument is now %q", e.Topics, topics)
 	}
 	wantRead(t, c, "x")
 }
 
-func TestWhatCanNotBePublishedIsRefused(t *testing.T) {
+func TestInvalidEventIsRefused(t *testing.T) {
 	h := newHub(t, store.History{})
-	c := follow(t, h, "a")
+	c := subscribe(t, h, "a")
 	for _, r := range []struct {
 		topics []string
 		event  event.Event
@@ -87,9 +87,9 @@ func TestWhatCanNotBePublishedIsRefused(t *testing.T) {
 	}
 }
 
-func TestADuplicateIsPublishedOnce(t *testing.T) {
+func TestDuplicateIsPublishedOnce(t *testing.T) {
 	h := newHub(t, store.History{})
-	c := follow(t, h, "a")
+	c := subscribe(t, h, "a")
 	send := func(data string) (*store.Entry, bool) {
 		t.Helper()
 		e, dup, err := h.Publish([]string{"a", "b"}, event.Event{ID: "d1", Data: []byte(data)})
@@ -110,7 +110,7 @@ func TestADuplicateIsPublishedOnce(t *testing.T) {
 	wantRead(t, c, "x")
 }
 
-func TestTopicsInAnotherOrderAreTheSame(t *testing.T) {
+func TestOrderOfTopicsMakesNoDifference(t *testing.T) {
 	h := newHub(t, store.History{})
 	first, _, _ := h.Publish([]string{"a", "b"}, event.Event{ID: "d1"})
 	if e, dup, err := h.Publish([]string{"b", "a", "b"}, event.Event{ID: "d1"}); e != first || !dup || err != nil {
@@ -118,7 +118,7 @@ func TestTopicsInAnotherOrderAreTheSame(t *testing.T) {
 	}
 }
 
-func TestAnIDThatOtherTopicsHaveTakenHidesNothing(t *testing.T) {
+func TestIDUsedOnOtherTopicsIsReplaced(t *testing.T) {
 	h := newHub(t, store.History{})
 	if _, _, err := h.Publish([]string{"a"}, event.Event{ID: "d1"}); err != nil {
 		t.Fatal(err)
@@ -134,7 +134,7 @@ func TestAnIDThatOtherTopicsHaveTakenHidesNothing(t *testing.T) {
 	}
 }
 
-func TestAnIDThatLooksLikeAPositionOfTheLogIsReplaced(t *testing.T) {
+func TestIDThatLooksLikePositionIsReplaced(t *testing.T) {
 	h := newHub(t, store.History{})
 	ids := map[string]bool{}
 	for _, id := range []string{h.Position(1), h.Position(3), h.Position(1 << 40), h.Position(0) + "x"} {
@@ -149,7 +149,7 @@ func TestAnIDThatLooksLikeAPositionOfTheLogIsReplaced(t *testing.T) {
 	}
 }
 
-func TestADuplicateOfWhatHasLeftTheHistoryIsNew(t *testing.T) {
+func TestIDOfDroppedEventIsNoDuplicate(t *testing.T) {
 	h := newHub(t, store.History{MaxEvents: 1})
 	for range 2 {
 		if e, dup, err := h.Publish([]string{"a"}, event.Event{ID: "d1"}); err != nil || dup || e.ID != "d1" {
@@ -161,7 +161,7 @@ func TestADuplicateOfWhatHasLeftTheHistoryIsNew(t *testing.T) {
 
 func TestConcurrentDuplicatesArePublishedOnce(t *testing.T) {
 	h := newHub(t, store.History{})
-	c := follow(t, h, "a", "b")
+	c := subscribe(t, h, "a", "b")
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	fresh := map[string]int{}
@@ -192,11 +192,11 @@ func TestConcurrentDuplicatesArePublishedOnce(t *testing.T) {
 	}
 }
 
-// gatedStore is a log whose appends wait to be let through, and may fail.
+// gatedStore is a store whose appends wait until the test gives their result.
 type gatedStore struct {
 	*store.Memory
-	appending chan int   // how many an append holds
-	result    chan error // what it comes to
+	appending chan int   // receives the number of entries of an append
+	result    chan error // the result of that append
 }
 
 func newGatedStore() *gatedStore {
@@ -211,17 +211,17 @@ func (s *gatedStore) Append(entries []*store.Entry, records []store.IdempotencyR
 	return s.Memory.Append(entries, records)
 }
 
-// result is what a publisher is told.
+// result is what Publish returned.
 type result struct {
 	entry *store.Entry
 	dup   bool
 	err   error
 }
 
-// together publishes events that all wait while another is appended, and so
-// become one batch in their order. It returns what each is told, and how many
-// entries the batch made.
-func together(t *testing.T, h *hub.Hub, s *gatedStore, fate error, topics [][]string, ids []string) ([]result, int) {
+// together publishes events while another append runs, so that they become one
+// batch in their order. It returns each result and the number of entries in the
+// batch. appendErr is the result of the batch's append.
+func together(t *testing.T, h *hub.Hub, s *gatedStore, appendErr error, topics [][]string, ids []string) ([]result, int) {
 	t.Helper()
 	var wg sync.WaitGroup
 	wg.Go(func() { publish(t, h, "first", "first") })
@@ -238,14 +238,14 @@ func together(t *testing.T, h *hub.Hub, s *gatedStore, fate error, topics [][]st
 	}
 	s.result <- nil
 	n := <-s.appending
-	s.result <- fate
+	s.result <- appendErr
 	wg.Wait()
 	return results, n
 }
 
-func TestDuplicatesWithinOneBatchArePublishedOnce(t *testing.T) {
+func TestDuplicatesInOneBatchArePublishedOnce(t *testing.T) {
 	s := newGatedStore()
-	h := over(t, s, store.History{})
+	h := newHubOn(t, s, store.History{})
 	a, b := []string{"a"}, []string{"b"}
 	got, n := together(t, h, s, nil, [][]string{a, a, b, a, b}, []string{"d1", "d1", "d1", "d2", "d3"})
 	if n != 4 {
@@ -262,10 +262,10 @@ func TestDuplicatesWithinOneBatchArePublishedOnce(t *testing.T) {
 	}
 }
 
-func TestAStoreThatFailsFailsAllWhoWaitAndPublishesNothing(t *testing.T) {
+func TestFailedAppendFailsAllPublishersOfTheBatch(t *testing.T) {
 	s := newGatedStore()
-	h := over(t, s, store.History{})
-	c := follow(t, h, "a")
+	h := newHubOn(t, s, store.History{})
+	c := subscribe(t, h, "a")
 	full := errors.New("disk full")
 	a := []string{"a"}
 	got, n := together(t, h, s, full, [][]string{a, a, a}, []string{"d1", "d1", ""})
@@ -274,11 +274,11 @@ func TestAStoreThatFailsFailsAllWhoWaitAndPublishesNothing(t *testing.T) {
 	}
 	for i, r := range got {
 		if !errors.Is(r.err, full) || r.entry != nil || r.dup {
-			t.Errorf("publisher %d is told %+v", i, r)
+			t.Errorf("publisher %d gets %+v", i, r)
 		}
 	}
 	if woken(c) {
-		t.Error("a reader was woken for nothing")
+		t.Error("the cursor was woken without an event")
 	}
 	wantRead(t, c)
 	go func() { <-s.appending; s.result <- nil }()
@@ -288,7 +288,7 @@ func TestAStoreThatFailsFailsAllWhoWaitAndPublishesNothing(t *testing.T) {
 	wantRead(t, c, "x")
 }
 
-func TestAClosedHubRefusesEvents(t *testing.T) {
+func TestClosedHubRefusesEvents(t *testing.T) {
 	h := hub.New(store.NewMemory(), store.History{MaxAge: time.Hour})
 	publish(t, h, "x", "a")
 	if err := h.Close(); err != nil {
@@ -299,17 +299,17 @@ func TestAClosedHubRefusesEvents(t *testing.T) {
 	}
 }
 
-func TestResolveTellsWhatAnIDStandsFor(t *testing.T) {
+func TestResolveAcceptsOnlyIDsThatTheLogHolds(t *testing.T) {
 	h, other := newHub(t, store.History{MaxEvents: 4}), newHub(t, store.History{})
-	give := func(id string) {
+	publishID := func(id string) {
 		t.Helper()
 		if _, _, err := h.Publish([]string{"a"}, event.Event{ID: id}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	give("gone") // 1
+	publishID("gone") // 1
 	busy(t, h, 2)
-	give("kept") // 4
+	publishID("held") // 4
 	busy(t, h, 2)
 	// The log is 3 to 6.
 	busy(t, other, 10)
@@ -323,7 +323,7 @@ func TestResolveTellsWhatAnIDStandsFor(t *testing.T) {
 		{"the tail", h.Position(3), 3, true},
 		{"one before the tail", h.Position(2), 2, true},
 		{"two before the tail", h.Position(1), 0, false},
-		{"the log's beginning, which has left", h.Position(0), 0, false},
+		{"the log's start after a trim", h.Position(0), 0, false},
 		{"beyond the head", h.Position(7), 0, false},
 		{"far beyond the head", h.Position(1<<64 - 1), 0, false},
 		{"more than a number holds", epoch + "18446744073709551616", 0, false},
@@ -339,9 +339,9 @@ func TestResolveTellsWhatAnIDStandsFor(t *testing.T) {
 		{"the epoch in capitals", strings.ToUpper(h.Position(5)), 0, false},
 		{"nothing", "", 0, false},
 		{"garbage", "\x00\xff", 0, false},
-		{"a given id", "kept", 4, true},
-		{"a given id that has left", "gone", 0, false},
-		{"an id that was never there", "never", 0, false},
+		{"a publisher's id", "held", 4, true},
+		{"a publisher's id of a dropped event", "gone", 0, false},
+		{"an unknown id", "never", 0, false},
 	} {
 		seq, ok := h.Resolve(c.id)
 		if ok != c.ok || ok && seq != c.want {
@@ -350,7 +350,7 @@ func TestResolveTellsWhatAnIDStandsFor(t *testing.T) {
 	}
 }
 
-func TestAFreshLogResolvesItsBeginning(t *testing.T) {
+func TestNewLogResolvesItsStart(t *testing.T) {
 	h := newHub(t, store.History{})
 	if seq, ok := h.Resolve(h.Position(0)); seq != 0 || !ok {
 		t.Errorf("%d, %v", seq, ok)
@@ -361,7 +361,7 @@ func TestAFreshLogResolvesItsBeginning(t *testing.T) {
 	}
 }
 
-func TestAnEmptiedLogStillResolvesItsHead(t *testing.T) {
+func TestEmptiedLogResolvesItsHead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub(t, store.History{MaxAge: time.Minute})
 		e := publish(t, h, "x", "a")
@@ -373,13 +373,13 @@ func TestAnEmptiedLogStillResolvesItsHead(t *testing.T) {
 		if seq != 1 || !ok {
 			t.Fatalf("%d, %v", seq, ok)
 		}
-		c := followAfter(t, h, seq, "a")
+		c := subscribeAfter(t, h, seq, "a")
 		publish(t, h, "y", "a")
 		wantRead(t, c, "y")
 	})
 }
 
-func TestAgeIsAppliedWithoutPublishes(t *testing.T) {
+func TestMaxAgeAppliesWithoutPublish(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub(t, store.History{MaxAge: time.Minute})
 		publish(t, h, "x", "a")
@@ -405,10 +405,10 @@ func TestAgeIsAppliedWithoutPublishes(t *testing.T) {
 	})
 }
 
-func TestTheHistoryIsChangedInPlace(t *testing.T) {
+func TestSetHistoryAppliesAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub(t, store.History{})
-		c := follow(t, h, "busy")
+		c := subscribe(t, h, "busy")
 		busy(t, h, 10)
 		h.SetHistory(store.History{MaxEvents: 3})
 		if h.Entry(7) != nil || h.Entry(8) == nil {
@@ -421,7 +421,7 @@ func TestTheHistoryIsChangedInPlace(t *testing.T) {
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		if h.Last("busy") != nil {
-			t.Error("an age that is set later is not applied")
+			t.Error("a new age is not applied")
 		}
 		h.SetHistory(store.History{MaxAge: time.Hour})
 		publish(t, h, "x", "a")
@@ -434,12 +434,12 @@ func TestTheHistoryIsChangedInPlace(t *testing.T) {
 		time.Sleep(2 * time.Hour)
 		synctest.Wait()
 		if h.Last("a") == nil {
-			t.Error("an age that was taken away is still applied")
+			t.Error("a removed age is still applied")
 		}
 	})
 }
 
-// brokenTrim is a log that can't let go of anything, and counts the attempts.
+// brokenTrim is a store whose Trim always fails. It counts the attempts.
 type brokenTrim struct {
 	*store.Memory
 	attempts int
@@ -450,10 +450,10 @@ func (s *brokenTrim) Trim(store.History, time.Time) error {
 	return errors.New("disk full")
 }
 
-func TestALogThatCanNotBeTrimmedIsNotTriedIncessantly(t *testing.T) {
+func TestFailedTrimIsRetriedOncePerSecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &brokenTrim{Memory: store.NewMemory()}
-		h := over(t, s, store.History{MaxAge: time.Minute})
+		h := newHubOn(t, s, store.History{MaxAge: time.Minute})
 		publish(t, h, "x", "a")
 		time.Sleep(2 * time.Minute)
 		synctest.Wait()
@@ -463,7 +463,7 @@ func TestALogThatCanNotBeTrimmedIsNotTriedIncessantly(t *testing.T) {
 	})
 }
 
-func TestADigestIsKeyedAndUnambiguous(t *testing.T) {
+func TestDigestIsKeyedAndUnambiguous(t *testing.T) {
 	h, other := newHub(t, store.History{}), newHub(t, store.History{})
 	seen := map[string][]string{}
 	for _, parts := range [][]string{
@@ -486,7 +486,7 @@ func TestADigestIsKeyedAndUnambiguous(t *testing.T) {
 	}
 }
 
-func TestCheckTopic(t *testing.T) {
+func TestCheckTopicRefusesControlCharacters(t *testing.T) {
 	for _, topic := range []string{"a", "orders/42", "é", "a b", "*", "/", "..", strings.Repeat("x", hub.MaxTopicLen)} {
 		if err := hub.CheckTopic(topic); err != nil {
 			t.Errorf("%q: %v", topic, err)

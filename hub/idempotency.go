@@ -22,8 +22,8 @@ type Message struct {
 	Event  event.Event
 }
 
-// IdempotencyKey identifies a delivery, so that a delivery sent several times is
-// published once. The log keeps only digests of it.
+// IdempotencyKey identifies a delivery, so that the hub publishes it once even if
+// its sender repeats it. The log holds only digests of the key.
 type IdempotencyKey struct {
 	// Scope separates the ids of unrelated senders. It must be the same for
 	// the same sender after a reload and a restart.
@@ -146,9 +146,8 @@ func idsOf(items []item) []string {
 	return ids
 }
 
-// maxOutcomeBytes bounds an encoded outcome. Publishers' ids beyond it are looked
-// up in the log while it holds their events; afterwards the events' positions
-// stand for them.
+// maxOutcomeBytes bounds an encoded outcome. The hub looks up ids beyond it in the
+// log while the log holds their events; afterwards it returns the events' positions.
 const maxOutcomeBytes = 256
 
 // encodeOutcome encodes the ids of adjacent events: the position of the first,

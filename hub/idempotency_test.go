@@ -22,8 +22,9 @@ func message(id, data string, topics ...string) hub.Message {
 
 func key(scope, id string) hub.IdempotencyKey { return hub.IdempotencyKey{Scope: scope, ID: id} }
 
-// deliver wants a delivery to come to this.
-func deliver(t testing.TB, h *hub.Hub, r hub.IdempotencyKey, duplicate bool, messages ...hub.Message) []string {
+// publishAll publishes messages under a key and returns their ids. The test fails
+// unless the outcome is a duplicate or not, as wanted.
+func publishAll(t testing.TB, h *hub.Hub, r hub.IdempotencyKey, duplicate bool, messages ...hub.Message) []string {
 	t.Helper()
 	got, err := h.PublishAll(messages, r)
 	if err != nil || got.Duplicate != duplicate {
@@ -32,17 +33,17 @@ func deliver(t testing.TB, h *hub.Hub, r hub.IdempotencyKey, duplicate bool, mes
 	return got.IDs
 }
 
-func TestADeliveryOfSeveralEventsIsPublishedInItsOrder(t *testing.T) {
+func TestDeliveryIsPublishedInOrder(t *testing.T) {
 	h := newHub(t, store.History{})
-	c := follow(t, h, "a", "b")
-	ids := deliver(t, h, hub.IdempotencyKey{}, false, message("", "1", "a"), message("d2", "2", "b", "a"), message("", "3", "b"))
+	c := subscribe(t, h, "a", "b")
+	ids := publishAll(t, h, hub.IdempotencyKey{}, false, message("", "1", "a"), message("d2", "2", "b", "a"), message("", "3", "b"))
 	if want := []string{h.Position(1), "d2", h.Position(3)}; !slices.Equal(ids, want) {
 		t.Errorf("%q, want %q", ids, want)
 	}
 	wantRead(t, c, "1", "2", "3")
 }
 
-func TestADeliveryOfWhichOneEventIsWrongPublishesNothing(t *testing.T) {
+func TestInvalidEventMakesDeliveryPublishNothing(t *testing.T) {
 	h := newHub(t, store.History{})
 	for _, wrong := range []hub.Message{message("", "\xff", "a"), message("a b", "x", "a"), message("", "x")} {
 		got, err := h.PublishAll([]hub.Message{message("", "1", "a"), wrong, message("", "3", "a")}, key("s", "d1"))
@@ -53,173 +54,173 @@ func TestADeliveryOfWhichOneEventIsWrongPublishesNothing(t *testing.T) {
 	if h.Entry(1) != nil {
 		t.Error("something was published")
 	}
-	deliver(t, h, key("s", "d1"), false, message("", "x", "a"))
+	publishAll(t, h, key("s", "d1"), false, message("", "x", "a"))
 }
 
-func TestADeliveryOfNothingChangesNothing(t *testing.T) {
+func TestEmptyDeliveryWithoutKeyChangesNothing(t *testing.T) {
 	h := newHub(t, store.History{})
-	if ids := deliver(t, h, hub.IdempotencyKey{Scope: "s"}, false); len(ids) != 0 {
+	if ids := publishAll(t, h, hub.IdempotencyKey{Scope: "s"}, false); len(ids) != 0 {
 		t.Errorf("%q", ids)
 	}
 }
 
-func TestADeliveryThatComesAgainIsAnsweredLikeTheFirstTime(t *testing.T) {
+func TestRepeatedDeliveryGetsFirstOutcome(t *testing.T) {
 	h := newHub(t, store.History{})
-	c := follow(t, h, "a", "b")
-	first := deliver(t, h, key("s", "d1"), false, message("d1", "1", "a"), message("", "2", "b"))
+	c := subscribe(t, h, "a", "b")
+	first := publishAll(t, h, key("s", "d1"), false, message("d1", "1", "a"), message("", "2", "b"))
 	for _, again := range [][]hub.Message{
 		{message("d1", "1", "a"), message("", "2", "b")},
 		{message("other", "changed", "b")},
 		{},
 	} {
-		if ids := deliver(t, h, key("s", "d1"), true, again...); !slices.Equal(ids, first) {
+		if ids := publishAll(t, h, key("s", "d1"), true, again...); !slices.Equal(ids, first) {
 			t.Errorf("%q, want %q", ids, first)
 		}
 	}
 	wantRead(t, c, "1", "2")
 }
 
-func TestAReceiptOutlivesItsEvents(t *testing.T) {
+func TestIdempotencyRecordOutlivesItsEvents(t *testing.T) {
 	h := newHub(t, store.History{MaxEvents: 1})
-	first := deliver(t, h, key("s", "d1"), false, message("x", "1", "a"), message("", "2", "a"), message("y", "3", "a"))
+	first := publishAll(t, h, key("s", "d1"), false, message("x", "1", "a"), message("", "2", "a"), message("y", "3", "a"))
 	busy(t, h, 3)
 	if h.Entry(3) != nil {
 		t.Fatal("the events are still there")
 	}
-	if ids := deliver(t, h, key("s", "d1"), true, message("x", "1", "a")); !slices.Equal(ids, first) {
+	if ids := publishAll(t, h, key("s", "d1"), true, message("x", "1", "a")); !slices.Equal(ids, first) {
 		t.Errorf("%q, want %q", ids, first)
 	}
 }
 
-func TestADeliveryThatWasDroppedIsRememberedToo(t *testing.T) {
+func TestEmptyDeliveryWithKeyIsRecorded(t *testing.T) {
 	h := newHub(t, store.History{})
-	c := follow(t, h, "a")
-	deliver(t, h, key("s", "d1"), false)
-	if ids := deliver(t, h, key("s", "d1"), true, message("", "1", "a")); len(ids) != 0 {
+	c := subscribe(t, h, "a")
+	publishAll(t, h, key("s", "d1"), false)
+	if ids := publishAll(t, h, key("s", "d1"), true, message("", "1", "a")); len(ids) != 0 {
 		t.Errorf("%q", ids)
 	}
 	wantRead(t, c)
 	if woken(c) {
-		t.Error("woken for nothing")
+		t.Error("the cursor was woken without an event")
 	}
 }
 
-func TestReceiptsOfDifferentSpacesHaveNothingToDoWithEachOther(t *testing.T) {
+func TestKeysOfDifferentScopesAreIndependent(t *testing.T) {
 	h := newHub(t, store.History{})
-	c := follow(t, h, "a")
+	c := subscribe(t, h, "a")
 	for i, r := range []hub.IdempotencyKey{key("s", "d1"), key("t", "d1"), key("s", "d2"), key("sd", "1"), key("", "sd1")} {
-		deliver(t, h, r, false, message("same", fmt.Sprint(i), "a"))
+		publishAll(t, h, r, false, message("same", fmt.Sprint(i), "a"))
 	}
 	wantRead(t, c, "0", "1", "2", "3", "4")
 }
 
-// Without the key such an event's retry is a second event, since its id
-// can't be kept.
-func TestWithAReceiptAnEventWhoseIDOthersHaveTakenCountsOnceToo(t *testing.T) {
+// Without the key, a retry of such an event would be a second event, since the
+// hub replaces its id.
+func TestKeyedEventWithReplacedIDIsPublishedOnce(t *testing.T) {
 	h := newHub(t, store.History{})
-	deliver(t, h, hub.IdempotencyKey{}, false, message("d1", "of another sender", "b"))
-	c := follow(t, h, "a")
-	first := deliver(t, h, key("s", "d1"), false, message("d1", "1", "a"))
-	if again := deliver(t, h, key("s", "d1"), true, message("d1", "1", "a")); first[0] != h.Position(2) || again[0] != first[0] {
+	publishAll(t, h, hub.IdempotencyKey{}, false, message("d1", "of another sender", "b"))
+	c := subscribe(t, h, "a")
+	first := publishAll(t, h, key("s", "d1"), false, message("d1", "1", "a"))
+	if again := publishAll(t, h, key("s", "d1"), true, message("d1", "1", "a")); first[0] != h.Position(2) || again[0] != first[0] {
 		t.Errorf("%q, then %q", first, again)
 	}
 	wantRead(t, c, "1")
 }
 
-func TestEventsOfADeliveryThatShareAnIDAreAllPublished(t *testing.T) {
+func TestKeyedEventsWithSameIDAreAllPublished(t *testing.T) {
 	h := newHub(t, store.History{})
-	c := follow(t, h, "a")
-	ids := deliver(t, h, key("s", "d1"), false, message("d1", "1", "a"), message("d1", "2", "a"))
+	c := subscribe(t, h, "a")
+	ids := publishAll(t, h, key("s", "d1"), false, message("d1", "1", "a"), message("d1", "2", "a"))
 	if want := []string{"d1", h.Position(2)}; !slices.Equal(ids, want) {
 		t.Errorf("%q, want %q", ids, want)
 	}
 	wantRead(t, c, "1", "2")
 }
 
-func TestWithoutAReceiptEachEventIsLookedAt(t *testing.T) {
+func TestWithoutKeyEachEventIsCheckedByItsID(t *testing.T) {
 	h := newHub(t, store.History{})
-	c := follow(t, h, "a")
-	deliver(t, h, hub.IdempotencyKey{}, false, message("d1", "1", "a"))
-	if ids := deliver(t, h, hub.IdempotencyKey{}, false, message("d1", "1", "a"), message("d2", "2", "a")); !slices.Equal(ids, []string{"d1", "d2"}) {
+	c := subscribe(t, h, "a")
+	publishAll(t, h, hub.IdempotencyKey{}, false, message("d1", "1", "a"))
+	if ids := publishAll(t, h, hub.IdempotencyKey{}, false, message("d1", "1", "a"), message("d2", "2", "a")); !slices.Equal(ids, []string{"d1", "d2"}) {
 		t.Errorf("%q", ids)
 	}
-	deliver(t, h, hub.IdempotencyKey{}, true, message("d2", "2", "a"), message("d1", "1", "a"))
+	publishAll(t, h, hub.IdempotencyKey{}, true, message("d2", "2", "a"), message("d1", "1", "a"))
 	wantRead(t, c, "1", "2")
 }
 
-func TestAReceiptLastsForItsWindow(t *testing.T) {
+func TestIdempotencyRecordLastsForItsWindow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub(t, store.History{})
-		deliver(t, h, key("default", "d1"), false)
+		publishAll(t, h, key("default", "d1"), false)
 		short := key("short", "d1")
 		short.Window.MaxAge = time.Minute
-		deliver(t, h, short, false)
+		publishAll(t, h, short, false)
 		time.Sleep(time.Minute - 1)
-		deliver(t, h, short, true) // which doesn't begin the window anew
+		publishAll(t, h, short, true) // a duplicate doesn't restart the window
 		time.Sleep(time.Nanosecond)
-		deliver(t, h, short, false)
+		publishAll(t, h, short, false)
 		time.Sleep(24*time.Hour - time.Minute - 1)
-		deliver(t, h, key("default", "d1"), true)
+		publishAll(t, h, key("default", "d1"), true)
 		time.Sleep(time.Nanosecond)
-		deliver(t, h, key("default", "d1"), false)
+		publishAll(t, h, key("default", "d1"), false)
 	})
 }
 
-func TestASpaceKeepsAsManyReceiptsAsItsWindowAllows(t *testing.T) {
+func TestScopeHoldsAsManyRecordsAsItsWindowAllows(t *testing.T) {
 	h := newHub(t, store.History{})
 	few := func(id int) hub.IdempotencyKey {
 		return hub.IdempotencyKey{Scope: "few", ID: fmt.Sprint(id), Window: store.Window{MaxCount: 3}}
 	}
 	for i := range 5 {
-		deliver(t, h, few(i), false)
-		deliver(t, h, key("many", fmt.Sprint(i)), false)
+		publishAll(t, h, few(i), false)
+		publishAll(t, h, key("many", fmt.Sprint(i)), false)
 	}
 	for i, known := range []bool{false, false, true, true, true} {
 		if _, ok := h.PublishedBefore(few(i)); ok != known {
-			t.Errorf("%d of few is known: %v", i, ok)
+			t.Errorf("record %d of few is held: %v", i, ok)
 		}
 		if _, ok := h.PublishedBefore(key("many", fmt.Sprint(i))); !ok {
-			t.Errorf("%d of many is forgotten", i)
+			t.Errorf("record %d of many is missing", i)
 		}
 	}
 }
 
-func TestOneMayLookWhatADeliveryHasComeTo(t *testing.T) {
+func TestPublishedBeforeReturnsFirstOutcome(t *testing.T) {
 	h := newHub(t, store.History{})
 	for _, r := range []hub.IdempotencyKey{key("s", "d1"), key("s", "")} {
 		if got, ok := h.PublishedBefore(r); ok {
 			t.Errorf("%+v: %+v", r, got)
 		}
 	}
-	ids := deliver(t, h, key("s", "d1"), false, message("", "1", "a"))
+	ids := publishAll(t, h, key("s", "d1"), false, message("", "1", "a"))
 	if got, ok := h.PublishedBefore(key("s", "d1")); !ok || !got.Duplicate || !slices.Equal(got.IDs, ids) {
 		t.Errorf("%+v, %v", got, ok)
 	}
 }
 
-// A key has room for a few ids. Past it they are told as long as the
-// events are there, and then as places that mean the same.
-func TestManyIDsOfADeliveryAreToldAsLongAsItsEventsAreThere(t *testing.T) {
+// An idempotency record has room for a few ids. The hub looks up the others in
+// the log; when their events have left it, positions stand for them.
+func TestManyIDsOfDeliveryAreKnownWhileItsEventsAreInHistory(t *testing.T) {
 	h := newHub(t, store.History{})
 	var messages []hub.Message
 	for i := range 50 {
 		messages = append(messages, message(fmt.Sprintf("item-%032d", i), "x", "a"))
 	}
-	first := deliver(t, h, key("s", "d1"), false, messages...)
-	if again := deliver(t, h, key("s", "d1"), true); !slices.Equal(again, first) {
+	first := publishAll(t, h, key("s", "d1"), false, messages...)
+	if again := publishAll(t, h, key("s", "d1"), true); !slices.Equal(again, first) {
 		t.Errorf("%q, want %q", again, first)
 	}
 	h.SetHistory(store.History{MaxEvents: 1})
-	again := deliver(t, h, key("s", "d1"), true)
+	again := publishAll(t, h, key("s", "d1"), true)
 	if len(again) != 50 || again[0] != first[0] || again[48] != h.Position(49) || again[49] != first[49] {
 		t.Errorf("%q", again)
 	}
 }
 
-func TestStrangersTextIsInNoReceipt(t *testing.T) {
+func TestIdempotencyRecordHoldsNoTextOfSender(t *testing.T) {
 	s := &spyStore{Memory: store.NewMemory()}
-	h := over(t, s, store.History{})
-	deliver(t, h, key("a secret rule", strings.Repeat("stranger", 10000)), false, message("", "x", "a"))
+	h := newHubOn(t, s, store.History{})
+	publishAll(t, h, key("a secret rule", strings.Repeat("stranger", 10000)), false, message("", "x", "a"))
 	if len(s.records) != 1 || len(s.records[0].Scope) > 64 || strings.Contains(fmt.Sprintf("%+v", s.records), "a secret rule") || len(s.records[0].Outcome) > 16 {
 		t.Errorf("%+v", s.records)
 	}
@@ -235,9 +236,9 @@ func (s *spyStore) Append(entries []*store.Entry, records []store.IdempotencyRec
 	return s.Memory.Append(entries, records)
 }
 
-func TestDeliveriesThatArriveAtTheSameMomentArePublishedOnce(t *testing.T) {
+func TestConcurrentEqualDeliveriesArePublishedOnce(t *testing.T) {
 	h := newHub(t, store.History{MaxEvents: 100000})
-	c := follow(t, h, "a")
+	c := subscribe(t, h, "a")
 	var mu sync.Mutex
 	answers := make(map[string][]string)
 	fresh := 0
@@ -264,13 +265,14 @@ func TestDeliveriesThatArriveAtTheSameMomentArePublishedOnce(t *testing.T) {
 	}
 	for i := 0; i+1 < len(entries); i += 2 {
 		if data := dataOf(entries[i : i+2]); data[0] != data[1] {
-			t.Errorf("a delivery was torn apart: %q", data)
+			t.Errorf("the events of a delivery are not adjacent: %q", data)
 		}
 	}
 }
 
-// deliverTogether makes one batch of the same delivery, twice.
-func deliverTogether(t *testing.T, h *hub.Hub, s *gatedStore, fate error) (got [2]hub.Outcome, errs [2]error) {
+// publishAllTogether publishes one delivery twice in one batch. appendErr is the
+// result of the batch's append.
+func publishAllTogether(t *testing.T, h *hub.Hub, s *gatedStore, appendErr error) (got [2]hub.Outcome, errs [2]error) {
 	t.Helper()
 	var wg sync.WaitGroup
 	wg.Go(func() { publish(t, h, "first", "first") })
@@ -285,39 +287,39 @@ func deliverTogether(t *testing.T, h *hub.Hub, s *gatedStore, fate error) (got [
 	if n := <-s.appending; n != 1 {
 		t.Errorf("the batch has %d events", n)
 	}
-	s.result <- fate
+	s.result <- appendErr
 	wg.Wait()
 	return got, errs
 }
 
-func TestADeliveryTwiceInOneBatchIsPublishedOnce(t *testing.T) {
+func TestEqualDeliveriesInOneBatchArePublishedOnce(t *testing.T) {
 	s := newGatedStore()
-	h := over(t, s, store.History{})
-	got, errs := deliverTogether(t, h, s, nil)
+	h := newHubOn(t, s, store.History{})
+	got, errs := publishAllTogether(t, h, s, nil)
 	want := []string{h.Position(2)}
 	if errs[0] != nil || errs[1] != nil || got[0].Duplicate || !got[1].Duplicate || !slices.Equal(got[0].IDs, want) || !slices.Equal(got[1].IDs, want) {
 		t.Errorf("%+v, %v", got, errs)
 	}
 }
 
-func TestADeliveryThatCouldNotBeStoredLeavesNoReceipt(t *testing.T) {
+func TestDeliveryThatIsNotStoredLeavesNoRecord(t *testing.T) {
 	s := newGatedStore()
-	h := over(t, s, store.History{})
+	h := newHubOn(t, s, store.History{})
 	full := errors.New("disk full")
-	got, errs := deliverTogether(t, h, s, full)
+	got, errs := publishAllTogether(t, h, s, full)
 	if !errors.Is(errs[0], full) || !errors.Is(errs[1], full) || got[0].IDs != nil || got[1].IDs != nil {
 		t.Errorf("%+v, %v", got, errs)
 	}
 	go func() { <-s.appending; s.result <- nil }()
-	deliver(t, h, key("s", "d1"), false, message("", "x", "a"))
-	deliver(t, h, key("s", "d1"), true) // while nothing can be stored
+	publishAll(t, h, key("s", "d1"), false, message("", "x", "a"))
+	publishAll(t, h, key("s", "d1"), true) // needs no append, which would block here
 }
 
-func TestFollowersAreCountedOnce(t *testing.T) {
+func TestSubscribersAreCountedOnce(t *testing.T) {
 	h := newHub(t, store.History{})
-	follow(t, h, "a")
-	follow(t, h, "a", "b")
-	follow(t, h, "c", "b")
+	subscribe(t, h, "a")
+	subscribe(t, h, "a", "b")
+	subscribe(t, h, "c", "b")
 	for topics, want := range map[string]int{"a": 2, "b": 2, "a b": 3, "a a": 2, "b c": 2, "d": 0, "": 0} {
 		if got := h.Subscribers(strings.Fields(topics)); got != want {
 			t.Errorf("%q: %d, want %d", topics, got, want)
@@ -325,9 +327,9 @@ func TestFollowersAreCountedOnce(t *testing.T) {
 	}
 }
 
-func TestWhatOfADeliveryIsRepeatedIsTold(t *testing.T) {
+func TestOutcomeNamesDuplicateMessages(t *testing.T) {
 	h := newHub(t, store.History{})
-	deliver(t, h, hub.IdempotencyKey{}, false, message("x", "1", "a"))
+	publishAll(t, h, hub.IdempotencyKey{}, false, message("x", "1", "a"))
 	got, err := h.PublishAll([]hub.Message{message("y", "2", "a"), message("x", "1", "a"), message("y", "2", "a"), message("x", "1", "b")}, hub.IdempotencyKey{})
 	if err != nil || got.Duplicate || !slices.Equal(got.DuplicateIndexes, []int{1, 2}) {
 		t.Errorf("%+v, %v", got, err)

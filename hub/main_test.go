@@ -21,18 +21,18 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// newHub returns a hub in memory whose cursors must have been closed when the
-// test ends.
+// newHub returns a hub in memory. The test must close all its cursors.
 func newHub(t testing.TB, h store.History) *hub.Hub {
-	return over(t, store.NewMemory(), h)
+	return newHubOn(t, store.NewMemory(), h)
 }
 
-func over(t testing.TB, s store.Store, history store.History) *hub.Hub {
+// newHubOn returns a hub over a store. The test must close all its cursors.
+func newHubOn(t testing.TB, s store.Store, history store.History) *hub.Hub {
 	t.Helper()
 	h := hub.New(s, history)
 	t.Cleanup(func() {
-		if readers := h.SubscribersByTopic(); len(readers) > 0 && !t.Failed() {
-			t.Errorf("cursors were left open: %v", readers)
+		if open := h.SubscribersByTopic(); len(open) > 0 && !t.Failed() {
+			t.Errorf("cursors were left open: %v", open)
 		}
 		if err := h.Close(); err != nil {
 			t.Error(err)
@@ -50,21 +50,21 @@ func publish(t testing.TB, h *hub.Hub, data string, topics ...string) *store.Ent
 	return e
 }
 
-func follow(t testing.TB, h *hub.Hub, topics ...string) *hub.Cursor {
+func subscribe(t testing.TB, h *hub.Hub, topics ...string) *hub.Cursor {
 	t.Helper()
 	c := h.Subscribe(topics)
 	t.Cleanup(c.Close)
 	return c
 }
 
-func followAfter(t testing.TB, h *hub.Hub, seq uint64, topics ...string) *hub.Cursor {
+func subscribeAfter(t testing.TB, h *hub.Hub, seq uint64, topics ...string) *hub.Cursor {
 	t.Helper()
 	c := h.SubscribeAfter(topics, seq)
 	t.Cleanup(c.Close)
 	return c
 }
 
-// woken tells whether the cursor's reader has been told to read.
+// woken reports whether the hub has woken the cursor.
 func woken(c *hub.Cursor) bool {
 	select {
 	case <-c.Ready():
@@ -74,7 +74,7 @@ func woken(c *hub.Cursor) bool {
 	}
 }
 
-// read is what the cursor gives, up to the log's head.
+// read reads up to the log's head.
 func read(c *hub.Cursor) (entries []*store.Entry, err error) {
 	for {
 		if entries, err = c.Next(1<<20, entries); err != nil || c.CaughtUp() {
@@ -93,7 +93,7 @@ func wantRead(t testing.TB, c *hub.Cursor, want ...string) {
 	}
 }
 
-// dataOf is the data of entries of one line.
+// dataOf returns the data of entries that have one line of data each.
 func dataOf(entries []*store.Entry) []string {
 	var data []string
 	for _, e := range entries {
@@ -103,7 +103,7 @@ func dataOf(entries []*store.Entry) []string {
 	return data
 }
 
-// busy publishes n events that are of no interest.
+// busy publishes n events on the topic "busy".
 func busy(t testing.TB, h *hub.Hub, n int) {
 	t.Helper()
 	for i := range n {

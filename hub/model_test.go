@@ -15,8 +15,9 @@ import (
 	"github.com/caddy-sse/caddy-sse/store"
 )
 
-// Any walk through a hub gives what a list of all that was ever published says.
-func TestAnyWalkEqualsTheNaiveModel(t *testing.T) {
+// The hub behaves like a model, a list of all published events, under any
+// sequence of actions.
+func TestAnyWalkMatchesModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := &walker{hub: hub.New(store.NewMemory(), store.History{}), tail: 1}
 		t.Repeat(w.actions())
@@ -24,9 +25,9 @@ func TestAnyWalkEqualsTheNaiveModel(t *testing.T) {
 	})
 }
 
-// The same with a file, whose process may end or crash and start again at any
+// The same holds with a file store whose process restarts or crashes at any
 // moment.
-func TestAnyWalkWithRestartsEqualsTheNaiveModel(t *testing.T) {
+func TestAnyWalkWithRestartsMatchesModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		dir, crashes := t.TempDir(), 0
 		path := func() string { return filepath.Join(dir, fmt.Sprint(crashes, ".db")) }
@@ -37,7 +38,7 @@ func TestAnyWalkWithRestartsEqualsTheNaiveModel(t *testing.T) {
 			w.end(rt)
 			w.start(rt, path())
 		}
-		actions["crash"] = func(rt *rapid.T) { // which leaves the file as it is at this moment
+		actions["crash"] = func(rt *rapid.T) { // the next start finds the file as it is now
 			content, err := os.ReadFile(path())
 			w.end(rt)
 			crashes++
@@ -51,15 +52,15 @@ func TestAnyWalkWithRestartsEqualsTheNaiveModel(t *testing.T) {
 	})
 }
 
-// start opens the log in a file. After a crash it may hold some more than
-// before of what had left it, if its bound allows.
+// start opens the log in a file. After a crash the file may still hold events
+// that had left the log, within the bound.
 func (w *walker) start(t *rapid.T, path string) {
 	f, err := store.OpenFile(path, store.FileOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	w.hub, w.cursors = hub.New(f, store.History{}), nil
-	w.hub.SetHistory(store.History{MaxEvents: w.kept})
+	w.hub.SetHistory(store.History{MaxEvents: w.maxEvents})
 	tail, head := f.Range()
 	if head != w.head() || tail > w.tail {
 		t.Fatalf("the log was %d to %d, and is %d to %d", w.tail, w.head(), tail, head)
@@ -69,25 +70,25 @@ func (w *walker) start(t *rapid.T, path string) {
 
 func (w *walker) actions() map[string]func(*rapid.T) {
 	return map[string]func(*rapid.T){
-		"publish": w.publish,
-		"deliver": w.deliver,
-		"trim":    w.trim,
-		"follow":  w.follow,
-		"resume":  w.resume,
-		"read":    w.read,
-		"skip":    w.skip,
-		"close":   w.close,
-		"":        w.check,
+		"publish":    w.publish,
+		"publishAll": w.publishAll,
+		"trim":       w.trim,
+		"subscribe":  w.subscribe,
+		"resume":     w.resume,
+		"read":       w.read,
+		"skip":       w.skip,
+		"close":      w.close,
+		"":           w.check,
 	}
 }
 
-// end closes all, and wants nothing to be left open.
+// end closes the cursors and the hub, and checks that no cursor is left open.
 func (w *walker) end(t *rapid.T) {
 	for _, c := range w.cursors {
 		c.Close()
 	}
-	if readers := w.hub.SubscribersByTopic(); len(readers) > 0 {
-		t.Fatalf("cursors were left open: %v", readers)
+	if open := w.hub.SubscribersByTopic(); len(open) > 0 {
+		t.Fatalf("cursors were left open: %v", open)
 	}
 	if err := w.hub.Close(); err != nil {
 		t.Fatal(err)
@@ -95,16 +96,16 @@ func (w *walker) end(t *rapid.T) {
 }
 
 type walker struct {
-	hub     *hub.Hub
-	log     []*store.Entry // all that was ever published
-	tail    uint64
-	kept    int // the history's bound; zero: none
-	cursors []*reader
+	hub       *hub.Hub
+	log       []*store.Entry // all that was ever published
+	tail      uint64
+	maxEvents int // the bound of the history; zero means none
+	cursors   []*reader
 
 	records []known // the oldest first
 }
 
-// known is a key that the log must know, and the ids of its events.
+// known is an idempotency record that the log must hold.
 type known struct {
 	key hub.IdempotencyKey
 	ids []string
@@ -113,13 +114,13 @@ type known struct {
 // maxKnown is how many records a scope holds.
 const maxKnown = 3
 
-// reader is a cursor and what is known of it.
+// reader is a cursor and the model's state of it.
 type reader struct {
 	*hub.Cursor
 	topics []string
 	pos    uint64
-	// exact tells that the cursor knows all before pos to be read and was told
-	// of all since: it must not take another topic's loss for its own.
+	// exact means that the cursor's last read reached the head, so that it must
+	// not return ErrLost for events of other topics.
 	exact bool
 }
 
@@ -165,8 +166,8 @@ func (w *walker) publish(t *rapid.T) {
 	w.applyBound()
 }
 
-// deliver publishes up to three events at once, under a key.
-func (w *walker) deliver(t *rapid.T) {
+// publishAll publishes up to three events under a key.
+func (w *walker) publishAll(t *rapid.T) {
 	r := hub.IdempotencyKey{
 		Scope:  rapid.SampledFrom([]string{"s", "t"}).Draw(t, "scope"),
 		ID:     rapid.SampledFrom([]string{"1", "2", "3", "4", "5"}).Draw(t, "key"),
@@ -188,12 +189,12 @@ func (w *walker) deliver(t *rapid.T) {
 		}
 		return
 	}
-	w.takeDown(t, messages, got.IDs)
+	w.appendToModel(t, messages, got.IDs)
 	w.remember(known{r, got.IDs})
 }
 
-// takeDown adds to the list what was published under these ids.
-func (w *walker) takeDown(t *rapid.T, messages []hub.Message, ids []string) {
+// appendToModel adds the published messages to the model and checks their ids.
+func (w *walker) appendToModel(t *rapid.T, messages []hub.Message, ids []string) {
 	if len(ids) != len(messages) {
 		t.Fatalf("%q for %d events", ids, len(messages))
 	}
@@ -236,18 +237,18 @@ func seqsOf(entries []*store.Entry) (seqs []uint64) {
 }
 
 func (w *walker) applyBound() {
-	if held := int(w.head()+1) - int(w.tail); w.kept > 0 && held > w.kept {
-		w.tail = w.head() + 1 - uint64(w.kept)
+	if held := int(w.head()+1) - int(w.tail); w.maxEvents > 0 && held > w.maxEvents {
+		w.tail = w.head() + 1 - uint64(w.maxEvents)
 	}
 }
 
 func (w *walker) trim(t *rapid.T) {
-	w.kept = rapid.IntRange(0, 12).Draw(t, "kept")
-	w.hub.SetHistory(store.History{MaxEvents: w.kept})
+	w.maxEvents = rapid.IntRange(0, 12).Draw(t, "max events")
+	w.hub.SetHistory(store.History{MaxEvents: w.maxEvents})
 	w.applyBound()
 }
 
-func (w *walker) follow(t *rapid.T) {
+func (w *walker) subscribe(t *rapid.T) {
 	topics := drawTopics(t)
 	w.cursors = append(w.cursors, &reader{w.hub.Subscribe(topics), topics, w.head(), true})
 }
@@ -260,7 +261,7 @@ func (w *walker) resume(t *rapid.T) {
 		id = w.log[seq-1].ID
 	}
 	wantKnown := seq <= w.head() && seq+1 >= w.tail
-	if seq > 0 && seq <= w.head() && w.log[seq-1].Given { // such an id goes with its event
+	if seq > 0 && seq <= w.head() && w.log[seq-1].Given { // the log forgets the id with its event
 		wantKnown = false
 		for _, e := range w.log[w.tail-1:] {
 			if e.ID == id {
@@ -302,7 +303,7 @@ func (w *walker) read(t *rapid.T) {
 	case len(got) > len(want) || !slices.Equal(seqsOf(got), seqsOf(want[:len(got)])) || len(got) == 0 && len(want) > 0:
 		t.Fatalf("after %d: %q, want %q", r.pos, dataOf(got), dataOf(want))
 	case r.CaughtUp() && len(got) < len(want):
-		t.Fatalf("after %d: drained, and %d are left", r.pos, len(want)-len(got))
+		t.Fatalf("after %d: caught up with %d events unread", r.pos, len(want)-len(got))
 	}
 	r.exact = r.CaughtUp()
 	r.pos = w.head()
@@ -329,11 +330,11 @@ func (w *walker) close(t *rapid.T) {
 	w.cursors = slices.Delete(w.cursors, i, i+1)
 }
 
-// check sees to it that whoever has something to read has been told.
+// check checks that each cursor with unread events has been woken.
 func (w *walker) check(t *rapid.T) {
 	for _, r := range w.cursors {
 		if len(r.unread(w.log)) > 0 && r.CaughtUp() && len(r.Ready()) == 0 {
-			t.Fatalf("a reader at %d was not woken", r.pos)
+			t.Fatalf("a cursor at %d was not woken", r.pos)
 		}
 	}
 }

@@ -14,8 +14,7 @@ import (
 // ErrNoTopic means that an event was published on no topic.
 var ErrNoTopic = errors.New("an event needs a topic")
 
-// publication is one publisher's events on their way into the log, and the
-// result.
+// publication holds one publisher's events, and the result of appending them.
 type publication struct {
 	items  []item
 	record *store.IdempotencyRecord // nil without an idempotency key
@@ -62,8 +61,8 @@ func (h *Hub) Publish(topics []string, e event.Event) (entry *store.Entry, dupli
 	return h.publishItem(i)
 }
 
-// PublishFrame publishes an event that is encoded already, without an id. It
-// fails as [Hub.Publish] does.
+// PublishFrame publishes an encoded event that has no id. It fails as
+// [Hub.Publish] does.
 func (h *Hub) PublishFrame(topics []string, frame event.Frame) (*store.Entry, error) {
 	if len(topics) == 0 {
 		return nil, ErrNoTopic
@@ -251,8 +250,8 @@ func (a *pendingAppend) add(p *publication) {
 
 func (a *pendingAppend) nextSeq() uint64 { return a.head + 1 + uint64(len(a.entries)) }
 
-// addItem makes an event's entry, or finds the entry that it duplicates. With an
-// idempotency key an event is never a duplicate: isDuplicate has decided that.
+// addItem makes an event's entry, or finds the entry that it duplicates. An event
+// with an idempotency key is never a duplicate here: isDuplicate has decided that.
 func (a *pendingAppend) addItem(i *item, keyed bool) {
 	id, before := a.resolveID(i)
 	if before != nil && !keyed && slices.Equal(before.Topics, i.topics) {

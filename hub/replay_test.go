@@ -10,7 +10,7 @@ import (
 	"github.com/caddy-sse/caddy-sse/store"
 )
 
-// stores are the kinds that a hub may be over.
+// stores returns one store of each kind.
 func stores(t testing.TB) map[string]store.Store {
 	t.Helper()
 	f, err := store.OpenFile(filepath.Join(t.TempDir(), "log.db"), store.FileOptions{})
@@ -20,11 +20,10 @@ func stores(t testing.TB) map[string]store.Store {
 	return map[string]store.Store{"memory": store.NewMemory(), "file": f}
 }
 
-// fill publishes n events of about 100 bytes, the i-th on the topic that topic
-// says.
+// fill publishes n events of about 100 bytes, the i-th on the topic topic(i).
 func fill(t testing.TB, h *hub.Hub, n int, topic func(i int) string) {
 	t.Helper()
-	const together = 1000 // a sync with the file for each of them would take long
+	const together = 1000 // one sync of the file for a thousand events
 	for first := 0; first < n; first += together {
 		messages := make([]hub.Message, 0, together)
 		for i := first; i < min(first+together, n); i++ {
@@ -36,16 +35,16 @@ func fill(t testing.TB, h *hub.Hub, n int, topic func(i int) string) {
 	}
 }
 
-// However long the gap is, it is replayed whole, in batches of a bounded size,
-// over several topics at once, and what is published meanwhile follows.
-func TestAHundredThousandEventsAreReplayedInBoundedBatches(t *testing.T) {
+// A cursor far behind reads every event of its topics in batches of bounded size,
+// and then the events that were published meanwhile.
+func TestReplayOfManyEventsUsesBoundedBatches(t *testing.T) {
 	const events, live, maxBatch = 100_000, 10, 256 << 10
 	topics := []string{"a", "b", "c"}
 	onEach := func(i int) string { return topics[i%3] }
 	for name, s := range stores(t) {
-		h := over(t, s, store.History{})
+		h := newHubOn(t, s, store.History{})
 		fill(t, h, events, onEach)
-		c := followAfter(t, h, 0, topics...)
+		c := subscribeAfter(t, h, 0, topics...)
 		last, batches, largest := uint64(0), 0, 0
 		var entries []*store.Entry
 		for ; batches == 0 || !c.CaughtUp(); batches++ {
@@ -77,15 +76,15 @@ func TestAHundredThousandEventsAreReplayedInBoundedBatches(t *testing.T) {
 	}
 }
 
-// A client may come back to a topic that is quiet while others are busy, from
-// anywhere in the log.
-func BenchmarkResumeOnARareTopic(b *testing.B) {
+// BenchmarkResumeOnRareTopic resumes at any position on a topic with few events
+// in a log with many.
+func BenchmarkResumeOnRareTopic(b *testing.B) {
 	for _, events := range []int{1_000, 10_000, 100_000} {
 		for name, s := range stores(b) {
-			h := over(b, s, store.History{})
+			h := newHubOn(b, s, store.History{})
 			fill(b, h, events, func(i int) string {
 				if i%(events/100) == events/200 {
-					return "rare" // a hundred of them, however many others there are
+					return "rare" // a hundred events in every log
 				}
 				return "busy"
 			})

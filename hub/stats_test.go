@@ -11,7 +11,7 @@ import (
 	"github.com/caddy-sse/caddy-sse/store"
 )
 
-// fullStore refuses what it is given while it is full.
+// fullStore is a store whose appends fail while it is full.
 type fullStore struct {
 	*store.Memory
 	full bool
@@ -24,11 +24,11 @@ func (s *fullStore) Append(entries []*store.Entry, records []store.IdempotencyRe
 	return s.Memory.Append(entries, records)
 }
 
-func TestAHubTellsWhatItHoldsWhoFollowsAndWhoIsBehind(t *testing.T) {
+func TestStatsCountEventsSubscribersAndLag(t *testing.T) {
 	h := hub.New(store.NewMemory(), store.History{MaxEvents: 3})
 	defer h.Close()
 	if s := h.Stats(); s != (hub.Stats{}) {
-		t.Errorf("a new hub tells %+v", s)
+		t.Errorf("a new hub has %+v", s)
 	}
 	slow, both := h.Subscribe([]string{"a"}), h.Subscribe([]string{"b", "a"})
 	defer slow.Close()
@@ -46,15 +46,15 @@ func TestAHubTellsWhatItHoldsWhoFollowsAndWhoIsBehind(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 	if s.Oldest == nil || time.Since(*s.Oldest) > time.Minute {
-		t.Errorf("the oldest is of %v", s.Oldest)
+		t.Errorf("the oldest event is from %v", s.Oldest)
 	}
 	slow.Close()
 	if s := h.Stats(); s.Subscribers != 1 || s.Lag != 0 {
-		t.Errorf("without who is behind: %+v", s)
+		t.Errorf("after the slow subscriber has left: %+v", s)
 	}
 }
 
-func TestAHubThatCanNotStoreSaysSoUntilItCan(t *testing.T) {
+func TestErrLastsUntilNextSuccessfulAppend(t *testing.T) {
 	s := &fullStore{Memory: store.NewMemory()}
 	h := hub.New(s, store.History{MaxEvents: 3})
 	defer h.Close()
@@ -67,7 +67,7 @@ func TestAHubThatCanNotStoreSaysSoUntilItCan(t *testing.T) {
 	}
 }
 
-func TestWhoCatchesUpIsBehindUntilTheyHaveAll(t *testing.T) {
+func TestLagFallsToZeroDuringCatchUp(t *testing.T) {
 	h := hub.New(store.NewMemory(), store.History{})
 	defer h.Close()
 	for range 5 {
@@ -79,20 +79,20 @@ func TestWhoCatchesUpIsBehindUntilTheyHaveAll(t *testing.T) {
 	defer c.Close()
 	for _, want := range []uint64{4, 3, 2, 1, 0} {
 		if got := c.Lag(); got != want || h.Stats().Lag != want {
-			t.Errorf("it is %d behind, and the hub tells %d, want %d", got, h.Stats().Lag, want)
+			t.Errorf("the cursor's lag is %d and the hub's %d, want %d", got, h.Stats().Lag, want)
 		}
 		if _, err := c.Next(1, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if c := h.SubscribeAfter([]string{"a"}, 5); c.Lag() != 0 {
-		t.Errorf("one that is at the head is %d behind", c.Lag())
+		t.Errorf("a cursor at the head has a lag of %d", c.Lag())
 	} else {
 		c.Close()
 	}
 }
 
-func TestTopicsAreThoseThatAreFollowedButForOurOwn(t *testing.T) {
+func TestTopicsOmitsInternalTopics(t *testing.T) {
 	h := hub.New(store.NewMemory(), store.History{})
 	defer h.Close()
 	for _, f := range []struct {

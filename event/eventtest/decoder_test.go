@@ -12,10 +12,10 @@ import (
 	"github.com/caddy-sse/caddy-sse/event/eventtest"
 )
 
-func TestAStreamIsReadAsTheStandardSays(t *testing.T) {
+func TestDecoderFollowsStandard(t *testing.T) {
 	for name, tc := range map[string]struct {
 		stream string
-		want   []string // as by list
+		want   []string // as by List
 	}{
 		// The examples of section 9.2.6.
 		"three lines": {"data: YHOO\ndata: +2\ndata: 10\n\n", []string{"||YHOO\n+2\n10"}},
@@ -23,32 +23,32 @@ func TestAStreamIsReadAsTheStandardSays(t *testing.T) {
 			": test stream\n\ndata: first event\nid: 1\n\ndata:second event\nid\n\ndata:  third event\n",
 			[]string{"1||first event", "||second event"},
 		},
-		"empty data, two empty lines, cut": {"data\n\ndata\ndata\n\ndata:", []string{"||", "||\n"}},
+		"empty data, two empty lines, end": {"data\n\ndata\ndata\n\ndata:", []string{"||", "||\n"}},
 		"one space after the colon":        {"data:test\n\ndata: test\n\n", []string{"||test", "||test"}},
 
 		"CR, LF and CRLF end lines":         {"data: a\rdata: b\ndata: c\r\n\r\ndata: d\r\r", []string{"||a\nb\nc", "||d"}},
 		"LF CR is two line ends":            {"data: a\n\rdata: b\n\n", []string{"||a", "||b"}},
-		"a name is for one event":           {"event: x\ndata: a\n\ndata: b\n\n", []string{"|x|a", "||b"}},
-		"a name without data is forgotten":  {"event: x\n\ndata: a\n\n", []string{"||a"}},
+		"a name applies to one event":       {"event: x\ndata: a\n\ndata: b\n\n", []string{"|x|a", "||b"}},
+		"a name without data is dropped":    {"event: x\n\ndata: a\n\n", []string{"||a"}},
 		"the last name counts":              {"event: x\nevent: y\ndata\n\n", []string{"|y|"}},
 		"an id stays":                       {"id: 1\ndata: a\n\ndata: b\n\n", []string{"1||a", "1||b"}},
 		"an id without data stays":          {"id: 1\n\ndata: a\n\n", []string{"1||a"}},
-		"an empty id takes it away":         {"id: 1\ndata: a\n\nid\ndata: b\n\nid: 2\nid:\ndata: c\n\n", []string{"1||a", "||b", "||c"}},
+		"an empty id clears the id":         {"id: 1\ndata: a\n\nid\ndata: b\n\nid: 2\nid:\ndata: c\n\n", []string{"1||a", "||b", "||c"}},
 		"an id with NUL is ignored":         {"id: 1\nid: 2\x00\ndata: a\n\n", []string{"1||a"}},
 		"unknown fields are ignored":        {"foo: x\nDATA: x\n data: x\ndata : x\ndatax\ndata: a\n\n", []string{"||a"}},
 		"comments are ignored":              {":\n:x\ndata: a\n:data: b\n\n", []string{"||a"}},
-		"only the first colon cuts":         {"data: a: b:\ndata::c\n\n", []string{"||a: b:\n:c"}},
-		"spaces past the first belong":      {"data:  a \n\n", []string{"|| a "}},
-		"NUL in data and name stays":        {"event: \x00\ndata: \x00\n\n", []string{"|\x00|\x00"}},
-		"a byte order mark may start it":    {"\uFEFFdata: a\n\n", []string{"||a"}},
-		"only one, and only there":          {"\uFEFF\uFEFFdata: a\n\ndata: b\n\n\uFEFFdata: c\n\n", []string{"||b"}},
+		"only the first colon separates":    {"data: a: b:\ndata::c\n\n", []string{"||a: b:\n:c"}},
+		"further spaces belong to the data": {"data:  a \n\n", []string{"|| a "}},
+		"NUL in data and name is kept":      {"event: \x00\ndata: \x00\n\n", []string{"|\x00|\x00"}},
+		"a leading byte order mark":         {"\uFEFFdata: a\n\n", []string{"||a"}},
+		"other byte order marks are text":   {"\uFEFF\uFEFFdata: a\n\ndata: b\n\n\uFEFFdata: c\n\n", []string{"||b"}},
 		"a byte order mark in data stays":   {"data: \uFEFFa\n\n", []string{"||\uFEFFa"}},
 		"nothing but a byte order mark":     {"\uFEFF", nil},
 		"other separators are no line ends": {"data: a\u2028b\u0085c\vd\n\n", []string{"||a\u2028b\u0085c\vd"}},
 		"blank lines dispatch nothing":      {"\n\n\r\r\n\n", nil},
-		"the end cuts an event off":         {"data: a\n\ndata: b\n", []string{"||a"}},
-		"the end cuts a line off":           {"data: a\n\ndata: b", []string{"||a"}},
-		"what is not UTF-8 is replaced":     {"data: a\xffb\xc3\n\xfedata: x\nid: \x80\n\n", []string{"\uFFFD||a\uFFFDb\uFFFD"}},
+		"the end truncates an event":        {"data: a\n\ndata: b\n", []string{"||a"}},
+		"the end truncates a line":          {"data: a\n\ndata: b", []string{"||a"}},
+		"invalid UTF-8 is replaced":         {"data: a\xffb\xc3\n\xfedata: x\nid: \x80\n\n", []string{"\uFFFD||a\uFFFDb\uFFFD"}},
 		"nothing":                           {"", nil},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -64,7 +64,7 @@ func TestAStreamIsReadAsTheStandardSays(t *testing.T) {
 	}
 }
 
-func TestRetryIsDigitsOnly(t *testing.T) {
+func TestRetryAcceptsOnlyDigits(t *testing.T) {
 	for value, want := range map[string]time.Duration{
 		"1500": 1500 * time.Millisecond, "0": 0, "007": 7 * time.Millisecond, "2147483647": 2147483647 * time.Millisecond,
 		"": time.Second, "+5": time.Second, "-5": time.Second, "1.5": time.Second, "5s": time.Second, " 5": time.Second,
@@ -81,23 +81,22 @@ func TestRetryIsDigitsOnly(t *testing.T) {
 	}
 }
 
-// chunks gives one chunk per Read, and then fails the test: what has come is
-// enough.
+// chunks returns one chunk per Read. A Read after the last chunk fails the test.
 type chunks struct {
-	t    *testing.T
-	left []string
+	t         *testing.T
+	remaining []string
 }
 
 func (c *chunks) Read(p []byte) (int, error) {
-	if len(c.left) == 0 {
-		c.t.Fatal("an event that had come whole was held back for what follows it")
+	if len(c.remaining) == 0 {
+		c.t.Fatal("the decoder waits for more bytes after a complete event")
 	}
-	n := copy(p, c.left[0])
-	c.left = c.left[1:]
+	n := copy(p, c.remaining[0])
+	c.remaining = c.remaining[1:]
 	return n, nil
 }
 
-func TestAnEventIsNotHeldBackForTheByteAfterItsCR(t *testing.T) {
+func TestFinalCRDispatchesEventAtOnce(t *testing.T) {
 	d := eventtest.NewDecoder(&chunks{t, []string{"data: a\r\r", "\ndata: b\r", "\n\r"}}, 0)
 	for _, want := range []string{"a", "b"} {
 		if e, err := d.Next(); string(e.Data) != want || err != nil {
@@ -106,7 +105,7 @@ func TestAnEventIsNotHeldBackForTheByteAfterItsCR(t *testing.T) {
 	}
 }
 
-func TestACRLFThatIsTornApartIsOneLineEnd(t *testing.T) {
+func TestSplitCRLFIsOneLineEnd(t *testing.T) {
 	stream := []string{"data: a\r", "\ndata: b\r", "\n", "\r", "\n", "data: c\r", "\n\r", "\n"}
 	d := eventtest.NewDecoder(&chunks{t, stream}, 0)
 	for _, want := range []string{"a\nb", "c"} {
@@ -116,7 +115,7 @@ func TestACRLFThatIsTornApartIsOneLineEnd(t *testing.T) {
 	}
 }
 
-func TestTheReadersErrorComesAfterTheEventsBeforeIt(t *testing.T) {
+func TestReadErrorComesAfterEarlierEvents(t *testing.T) {
 	broken := errors.New("connection reset")
 	d := eventtest.NewDecoder(io.MultiReader(strings.NewReader("data: a\n\ndata: b\n"), iotest.ErrReader(broken)), 0)
 	if e, err := d.Next(); string(e.Data) != "a" || err != nil {
@@ -127,8 +126,8 @@ func TestTheReadersErrorComesAfterTheEventsBeforeIt(t *testing.T) {
 	}
 }
 
-func TestAnEventMayBeAsLargeAsTheBoundAndNoLarger(t *testing.T) {
-	const bound = 10_000 // larger than one buffer of the reader
+func TestEventSizeIsLimited(t *testing.T) {
+	const bound = 10_000 // larger than the decoder's buffer
 	lines := func(n, length int) string { return strings.Repeat("data:"+strings.Repeat("x", length)+"\n", n) + "\n" }
 	for name, tc := range map[string]struct {
 		stream string
@@ -153,7 +152,7 @@ func TestAnEventMayBeAsLargeAsTheBoundAndNoLarger(t *testing.T) {
 	}
 }
 
-func TestAnEventsDataIsItsOwn(t *testing.T) {
+func TestEventsShareNoData(t *testing.T) {
 	d := eventtest.Decode("data: aaaa\n\ndata: bbbb\n\n")
 	first, _ := d.Next()
 	if second, err := d.Next(); string(first.Data) != "aaaa" || string(second.Data) != "bbbb" || err != nil {
