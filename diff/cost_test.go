@@ -55,7 +55,7 @@ func wide(lists, items, n int) []byte {
 // constant, and some for each byte of the documents.
 func maxCost(from, to *Document) uint64 { return 64<<20 + 64*uint64(len(from.text)+len(to.text)) }
 
-func TestCostOfAChangeGrowsWithTheSizeOfTheDocument(t *testing.T) {
+func TestCostOfDiffGrowsWithSizeOfDocument(t *testing.T) {
 	for name, build := range map[string]func(n int) []byte{
 		"lists nested deep":    func(n int) []byte { return nestedLists(3000, 100, n) },
 		"narrow lists":         func(n int) []byte { return nestedLists(9000, 1, n) },
@@ -77,7 +77,7 @@ func TestCostOfAChangeGrowsWithTheSizeOfTheDocument(t *testing.T) {
 	}
 }
 
-func TestAChangeOfAnEndedContextIsASnapshot(t *testing.T) {
+func TestEndedContextGivesSnapshot(t *testing.T) {
 	from, to := parse(t, string(nestedLists(500, 100, 1000))), parse(t, string(nestedLists(500, 100, 2001)))
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
