@@ -465,7 +465,7 @@ func TestReloadMovesStreamOnLateHTTP2Connection(t *testing.T) {
 	t.Cleanup(func() { early.Close() })
 	time.Sleep(100 * time.Millisecond) // until it is accepted, which nothing reports
 	s.reload(global, rules(1))
-	transport := s.clients["HTTP/2.0"].Transport.(*http.Transport)
+	transport := s.client("HTTP/2.0").Transport.(*http.Transport)
 	dial, used := transport.DialContext, false
 	transport.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
 		if !used {

@@ -33,8 +33,8 @@ import (
 type site struct {
 	t           testing.TB
 	http, https int
-	admin       string // address of the admin API
-	clients     map[string]*http.Client
+	admin       string    // address of the admin API
+	clients     *sync.Map // of *http.Client by protocol
 }
 
 // protocols are the protocols over which tests check what clients see.
@@ -64,12 +64,29 @@ func startSiteWithAdmin(t testing.TB, admin, global, directives string) *site {
 // one HTTP/3 connection has at most a hundred streams.
 func (s *site) withClients() *site {
 	other := *s
-	other.clients = map[string]*http.Client{
-		"HTTP/1.1": other.tcpClient(false),
-		"HTTP/2.0": other.tcpClient(true),
-		"HTTP/3.0": other.quicClient(),
-	}
+	other.clients = new(sync.Map)
+	other.renewClients()
 	return &other
+}
+
+// renewClients gives the requests that follow new connections. Streams stay on
+// those that they have.
+func (s *site) renewClients() {
+	for protocol, client := range map[string]*http.Client{
+		"HTTP/1.1": s.tcpClient(false),
+		"HTTP/2.0": s.tcpClient(true),
+		"HTTP/3.0": s.quicClient(),
+	} {
+		before, ok := s.clients.Swap(protocol, client)
+		if ok && protocol != "HTTP/3.0" { // whose transport takes a connection with open streams for idle
+			before.(*http.Client).CloseIdleConnections()
+		}
+	}
+}
+
+func (s *site) client(protocol string) *http.Client {
+	client, _ := s.clients.Load(protocol)
+	return client.(*http.Client)
 }
 
 // reload replaces the configuration in force.
@@ -82,7 +99,13 @@ func (s *site) reload(global, directives string) {
 
 func (s *site) load(global, directives string) error {
 	s.t.Helper()
-	return loadCaddyfile(s.caddyfile(global, directives))
+	if err := loadCaddyfile(s.caddyfile(global, directives)); err != nil {
+		return err
+	}
+	// The old server answers requests on its connections until the clients have
+	// read its GOAWAY.
+	s.renewClients()
+	return nil
 }
 
 func (s *site) caddyfile(global, directives string) string {
@@ -275,7 +298,7 @@ func (s *site) send(ctx context.Context, protocol, method, path, body string, he
 	// has closed the idle one without a response, as the old server does after a
 	// reload.
 	req.Header["Idempotency-Key"] = nil
-	resp, err := s.clients[protocol].Do(req)
+	resp, err := s.client(protocol).Do(req)
 	// The server of a configuration that was replaced or rejected may have
 	// accepted the connection, and closes it unread: net/http repeats nothing
 	// on a new connection.
@@ -283,7 +306,7 @@ func (s *site) send(ctx context.Context, protocol, method, path, body string, he
 		if req.Body, err = req.GetBody(); err != nil {
 			return nil, err
 		}
-		resp, err = s.clients[protocol].Do(req)
+		resp, err = s.client(protocol).Do(req)
 	}
 	return resp, err
 }

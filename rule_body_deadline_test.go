@@ -58,7 +58,7 @@ func TestTricklingBodyIsRefused(t *testing.T) {
 				} {
 					req.Header.Set(name, value)
 				}
-				resp, err := s.clients[protocol].Do(req)
+				resp, err := s.client(protocol).Do(req)
 				if err != nil {
 					t.Fatal(err)
 				}

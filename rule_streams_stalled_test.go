@@ -247,7 +247,7 @@ func stalledHTTP3Stream(s *site) *client {
 		InitialStreamReceiveWindow: 16 << 10, MaxStreamReceiveWindow: 16 << 10,
 	}}
 	s.t.Cleanup(func() { transport.Close() })
-	s.clients["HTTP/3.0"] = &http.Client{Transport: transport}
+	s.clients.Store("HTTP/3.0", &http.Client{Transport: transport})
 	resp, err := s.send(s.t.Context(), "HTTP/3.0", "GET", "/stalled", "", "Accept", "text/event-stream")
 	if err != nil {
 		s.t.Fatal(err)
