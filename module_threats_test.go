@@ -7,11 +7,14 @@ import (
 	"io/fs"
 	"net/http"
 	"os"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
+
+	"github.com/caddy-sse/caddy-sse/event"
 )
 
 // Only the admin API serves the operator's lists, and no page in the operator's
@@ -65,6 +68,50 @@ func TestAdminAPIIsUnreachableFromSitesAndForeignPages(t *testing.T) {
 		t.Errorf("the operator got %d", status)
 	}
 	s.wantMetric(hub, `webhook_forwards_total{result="dead",rule="/hooks/shop"}`, 2)
+}
+
+// A client that guesses the ids of topics it may not read can't tell which are
+// there: a stream begins as it does after an id that nobody published.
+func TestIDsOfOtherTopicsAreNotDisclosed(t *testing.T) {
+	hub := newHubName()
+	s := startSite(t, "sse "+hub, fmt.Sprintf(`
+		sse /hooks/* {
+			hub %[1]s
+			webhook {
+				verify none
+				topic {path.1}
+				id    {query.id}
+			}
+		}
+		sse /events {
+			hub   %[1]s
+			topic news
+		}
+		sse /doc {
+			hub  %[1]s
+			poll 1h
+		}
+		respond /doc "{}"`, hub))
+	if id := s.publish("orders?id=order-1001-paid", "{}"); id != "order-1001-paid" {
+		t.Fatalf("published under the id %q", id)
+	}
+	s.open("HTTP/1.1", "/doc").expect("", "{}") // the view publishes nothing afterwards
+	begin := func(protocol, path, parameter, id string) event.Event {
+		if parameter == "" {
+			return s.open(protocol, path, "Last-Event-ID", id).next()
+		}
+		return s.open(protocol, path+"?"+parameter+"="+id).next()
+	}
+	for _, path := range []string{"/events", "/doc"} {
+		for _, protocol := range protocols {
+			for _, parameter := range []string{"", "last_event_id", "lastEventId"} {
+				unknown, foreign := begin(protocol, path, parameter, "order-9999-paid"), begin(protocol, path, parameter, "order-1001-paid")
+				if unknown.Name != "reset" || !reflect.DeepEqual(foreign, unknown) {
+					t.Errorf("%s, %s?%s: another topic's id is answered with %+v, an unknown one with %+v", protocol, path, parameter, foreign, unknown)
+				}
+			}
+		}
+	}
 }
 
 // reverse_proxy asks for gzip and unpacks it.

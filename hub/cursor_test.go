@@ -153,7 +153,7 @@ func TestLossBetweenResolveAndSubscribeIsErrLost(t *testing.T) {
 	h := newHub(t, store.History{})
 	publish(t, h, "1", "a")
 	publish(t, h, "2", "a")
-	seq, ok := h.Resolve(h.Position(0))
+	seq, ok := h.Resolve(h.Position(0), nil)
 	if !ok {
 		t.Fatal("the beginning is not known")
 	}
@@ -413,7 +413,7 @@ func readAndResume(t *testing.T, h *hub.Hub, topics []string, done <-chan struct
 		if rand.IntN(5) == 0 {
 			id := c.Position()
 			c.Close()
-			seq, ok := h.Resolve(id)
+			seq, ok := h.Resolve(id, nil)
 			if !ok {
 				t.Errorf("%s is not known", id)
 			}

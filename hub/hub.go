@@ -13,6 +13,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -154,10 +155,12 @@ func (h *Hub) position(seq uint64) string {
 // Position returns an id that resumes after the event at seq.
 func (h *Hub) Position(seq uint64) string { return h.position(seq) }
 
-// Resolve returns the position that an id stands for. It returns false if the
-// log can't tell which events came after it: the log never held the id, or has
-// dropped it.
-func (h *Hub) Resolve(id string) (uint64, bool) {
+// Resolve returns the position that an id stands for, for a reader of topics. It
+// returns false if the log can't tell which events came after it: the log never
+// held the id, or has dropped it. An id that a publisher gave to an event on
+// other topics is unknown, too: whoever may not read these learns nothing of
+// their ids. A position of the log is valid whichever event is there.
+func (h *Hub) Resolve(id string, topics []string) (uint64, bool) {
 	if digits, ok := strings.CutPrefix(id, h.epoch()); ok {
 		seq, err := strconv.ParseUint(digits, 10, 64)
 		tail, head := h.store.Range()
@@ -165,7 +168,7 @@ func (h *Hub) Resolve(id string) (uint64, bool) {
 		// every event after it.
 		return seq, err == nil && seq <= head && seq+1 >= tail
 	}
-	if e := h.store.Lookup(id); e != nil {
+	if e := h.store.Lookup(id); e != nil && slices.ContainsFunc(topics, e.On) {
 		return e.Seq, true
 	}
 	return 0, false

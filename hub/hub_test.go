@@ -129,7 +129,7 @@ func TestIDUsedOnOtherTopicsIsReplaced(t *testing.T) {
 			t.Errorf("%q: %+v, %v, %v", topics, e, dup, err)
 		}
 	}
-	if seq, ok := h.Resolve("d1"); seq != 1 || !ok {
+	if seq, ok := h.Resolve("d1", []string{"a"}); seq != 1 || !ok {
 		t.Errorf("d1 is at %d, %v", seq, ok)
 	}
 }
@@ -343,20 +343,35 @@ func TestResolveAcceptsOnlyIDsThatTheLogHolds(t *testing.T) {
 		{"a publisher's id of a dropped event", "gone", 0, false},
 		{"an unknown id", "never", 0, false},
 	} {
-		seq, ok := h.Resolve(c.id)
+		seq, ok := h.Resolve(c.id, []string{"x", "a"})
 		if ok != c.ok || ok && seq != c.want {
 			t.Errorf("%s (%q): %d, %v, want %d, %v", c.what, c.id, seq, ok, c.want, c.ok)
 		}
 	}
 }
 
+func TestIDIsKnownOnItsTopicsOnly(t *testing.T) {
+	h := newHub(t, store.History{})
+	if _, _, err := h.Publish([]string{"a", "b"}, event.Event{ID: "d1"}); err != nil {
+		t.Fatal(err)
+	}
+	for topic, want := range map[string]bool{"a": true, "b": true, "c": false, "": false, "A": false} {
+		if _, ok := h.Resolve("d1", []string{"x", topic}); ok != want {
+			t.Errorf("on %q: %v, want %v", topic, ok, want)
+		}
+	}
+	if _, ok := h.Resolve("d1", nil); ok {
+		t.Error("it is known on no topic")
+	}
+}
+
 func TestNewLogResolvesItsStart(t *testing.T) {
 	h := newHub(t, store.History{})
-	if seq, ok := h.Resolve(h.Position(0)); seq != 0 || !ok {
+	if seq, ok := h.Resolve(h.Position(0), nil); seq != 0 || !ok {
 		t.Errorf("%d, %v", seq, ok)
 	}
 	publish(t, h, "x", "a")
-	if seq, ok := h.Resolve(h.Position(0)); seq != 0 || !ok {
+	if seq, ok := h.Resolve(h.Position(0), nil); seq != 0 || !ok {
 		t.Errorf("%d, %v", seq, ok)
 	}
 }
@@ -369,7 +384,7 @@ func TestEmptiedLogResolvesItsHead(t *testing.T) {
 		if h.Entry(1) != nil {
 			t.Fatal("the event is still there")
 		}
-		seq, ok := h.Resolve(e.ID)
+		seq, ok := h.Resolve(e.ID, nil)
 		if seq != 1 || !ok {
 			t.Fatalf("%d, %v", seq, ok)
 		}

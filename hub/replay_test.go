@@ -94,7 +94,7 @@ func BenchmarkResumeOnRareTopic(b *testing.B) {
 				b.ReportAllocs()
 				b.ResetTimer()
 				for i := range b.N {
-					from, ok := h.Resolve(h.Position(uint64(i*7919%events) + 1))
+					from, ok := h.Resolve(h.Position(uint64(i*7919%events)+1), nil)
 					if !ok {
 						b.Fatal("the position is unknown")
 					}

@@ -590,6 +590,18 @@ func TestPositionOfAnotherViewGivesOwnDocumentWithoutReset(t *testing.T) {
 	})
 }
 
+func TestIDOfAnotherTopicSendsResetLikeUnknownOne(t *testing.T) {
+	within(t, poll.Config{}, func(e *env) {
+		e.watch(ask("/doc"))
+		if _, _, err := e.hub.Publish([]string{"orders"}, event.Event{ID: "order-1001-paid"}); err != nil {
+			e.t.Fatal(err)
+		}
+		for _, id := range []string{"order-9999-paid", "order-1001-paid"} {
+			e.resume(ask("/doc"), id).want(t, "reset", "1")
+		}
+	})
+}
+
 func TestLostPositionSendsResetAndDocument(t *testing.T) {
 	within(t, poll.Config{}, func(e *env) {
 		v := e.watch(ask("/doc"))

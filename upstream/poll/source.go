@@ -17,9 +17,10 @@ func (v *Subscription) Finished(lastEventID string) bool {
 	if complete.ID == lastEventID {
 		return true
 	}
-	seq, ok := v.poller.hub.Resolve(lastEventID)
+	topic := v.view.publisher.finishedTopic()
+	seq, ok := v.poller.hub.Resolve(lastEventID, []string{topic})
 	e := v.poller.hub.Entry(seq)
-	return ok && e != nil && e.On(v.view.publisher.finishedTopic())
+	return ok && e != nil && e.On(topic)
 }
 
 // hasEndedBefore reports whether an earlier view of the key has published the
@@ -40,7 +41,7 @@ func (v *Subscription) source(c *hub.Cursor) stream.Source {
 // document.
 func (v *Subscription) Source(lastEventID string) stream.Source {
 	h, topics := v.poller.hub, []string{v.view.publisher.topic(), v.view.publisher.endTopic}
-	seq, known := h.Resolve(lastEventID)
+	seq, known := h.Resolve(lastEventID, topics)
 	if known {
 		if e := h.Entry(seq); e != nil && slices.ContainsFunc(topics, e.On) && !v.view.hasEndedBefore() && v.resumes(seq) {
 			src := v.source(h.SubscribeAfter(topics, seq))

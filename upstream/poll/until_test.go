@@ -141,7 +141,7 @@ func TestCompleteDocumentIsPublishedOnce(t *testing.T) {
 			e.watch(ask("/doc")).wantCopies(t, shipped, "complete")
 			e.resume(ask("/doc"), first.events()[0].ID).wantCopies(t, "complete")
 		}
-		if seq, _ := e.hub.Resolve(first.lastID()); e.hub.Entry(seq+1) != nil {
+		if seq, _ := e.hub.Resolve(first.lastID(), nil); e.hub.Entry(seq+1) != nil {
 			t.Error("each that comes back adds to the history")
 		}
 	})
