@@ -176,15 +176,15 @@ func specificity(mediaRange, mediaType string) int {
 }
 
 // OtherTypes returns the elements of the Accept header that aren't [MediaType],
-// separated by commas. It leaves out elements that can't be parsed, and returns
-// the empty string if none are left.
+// as they came, also those that can't be parsed. It returns the empty string if
+// none are left.
 func OtherTypes(h http.Header) string {
 	var others []string
 	for element := range acceptElements(h.Values("Accept")) {
-		element = strings.TrimSpace(element)
-		if t, _, err := mime.ParseMediaType(element); err == nil && t != MediaType {
+		t, _, _ := strings.Cut(element, ";")
+		if strings.TrimSpace(element) != "" && !strings.EqualFold(strings.TrimSpace(t), MediaType) {
 			others = append(others, element)
 		}
 	}
-	return strings.Join(others, ", ")
+	return strings.TrimSpace(strings.Join(others, ","))
 }

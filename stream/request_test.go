@@ -110,16 +110,29 @@ func TestOtherTypesExcludeStream(t *testing.T) {
 		"text/event-stream":                   "",
 		"TEXT/event-stream;q=0.9":             "",
 		"text/event-stream, application/json": "application/json",
-		"application/json;q=0.5 ,text/*":      "application/json;q=0.5, text/*",
+		"application/json;q=0.5 ,text/*":      "application/json;q=0.5 ,text/*",
 		"text/event-stream, */*;q=0.1":        "*/*;q=0.1",
-		"a/b/c, text/html;v=1, ,text/plain;":  "text/html;v=1, text/plain;",
+		", a/b, ,\ttext/plain;,":              "a/b,\ttext/plain;",
+		" , ,":                                "",
 	} {
 		if got := stream.OtherTypes(accept(value)); got != want {
 			t.Errorf("%q: %q, want %q", value, got, want)
 		}
 	}
-	if got := stream.OtherTypes(accept("a/b", "text/event-stream", "c/d")); got != "a/b, c/d" {
+	if got := stream.OtherTypes(accept("a/b", "text/event-stream", "c/d")); got != "a/b,c/d" {
 		t.Errorf("several headers: %q", got)
+	}
+}
+
+func TestOtherTypesKeepElementsThatCannotBeParsed(t *testing.T) {
+	for value, want := range map[string]string{
+		"application/ld+json;profile=https://a.example, text/event-stream": "application/ld+json;profile=https://a.example",
+		"text/event-stream;q=, a/b/c":                                      "a/b/c",
+		"text/event-stream, a/b;q=1;q=0.5, \xe4":                           "a/b;q=1;q=0.5, \xe4",
+	} {
+		if got := stream.OtherTypes(accept(value)); got != want {
+			t.Errorf("%q: %q, want %q", value, got, want)
+		}
 	}
 }
 

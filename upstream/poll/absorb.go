@@ -29,8 +29,14 @@ func (p *Poller) Absorb(w http.ResponseWriter, r *http.Request, caller Requester
 	if !p.config.Absorb || !p.hasViews(Hostname(r.Host), r.URL.Path) || !isAbsorbable(r) {
 		return false
 	}
-	k := p.cachedFor(r, caller)
-	if k == nil || !p.config.satisfies(r.Header, k) {
+	asStream := r
+	if r.Method == http.MethodHead {
+		asStream = r.Clone(r.Context())
+		asStream.Method = http.MethodGet
+	}
+	t := newTarget(asStream, nil, caller, p.hub, p.config)
+	k := p.cachedFor(t)
+	if k == nil || !t.carriesAll(r.Header) && !isCacheableForAll(k.header) || !p.config.satisfies(r.Header, k) {
 		return false
 	}
 	k.write(w, r)
@@ -74,15 +80,9 @@ func hasBody(r *http.Request) bool {
 	return r.ContentLength > 0 || r.ContentLength < 0 && r.ProtoMajor < 3
 }
 
-// cachedFor returns the cached response of the view that the request would join
-// as a stream, or nil if there is none that its principal may read.
-func (p *Poller) cachedFor(r *http.Request, caller Requester) *cachedResponse {
-	asStream := r
-	if r.Method == http.MethodHead {
-		asStream = r.Clone(r.Context())
-		asStream.Method = http.MethodGet
-	}
-	t := newTarget(asStream, nil, caller, p.hub, p.config)
+// cachedFor returns the cached response of the view that a request would join as
+// a stream, or nil if there is none that its principal may read.
+func (p *Poller) cachedFor(t *target) *cachedResponse {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	v, now := p.views[p.keyLocked(t)], time.Now()
@@ -130,11 +130,6 @@ var viewerIndependentHeaders = setOf(
 func (c *Config) satisfies(request http.Header, k *cachedResponse) bool {
 	if isCrossOrigin(request) && k.header.Get("Access-Control-Allow-Origin") != "*" {
 		return false // polls send no Origin: the response lacks the CORS decision
-	}
-	for name := range credentials {
-		if len(request[name]) > 0 && !c.isSent(name) && !isCacheableForAll(k.header) {
-			return false // polls are sent without these credentials
-		}
 	}
 	if limit, ok := maxAge(request); ok && k.age(time.Now()) >= limit {
 		return false

@@ -80,3 +80,8 @@ func (o *TopicLeases) Len() int {
 	defer o.mu.Unlock()
 	return len(o.byTopic)
 }
+
+// NamedCookies exports varyBy.namedCookies for fuzzing.
+func NamedCookies(fields []string, names ...string) []string {
+	return (&varyBy{cookies: setOf(names...)}).namedCookies(fields)
+}

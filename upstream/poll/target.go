@@ -138,6 +138,21 @@ func (t *target) headerValues(name string, r *http.Request, c *Config) []string 
 	}
 }
 
+// carriesAll reports whether polls carry the headers of the viewer's request as
+// they are, apart from addresses, Accept and those that no poll carries. The
+// option vary may take away a header, or some of the cookies.
+func (t *target) carriesAll(request http.Header) bool {
+	for name, values := range request {
+		if name == "Accept" || addresses[name] || subrequest.IsRequestSpecific(name) {
+			continue
+		}
+		if !slices.Equal(t.header[name], values) && !slices.Equal(t.principal.header[name], values) {
+			return false
+		}
+	}
+	return true
+}
+
 // isSent reports whether polls send a header that the viewer's request has.
 func (c *Config) isSent(name string) bool {
 	by := c.varyBy

@@ -53,14 +53,15 @@ func TestDifferingRequestsHaveSeparateViews(t *testing.T) {
 		return principal{ask("/"), caller{vars: v}}
 	}
 	for name, c := range map[string][]principal{
-		"path":              {a("/a"), a("/b"), a("/a/"), a("/A"), a("/%61%2Fb"), a("/a/b")},
-		"query":             {a("/"), a("/?a=1"), a("/?a=2"), a("/?a=1&b=2"), a("/?b=2&a=1")},
-		"host":              {a("http://a.example/"), a("http://b.example/"), a("http://a.example:81/")},
-		"Authorization":     {a("/"), a("/", "Authorization", "Bearer 1"), a("/", "Authorization", "Bearer 2")},
-		"Cookie":            {a("/"), a("/", "Cookie", "s=1"), a("/", "Cookie", "s=2"), a("/", "Cookie", "s=1", "Cookie", "s=2")},
-		"an unknown header": {a("/"), a("/", "X-Tenant", "1"), a("/", "X-Tenant", "2"), a("/", "X-Tenan", "1")},
-		"Accept":            {a("/"), with1(a("/"), "Accept", "text/event-stream, text/html"), with1(a("/"), "Accept", "text/event-stream, text/plain")},
-		"another scheme":    {a("/"), a("/", "X-Forwarded-Proto", "https"), {request: with(ask("/"), func(r *http.Request) { r.TLS = new(tls.ConnectionState) })}},
+		"path":                           {a("/a"), a("/b"), a("/a/"), a("/A"), a("/%61%2Fb"), a("/a/b")},
+		"query":                          {a("/"), a("/?a=1"), a("/?a=2"), a("/?a=1&b=2"), a("/?b=2&a=1")},
+		"host":                           {a("http://a.example/"), a("http://b.example/"), a("http://a.example:81/")},
+		"Authorization":                  {a("/"), a("/", "Authorization", "Bearer 1"), a("/", "Authorization", "Bearer 2")},
+		"Cookie":                         {a("/"), a("/", "Cookie", "s=1"), a("/", "Cookie", "s=2"), a("/", "Cookie", "s=1", "Cookie", "s=2")},
+		"an unknown header":              {a("/"), a("/", "X-Tenant", "1"), a("/", "X-Tenant", "2"), a("/", "X-Tenan", "1")},
+		"Accept":                         {a("/"), with1(a("/"), "Accept", "text/event-stream, text/html"), with1(a("/"), "Accept", "text/event-stream, text/plain")},
+		"an Accept that can't be parsed": {with1(a("/"), "Accept", "text/event-stream, a/b;profile=https://a.example"), with1(a("/"), "Accept", "text/event-stream, a/b;profile=https://b.example")},
+		"another scheme":                 {a("/"), a("/", "X-Forwarded-Proto", "https"), {request: with(ask("/"), func(r *http.Request) { r.TLS = new(tls.ConnectionState) })}},
 		"another TLS name": {
 			{request: with(ask("/"), func(r *http.Request) { r.TLS = &tls.ConnectionState{ServerName: "a.example"} })},
 			{request: with(ask("/"), func(r *http.Request) { r.TLS = &tls.ConnectionState{ServerName: "b.example"} })},

@@ -76,22 +76,26 @@ func (by *varyBy) credentialValues(name string, r *http.Request) []string {
 	case !by.headers[name]:
 		return nil
 	case name == "Cookie" && len(by.cookies) > 0:
-		return by.namedCookies(r)
+		return by.namedCookies(r.Header[name])
 	default:
 		return r.Header[name]
 	}
 }
 
-// namedCookies returns the viewer's cookies that vary names, as a header.
-func (by *varyBy) namedCookies(r *http.Request) []string {
-	var kept []string
-	for _, c := range r.Cookies() {
-		if by.cookies[c.Name] {
-			kept = append(kept, c.String())
+// namedCookies returns the Cookie fields with only the pairs that vary names.
+// Their bytes stay as they came: backends read values, and cookies of the same
+// name, in different ways.
+func (by *varyBy) namedCookies(fields []string) (named []string) {
+	for _, field := range fields {
+		var kept []string
+		for pair := range strings.SplitSeq(field, ";") { // RFC 6265 §4.2.1
+			if name, _, _ := strings.Cut(pair, "="); by.cookies[strings.Trim(name, " \t")] {
+				kept = append(kept, pair)
+			}
+		}
+		if len(kept) > 0 {
+			named = append(named, strings.Trim(strings.Join(kept, ";"), " \t"))
 		}
 	}
-	if len(kept) == 0 {
-		return nil
-	}
-	return []string{strings.Join(kept, "; ")}
+	return named
 }
