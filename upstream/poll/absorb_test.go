@@ -50,7 +50,7 @@ func (e *env) wantAbsorbed(status int, body string, header ...string) *httptest.
 	return w
 }
 
-func (e *env) wantPassed(header ...string) {
+func (e *env) wantNotAbsorbed(header ...string) {
 	e.t.Helper()
 	if w := e.get(http.MethodGet, header...); w != nil {
 		e.t.Errorf("%q was answered with %d %q", header, w.Code, w.Body)
@@ -62,9 +62,9 @@ func TestAbsorbAnswersOrdinaryRequestFromLastPoll(t *testing.T) {
 	c.Select = ".stock"
 	within(t, c, func(e *env) {
 		e.set(asJSON(spaced, "X-Own", "1", "Set-Cookie2", "x", "Age", "7", "Connection", "keep-alive"))
-		e.wantPassed()
-		e.watch(ask("/doc")).want(t, "5")
-		pass(3*time.Second + 500*ms)
+		e.wantNotAbsorbed()
+		e.subscribe(newRequest("/doc")).want(t, "5")
+		advance(3*time.Second + 500*ms)
 		w := e.wantAbsorbed(http.StatusOK, spaced)
 		for name, want := range map[string]string{
 			"Content-Type": "application/json; charset=utf-8", "X-Own": "1", "Age": "10",
@@ -75,7 +75,7 @@ func TestAbsorbAnswersOrdinaryRequestFromLastPoll(t *testing.T) {
 			}
 		}
 		if e.polls() != 1 {
-			t.Errorf("the backend was asked %d times", e.polls())
+			t.Errorf("the backend got %d requests", e.polls())
 		}
 	})
 }
@@ -83,7 +83,7 @@ func TestAbsorbAnswersOrdinaryRequestFromLastPoll(t *testing.T) {
 func TestAbsorbAnswersHeadWithoutBody(t *testing.T) {
 	within(t, absorbing, func(e *env) {
 		e.set(asJSON(spaced))
-		e.watch(ask("/doc"))
+		e.subscribe(newRequest("/doc"))
 		w := e.get(http.MethodHead)
 		if w == nil || w.Code != http.StatusOK || w.Body.Len() > 0 || w.Header().Get("Content-Length") != "28" {
 			t.Fatalf("got %+v", w)
@@ -101,10 +101,10 @@ func TestAbsorbedResponseIsNeverOlderThanInterval(t *testing.T) {
 	c.Max = 100 * second // it is polled less often after a while
 	within(t, c, func(e *env) {
 		e.set(asJSON(spaced))
-		e.watch(ask("/doc"))
-		pass(10 * time.Second) // unchanged: the next pause is of 15 s
+		e.subscribe(newRequest("/doc"))
+		advance(10 * time.Second) // unchanged: the next pause is of 15 s
 		for range 10 {
-			pass(2500 * ms)
+			advance(2500 * ms)
 			e.mu.Lock()
 			age := time.Since(e.began) - e.at[len(e.at)-1]
 			e.mu.Unlock()
@@ -121,16 +121,16 @@ func TestInvalidationExpiresCachedResponse(t *testing.T) {
 		c.RefreshOff = off
 		within(t, c, func(e *env) {
 			e.set(asJSON("1"))
-			e.watch(ask("/doc"))
-			pass(time.Second)
+			e.subscribe(newRequest("/doc"))
+			advance(time.Second)
 			e.wantAbsorbed(http.StatusOK, "1")
 			e.take(time.Second)
 			e.set(asJSON("2"))
 			e.Invalidate("example.com", "/doc")
-			e.wantPassed()
-			pass(500 * ms) // the poll is under way
-			e.wantPassed()
-			pass(10*time.Second + 600*ms)
+			e.wantNotAbsorbed()
+			advance(500 * ms) // the poll is under way
+			e.wantNotAbsorbed()
+			advance(10*time.Second + 600*ms)
 			e.wantAbsorbed(http.StatusOK, "2")
 			e.Invalidate("example.com", "/elsewhere")
 			e.wantAbsorbed(http.StatusOK, "2")
@@ -143,12 +143,12 @@ func TestInvalidationExpiresResponseOfPollInFlight(t *testing.T) {
 	c.RefreshOff = true
 	within(t, c, func(e *env) {
 		e.set(asJSON("1"))
-		e.watch(ask("/doc"))
+		e.subscribe(newRequest("/doc"))
 		e.take(2 * time.Second)
-		pass(11 * time.Second)
+		advance(11 * time.Second)
 		e.Invalidate("example.com", "/doc")
-		pass(2 * time.Second) // the poll that began before is over
-		e.wantPassed()
+		advance(2 * time.Second) // the poll that began before is over
+		e.wantNotAbsorbed()
 	})
 }
 
@@ -156,7 +156,7 @@ func TestAbsorbAnswersConditionalRequestWith304(t *testing.T) {
 	within(t, absorbing, func(e *env) {
 		const modified = "Sat, 01 Jan 2000 00:00:00 GMT"
 		e.set(asJSON("1", "ETag", `"own"`, "Last-Modified", modified))
-		e.watch(ask("/doc"))
+		e.subscribe(newRequest("/doc"))
 		e.wantAbsorbed(http.StatusNotModified, "", "If-None-Match", `"own"`)
 		e.wantAbsorbed(http.StatusNotModified, "", "If-None-Match", `"x", W/"own"`)
 		e.wantAbsorbed(http.StatusOK, "1", "If-None-Match", `"other"`)
@@ -168,11 +168,11 @@ func TestAbsorbAnswersConditionalRequestWith304(t *testing.T) {
 func TestAbsorbMakesETagFromBody(t *testing.T) {
 	within(t, absorbing, func(e *env) {
 		e.set(asJSON("1"))
-		e.watch(ask("/doc"))
+		e.subscribe(newRequest("/doc"))
 		tag := e.wantAbsorbed(http.StatusOK, "1").Header().Get("ETag")
 		e.wantAbsorbed(http.StatusNotModified, "", "If-None-Match", tag)
 		e.set(asJSON("2"))
-		pass(10 * time.Second)
+		advance(10 * time.Second)
 		if again := e.wantAbsorbed(http.StatusOK, "2", "If-None-Match", tag).Header().Get("ETag"); again == tag || tag == "" {
 			t.Errorf("the tag was %s and is %s", tag, again)
 		}
@@ -182,7 +182,7 @@ func TestAbsorbMakesETagFromBody(t *testing.T) {
 func TestAbsorbServesRangesOfTheBackendsBytes(t *testing.T) {
 	within(t, absorbing, func(e *env) {
 		e.set(asJSON(spaced))
-		e.watch(ask("/doc"))
+		e.subscribe(newRequest("/doc"))
 		w := e.wantAbsorbed(http.StatusPartialContent, spaced[2:9], "Range", "bytes=2-8")
 		if got := w.Header().Get("Content-Range"); got != "bytes 2-8/28" {
 			t.Errorf("Content-Range: %s", got)
@@ -193,11 +193,11 @@ func TestAbsorbServesRangesOfTheBackendsBytes(t *testing.T) {
 func TestNoCacheRequestReachesBackend(t *testing.T) {
 	within(t, absorbing, func(e *env) {
 		e.set(asJSON("1"))
-		e.watch(ask("/doc"))
-		e.wantPassed("Cache-Control", "no-cache")
-		e.wantPassed("Cache-Control", "x, No-Store")
-		e.wantPassed("Cache-Control", "max-age=0")
-		e.wantPassed("Pragma", "no-cache")
+		e.subscribe(newRequest("/doc"))
+		e.wantNotAbsorbed("Cache-Control", "no-cache")
+		e.wantNotAbsorbed("Cache-Control", "x, No-Store")
+		e.wantNotAbsorbed("Cache-Control", "max-age=0")
+		e.wantNotAbsorbed("Pragma", "no-cache")
 		e.wantAbsorbed(http.StatusOK, "1", "Cache-Control", "max-age=60", "Pragma", "no-cache")
 		e.wantAbsorbed(http.StatusOK, "1", "Cache-Control", "only-if-cached")
 	})
@@ -227,7 +227,7 @@ func TestRequestThatPrefersAnotherTypeReachesBackend(t *testing.T) {
 				answer.Header.Set("Vary", test.vary)
 			}
 			e.set(answer)
-			e.watch(ask("/doc"))
+			e.subscribe(newRequest("/doc"))
 			var header []string
 			if test.accept != "" {
 				header = []string{"Accept", test.accept}
@@ -258,7 +258,7 @@ func TestRequestVaryingByUnsentHeaderReachesBackend(t *testing.T) {
 	} {
 		within(t, absorbing, func(e *env) {
 			e.set(asJSON("1", "Vary", test.vary))
-			e.watch(ask("/doc"))
+			e.subscribe(newRequest("/doc"))
 			if got := e.get(http.MethodGet, test.header...) != nil; got != test.absorbed {
 				t.Errorf("%+v: absorbed: %v", test, got)
 			}
@@ -266,36 +266,36 @@ func TestRequestVaryingByUnsentHeaderReachesBackend(t *testing.T) {
 	}
 	within(t, absorbing, func(e *env) {
 		e.set(asJSON("1", "Access-Control-Allow-Origin", "*"))
-		e.watch(ask("/doc"))
+		e.subscribe(newRequest("/doc"))
 		e.wantAbsorbed(http.StatusOK, "1", "Origin", "https://app.example.com", "Sec-Fetch-Site", "cross-site")
 	})
 	c := absorbing
 	c.Vary = []string{"none"}
 	within(t, c, func(e *env) {
 		e.set(asJSON("1", "Vary", "Cookie"))
-		e.watch(ask("/doc", "Cookie", "a"))
+		e.subscribe(newRequest("/doc", "Cookie", "a"))
 		e.wantAbsorbed(http.StatusOK, "1")
-		e.wantPassed("Cookie", "a")
+		e.wantNotAbsorbed("Cookie", "a")
 	})
 }
 
 func TestResponseWithSetCookieIsNotCached(t *testing.T) {
 	within(t, absorbing, func(e *env) {
 		e.set(asJSON("1", "Set-Cookie", "session=1"))
-		e.watch(ask("/doc"))
-		e.wantPassed()
+		e.subscribe(newRequest("/doc"))
+		e.wantNotAbsorbed()
 	})
 }
 
 func TestAbsorbNeverServesAnotherViewersResponse(t *testing.T) {
 	within(t, absorbing, func(e *env) {
 		e.set(asJSON("1"))
-		e.watch(as("alice"))
+		e.subscribe(as("alice"))
 		e.wantAbsorbed(http.StatusOK, "1", "Cookie", "alice")
-		e.wantPassed("Cookie", "bob")
-		e.wantPassed()
-		e.wantPassed("Cookie", "alice", "Authorization", "x")
-		e.wantPassed("Cookie", "alice", "X-Tenant", "x")
+		e.wantNotAbsorbed("Cookie", "bob")
+		e.wantNotAbsorbed()
+		e.wantNotAbsorbed("Cookie", "alice", "Authorization", "x")
+		e.wantNotAbsorbed("Cookie", "alice", "X-Tenant", "x")
 	})
 }
 
@@ -303,26 +303,26 @@ func TestOnlyViewersOfSharedViewGetItsCachedResponse(t *testing.T) {
 	c := absorbing
 	c.Share = "checked"
 	within(t, c, func(e *env) {
-		club := newClub(e)
-		club.say(asJSON("1"))
-		alice := e.watch(as("alice"))
-		bob := e.watch(as("bob"))
+		c := newCookieBackend(e)
+		c.setDocument(asJSON("1"))
+		alice := e.subscribe(as("alice"))
+		bob := e.subscribe(as("bob"))
 		e.wantAbsorbed(http.StatusOK, "1", "Cookie", "alice")
 		e.wantAbsorbed(http.StatusOK, "1", "Cookie", "bob")
-		e.wantPassed("Cookie", "eve")
-		club.tell(status(http.StatusForbidden), "alice")
-		pass(20 * time.Second)
+		e.wantNotAbsorbed("Cookie", "eve")
+		c.respond(status(http.StatusForbidden), "alice")
+		advance(20 * time.Second)
 		if !alice.isRevoked() {
-			t.Fatal("alice still watches")
+			t.Fatal("alice still has a stream")
 		}
-		e.wantPassed("Cookie", "alice")
+		e.wantNotAbsorbed("Cookie", "alice")
 		bob.leave()
-		e.wantPassed("Cookie", "bob")
+		e.wantNotAbsorbed("Cookie", "bob")
 	})
 	c.Share = "unchecked"
 	within(t, c, func(e *env) {
-		newClub(e).say(asJSON("1"))
-		e.watch(as("alice"))
+		newCookieBackend(e).setDocument(asJSON("1"))
+		e.subscribe(as("alice"))
 		e.wantAbsorbed(http.StatusOK, "1", "Cookie", "eve")
 	})
 }
@@ -337,12 +337,12 @@ func TestRequestsReachBackendWhileItFails(t *testing.T) {
 		c.Select = "."
 		within(t, c, func(e *env) {
 			e.set(asJSON("1"))
-			e.watch(ask("/doc"))
+			e.subscribe(newRequest("/doc"))
 			fail(e)
-			pass(10*time.Second + 100*ms)
-			e.wantPassed()
+			advance(10*time.Second + 100*ms)
+			e.wantNotAbsorbed()
 			e.set(asJSON("2"))
-			pass(30 * time.Second)
+			advance(30 * time.Second)
 			e.wantAbsorbed(http.StatusOK, "2")
 		})
 	}
@@ -351,9 +351,9 @@ func TestRequestsReachBackendWhileItFails(t *testing.T) {
 func TestNotModifiedRenewsCachedResponse(t *testing.T) {
 	within(t, absorbing, func(e *env) {
 		e.set(asJSON("1", "ETag", `"1"`))
-		e.watch(ask("/doc"))
+		e.subscribe(newRequest("/doc"))
 		e.set(status(http.StatusNotModified))
-		pass(25 * time.Second)
+		advance(25 * time.Second)
 		if got := e.wantAbsorbed(http.StatusOK, "1").Header().Get("Age"); got != "5" {
 			t.Errorf("Age: %s", got)
 		}
@@ -368,7 +368,7 @@ func TestOnlyStatus200OfKnownTypeIsAbsorbed(t *testing.T) {
 	} {
 		within(t, absorbing, func(e *env) {
 			e.set(answer)
-			e.watch(ask("/doc"))
+			e.subscribe(newRequest("/doc"))
 			if e.get(http.MethodGet) != nil {
 				t.Errorf("%s was given", name)
 			}
@@ -379,7 +379,7 @@ func TestOnlyStatus200OfKnownTypeIsAbsorbed(t *testing.T) {
 func TestRequestWithBodyReachesBackend(t *testing.T) {
 	within(t, absorbing, func(e *env) {
 		e.set(asJSON("1"))
-		e.watch(ask("/doc"))
+		e.subscribe(newRequest("/doc"))
 		r := httptest.NewRequest(http.MethodGet, "/doc", strings.NewReader("{}"))
 		if e.Absorb(httptest.NewRecorder(), r, &caller{backend: e.backend}) {
 			t.Error("it was answered")
@@ -390,15 +390,15 @@ func TestRequestWithBodyReachesBackend(t *testing.T) {
 func TestAbsorbIsOffByDefault(t *testing.T) {
 	within(t, poll.Config{}, func(e *env) {
 		e.set(asJSON("1"))
-		e.watch(ask("/doc"))
-		e.wantPassed()
+		e.subscribe(newRequest("/doc"))
+		e.wantNotAbsorbed()
 	})
 }
 
 func TestUpgradeAndPositionRequestsReachBackend(t *testing.T) {
 	within(t, poll.Config{Interval: second, Absorb: true}, func(e *env) {
 		e.set(asJSON("1"))
-		e.watch(ask("/doc"))
+		e.subscribe(newRequest("/doc"))
 		for what, r := range map[string]*http.Request{
 			"a WebSocket":       httptest.NewRequest(http.MethodGet, "/doc", nil),
 			"its own parameter": httptest.NewRequest(http.MethodGet, "/doc?last_event_id=42", nil),
@@ -416,17 +416,17 @@ func TestUpgradeAndPositionRequestsReachBackend(t *testing.T) {
 func TestRequestWithUnsentCredentialsReachesBackendUnlessPublic(t *testing.T) {
 	within(t, poll.Config{Interval: second, Absorb: true, Vary: []string{"none"}}, func(e *env) {
 		e.set(asJSON("1"))
-		v := e.watch(ask("/doc"))
+		v := e.subscribe(newRequest("/doc"))
 		e.wantAbsorbed(http.StatusOK, "1")
-		e.wantPassed("Cookie", "session=1")
-		e.wantPassed("Authorization", "Bearer x")
+		e.wantNotAbsorbed("Cookie", "session=1")
+		e.wantNotAbsorbed("Authorization", "Bearer x")
 		e.set(asJSON("2", "Cache-Control", "public"))
-		pass(time.Second)
+		advance(time.Second)
 		v.want(t, "1", "2")
 		e.wantAbsorbed(http.StatusOK, "2", "Cookie", "session=1")
 		e.set(asJSON("3", "Cache-Control", "public", "Vary", "Cookie"))
-		pass(time.Second)
-		e.wantPassed("Cookie", "session=1")
+		advance(time.Second)
+		e.wantNotAbsorbed("Cookie", "session=1")
 	})
 }
 
@@ -435,10 +435,10 @@ func TestPersonalResponseHeaderBlocksAbsorbInSharedView(t *testing.T) {
 	c.Absorb = true
 	within(t, c, func(e *env) {
 		e.set(asJSON("1", "X-Csrf-Token", "alice's"))
-		e.watch(as("alice"))
-		e.wantPassed("Cookie", "alice")
+		e.subscribe(as("alice"))
+		e.wantNotAbsorbed("Cookie", "alice")
 		e.set(asJSON("2", "ETag", `"2"`))
-		pass(time.Second)
+		advance(time.Second)
 		e.wantAbsorbed(http.StatusOK, "2", "Cookie", "alice")
 	})
 }
@@ -449,11 +449,11 @@ func TestAuthorizationForAbsorbExpiresAfterOneMinute(t *testing.T) {
 	within(t, c, func(e *env) {
 		e.set(asJSON("1"))
 		var all []string
-		for i := range 20 { // each is asked about every 200 s
+		for i := range 20 { // each is polled about every 200 s
 			all = append(all, fmt.Sprint("viewer", i))
 		}
 		e.join(all...)
-		pass(2 * time.Minute)
+		advance(2 * time.Minute)
 		absorbed := 0
 		for _, who := range all {
 			if e.get(http.MethodGet, "Cookie", who) != nil {
@@ -475,12 +475,12 @@ func TestAbsorbResumesAfterBackendFailure(t *testing.T) {
 			return asJSON("1", "ETag", `"1"`), nil
 		}
 		e.setFunc(confirms)
-		e.watch(ask("/doc"))
+		e.subscribe(newRequest("/doc"))
 		e.set(status(http.StatusServiceUnavailable))
-		pass(10 * time.Second)
-		e.wantPassed()
+		advance(10 * time.Second)
+		e.wantNotAbsorbed()
 		e.setFunc(confirms)
-		pass(20 * time.Second)
+		advance(20 * time.Second)
 		e.wantAbsorbed(http.StatusOK, "1")
 	})
 }

@@ -22,28 +22,28 @@ func later(code int, seconds string) *subrequest.Response {
 
 func TestFirstViewersFailureIsNotThatOfWaitingViewers(t *testing.T) {
 	within(t, shared, func(e *env) {
-		c := newClub(e)
-		c.tell(later(http.StatusTooManyRequests, "86400"), "eve")
+		c := newCookieBackend(e)
+		c.respond(later(http.StatusTooManyRequests, "86400"), "eve")
 		c.delay(time.Second, "eve")
 		e.start(as("eve"), new(caller), "")
-		pass(100 * time.Millisecond)
+		advance(100 * time.Millisecond)
 		bob := e.start(as("bob"), new(caller), "")
-		pass(5 * time.Second)
+		advance(5 * time.Second)
 		bob.want(t, "1")
 	})
 }
 
 func TestOneViewerCountsOnceInAuthorizationChecks(t *testing.T) {
 	within(t, shared, func(e *env) {
-		c := newClub(e)
+		c := newCookieBackend(e)
 		others := e.join("carl", "dora")
 		for i := range 5 {
 			r := as("eve")
 			r.RemoteAddr = fmt.Sprintf("192.0.2.%d:1", i)
-			e.watch(r)
+			e.subscribe(r)
 		}
-		c.tell(status(http.StatusUnauthorized), "eve")
-		pass(20 * time.Second)
+		c.respond(status(http.StatusUnauthorized), "eve")
+		advance(20 * time.Second)
 		for _, v := range others {
 			v.want(t, "1")
 			if v.hasEnded() {
@@ -55,13 +55,13 @@ func TestOneViewerCountsOnceInAuthorizationChecks(t *testing.T) {
 
 func TestRefusalAndFailureDoNotConfirmEachOther(t *testing.T) {
 	within(t, shared, func(e *env) {
-		c := newClub(e)
+		c := newCookieBackend(e)
 		members := e.join("alice", "bob", "carl", "dora")
-		c.tell(later(http.StatusTooManyRequests, "3600"), "alice")
-		c.tell(status(http.StatusForbidden), "bob")
-		pass(20 * time.Second)
+		c.respond(later(http.StatusTooManyRequests, "3600"), "alice")
+		c.respond(status(http.StatusForbidden), "bob")
+		advance(20 * time.Second)
 		c.publish("2")
-		pass(20 * time.Second)
+		advance(20 * time.Second)
 		for _, v := range members[2:] {
 			v.want(t, "1", "2")
 		}
@@ -70,28 +70,28 @@ func TestRefusalAndFailureDoNotConfirmEachOther(t *testing.T) {
 
 func TestNewViewerGetsNoEventsFromBeforeAuthorization(t *testing.T) {
 	within(t, shared, func(e *env) {
-		c := newClub(e)
-		c.tell(status(http.StatusForbidden), "bob")
+		c := newCookieBackend(e)
+		c.respond(status(http.StatusForbidden), "bob")
 		alice := e.join("alice")[0]
 		position := alice.lastID()
 		c.publish(`"secret"`)
-		pass(2 * time.Second)
+		advance(2 * time.Second)
 		c.publish("3")
-		c.tell(nil, "bob")
-		pass(2 * time.Second)
+		c.respond(nil, "bob")
+		advance(2 * time.Second)
 		e.resume(as("bob"), position).want(t, "3")
 	})
 }
 
 func TestReconnectingViewerGetsMissedEvents(t *testing.T) {
 	within(t, shared, func(e *env) {
-		c := newClub(e)
+		c := newCookieBackend(e)
 		members := e.join("alice", "bob")
 		position := members[1].lastID()
 		members[1].leave()
 		for _, doc := range []string{"2", "3"} {
 			c.publish(doc)
-			pass(2 * time.Second)
+			advance(2 * time.Second)
 		}
 		back := e.resume(as("bob"), position)
 		back.want(t, "2", "3")
@@ -99,7 +99,7 @@ func TestReconnectingViewerGetsMissedEvents(t *testing.T) {
 		back.leave()
 		for _, doc := range []string{"4", "5"} {
 			c.publish(doc)
-			pass(time.Minute)
+			advance(time.Minute)
 		}
 		e.resume(as("bob"), position).want(t, "5")
 	})
@@ -107,31 +107,31 @@ func TestReconnectingViewerGetsMissedEvents(t *testing.T) {
 
 func TestRefusedViewerKeepsNoViewAlive(t *testing.T) {
 	within(t, shared, func(e *env) {
-		c := newClub(e)
-		c.tell(status(http.StatusForbidden), "eve")
+		c := newCookieBackend(e)
+		c.respond(status(http.StatusForbidden), "eve")
 		e.join("alice")[0].leave()
 		for range 10 {
-			pass(20 * time.Second)
-			e.watch(as("eve"))
+			advance(20 * time.Second)
+			e.subscribe(as("eve"))
 		}
-		if asked := c.was(); slices.Contains(asked[len(asked)-5:], "alice") {
-			t.Error("it is polled as who has left long ago")
+		if got := c.requesters(); slices.Contains(got[len(got)-5:], "alice") {
+			t.Error("a poll carries the credentials of a viewer who has left")
 		}
 	})
 }
 
 func TestFailedAuthorizationIsCheckedAgainOnReturn(t *testing.T) {
 	within(t, shared, func(e *env) {
-		c := newClub(e)
+		c := newCookieBackend(e)
 		alice := e.join("alice", "bob")[0]
-		c.tell(status(http.StatusTooManyRequests), "alice")
+		c.respond(status(http.StatusTooManyRequests), "alice")
 		alice.leave()
 		c.publish("2")
-		pass(10 * time.Second)
-		c.was()
-		back := e.watch(as("alice"))
-		if asked := c.was(); !slices.Contains(asked, "alice") {
-			t.Errorf("asked %q", asked)
+		advance(10 * time.Second)
+		c.requesters()
+		back := e.subscribe(as("alice"))
+		if got := c.requesters(); !slices.Contains(got, "alice") {
+			t.Errorf("requests as %q", got)
 		}
 		back.want(t, "stale")
 	})
@@ -149,9 +149,9 @@ func TestRefusalGoesOnlyToTheRefusedViewer(t *testing.T) {
 			viewers := map[string]*viewer{}
 			for _, who := range []string{"alice", "bob", "carl"} {
 				viewers[who] = e.start(as(who), new(caller), "")
-				pass(100 * time.Millisecond)
+				advance(100 * time.Millisecond)
 			}
-			pass(time.Minute)
+			advance(time.Minute)
 			for who, v := range viewers {
 				v.mu.Lock()
 				if v.refused == nil || string(v.refused.Body) != "no, "+who {
@@ -178,13 +178,13 @@ func TestDocumentPublicForSomeOnlyDoesNotMoveViewersForever(t *testing.T) {
 				if v := open[who]; v != nil && !v.hasEnded() {
 					continue
 				}
-				open[who] = e.watch(as(who))
+				open[who] = e.subscribe(as(who))
 				streams++
 				if who == "bob" && slices.Contains(open[who].got(), `"all's"`) {
 					t.Fatal("bob got what is not his")
 				}
 			}
-			pass(500 * time.Millisecond)
+			advance(500 * time.Millisecond)
 		}
 		if streams > 6 {
 			t.Errorf("%d streams in a minute", streams)

@@ -20,7 +20,7 @@ func BenchmarkAbsorb(b *testing.B) {
 	e := newEnv(b, c, store.NewMemory())
 	e.set(asJSON(spaced))
 	for i := range 1000 {
-		r := ask(fmt.Sprintf("/v1/orders/%d", i))
+		r := newRequest(fmt.Sprintf("/v1/orders/%d", i))
 		viewing, _, err := e.Subscribe(r, &caller{backend: e.backend})
 		if err != nil {
 			b.Fatal(err)
@@ -31,7 +31,7 @@ func BenchmarkAbsorb(b *testing.B) {
 	for _, ordinary := range []struct {
 		name, path string
 		absorbed   bool
-	}{{"nobody watches", "/assets/app.js", false}, {"watched", "/v1/orders/7", true}} {
+	}{{"without viewers", "/assets/app.js", false}, {"with viewers", "/v1/orders/7", true}} {
 		b.Run(ordinary.name, func(b *testing.B) {
 			r := httptest.NewRequest(http.MethodGet, ordinary.path, nil)
 			for name, value := range map[string]string{

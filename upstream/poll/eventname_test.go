@@ -28,7 +28,7 @@ func TestEventNameExpandsTemplate(t *testing.T) {
 	} {
 		within(t, poll.Config{Event: test.event}, func(e *env) {
 			e.set(document(test.body))
-			events := e.watch(ask("/doc")).events()
+			events := e.subscribe(newRequest("/doc")).events()
 			if len(events) != 1 || events[0].Name != test.want || string(events[0].Data) != test.body {
 				t.Errorf("%+v: got %+v", test, events)
 			}
@@ -39,29 +39,29 @@ func TestEventNameExpandsTemplate(t *testing.T) {
 func TestEventNameReadsSelectedDocument(t *testing.T) {
 	within(t, poll.Config{Event: "{json.type}", Select: ".of", Interval: second}, func(e *env) {
 		e.set(document(`{"type":"x","of":{"type":"a"}}`))
-		v := e.watch(ask("/doc"))
+		v := e.subscribe(newRequest("/doc"))
 		e.set(document(`{"type":"x","of":{"type":"b"}}`))
-		pass(time.Second)
+		advance(time.Second)
 		e.set(document(`{"type":"y","of":{"type":"b"}}`)) // no change
-		pass(time.Second)
+		advance(time.Second)
 		v.want(t, "a", "b")
 	})
 }
 
 func TestSnapshotInsteadOfLongerPatchHasEventName(t *testing.T) {
 	within(t, poll.Config{Event: "doc", Send: "patch", Interval: second}, func(e *env) {
-		v := e.watch(ask("/doc"))
+		v := e.subscribe(newRequest("/doc"))
 		e.set(document("2"))
-		pass(time.Second)
+		advance(time.Second)
 		v.want(t, "doc", "doc")
 	})
 }
 
 func TestJQEventKeepsItsOwnName(t *testing.T) {
 	within(t, poll.Config{Event: "doc", Send: "jq", SendArgument: "{data: .new}", Interval: second}, func(e *env) {
-		v := e.watch(ask("/doc"))
+		v := e.subscribe(newRequest("/doc"))
 		e.set(document("2"))
-		pass(time.Second)
+		advance(time.Second)
 		v.want(t, "doc", "2")
 	})
 }

@@ -47,14 +47,14 @@ func wantLines(t *testing.T, log *observer.ObservedLogs, want ...string) {
 func TestOutageLogsTwoLinesForAllViews(t *testing.T) {
 	logged(t, poll.Config{Interval: 10 * second}, func(e *env, log *observer.ObservedLogs) {
 		for i := range 1000 {
-			e.start(ask(fmt.Sprint("/doc/", i)), new(caller), "")
+			e.start(newRequest(fmt.Sprint("/doc/", i)), new(caller), "")
 		}
 		synctest.Wait()
 		e.set(status(http.StatusServiceUnavailable))
-		pass(30 * time.Second)
+		advance(30 * time.Second)
 		wantLines(t, log, "warn example.com 503")
 		e.set(document("2"))
-		pass(30 * time.Second)
+		advance(30 * time.Second)
 		wantLines(t, log, "info example.com 503 1000")
 	})
 }
@@ -62,13 +62,13 @@ func TestOutageLogsTwoLinesForAllViews(t *testing.T) {
 func TestEachFailureStatusHasItsOwnLogLines(t *testing.T) {
 	logged(t, poll.Config{Interval: second}, func(e *env, log *observer.ObservedLogs) {
 		e.set(status(http.StatusServiceUnavailable))
-		e.watch(ask("/a"))
+		e.subscribe(newRequest("/a"))
 		e.setError(errRefused)
-		e.watch(ask("/b"))
-		e.watch(ask("http://other.example/b"))
+		e.subscribe(newRequest("/b"))
+		e.subscribe(newRequest("http://other.example/b"))
 		wantLines(t, log, "warn example.com 503", "warn example.com 502", "warn other.example 502")
 		e.set(document("1"))
-		pass(time.Minute)
+		advance(time.Minute)
 		if n := log.FilterLevelExact(zap.InfoLevel).Len(); n != 3 {
 			t.Errorf("%d outages have ended", n)
 		}
@@ -78,10 +78,10 @@ func TestEachFailureStatusHasItsOwnLogLines(t *testing.T) {
 func TestAbandonedViewLogsNoRecovery(t *testing.T) {
 	logged(t, poll.Config{Interval: second, Linger: -1}, func(e *env, log *observer.ObservedLogs) {
 		e.set(status(http.StatusServiceUnavailable))
-		e.watch(ask("/a")).leave()
+		e.subscribe(newRequest("/a")).leave()
 		synctest.Wait()
 		wantLines(t, log, "warn example.com 503")
-		e.watch(ask("/a"))
+		e.subscribe(newRequest("/a"))
 		wantLines(t, log, "warn example.com 503") // it is another outage
 	})
 }
@@ -89,11 +89,11 @@ func TestAbandonedViewLogsNoRecovery(t *testing.T) {
 func TestRecoveryIsLoggedWhenLastFailingViewIsAbandoned(t *testing.T) {
 	logged(t, poll.Config{Interval: second, Linger: -1}, func(e *env, log *observer.ObservedLogs) {
 		e.set(status(http.StatusServiceUnavailable))
-		e.watch(ask("/a"))
-		b := e.watch(ask("/b"))
+		e.subscribe(newRequest("/a"))
+		b := e.subscribe(newRequest("/b"))
 		e.set(document("1"))
 		e.Invalidate("example.com", "/a")
-		pass(100 * ms)
+		advance(100 * ms)
 		b.leave()
 		synctest.Wait()
 		wantLines(t, log, "warn example.com 503", "info example.com 503 2")
@@ -104,9 +104,9 @@ func TestRecoveryIsLoggedWhenResponseEndsView(t *testing.T) {
 	for _, config := range []poll.Config{{Interval: second}, shared} {
 		logged(t, config, func(e *env, log *observer.ObservedLogs) {
 			e.set(status(http.StatusServiceUnavailable))
-			e.watch(as("alice"))
+			e.subscribe(as("alice"))
 			e.set(status(http.StatusForbidden))
-			pass(time.Minute)
+			advance(time.Minute)
 			wantLines(t, log, "warn example.com 503", "info example.com 503 1")
 		})
 	}
@@ -115,9 +115,9 @@ func TestRecoveryIsLoggedWhenResponseEndsView(t *testing.T) {
 func TestLogOmitsQueryAndCredentials(t *testing.T) {
 	logged(t, shared, func(e *env, log *observer.ObservedLogs) {
 		e.setError(errRefused)
-		e.watch(ask("/doc?token=secret", "Cookie", "secret", "Authorization", "secret"))
+		e.subscribe(newRequest("/doc?token=secret", "Cookie", "secret", "Authorization", "secret"))
 		e.set(document("1"))
-		pass(time.Minute)
+		advance(time.Minute)
 		for _, line := range log.TakeAll() {
 			if text := fmt.Sprint(line.Message, line.ContextMap()); strings.Contains(text, "secret") {
 				t.Error(text)

@@ -17,7 +17,7 @@ import (
 func (e *env) write(every, d time.Duration) {
 	for range d / every {
 		e.Invalidate("example.com", "/doc")
-		pass(every)
+		advance(every)
 	}
 }
 
@@ -45,18 +45,18 @@ var aMinute = poll.Config{Interval: 60 * second}
 
 func TestSingleInvalidationCostsOnePollAtOnce(t *testing.T) {
 	within(t, aMinute, func(e *env) {
-		e.watch(ask("/doc"))
-		pass(time.Second)
+		e.subscribe(newRequest("/doc"))
+		advance(time.Second)
 		e.forget()
 		e.Invalidate("example.com", "/doc")
-		pass(10 * time.Second)
+		advance(10 * time.Second)
 		e.wantPolls(0)
 	})
 }
 
 func TestInvalidationAfterFirstPollCausesPoll(t *testing.T) {
 	within(t, aMinute, func(e *env) {
-		e.watch(ask("/doc"))
+		e.subscribe(newRequest("/doc"))
 		e.Invalidate("example.com", "/doc")
 		synctest.Wait()
 		e.wantPolls(0, 0)
@@ -66,14 +66,14 @@ func TestInvalidationAfterFirstPollCausesPoll(t *testing.T) {
 func TestBurstCostsPollAtStartAndEnd(t *testing.T) {
 	for _, takes := range []time.Duration{0, 10 * ms, 19 * ms, 21 * ms, 200 * ms, 450 * ms} {
 		within(t, aMinute, func(e *env) {
-			v := e.watch(ask("/doc"))
-			pass(time.Second)
+			v := e.subscribe(newRequest("/doc"))
+			advance(time.Second)
 			e.forget()
 			e.take(takes)
 			e.write(5*ms, 500*ms-5*ms)
 			e.set(document("2"))
 			e.write(5*ms, 5*ms)
-			pass(10 * time.Second)
+			advance(10 * time.Second)
 			e.wantPolls(0, 515*ms)
 			v.want(t, "1", "2")
 		})
@@ -82,11 +82,11 @@ func TestBurstCostsPollAtStartAndEnd(t *testing.T) {
 
 func TestBurstOfTwoInvalidationsCostsTwoPolls(t *testing.T) {
 	within(t, aMinute, func(e *env) {
-		e.watch(ask("/doc"))
-		pass(time.Second)
+		e.subscribe(newRequest("/doc"))
+		advance(time.Second)
 		e.forget()
 		e.write(10*ms, 20*ms)
-		pass(10 * time.Second)
+		advance(10 * time.Second)
 		e.wantPolls(0, 30*ms)
 	})
 }
@@ -94,8 +94,8 @@ func TestBurstOfTwoInvalidationsCostsTwoPolls(t *testing.T) {
 func TestEndlessBurstCostsOnePollPerSecond(t *testing.T) {
 	for _, takes := range []time.Duration{0, 150 * ms} {
 		within(t, aMinute, func(e *env) {
-			e.watch(ask("/doc"))
-			pass(time.Second)
+			e.subscribe(newRequest("/doc"))
+			advance(time.Second)
 			e.forget()
 			e.take(takes)
 			e.write(10*ms, 20*time.Second)
@@ -116,8 +116,8 @@ func TestEndlessBurstCostsOnePollPerSecond(t *testing.T) {
 
 func TestSeparateInvalidationsEachPollAtOnce(t *testing.T) {
 	within(t, aMinute, func(e *env) {
-		e.watch(ask("/doc"))
-		pass(time.Second)
+		e.subscribe(newRequest("/doc"))
+		advance(time.Second)
 		e.forget()
 		e.write(5*time.Second, 10*time.Second)
 		e.wantPolls(0, 5*time.Second)
@@ -126,13 +126,13 @@ func TestSeparateInvalidationsEachPollAtOnce(t *testing.T) {
 
 func TestEachBurstPollsAtOnce(t *testing.T) {
 	within(t, aMinute, func(e *env) {
-		e.watch(ask("/doc"))
-		pass(time.Second)
+		e.subscribe(newRequest("/doc"))
+		advance(time.Second)
 		e.forget()
 		e.write(10*ms, 50*ms)
-		pass(time.Second)
+		advance(time.Second)
 		e.write(10*ms, 50*ms)
-		pass(10 * time.Second)
+		advance(10 * time.Second)
 		e.wantPolls(0, 60*ms, 1050*ms, 1110*ms)
 	})
 }
@@ -140,13 +140,13 @@ func TestEachBurstPollsAtOnce(t *testing.T) {
 func TestInvalidationDuringPollPollsOnceMoreAfterIt(t *testing.T) {
 	within(t, aMinute, func(e *env) {
 		e.take(2 * time.Second)
-		v := e.watch(ask("/doc"))
-		pass(time.Second)
+		v := e.subscribe(newRequest("/doc"))
+		advance(time.Second)
 		e.Invalidate("example.com", "/doc") // during the first
-		pass(1500 * ms)
+		advance(1500 * ms)
 		e.set(document("2"))
 		e.Invalidate("example.com", "/doc")
-		pass(10 * time.Second)
+		advance(10 * time.Second)
 		e.wantPolls(0, 2*time.Second, 4*time.Second)
 		v.want(t, "1", "2")
 	})
@@ -164,8 +164,8 @@ func TestInvalidationRespectsRetryAfter(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			within(t, test.config, func(e *env) {
-				e.watch(ask("/doc"))
-				pass(time.Second)
+				e.subscribe(newRequest("/doc"))
+				advance(time.Second)
 				e.set(test.resp)
 				e.Invalidate("example.com", "/doc")
 				synctest.Wait()
@@ -173,9 +173,9 @@ func TestInvalidationRespectsRetryAfter(t *testing.T) {
 				e.forget()
 				e.write(time.Second, 15*time.Second)
 				e.wantPolls()
-				pass(5*time.Second - 1)
+				advance(5*time.Second - 1)
 				e.wantPolls()
-				pass(1) // the writes are not forgotten
+				advance(1) // the writes are not forgotten
 				e.wantPolls(20 * time.Second)
 			})
 		})
@@ -185,11 +185,11 @@ func TestInvalidationRespectsRetryAfter(t *testing.T) {
 func TestInvalidationPollsFreshDocument(t *testing.T) {
 	within(t, poll.Config{}, func(e *env) {
 		e.set(document("1", "Cache-Control", "max-age=600"))
-		e.watch(ask("/doc"))
-		pass(5 * time.Minute)
+		e.subscribe(newRequest("/doc"))
+		advance(5 * time.Minute)
 		e.wantPolls(0)
 		e.Invalidate("example.com", "/doc")
-		pass(0)
+		advance(0)
 		e.wantPolls(0, 5*time.Minute)
 	})
 }
@@ -197,8 +197,8 @@ func TestInvalidationPollsFreshDocument(t *testing.T) {
 func TestInvalidationPollsFailingBackend(t *testing.T) {
 	within(t, aMinute, func(e *env) {
 		e.setError(errRefused)
-		v := e.watch(ask("/doc"))
-		pass(time.Second)
+		v := e.subscribe(newRequest("/doc"))
+		advance(time.Second)
 		e.set(document("1"))
 		e.Invalidate("example.com", "/doc")
 		synctest.Wait()
@@ -208,14 +208,14 @@ func TestInvalidationPollsFailingBackend(t *testing.T) {
 
 func TestInvalidationPollsSlowedView(t *testing.T) {
 	within(t, poll.Config{Interval: 2 * second, Max: 60 * second}, func(e *env) {
-		v := e.watch(ask("/doc"))
-		pass(10 * time.Minute)
+		v := e.subscribe(newRequest("/doc"))
+		advance(10 * time.Minute)
 		polls := e.polls()
 		e.set(document("2"))
 		e.Invalidate("example.com", "/doc")
 		synctest.Wait()
 		v.want(t, "1", "2")
-		pass(2 * time.Second)
+		advance(2 * time.Second)
 		if e.polls() != polls+2 {
 			t.Errorf("%d polls: the pause is not the interval again", e.polls()-polls)
 		}
@@ -224,8 +224,8 @@ func TestInvalidationPollsSlowedView(t *testing.T) {
 
 func TestPauseGrowsToMaxWhileUnchanged(t *testing.T) {
 	within(t, poll.Config{Interval: 2 * second, Max: 8 * second}, func(e *env) {
-		e.watch(ask("/doc"))
-		pass(34 * time.Second)
+		e.subscribe(newRequest("/doc"))
+		advance(34 * time.Second)
 		e.wantPolls(0, 2*time.Second, 5*time.Second, 9500*ms, 16250*ms, 24250*ms, 32250*ms)
 	})
 }
@@ -248,14 +248,14 @@ func TestViewEndsDuringPause(t *testing.T) {
 		},
 	} {
 		within(t, poll.Config{Interval: caddy.Duration(time.Hour), Linger: -1}, func(e *env) {
-			v := e.watch(ask("/doc"))
-			pass(time.Second)
+			v := e.subscribe(newRequest("/doc"))
+			advance(time.Second)
 			before(e)
 			synctest.Wait()
 			polls := e.polls()
 			v.leave()
 			e.Invalidate("example.com", "/doc")
-			pass(2 * time.Hour)
+			advance(2 * time.Hour)
 			if e.polls() != polls || e.Views() != 0 {
 				t.Errorf("%s: %d polls more, %d views", name, e.polls()-polls, e.Views())
 			}
@@ -270,10 +270,10 @@ func TestInvalidationBelowRefreshPathPollsWholeRule(t *testing.T) {
 		"/doc": true, "/": false, // only what is at a path, above or below it
 	} {
 		within(t, poll.Config{Interval: 60 * second, Refresh: []string{"/checkout", "/admin/stock/"}}, func(e *env) {
-			e.watch(ask("/doc"))
-			e.watch(ask("/doc/2", "Authorization", "x"))
-			e.watch(ask("http://other.example.com/doc"))
-			pass(time.Second)
+			e.subscribe(newRequest("/doc"))
+			e.subscribe(newRequest("/doc/2", "Authorization", "x"))
+			e.subscribe(newRequest("http://other.example.com/doc"))
+			advance(time.Second)
 			e.forget()
 			e.Invalidate("example.com", "/elsewhere", path)
 			synctest.Wait()
@@ -282,7 +282,7 @@ func TestInvalidationBelowRefreshPathPollsWholeRule(t *testing.T) {
 				t.Errorf("%s: polls at %v, want %v", path, e.at, want)
 			}
 			e.Invalidate("elsewhere.example.com", path)
-			pass(time.Second)
+			advance(time.Second)
 			if !slices.Equal(e.at, want) {
 				t.Errorf("%s of another host: polls at %v, want %v", path, e.at, want)
 			}
@@ -292,8 +292,8 @@ func TestInvalidationBelowRefreshPathPollsWholeRule(t *testing.T) {
 
 func TestRootRefreshPathMatchesAllPaths(t *testing.T) {
 	within(t, poll.Config{Interval: 60 * second, Refresh: []string{"/"}}, func(e *env) {
-		e.watch(ask("/doc"))
-		pass(time.Second)
+		e.subscribe(newRequest("/doc"))
+		advance(time.Second)
 		e.Invalidate("example.com", "/any/thing")
 		synctest.Wait()
 		e.wantPolls(0, time.Second)
@@ -302,10 +302,10 @@ func TestRootRefreshPathMatchesAllPaths(t *testing.T) {
 
 func TestRefreshOffIgnoresInvalidations(t *testing.T) {
 	within(t, poll.Config{Interval: 60 * second, RefreshOff: true}, func(e *env) {
-		e.watch(ask("/doc"))
-		pass(time.Second)
+		e.subscribe(newRequest("/doc"))
+		advance(time.Second)
 		e.write(10*ms, time.Second)
-		pass(time.Minute)
+		advance(time.Minute)
 		e.wantPolls(0, time.Minute)
 	})
 }

@@ -18,13 +18,13 @@ import (
 // Viewers of both must leave before the test ends.
 func (e *env) successor(c poll.Config) *env {
 	e.t.Helper()
-	c.Leases = e.owners
+	c.Leases = e.leases
 	if err := c.Provision(); err != nil {
 		e.t.Fatal(err)
 	}
 	b := &backend{began: e.began}
 	b.set(document("1"))
-	return &env{Poller: poll.New(&c, e.hub, zap.NewNop(), nil), backend: b, t: e.t, hub: e.hub, owners: e.owners}
+	return &env{Poller: poll.New(&c, e.hub, zap.NewNop(), nil), backend: b, t: e.t, hub: e.hub, leases: e.leases}
 }
 
 // over makes all viewers leave.
@@ -60,33 +60,33 @@ func TestNextConfigurationsDocumentWins(t *testing.T) {
 		for _, send := range []string{"full", "patch", "items id"} {
 			within(t, config{}.with(send), func(e *env) {
 				e.set(document(`{"of":"old"}`))
-				stays, moves := e.watch(ask("/doc")), e.watch(ask("/doc"))
+				stays, moves := e.subscribe(newRequest("/doc")), e.subscribe(newRequest("/doc"))
 				now := e.successor(config{}.with(send))
 				now.setFunc(answer)
-				early := now.watch(ask("/doc"))
+				early := now.subscribe(newRequest("/doc"))
 				e.Retire()
 				e.set(document(`{"of":"old","n":2}`))
-				pass(3 * time.Second)
-				moved := now.resume(ask("/doc"), moves.lastID())
+				advance(3 * time.Second)
+				moved := now.resume(newRequest("/doc"), moves.lastID())
 				moves.leave()
 				e.set(document(`{"of":"old","n":3}`))
-				pass(3 * time.Second)
+				advance(3 * time.Second)
 				id := stays.lastID()
 				stays.leave()
 				if !e.Done() {
 					t.Error("the old one goes on")
 				}
 				had := stays.got()
-				late := now.resume(ask("/doc"), id)
-				pass(3 * time.Second)
-				fresh := now.watch(ask("/doc"))
+				late := now.resume(newRequest("/doc"), id)
+				advance(3 * time.Second)
+				fresh := now.subscribe(newRequest("/doc"))
 				for who, got := range map[string][]string{"early": early.got(), "moved": append(moves.got(), moved.got()...), "late": append(had, late.got()...), "fresh": fresh.got()} {
 					if last(got) != `{"of":"new"}` {
-						t.Errorf("%s, %s: who is %s got %q", send, name, who, got)
+						t.Errorf("%s, %s: the %s viewer got %q", send, name, who, got)
 					}
 				}
 				counts := len(early.got())
-				pass(time.Minute)
+				advance(time.Minute)
 				if len(early.got()) != counts {
 					t.Errorf("%s, %s: it is sent again and again: %q", send, name, early.got())
 				}
@@ -110,15 +110,15 @@ type config poll.Config
 func TestRetiredPollerStopsPublishing(t *testing.T) {
 	within(t, poll.Config{}, func(e *env) {
 		e.set(document(`"old"`))
-		old := e.watch(ask("/doc"))
+		old := e.subscribe(newRequest("/doc"))
 		now := e.successor(poll.Config{})
 		now.set(document(`"new"`))
 		e.Retire()
-		v := now.watch(ask("/doc"))
-		pass(time.Minute)
+		v := now.subscribe(newRequest("/doc"))
+		advance(time.Minute)
 		v.want(t, `"new"`)
 		if got := old.got(); !slices.Equal(got, []string{`"old"`, `"new"`}) {
-			t.Errorf("who has not moved yet got %q", got)
+			t.Errorf("the viewer of the old configuration got %q", got)
 		}
 		now.over()
 	})
@@ -126,14 +126,14 @@ func TestRetiredPollerStopsPublishing(t *testing.T) {
 
 func TestConfirmedDocumentOverridesOthersStaleEvent(t *testing.T) {
 	within(t, poll.Config{}, func(e *env) {
-		old := e.watch(ask("/doc"))
+		old := e.subscribe(newRequest("/doc"))
 		now := e.successor(poll.Config{})
-		v := now.watch(ask("/doc"))
+		v := now.subscribe(newRequest("/doc"))
 		e.Retire()
 		e.set(status(http.StatusBadGateway))
-		pass(3 * time.Second)
+		advance(3 * time.Second)
 		old.leave()
-		pass(3 * time.Second)
+		advance(3 * time.Second)
 		if got := v.got(); last(got) != "1" {
 			t.Errorf("%q", got)
 		}
@@ -145,20 +145,20 @@ func TestCompleteOfAnotherConfigurationDoesNotEndView(t *testing.T) {
 	for _, send := range []string{"full", "patch"} {
 		within(t, poll.Config{Until: ".done", Send: send}, func(e *env) {
 			e.set(document(`{"done":false}`))
-			old := e.watch(ask("/doc"))
+			old := e.subscribe(newRequest("/doc"))
 			now := e.successor(poll.Config{Send: send})
 			now.set(document(`{"done":false}`))
-			v := now.watch(ask("/doc"))
+			v := now.subscribe(newRequest("/doc"))
 			e.Retire()
 			e.set(document(`{"done":true}`))
-			pass(3 * time.Second)
+			advance(3 * time.Second)
 			// With patches, whose topic is the view's own, all of the old document
 			// was sent. Without, it is the new configuration's to send.
 			got := old.got()
 			if complete := slices.Contains(got, "complete"); complete != (send == "patch") || complete != old.hasEnded() || complete == old.hasMoved() {
 				t.Errorf("%s: the old one's viewer got %q, ended: %t, moved: %t", send, got, old.hasEnded(), old.hasMoved())
 			}
-			pass(3 * time.Second)
+			advance(3 * time.Second)
 			if got := v.got(); slices.Contains(got, "complete") || last(got) != `{"done":false}` || v.hasEnded() {
 				t.Errorf("%s: the new one's viewer got %q", send, got)
 			}
@@ -169,11 +169,11 @@ func TestCompleteOfAnotherConfigurationDoesNotEndView(t *testing.T) {
 
 func TestUnsupersededDocumentIsNotSentAgain(t *testing.T) {
 	within(t, poll.Config{}, func(e *env) {
-		v := e.watch(ask("/doc"))
-		e.watch(ask("/doc", "Authorization", "x"))
+		v := e.subscribe(newRequest("/doc"))
+		e.subscribe(newRequest("/doc", "Authorization", "x"))
 		for range 10 {
 			e.publishElsewhere(1)
-			pass(2 * time.Second)
+			advance(2 * time.Second)
 		}
 		v.want(t, "1")
 	})
@@ -186,9 +186,9 @@ func TestSnapshotFollowsFailedPublish(t *testing.T) {
 	for send, partly := range map[string]int{"patch": 0, "items id": 3} {
 		for left := range partly + 1 {
 			s := &flakyStore{Memory: store.NewMemory()}
-			over(t, config{Interval: second}.with(send), s, func(e *env) {
+			withinStore(t, config{Interval: second}.with(send), s, func(e *env) {
 				e.set(document(list, "ETag", `"1"`))
-				v := e.watch(ask("/doc"))
+				v := e.subscribe(newRequest("/doc"))
 				n := left
 				s.afterAppend = func() {
 					if n--; n <= 0 {
@@ -197,28 +197,28 @@ func TestSnapshotFollowsFailedPublish(t *testing.T) {
 				}
 				s.broken.Store(left == 0)
 				e.set(document(`[{"id":1,"note":"a long one, so that patches are shorter","n":1},{"id":3},{"id":4}]`, "ETag", `"2"`))
-				pass(3 * time.Second)
-				during := e.watch(ask("/doc"))
+				advance(3 * time.Second)
+				during := e.subscribe(newRequest("/doc"))
 				id := v.lastID()
 				s.afterAppend = nil
 				s.broken.Store(false)
-				back := e.resume(ask("/doc"), id)
+				back := e.resume(newRequest("/doc"), id)
 				const now = `[{"id":1,"note":"a long one, so that patches are shorter","n":2},{"id":4}]`
 				e.set(document(now, "ETag", `"3"`))
-				pass(time.Minute)
+				advance(time.Minute)
 				for who, w := range map[string]*viewer{"stayed": v, "came": during} {
 					c := copyOf{}
 					for _, event := range w.events() {
 						if err := c.apply(event); err != nil {
-							t.Errorf("%s, %d stored: who %s got %s %s: %v", send, left, who, event.Name, event.Data, err)
+							t.Errorf("%s, %d stored: the viewer that %s got %s %s: %v", send, left, who, event.Name, event.Data, err)
 						}
 					}
 					if !c.has([]byte(now)) {
-						t.Errorf("%s, %d stored: who %s has %s after %q", send, left, who, c.doc, w.got())
+						t.Errorf("%s, %d stored: the viewer that %s has %s after %q", send, left, who, c.doc, w.got())
 					}
 				}
 				if got := back.got(); last(got) != now {
-					t.Errorf("%s, %d stored: who came back got %q", send, left, got)
+					t.Errorf("%s, %d stored: the returning viewer got %q", send, left, got)
 				}
 			})
 		}

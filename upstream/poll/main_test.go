@@ -138,17 +138,17 @@ type env struct {
 	*backend
 	t       testing.TB
 	hub     *hub.Hub
-	owners  *poll.TopicLeases
+	leases  *poll.TopicLeases
 	viewers []*viewer
 }
 
 // within runs a test with fake time. The backend's document is 1.
 func within(t *testing.T, c poll.Config, test func(e *env)) {
 	t.Helper()
-	over(t, c, store.NewMemory(), test)
+	withinStore(t, c, store.NewMemory(), test)
 }
 
-func over(t *testing.T, c poll.Config, s store.Store, test func(e *env)) {
+func withinStore(t *testing.T, c poll.Config, s store.Store, test func(e *env)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		e := newEnv(t, c, s)
@@ -171,7 +171,7 @@ func newEnvWith(t testing.TB, c poll.Config, s store.Store, log *zap.Logger, o p
 		backend: &backend{began: time.Now()},
 		t:       t,
 		hub:     h,
-		owners:  c.Leases,
+		leases:  c.Leases,
 	}
 	e.set(document("1"))
 	return e
@@ -184,22 +184,22 @@ func (e *env) end() {
 	}
 	e.Retire()
 	synctest.Wait()
-	if !e.Done() || e.Views() > 0 || e.Known() > 0 || e.owners.Len() > 0 {
-		e.t.Errorf("%d views, %d remembered things and %d topic leases are left", e.Views(), e.Known(), e.owners.Len())
+	if !e.Done() || e.Views() > 0 || e.Known() > 0 || e.leases.Len() > 0 {
+		e.t.Errorf("%d views, %d remembered things and %d topic leases are left", e.Views(), e.Known(), e.leases.Len())
 	}
 	if err := e.hub.Close(); err != nil {
 		e.t.Error(err)
 	}
 }
 
-// pass advances the fake time, and waits until all goroutines are idle.
-func pass(d time.Duration) {
+// advance advances the fake time, and waits until all goroutines are idle.
+func advance(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()
 }
 
-// ask returns a viewer's request. The headers are names and values in turn.
-func ask(target string, header ...string) *http.Request {
+// newRequest returns a viewer's request. The headers are names and values in turn.
+func newRequest(target string, header ...string) *http.Request {
 	r := httptest.NewRequest(http.MethodGet, target, nil)
 	r.Header.Set("Accept", "text/event-stream")
 	for pair := range slices.Chunk(header, 2) {
@@ -223,14 +223,14 @@ type viewer struct {
 	at      []time.Duration
 }
 
-// watch opens a stream for a request, and waits until all goroutines are idle.
-func (e *env) watch(r *http.Request) *viewer { return e.watchAs(r, new(caller), "") }
+// subscribe opens a stream for a request, and waits until all goroutines are idle.
+func (e *env) subscribe(r *http.Request) *viewer { return e.subscribeAs(r, new(caller), "") }
 
 func (e *env) resume(r *http.Request, lastEventID string) *viewer {
-	return e.watchAs(r, new(caller), lastEventID)
+	return e.subscribeAs(r, new(caller), lastEventID)
 }
 
-func (e *env) watchAs(r *http.Request, c *caller, lastEventID string) *viewer {
+func (e *env) subscribeAs(r *http.Request, c *caller, lastEventID string) *viewer {
 	v := e.start(r, c, lastEventID)
 	synctest.Wait()
 	return v

@@ -25,12 +25,12 @@ func TestModelEveryViewerEndsWithTheirOwnDocument(t *testing.T) {
 		linger := rapid.SampledFrom([]caddy.Duration{-1, 3 * second, 60 * second}).Draw(rt, "linger")
 		var wrong []string
 		synctest.Test(t, func(t *testing.T) {
-			w := newWorld(t, poll.Config{Interval: second, Linger: linger, Timeout: 3 * second})
+			w := newViewModel(t, poll.Config{Interval: second, Linger: linger, Timeout: 3 * second})
 			defer w.end()
 			for _, s := range steps {
-				s.do(w)
+				w.apply(s)
 			}
-			wrong = w.settle()
+			wrong = w.finish()
 		})
 		if len(wrong) > 0 {
 			rt.Fatalf("%q", wrong)
@@ -45,18 +45,18 @@ func drawStep(t *rapid.T) step {
 	}
 }
 
-// world is a backend with a document for each viewer. It identifies viewers by
+// viewModel is a backend with a document for each viewer. It identifies viewers by
 // their headers.
-type world struct {
+type viewModel struct {
 	*env
-	moods
+	faults
 	versions map[string]int
 	varies   bool
 	clients  []*client
 }
 
-func newWorld(t *testing.T, c poll.Config) *world {
-	w := &world{env: newEnv(t, c, store.NewMemory()), versions: make(map[string]int)}
+func newViewModel(t *testing.T, c poll.Config) *viewModel {
+	w := &viewModel{env: newEnv(t, c, store.NewMemory()), versions: make(map[string]int)}
 	w.setFunc(w.answer)
 	return w
 }
@@ -74,7 +74,7 @@ var credentialsOf = [][]string{
 
 // owner returns the viewer whose document a request gets. The caller holds the
 // mutex.
-func (w *world) owner(h http.Header) string {
+func (w *viewModel) owner(h http.Header) string {
 	owner := fmt.Sprintf("%s/%s/%s", h.Get("Authorization"), h.Get("Cookie"), h.Get("X-Tenant"))
 	if w.varies {
 		owner += "/" + h.Get("Accept-Language")
@@ -82,17 +82,17 @@ func (w *world) owner(h http.Header) string {
 	return owner
 }
 
-func (w *world) document(h http.Header) string {
+func (w *viewModel) document(h http.Header) string {
 	owner := w.owner(h)
 	return fmt.Sprintf(`{"owner":%q,"version":%d}`, owner, w.versions[owner])
 }
 
-func (w *world) answer(r *http.Request) (*subrequest.Response, error) {
+func (w *viewModel) answer(r *http.Request) (*subrequest.Response, error) {
 	w.mu.Lock()
 	body, tag := w.document(r.Header), ""
 	failing, varies := w.failing, w.varies
 	w.mu.Unlock()
-	if err := w.dawdle(r); err != nil {
+	if err := w.delay(r); err != nil {
 		return nil, err
 	}
 	if failing {
@@ -109,7 +109,7 @@ func (w *world) answer(r *http.Request) (*subrequest.Response, error) {
 	return resp, nil
 }
 
-func (s step) do(w *world) {
+func (w *viewModel) apply(s step) {
 	switch s.Kind {
 	case "join":
 		w.join(credentialsOf[s.N%len(credentialsOf)])
@@ -119,7 +119,7 @@ func (s step) do(w *world) {
 		w.pick(s.N, func(c *client) { c.drop() })
 	case "change":
 		w.change(func() {
-			h := ask("/doc", credentialsOf[s.N%len(credentialsOf)]...).Header
+			h := newRequest("/doc", credentialsOf[s.N%len(credentialsOf)]...).Header
 			w.versions[w.owner(h)]++
 		})
 	case "write":
@@ -131,20 +131,20 @@ func (s step) do(w *world) {
 	case "wait":
 		time.Sleep(time.Duration(s.N) * 37 * ms)
 	}
-	w.swing(s)
+	w.setFaults(s)
 	if s.N%2 == 0 {
 		synctest.Wait()
 	}
 }
 
-func (w *world) pick(n int, f func(*client)) {
+func (w *viewModel) pick(n int, f func(*client)) {
 	if len(w.clients) > 0 {
 		f(w.clients[n%len(w.clients)])
 	}
 }
 
-// settle waits until nothing happens any more, and returns what is wrong.
-func (w *world) settle() (wrong []string) {
+// finish ends all faults, waits until nothing changes, and returns the violations.
+func (w *viewModel) finish() (wrong []string) {
 	w.recover()
 	w.hub.SetHistory(store.History{})
 	time.Sleep(time.Minute) // more than the longest backoff
@@ -169,9 +169,9 @@ type client struct {
 	stale bool
 }
 
-func (w *world) join(headers []string) {
+func (w *viewModel) join(headers []string) {
 	c := new(client)
-	c.request = ask("/doc", headers...)
+	c.request = newRequest("/doc", headers...)
 	c.join = func(r *http.Request) (*poll.Subscription, *subrequest.Response, error) {
 		return w.Subscribe(r, &caller{backend: w.backend})
 	}
@@ -202,13 +202,13 @@ func (c *client) check(data []byte) {
 		return
 	}
 	h := c.request.Header
-	common := (&world{}).owner(h)
-	if own := (&world{varies: true}).owner(h); doc.Owner != common && doc.Owner != own {
+	common := (&viewModel{}).owner(h)
+	if own := (&viewModel{varies: true}).owner(h); doc.Owner != common && doc.Owner != own {
 		c.complain("%v got %s", h, data)
 	}
 }
 
-func (w *world) end() {
+func (w *viewModel) end() {
 	for _, c := range w.clients {
 		c.leave()
 	}

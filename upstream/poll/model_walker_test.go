@@ -14,7 +14,7 @@ import (
 	"github.com/caddy-sse/caddy-sse/upstream/poll"
 )
 
-// The model tests share these parts: a backend with moods, and clients that
+// The model tests share these parts: a backend with faults, and clients that
 // reconnect.
 
 // step is one random step.
@@ -23,21 +23,21 @@ type step struct {
 	N         int
 }
 
-// moods are the backend's states. Their mutex guards the backend, too.
-type moods struct {
+// faults is how the backend fails. Their mutex guards the backend, too.
+type faults struct {
 	mu      sync.Mutex
 	failing bool
 	slow    time.Duration
 }
 
-func (m *moods) change(f func()) {
+func (m *faults) change(f func()) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	f()
 }
 
-// swing changes the mood if the step says so.
-func (m *moods) swing(s step) {
+// setFaults applies a step that changes the faults.
+func (m *faults) setFaults(s step) {
 	switch s.Kind {
 	case "fail":
 		m.change(func() { m.failing = true })
@@ -48,10 +48,10 @@ func (m *moods) swing(s step) {
 	}
 }
 
-func (m *moods) recover() { m.change(func() { m.failing, m.slow = false, 0 }) }
+func (m *faults) recover() { m.change(func() { m.failing, m.slow = false, 0 }) }
 
-// dawdle waits as long as the backend takes for a request at the time.
-func (m *moods) dawdle(r *http.Request) error {
+// delay waits as long as the backend takes for a request.
+func (m *faults) delay(r *http.Request) error {
 	m.mu.Lock()
 	slow := m.slow
 	m.mu.Unlock()
@@ -80,9 +80,9 @@ type walker struct {
 
 	lastID string
 
-	mu             sync.Mutex
-	open, watching bool
-	wrong          []string
+	mu              sync.Mutex
+	open, streaming bool
+	wrong           []string
 }
 
 // start connects for the first time.
@@ -114,8 +114,8 @@ func (c *walker) connect() {
 	defer viewing.Close()
 	src := viewing.Source(c.lastID)
 	defer src.Cursor.Close()
-	c.watch(true)
-	defer c.watch(false)
+	c.setStreaming(true)
+	defer c.setStreaming(false)
 	if isClosed(src.Revoked) || !c.take(src.Initial) {
 		return
 	}
@@ -145,10 +145,10 @@ func (c *walker) connect() {
 	}
 }
 
-func (c *walker) watch(watching bool) {
+func (c *walker) setStreaming(streaming bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.watching = watching
+	c.streaming = streaming
 }
 
 // take returns false if the connection breaks in between: a client may be

@@ -52,17 +52,17 @@ func TestProvisionSetsDefaultsAndRejectsInvalidConfig(t *testing.T) {
 func TestThousandViewersCostOnePollPerInterval(t *testing.T) {
 	within(t, poll.Config{}, func(e *env) {
 		for i := range 1000 {
-			e.start(ask("/doc"), new(caller), "")
+			e.start(newRequest("/doc"), new(caller), "")
 			if i%10 == 0 {
-				pass(50 * time.Millisecond)
+				advance(50 * time.Millisecond)
 			}
 		}
-		pass(time.Minute - 5*time.Second - 1)
+		advance(time.Minute - 5*time.Second - 1)
 		if e.polls() != 30 || e.Views() != 1 {
 			t.Errorf("%d polls within a minute, of %d views", e.polls(), e.Views())
 		}
 		e.set(document("2"))
-		pass(2 * time.Second)
+		advance(2 * time.Second)
 		for _, v := range e.viewers {
 			v.want(t, "1", "2")
 		}
@@ -71,16 +71,16 @@ func TestThousandViewersCostOnePollPerInterval(t *testing.T) {
 
 func TestPollingStopsAfterLinger(t *testing.T) {
 	within(t, poll.Config{}, func(e *env) {
-		a, b := e.watch(ask("/doc")), e.watch(ask("/doc"))
-		pass(9 * time.Second)
+		a, b := e.subscribe(newRequest("/doc")), e.subscribe(newRequest("/doc"))
+		advance(9 * time.Second)
 		a.leave()
-		pass(20 * time.Second)
+		advance(20 * time.Second)
 		b.leave() // after 29 s: polled until 59 s
-		pass(30*time.Second - 1)
+		advance(30*time.Second - 1)
 		if e.polls() != 30 || e.Views() != 1 {
 			t.Errorf("%d polls while it lingers, %d views", e.polls(), e.Views())
 		}
-		pass(time.Hour)
+		advance(time.Hour)
 		if e.polls() != 30 || e.Views() != 0 {
 			t.Errorf("%d polls at last, %d views", e.polls(), e.Views())
 		}
@@ -90,16 +90,16 @@ func TestPollingStopsAfterLinger(t *testing.T) {
 func TestReturningViewerRestartsLinger(t *testing.T) {
 	within(t, poll.Config{}, func(e *env) {
 		for range 5 {
-			e.watch(ask("/doc")).leave()
-			pass(29 * time.Second)
+			e.subscribe(newRequest("/doc")).leave()
+			advance(29 * time.Second)
 		}
 		if e.Views() != 1 {
 			t.Errorf("%d views", e.Views())
 		}
-		v := e.watch(ask("/doc"))
-		pass(time.Hour)
+		v := e.subscribe(newRequest("/doc"))
+		advance(time.Hour)
 		if e.Views() != 1 {
-			t.Errorf("%d views while somebody watches", e.Views())
+			t.Errorf("%d views while there is a viewer", e.Views())
 		}
 		v.want(t, "1")
 	})
@@ -107,11 +107,11 @@ func TestReturningViewerRestartsLinger(t *testing.T) {
 
 func TestNegativeLingerEndsViewAtOnce(t *testing.T) {
 	within(t, poll.Config{Linger: -1}, func(e *env) {
-		e.watch(ask("/doc")).leave()
+		e.subscribe(newRequest("/doc")).leave()
 		if e.Views() != 0 {
 			t.Errorf("%d views", e.Views())
 		}
-		pass(time.Minute)
+		advance(time.Minute)
 		if e.polls() != 1 {
 			t.Errorf("%d polls", e.polls())
 		}
@@ -121,13 +121,13 @@ func TestNegativeLingerEndsViewAtOnce(t *testing.T) {
 func TestOnlyFirstViewersWaitForPoll(t *testing.T) {
 	within(t, poll.Config{}, func(e *env) {
 		e.take(3 * time.Second)
-		first := e.watch(ask("/doc"))
-		pass(time.Second)
-		second := e.watch(ask("/doc"))
-		pass(time.Second)
+		first := e.subscribe(newRequest("/doc"))
+		advance(time.Second)
+		second := e.subscribe(newRequest("/doc"))
+		advance(time.Second)
 		first.want(t)
-		pass(2 * time.Second)
-		third := e.watch(ask("/doc"))
+		advance(2 * time.Second)
+		third := e.subscribe(newRequest("/doc"))
 		for v, at := range map[*viewer]time.Duration{first: 3 * time.Second, second: 3 * time.Second, third: 4 * time.Second} {
 			v.want(t, "1")
 			if v.at[0] != at {
@@ -143,13 +143,13 @@ func TestOnlyFirstViewersWaitForPoll(t *testing.T) {
 func TestViewerThatLeavesWhileWaitingEndsView(t *testing.T) {
 	within(t, poll.Config{Linger: -1}, func(e *env) {
 		e.take(5 * time.Second)
-		v := e.watch(ask("/doc"))
-		pass(time.Second)
+		v := e.subscribe(newRequest("/doc"))
+		advance(time.Second)
 		v.leave()
 		if v.err == nil || e.Views() != 0 {
 			t.Errorf("%v, %d views", v.err, e.Views())
 		}
-		pass(time.Second)
+		advance(time.Second)
 		if e.running != 0 {
 			t.Error("the poll goes on")
 		}
@@ -166,9 +166,9 @@ func TestUnchangedDocumentIsNotSentAgain(t *testing.T) {
 	} {
 		within(t, poll.Config{}, func(e *env) {
 			e.set(document(`{"a": [1, 2.50]}`, "ETag", `"1"`))
-			v := e.watch(ask("/doc"))
+			v := e.subscribe(newRequest("/doc"))
 			e.set(again)
-			pass(time.Minute)
+			advance(time.Minute)
 			v.want(t, `{"a":[1,2.50]}`)
 			if e.polls() < 30 {
 				t.Errorf("%s: %d polls", name, e.polls())
@@ -180,7 +180,7 @@ func TestUnchangedDocumentIsNotSentAgain(t *testing.T) {
 func TestPollSendsETagBack(t *testing.T) {
 	within(t, poll.Config{}, func(e *env) {
 		e.set(document("1", "ETag", `W/"1"`))
-		v := e.watch(ask("/doc"))
+		v := e.subscribe(newRequest("/doc"))
 		if tag, sent := e.last().Header["If-None-Match"]; sent {
 			t.Errorf("%q is sent the first time", tag)
 		}
@@ -190,9 +190,9 @@ func TestPollSendsETagBack(t *testing.T) {
 			}
 			return status(http.StatusNotModified), nil
 		})
-		pass(5 * time.Second)
+		advance(5 * time.Second)
 		e.set(document("2"))
-		pass(4 * time.Second)
+		advance(4 * time.Second)
 		if tag, sent := e.last().Header["If-None-Match"]; sent {
 			t.Errorf("%q is sent though the document has none now", tag)
 		}
@@ -206,8 +206,8 @@ func TestFirstPollsRefusalReachesClientUnchanged(t *testing.T) {
 			want := &subrequest.Response{Status: code, Header: http.Header{"Www-Authenticate": {"Basic"}}, Body: []byte("no")}
 			e.set(want)
 			e.take(time.Second)
-			a, b := e.watch(ask("/doc")), e.watch(ask("/doc"))
-			pass(time.Second)
+			a, b := e.subscribe(newRequest("/doc")), e.subscribe(newRequest("/doc"))
+			advance(time.Second)
 			for _, v := range []*viewer{a, b} {
 				if v.refused != want || v.err != nil {
 					t.Errorf("%d: %+v, %v", code, v.refused, v.err)
@@ -217,8 +217,8 @@ func TestFirstPollsRefusalReachesClientUnchanged(t *testing.T) {
 				t.Errorf("%d: a view is left", code)
 			}
 			e.set(document("1"))
-			v := e.watch(ask("/doc"))
-			pass(time.Second)
+			v := e.subscribe(newRequest("/doc"))
+			advance(time.Second)
 			v.want(t, "1")
 			if e.polls() != 2 {
 				t.Errorf("%d: %d polls", code, e.polls())
@@ -245,24 +245,24 @@ func TestFailingBackendSendsStaleOnce(t *testing.T) {
 		"not a route": {func(e *env) { e.setError(subrequest.ErrNoResponse) }, 502},
 	} {
 		within(t, poll.Config{}, func(e *env) {
-			v := e.watch(ask("/doc"))
-			pass(time.Second)
+			v := e.subscribe(newRequest("/doc"))
+			advance(time.Second)
 			c.fail(e)
-			pass(time.Minute)
+			advance(time.Minute)
 			v.want(t, "1", "stale")
 			data := string(v.events()[1].Data)
 			if !strings.Contains(data, fmt.Sprintf(`"status":%d,`, c.want)) || strings.Contains(data, "connection refused") {
 				t.Errorf("%s: %s", name, data)
 			}
-			late := e.watch(ask("/doc"))
+			late := e.subscribe(newRequest("/doc"))
 			late.want(t, "1", "stale")
 			e.take(0)
 			e.set(document("1"))
-			pass(time.Minute)
+			advance(time.Minute)
 			v.want(t, "1", "stale", "1")
 			late.want(t, "1", "stale", "1")
 			c.fail(e)
-			pass(time.Minute)
+			advance(time.Minute)
 			v.want(t, "1", "stale", "1", "stale")
 		})
 	}
@@ -280,15 +280,15 @@ func TestConfirmedDocumentEndsStale(t *testing.T) {
 	} {
 		within(t, poll.Config{}, func(e *env) {
 			e.set(document("[1]", "ETag", "x"))
-			v := e.watch(ask("/doc"))
+			v := e.subscribe(newRequest("/doc"))
 			e.set(status(503))
-			pass(3 * time.Second)
+			advance(3 * time.Second)
 			e.set(c.resp)
-			pass(10 * time.Second)
+			advance(10 * time.Second)
 			if got := v.got(); !slices.Equal(got, []string{"[1]", "stale", c.want}) {
 				t.Errorf("%s: %q", name, got)
 			}
-			late := e.watch(ask("/doc"))
+			late := e.subscribe(newRequest("/doc"))
 			late.want(t, c.want)
 		})
 	}
@@ -297,14 +297,14 @@ func TestConfirmedDocumentEndsStale(t *testing.T) {
 func TestBackendDownOnFirstPollStartsStaleStream(t *testing.T) {
 	within(t, poll.Config{}, func(e *env) {
 		e.setError(errRefused)
-		v := e.watch(ask("/doc"))
+		v := e.subscribe(newRequest("/doc"))
 		v.want(t, "stale")
 		if data := string(v.events()[0].Data); !strings.Contains(data, `"since":"2000-01-01T00:00:00Z","status":502,"reason":"Bad Gateway"`) {
 			t.Error(data)
 		}
-		pass(time.Minute)
+		advance(time.Minute)
 		e.set(document("1"))
-		pass(time.Minute)
+		advance(time.Minute)
 		v.want(t, "stale", "1")
 	})
 }
@@ -312,9 +312,9 @@ func TestBackendDownOnFirstPollStartsStaleStream(t *testing.T) {
 func TestPollsOfOneViewNeverOverlap(t *testing.T) {
 	within(t, poll.Config{}, func(e *env) {
 		e.take(5 * time.Second)
-		e.watch(ask("/doc"))
+		e.subscribe(newRequest("/doc"))
 		for range 60 {
-			pass(time.Second)
+			advance(time.Second)
 			e.Invalidate("example.com", "/doc")
 		}
 		if e.overlaps > 0 {
@@ -323,8 +323,8 @@ func TestPollsOfOneViewNeverOverlap(t *testing.T) {
 	})
 	within(t, poll.Config{}, func(e *env) {
 		e.take(5 * time.Second)
-		e.watch(ask("/doc"))
-		pass(30 * time.Second)
+		e.subscribe(newRequest("/doc"))
+		advance(30 * time.Second)
 		if want := []time.Duration{0, 7 * time.Second, 14 * time.Second, 21 * time.Second, 28 * time.Second}; !slices.Equal(e.at, want) {
 			t.Errorf("a backend that is slower than the interval is polled at %v, want %v", e.at, want)
 		}
@@ -334,10 +334,10 @@ func TestPollsOfOneViewNeverOverlap(t *testing.T) {
 func TestPollTimesOut(t *testing.T) {
 	within(t, poll.Config{Timeout: 4 * second}, func(e *env) {
 		e.take(time.Hour)
-		v := e.watch(ask("/doc"))
-		pass(4*time.Second - 1)
+		v := e.subscribe(newRequest("/doc"))
+		advance(4*time.Second - 1)
 		v.want(t)
-		pass(1)
+		advance(1)
 		v.want(t, "stale")
 	})
 }
@@ -348,9 +348,9 @@ func TestRemovedDocumentSendsGone(t *testing.T) {
 		401: {"1"}, 403: {"1"}, 400: {"1"}, 204: {"1"}, 302: {"1"},
 	} {
 		within(t, poll.Config{}, func(e *env) {
-			v := e.watch(ask("/doc"))
+			v := e.subscribe(newRequest("/doc"))
 			e.set(status(code))
-			pass(3 * time.Second)
+			advance(3 * time.Second)
 			v.want(t, want...)
 			if !v.hasEnded() || e.Views() != 0 {
 				t.Errorf("%d: ended: %v, %d views", code, v.ended, e.Views())
@@ -359,13 +359,13 @@ func TestRemovedDocumentSendsGone(t *testing.T) {
 				t.Errorf("%s", v.events()[1].Data)
 			}
 			polls := e.polls()
-			pass(time.Minute)
+			advance(time.Minute)
 			if e.polls() != polls {
 				t.Errorf("%d: it is still polled", code)
 			}
-			back := e.resume(ask("/doc"), v.lastID())
+			back := e.resume(newRequest("/doc"), v.lastID())
 			if back.refused == nil || back.refused.Status != code {
-				t.Errorf("%d: who comes back gets %+v", code, back.refused)
+				t.Errorf("%d: the reconnecting viewer gets %+v", code, back.refused)
 			}
 		})
 	}
@@ -373,17 +373,17 @@ func TestRemovedDocumentSendsGone(t *testing.T) {
 
 func TestFullRuleRefusesNewView(t *testing.T) {
 	within(t, poll.Config{MaxViews: 2}, func(e *env) {
-		a, _ := e.watch(ask("/a")), e.watch(ask("/b"))
-		c := e.watch(ask("/c"))
+		a, _ := e.subscribe(newRequest("/a")), e.subscribe(newRequest("/b"))
+		c := e.subscribe(newRequest("/c"))
 		var refused *refusal.Error
 		if !errors.As(c.err, &refused) || refused.Status != 503 || refused.RetryAfter <= 0 {
 			t.Errorf("%v", c.err)
 		}
-		again := e.watch(ask("/b"))
+		again := e.subscribe(newRequest("/b"))
 		again.want(t, "1")
 		a.leave()
-		pass(time.Minute)
-		c = e.watch(ask("/c"))
+		advance(time.Minute)
+		c = e.subscribe(newRequest("/c"))
 		c.want(t, "1")
 	})
 }
@@ -392,7 +392,7 @@ func TestUnpollableDocumentRefusesFirstViewer(t *testing.T) {
 	for _, err := range []error{subrequest.ErrNoResponse, fmt.Errorf("%w: more than 5 bytes", subrequest.ErrTooLarge)} {
 		within(t, poll.Config{}, func(e *env) {
 			e.setError(err)
-			v := e.watch(ask("/doc"))
+			v := e.subscribe(newRequest("/doc"))
 			var r *refusal.Error
 			if !errors.As(v.err, &r) || r.Status != 502 || !strings.Contains(r.Reason, err.Error()) || !errors.Is(v.err, err) || v.refused != nil {
 				t.Errorf("%v: %+v, %+v", err, v.err, v.refused)
@@ -408,8 +408,8 @@ func TestEventStreamOfBackendPassesThrough(t *testing.T) {
 	within(t, poll.Config{}, func(e *env) {
 		e.take(time.Second)
 		e.setError(fmt.Errorf("asking: %w", subrequest.ErrEventStream))
-		a, b := e.watch(ask("/doc")), e.watch(ask("/doc"))
-		pass(time.Second)
+		a, b := e.subscribe(newRequest("/doc")), e.subscribe(newRequest("/doc"))
+		advance(time.Second)
 		for _, v := range []*viewer{a, b} {
 			if !errors.Is(v.err, subrequest.ErrEventStream) || v.refused != nil || len(v.entries) > 0 {
 				t.Errorf("%v, %+v, %q", v.err, v.refused, v.got())
@@ -419,11 +419,11 @@ func TestEventStreamOfBackendPassesThrough(t *testing.T) {
 			t.Errorf("%d views are left after %d polls", e.Views(), e.polls())
 		}
 		e.set(document("1"))
-		back := e.watch(ask("/doc"))
-		pass(time.Second)
+		back := e.subscribe(newRequest("/doc"))
+		advance(time.Second)
 		back.want(t, "1")
-		e.setError(subrequest.ErrEventStream) // once it is watched, its streams can't pass any more
-		pass(10 * time.Second)
+		e.setError(subrequest.ErrEventStream) // the poller can't pass on a stream to present viewers
+		advance(10 * time.Second)
 		back.want(t, "1", "stale")
 	})
 }
@@ -445,7 +445,7 @@ func TestBodiesBecomeEventData(t *testing.T) {
 	} {
 		within(t, poll.Config{}, func(e *env) {
 			e.set(document(c.body, "Content-Type", c.contentType))
-			v := e.watch(ask("/doc"))
+			v := e.subscribe(newRequest("/doc"))
 			if events := v.events(); len(events) != 1 || string(events[0].Data) != c.want {
 				t.Errorf("%q (%s) is %+v, want %q", c.body, c.contentType, events, c.want)
 			}
@@ -469,8 +469,8 @@ func TestInvalidationPollsAtOnce(t *testing.T) {
 		"/SHOP/orders":      false,
 	} {
 		within(t, poll.Config{Interval: 60 * second}, func(e *env) {
-			v := e.watch(ask("/shop/orders?page=2"))
-			pass(time.Second)
+			v := e.subscribe(newRequest("/shop/orders?page=2"))
+			advance(time.Second)
 			e.set(document("2"))
 			e.Invalidate("example.com", "/elsewhere", path)
 			synctest.Wait()
@@ -483,8 +483,8 @@ func TestInvalidationPollsAtOnce(t *testing.T) {
 
 func TestInvalidationIgnoresOtherHosts(t *testing.T) {
 	within(t, poll.Config{Interval: 60 * second}, func(e *env) {
-		e.watch(ask("http://Shop.example.com:8443/doc"))
-		pass(time.Second)
+		e.subscribe(newRequest("http://Shop.example.com:8443/doc"))
+		advance(time.Second)
 		e.Invalidate("example.com", "/doc")
 		e.Invalidate("shop.example.com:8443", "/doc")
 		synctest.Wait()
@@ -511,14 +511,14 @@ func TestHostnameDropsPort(t *testing.T) {
 
 func TestBurstOfInvalidationsCostsTwoPolls(t *testing.T) {
 	within(t, poll.Config{Interval: 60 * second}, func(e *env) {
-		e.watch(ask("/doc"))
-		pass(time.Second)
+		e.subscribe(newRequest("/doc"))
+		advance(time.Second)
 		e.take(time.Second)
 		for range 500 {
 			e.Invalidate("example.com", "/doc")
 			time.Sleep(time.Millisecond)
 		}
-		pass(30 * time.Second)
+		advance(30 * time.Second)
 		if e.polls() != 3 {
 			t.Errorf("%d polls, want the first and two more", e.polls())
 		}
@@ -527,26 +527,26 @@ func TestBurstOfInvalidationsCostsTwoPolls(t *testing.T) {
 
 func TestInvalidationDuringPollCausesAnotherPoll(t *testing.T) {
 	within(t, poll.Config{Interval: 60 * second}, func(e *env) {
-		v := e.watch(ask("/doc"))
-		pass(time.Second)
+		v := e.subscribe(newRequest("/doc"))
+		advance(time.Second)
 		e.take(time.Second)
 		e.Invalidate("example.com", "/doc")
-		pass(500 * time.Millisecond)
+		advance(500 * time.Millisecond)
 		e.set(document("2"))
 		e.Invalidate("example.com", "/doc")
-		pass(500 * time.Millisecond)
+		advance(500 * time.Millisecond)
 		v.want(t, "1")
-		pass(time.Second)
+		advance(time.Second)
 		v.want(t, "1", "2")
 	})
 }
 
 func TestInvalidationRestartsInterval(t *testing.T) {
 	within(t, poll.Config{Interval: 10 * second}, func(e *env) {
-		e.watch(ask("/doc"))
-		pass(7 * time.Second)
+		e.subscribe(newRequest("/doc"))
+		advance(7 * time.Second)
 		e.Invalidate("example.com", "/doc")
-		pass(20 * time.Second)
+		advance(20 * time.Second)
 		if want := []time.Duration{0, 7 * time.Second, 17 * time.Second, 27 * time.Second}; !slices.Equal(e.at, want) {
 			t.Errorf("%v", e.at)
 		}
@@ -555,59 +555,59 @@ func TestInvalidationRestartsInterval(t *testing.T) {
 
 func TestCurrentViewerGetsNothingOnReconnect(t *testing.T) {
 	within(t, poll.Config{}, func(e *env) {
-		a := e.watch(ask("/doc"))
-		back := e.resume(ask("/doc"), a.lastID())
+		a := e.subscribe(newRequest("/doc"))
+		back := e.resume(newRequest("/doc"), a.lastID())
 		back.want(t)
 		e.set(document("2"))
-		pass(2 * time.Second)
+		advance(2 * time.Second)
 		back.want(t, "2")
 	})
 }
 
 func TestViewerOfOlderDocumentGetsMissedEvents(t *testing.T) {
 	within(t, poll.Config{}, func(e *env) {
-		a := e.watch(ask("/doc"))
+		a := e.subscribe(newRequest("/doc"))
 		id := a.lastID()
 		for _, body := range []string{"2", "3"} {
 			e.set(document(body))
-			pass(2 * time.Second)
+			advance(2 * time.Second)
 		}
 		e.set(status(500))
-		pass(2 * time.Second)
-		back := e.resume(ask("/doc"), id)
+		advance(2 * time.Second)
+		back := e.resume(newRequest("/doc"), id)
 		back.want(t, "2", "3", "stale")
 	})
 }
 
 func TestPositionOfAnotherViewGivesOwnDocumentWithoutReset(t *testing.T) {
 	within(t, poll.Config{}, func(e *env) {
-		b := e.watch(ask("/b"))
+		b := e.subscribe(newRequest("/b"))
 		e.set(document("a"))
-		a := e.watch(ask("/a"))
-		e.resume(ask("/a"), b.lastID()).want(t, "a")
-		e.resume(ask("/b"), a.lastID()).want(t, "1")
-		e.resume(ask("/b", "Authorization", "x"), a.lastID()).want(t, "a")
+		a := e.subscribe(newRequest("/a"))
+		e.resume(newRequest("/a"), b.lastID()).want(t, "a")
+		e.resume(newRequest("/b"), a.lastID()).want(t, "1")
+		e.resume(newRequest("/b", "Authorization", "x"), a.lastID()).want(t, "a")
 	})
 }
 
 func TestIDOfAnotherTopicSendsResetLikeUnknownOne(t *testing.T) {
 	within(t, poll.Config{}, func(e *env) {
-		e.watch(ask("/doc"))
+		e.subscribe(newRequest("/doc"))
 		if _, _, err := e.hub.Publish([]string{"orders"}, event.Event{ID: "order-1001-paid"}); err != nil {
 			e.t.Fatal(err)
 		}
 		for _, id := range []string{"order-9999-paid", "order-1001-paid"} {
-			e.resume(ask("/doc"), id).want(t, "reset", "1")
+			e.resume(newRequest("/doc"), id).want(t, "reset", "1")
 		}
 	})
 }
 
 func TestLostPositionSendsResetAndDocument(t *testing.T) {
 	within(t, poll.Config{}, func(e *env) {
-		v := e.watch(ask("/doc"))
+		v := e.subscribe(newRequest("/doc"))
 		lost := v.lastID()
 		e.set(document("2"))
-		pass(2 * time.Second)
+		advance(2 * time.Second)
 		for range 3 {
 			if _, _, err := e.hub.Publish([]string{"busy"}, event.Event{}); err != nil {
 				e.t.Fatal(err)
@@ -615,12 +615,12 @@ func TestLostPositionSendsResetAndDocument(t *testing.T) {
 		}
 		e.hub.SetHistory(store.History{MaxEvents: 2})
 		for _, id := range []string{lost, "garbage", e.hub.Position(1 << 40)} {
-			e.resume(ask("/doc"), id).want(t, "reset", "2")
+			e.resume(newRequest("/doc"), id).want(t, "reset", "2")
 		}
-		newest := e.resume(ask("/doc"), v.lastID()) // has left the history too, but is all that there is
+		newest := e.resume(newRequest("/doc"), v.lastID()) // has left the history too, but is all that there is
 		newest.want(t)
 		e.set(document("3"))
-		pass(2 * time.Second)
+		advance(2 * time.Second)
 		newest.want(t, "3")
 	})
 }
@@ -628,11 +628,11 @@ func TestLostPositionSendsResetAndDocument(t *testing.T) {
 // A connection may break between the reset and a long document.
 func TestReconnectAfterResetGetsDocument(t *testing.T) {
 	within(t, poll.Config{}, func(e *env) {
-		e.watch(ask("/doc"))
-		v := e.resume(ask("/doc"), "garbage")
+		e.subscribe(newRequest("/doc"))
+		v := e.resume(newRequest("/doc"), "garbage")
 		v.want(t, "reset", "1")
 		id := cmp.Or(v.events()[0].ID, "garbage") // without one, it is what it was
-		back := e.resume(ask("/doc"), id)
+		back := e.resume(newRequest("/doc"), id)
 		if got := back.got(); len(got) == 0 || got[len(got)-1] != "1" {
 			t.Errorf("it got %q", got)
 		}
@@ -641,32 +641,32 @@ func TestReconnectAfterResetGetsDocument(t *testing.T) {
 
 func TestRestartDoesNotResendUnchangedDocument(t *testing.T) {
 	within(t, poll.Config{}, func(e *env) {
-		v := e.watch(ask("/doc"))
+		v := e.subscribe(newRequest("/doc"))
 		id := v.lastID()
 		v.leave()
-		pass(time.Hour)
+		advance(time.Hour)
 		if e.Views() != 0 {
 			e.t.Fatal("the view lingers")
 		}
-		e.resume(ask("/doc"), id).want(t)
-		e.watch(ask("/doc")).want(t, "1")
+		e.resume(newRequest("/doc"), id).want(t)
+		e.subscribe(newRequest("/doc")).want(t, "1")
 	})
 }
 
 func TestReturningViewerGetsDocumentChangedMeanwhile(t *testing.T) {
 	within(t, poll.Config{}, func(e *env) {
-		v := e.watch(ask("/doc"))
+		v := e.subscribe(newRequest("/doc"))
 		id := v.lastID()
 		v.leave()
-		pass(time.Hour)
+		advance(time.Hour)
 		e.set(document("2"))
-		e.resume(ask("/doc"), id).want(t, "2")
+		e.resume(newRequest("/doc"), id).want(t, "2")
 	})
 }
 
 func TestNextConfigurationContinuesView(t *testing.T) {
 	within(t, poll.Config{}, func(e *env) {
-		v := e.watch(ask("/doc"))
+		v := e.subscribe(newRequest("/doc"))
 		c := poll.Config{}
 		if err := c.Provision(); err != nil {
 			e.t.Fatal(err)
@@ -674,7 +674,7 @@ func TestNextConfigurationContinuesView(t *testing.T) {
 		old := e.Poller
 		old.Retire()
 		e.Poller = poll.New(&c, e.hub, zap.NewNop(), nil)
-		e.resume(ask("/doc"), v.lastID()).want(t)
+		e.resume(newRequest("/doc"), v.lastID()).want(t)
 		v.leave()
 		synctest.Wait()
 		if !old.Done() {
@@ -685,7 +685,7 @@ func TestNextConfigurationContinuesView(t *testing.T) {
 
 func TestRetiredPollerEndsWithLastViewer(t *testing.T) {
 	within(t, poll.Config{}, func(e *env) {
-		lingering, v := e.watch(ask("/a")), e.watch(ask("/b"))
+		lingering, v := e.subscribe(newRequest("/a")), e.subscribe(newRequest("/b"))
 		lingering.leave()
 		if e.Done() {
 			t.Error("it is over before it is retired")
@@ -695,7 +695,7 @@ func TestRetiredPollerEndsWithLastViewer(t *testing.T) {
 			t.Errorf("%d views, over: %v", e.Views(), e.Done())
 		}
 		e.set(document("2"))
-		pass(2 * time.Second)
+		advance(2 * time.Second)
 		v.want(t, "1", "2")
 		v.leave()
 		if !e.Done() {
@@ -706,8 +706,8 @@ func TestRetiredPollerEndsWithLastViewer(t *testing.T) {
 
 func TestCloseIsIdempotent(t *testing.T) {
 	within(t, poll.Config{Linger: -1}, func(e *env) {
-		stays := e.watch(ask("/doc"))
-		viewing, refused, err := e.Subscribe(ask("/doc"), &caller{backend: e.backend})
+		stays := e.subscribe(newRequest("/doc"))
+		viewing, refused, err := e.Subscribe(newRequest("/doc"), &caller{backend: e.backend})
 		if err != nil || refused != nil {
 			e.t.Fatal(err, refused)
 		}
@@ -717,7 +717,7 @@ func TestCloseIsIdempotent(t *testing.T) {
 			t.Error("the other viewer's view has ended")
 		}
 		e.set(document("2"))
-		pass(2 * time.Second)
+		advance(2 * time.Second)
 		stays.want(t, "1", "2")
 	})
 }
@@ -732,15 +732,15 @@ func TestHandlerPanicMakesDocumentStale(t *testing.T) {
 			_, err := fmt.Fprint(w, "1")
 			return err
 		})
-		r := caddyhttp.PrepareRequest(ask("/doc"), caddy.NewReplacer(), httptest.NewRecorder(), new(caddyhttp.Server))
+		r := caddyhttp.PrepareRequest(newRequest("/doc"), caddy.NewReplacer(), httptest.NewRecorder(), new(caddyhttp.Server))
 		viewing, refused, err := e.Subscribe(r, subrequest.New(r, handler))
 		if err != nil || refused != nil {
 			e.t.Fatal(err, refused)
 		}
 		defer viewing.Close()
-		v := e.watchAs(ask("/doc"), &caller{original: "/doc"}, "")
+		v := e.subscribeAs(newRequest("/doc"), &caller{original: "/doc"}, "")
 		panics.Store(true)
-		pass(2 * time.Second)
+		advance(2 * time.Second)
 		v.want(t, "1", "stale")
 	})
 }
@@ -758,8 +758,8 @@ func TestEachPollIsSeparateRequest(t *testing.T) {
 			r.Header.Set("X-New", "1")
 			return document("1"), nil
 		})
-		e.watch(ask("/doc", "X-Key", "k"))
-		pass(10 * time.Second)
+		e.subscribe(newRequest("/doc", "X-Key", "k"))
+		advance(10 * time.Second)
 		if e.polls() != 6 {
 			t.Errorf("%d polls", e.polls())
 		}
@@ -787,9 +787,9 @@ func (s *flakyStore) Append(entries []*store.Entry, records []store.IdempotencyR
 func TestUnstoredDocumentIsSentLater(t *testing.T) {
 	for name, tag := range map[string]string{"with an entity tag": `"2"`, "without": ""} {
 		s := &flakyStore{Memory: store.NewMemory()}
-		over(t, poll.Config{}, s, func(e *env) {
-			v := e.watch(ask("/doc"))
-			pass(time.Second)
+		withinStore(t, poll.Config{}, s, func(e *env) {
+			v := e.subscribe(newRequest("/doc"))
+			advance(time.Second)
 			s.broken.Store(true)
 			e.setFunc(func(r *http.Request) (*subrequest.Response, error) {
 				if tag != "" && r.Header.Get("If-None-Match") == tag {
@@ -797,9 +797,9 @@ func TestUnstoredDocumentIsSentLater(t *testing.T) {
 				}
 				return document("2", "ETag", tag), nil
 			})
-			pass(10 * time.Second)
+			advance(10 * time.Second)
 			s.broken.Store(false)
-			pass(time.Minute)
+			advance(time.Minute)
 			if got := v.got(); !slices.Equal(got, []string{"1", "2"}) {
 				t.Errorf("%s: %q", name, got)
 			}
@@ -809,34 +809,34 @@ func TestUnstoredDocumentIsSentLater(t *testing.T) {
 
 func TestViewerJoiningDuringOutagesGetsDocumentLater(t *testing.T) {
 	s := &flakyStore{Memory: store.NewMemory()}
-	over(t, poll.Config{Linger: -1}, s, func(e *env) {
-		e.watch(ask("/doc")).leave()
+	withinStore(t, poll.Config{Linger: -1}, s, func(e *env) {
+		e.subscribe(newRequest("/doc")).leave()
 		s.broken.Store(true)
 		e.set(status(500))
-		v := e.watch(ask("/doc"))
+		v := e.subscribe(newRequest("/doc"))
 		v.want(t)
 		s.broken.Store(false)
 		e.set(document("1"))
-		pass(time.Minute)
+		advance(time.Minute)
 		v.want(t, "1")
 	})
 }
 
 func TestUnstoredStaleEventIsSentLater(t *testing.T) {
 	s := &flakyStore{Memory: store.NewMemory()}
-	over(t, poll.Config{}, s, func(e *env) {
-		v := e.watch(ask("/doc"))
+	withinStore(t, poll.Config{}, s, func(e *env) {
+		v := e.subscribe(newRequest("/doc"))
 		s.broken.Store(true)
 		e.set(status(500))
-		pass(time.Minute)
+		advance(time.Minute)
 		s.broken.Store(false)
-		pass(time.Minute)
+		advance(time.Minute)
 		v.want(t, "1", "stale")
 		s.broken.Store(true)
 		e.set(document("1"))
-		pass(time.Minute)
+		advance(time.Minute)
 		s.broken.Store(false)
-		pass(time.Minute)
+		advance(time.Minute)
 		v.want(t, "1", "stale", "1")
 	})
 }
@@ -845,8 +845,8 @@ func TestUnstoredStaleEventIsSentLater(t *testing.T) {
 func TestViewerJoiningDuringPublishMissesNothing(t *testing.T) {
 	s := &flakyStore{Memory: store.NewMemory()}
 	c := poll.Config{Interval: caddy.Duration(100 * time.Millisecond)}
-	e := newEnv(t, c, s) // in real time: who waits for a lock would keep a fake one from passing
-	viewing, refused, err := e.Subscribe(ask("/doc"), &caller{backend: e.backend})
+	e := newEnv(t, c, s) // in real time: a goroutine that waits for a lock stops fake time
+	viewing, refused, err := e.Subscribe(newRequest("/doc"), &caller{backend: e.backend})
 	if err != nil || refused != nil {
 		t.Fatal(err, refused)
 	}

@@ -44,8 +44,8 @@ func TestPollSendsViewersBodyUnchanged(t *testing.T) {
 			}
 			return resp, err
 		})
-		e.watch(query(` { "q" : 1 }` + "\r\n"))
-		pass(5 * time.Second)
+		e.subscribe(query(` { "q" : 1 }` + "\r\n"))
+		advance(5 * time.Second)
 		if len(bodies) < 3 {
 			t.Fatalf("%d polls", len(bodies))
 		}
@@ -61,7 +61,7 @@ func TestEachBodyHasItsOwnView(t *testing.T) {
 	within(t, querying, func(e *env) {
 		e.setFunc(echo)
 		for _, body := range []string{"1", "2", "", "1", "2"} {
-			e.watch(query(body)).want(t, body)
+			e.subscribe(query(body)).want(t, body)
 		}
 		if e.Views() != 3 || e.polls() != 3 {
 			t.Errorf("%d views, %d polls", e.Views(), e.polls())
@@ -84,7 +84,7 @@ func TestBodyIsRestoredForNextHandler(t *testing.T) {
 func TestTooLongOrTruncatedBodyIsRefused(t *testing.T) {
 	within(t, querying, func(e *env) {
 		e.setFunc(echo)
-		e.watch(query(strings.Repeat("1", 20))).want(t, strings.Repeat("1", 20))
+		e.subscribe(query(strings.Repeat("1", 20))).want(t, strings.Repeat("1", 20))
 		broken := query("")
 		broken.Body = io.NopCloser(io.MultiReader(strings.NewReader("1"), errReader{io.ErrUnexpectedEOF}))
 		bounded := query("")
@@ -122,11 +122,11 @@ func TestAuthorizedViewersShareQuery(t *testing.T) {
 		for _, who := range []string{"alice", "bob"} {
 			r := query("1")
 			r.Header.Set("Cookie", who)
-			e.watch(r).want(t, "1")
+			e.subscribe(r).want(t, "1")
 		}
 		eve := query("1")
 		eve.Header.Set("Cookie", "eve")
-		if got := e.watch(eve).status(); got != http.StatusForbidden || e.Views() != 1 {
+		if got := e.subscribe(eve).status(); got != http.StatusForbidden || e.Views() != 1 {
 			t.Errorf("eve got %d, there are %d views", got, e.Views())
 		}
 	})
@@ -143,7 +143,7 @@ func TestQueryPollKeepsCrossSiteHeaders(t *testing.T) {
 			for name, value := range foreign {
 				r.Header.Set(name, value)
 			}
-			e.watch(r)
+			e.subscribe(r)
 			for name, value := range foreign {
 				if got := e.last().Header.Get(name); got != value {
 					t.Errorf("with vary %q the backend gets %s: %q", vary, name, got)
@@ -152,7 +152,7 @@ func TestQueryPollKeepsCrossSiteHeaders(t *testing.T) {
 			r = httptest.NewRequest(http.MethodPost, "/graphql", strings.NewReader("{}"))
 			r.Header.Set("Accept", "text/event-stream")
 			r.Header.Set("Content-Type", "application/json")
-			e.watch(r)
+			e.subscribe(r)
 			if e.Views() != 2 {
 				t.Errorf("%d views: one page shares what another was answered", e.Views())
 			}

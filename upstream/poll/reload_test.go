@@ -24,13 +24,13 @@ func TestViewersOfRemovedBackendMoveAtOnce(t *testing.T) {
 	} {
 		for _, send := range []string{"full", "patch"} {
 			within(t, config{}.with(send), func(e *env) {
-				old := e.watch(ask("/doc"))
+				old := e.subscribe(newRequest("/doc"))
 				now := e.successor(config{}.with(send))
 				now.set(document("2"))
-				moved := now.watch(ask("/doc"))
+				moved := now.subscribe(newRequest("/doc"))
 				e.Retire()
 				fails(e)
-				pass(3 * time.Second)
+				advance(3 * time.Second)
 				if got := old.got(); !old.hasMoved() || slices.Contains(got, "stale") || slices.Contains(got, "gone") {
 					t.Errorf("%s, %s: moved: %t, got %q", send, name, old.hasMoved(), got)
 				}
@@ -46,19 +46,19 @@ func TestViewersOfRemovedBackendMoveAtOnce(t *testing.T) {
 
 func TestViewersOfFailingBackendMoveOnReload(t *testing.T) {
 	within(t, poll.Config{}, func(e *env) {
-		fails, works := e.watch(ask("/fails")), e.watch(ask("/works"))
+		fails, works := e.subscribe(newRequest("/fails")), e.subscribe(newRequest("/works"))
 		e.setFunc(func(r *http.Request) (*subrequest.Response, error) {
 			if r.URL.Path == "/works" {
 				return document("1"), nil
 			}
 			return nil, errRefused
 		})
-		pass(3 * time.Second)
+		advance(3 * time.Second)
 		fails.want(t, "1", "stale")
 		e.Retire()
-		pass(0)
+		advance(0)
 		if !fails.hasMoved() || works.hasMoved() {
-			t.Errorf("moved is who has a stale document: %t, who has not: %t", fails.hasMoved(), works.hasMoved())
+			t.Errorf("the viewer of the stale document moved: %t, the other: %t", fails.hasMoved(), works.hasMoved())
 		}
 	})
 }
@@ -68,7 +68,7 @@ func TestNewViewerOfRetiredPollerMovesWhenBackendIsGone(t *testing.T) {
 		within(t, poll.Config{Share: share}, func(e *env) {
 			e.setError(errRefused)
 			e.Retire()
-			late := e.watch(ask("/doc"))
+			late := e.subscribe(newRequest("/doc"))
 			if !late.hasMoved() || len(late.got()) > 0 {
 				t.Errorf("share %q: moved: %t, got %q", share, late.hasMoved(), late.got())
 			}
@@ -80,7 +80,7 @@ func TestNewViewerOfRetiredPollerMovesWhenBackendIsGone(t *testing.T) {
 // both poll at the same moment.
 func TestTwoConfigurationsPublishChangeOnce(t *testing.T) {
 	within(t, poll.Config{}, func(e *env) {
-		stays := e.watch(ask("/doc"))
+		stays := e.subscribe(newRequest("/doc"))
 		now := e.successor(poll.Config{})
 		now.backend = e.backend
 		e.Retire()
@@ -92,10 +92,10 @@ func TestTwoConfigurationsPublishChangeOnce(t *testing.T) {
 				e.Invalidate("example.com", "/doc")
 				now.Invalidate("example.com", "/doc")
 			}
-			pass(2100 * time.Millisecond)
+			advance(2100 * time.Millisecond)
 		}
 		change(2) // nobody has come to the new one
-		came := now.watch(ask("/doc"))
+		came := now.subscribe(newRequest("/doc"))
 		for n := 3; n < 20; n++ {
 			change(n)
 		}
@@ -109,21 +109,21 @@ func TestTwoConfigurationsPublishChangeOnce(t *testing.T) {
 func TestViewersStayWhenNextConfigurationIsRejected(t *testing.T) {
 	for name, leave := range map[string]bool{"while its viewers move": false, "when they have left": true} {
 		within(t, poll.Config{}, func(e *env) {
-			v := e.watch(ask("/doc"))
+			v := e.subscribe(newRequest("/doc"))
 			rejected := e.successor(poll.Config{})
 			rejected.set(document(`"rejected"`))
-			moves := rejected.watch(ask("/doc"))
+			moves := rejected.subscribe(newRequest("/doc"))
 			rejected.Retire()
 			if leave {
 				moves.leave()
 			}
 			e.set(document("2"))
-			pass(5 * time.Second)
+			advance(5 * time.Second)
 			if got := v.got(); last(got) != "2" {
 				t.Errorf("%s: %q", name, got)
 			}
 			before := len(v.got())
-			pass(time.Minute)
+			advance(time.Minute)
 			if len(v.got()) != before {
 				t.Errorf("%s: it is sent again and again: %q", name, v.got())
 			}
@@ -146,28 +146,28 @@ func TestViewerMovedBeforeFirstDocumentGetsItFromNextConfiguration(t *testing.T)
 			defer cancel()
 			answer, ended := httptest.NewRecorder(), make(chan stream.Reason, 1)
 			go func() {
-				viewing, _, err := e.Subscribe(ask("/doc").WithContext(ctx), &caller{backend: e.backend})
+				viewing, _, err := e.Subscribe(newRequest("/doc").WithContext(ctx), &caller{backend: e.backend})
 				if err != nil {
 					t.Error(err)
 					return
 				}
 				defer viewing.Close()
-				ended <- stream.Serve(answer, ask("/doc").WithContext(ctx), viewing.Source(""), nil, &stream.Options{Heartbeat: time.Minute, Retry: time.Second}).Reason
+				ended <- stream.Serve(answer, newRequest("/doc").WithContext(ctx), viewing.Source(""), nil, &stream.Options{Heartbeat: time.Minute, Retry: time.Second}).Reason
 			}()
-			pass(time.Second) // the old one's poll is under way
+			advance(time.Second) // the old one's poll is under way
 			now := e.successor(poll.Config{})
 			now.set(document(`"new"`))
-			now.watch(ask("/doc")).want(t, `"new"`)
+			now.subscribe(newRequest("/doc")).want(t, `"new"`)
 			e.Retire()
-			pass(5 * time.Second)
+			advance(5 * time.Second)
 			if len(ended) == 0 {
 				t.Fatalf("%s: the stream has not ended: %q", name, answer.Body)
 			}
 			position := ""
-			if _, id, told := strings.Cut(answer.Body.String(), "id: "); told {
+			if _, id, ok := strings.Cut(answer.Body.String(), "id: "); ok {
 				position = strings.TrimSpace(id)
 			}
-			now.resume(ask("/doc"), position).want(t, `"new"`)
+			now.resume(newRequest("/doc"), position).want(t, `"new"`)
 			now.over()
 		})
 	}
@@ -177,15 +177,15 @@ func TestViewerMovedBeforeFirstDocumentGetsItFromNextConfiguration(t *testing.T)
 func TestFailingNextConfigurationKeepsWorkingOnePublishing(t *testing.T) {
 	for name, replaced := range map[string]bool{"before it is in force": false, "when it is": true} {
 		within(t, poll.Config{Interval: second}, func(e *env) {
-			stays := e.watch(ask("/doc"))
+			stays := e.subscribe(newRequest("/doc"))
 			now := e.successor(poll.Config{Interval: second})
 			now.setError(errRefused)
-			now.watch(ask("/doc"))
+			now.subscribe(newRequest("/doc"))
 			if replaced {
 				e.Retire()
 			}
 			e.set(document("2"))
-			pass(25 * time.Second)
+			advance(25 * time.Second)
 			if stays.want(t, "1", "2"); stays.hasMoved() {
 				t.Errorf("%s: the viewer was sent to where the backend fails", name)
 			}
@@ -197,24 +197,24 @@ func TestFailingNextConfigurationKeepsWorkingOnePublishing(t *testing.T) {
 func TestReplacedConfigurationNeverRetakesTopicLease(t *testing.T) {
 	within(t, poll.Config{Interval: second, Linger: second}, func(e *env) {
 		e.set(document(`"old"`))
-		stays := e.watch(ask("/doc"))
+		stays := e.subscribe(newRequest("/doc"))
 		now := e.successor(poll.Config{Interval: second, Linger: second})
 		now.set(document(`"new"`))
-		passing := now.watch(ask("/doc"))
+		leaving := now.subscribe(newRequest("/doc"))
 		e.Retire()
-		pass(3 * time.Second)
-		passing.leave()
-		pass(5 * time.Second) // nobody watches the new one any more
-		again := now.watch(ask("/doc"))
-		pass(3 * time.Second)
+		advance(3 * time.Second)
+		leaving.leave()
+		advance(5 * time.Second) // the new view has no viewers any more
+		again := now.subscribe(newRequest("/doc"))
+		advance(3 * time.Second)
 		stays.want(t, `"old"`, `"new"`)
 		again.want(t, `"new"`)
 		again.leave()
-		pass(5 * time.Second)
-		e.set(document(`"older"`)) // which nobody is told who could be told better
-		pass(3 * time.Second)
+		advance(5 * time.Second)
+		e.set(document(`"older"`)) // the old configuration must not publish this
+		advance(3 * time.Second)
 		if stays.want(t, `"old"`, `"new"`); !stays.hasMoved() {
-			t.Error("who would get nothing any more stays")
+			t.Error("the viewer stays on a view that publishes nothing")
 		}
 		now.over()
 	})
@@ -224,14 +224,14 @@ func TestSlowResponseToReplacedConfigurationIsDropped(t *testing.T) {
 	within(t, poll.Config{Interval: second}, func(e *env) {
 		e.set(document(`"old"`))
 		e.take(2 * time.Second)
-		e.start(ask("/doc"), new(caller), "")
-		pass(time.Second)
+		e.start(newRequest("/doc"), new(caller), "")
+		advance(time.Second)
 		now := e.successor(poll.Config{Interval: second})
 		now.set(document(`"new"`))
-		came := now.watch(ask("/doc"))
-		pass(3 * time.Second)
+		came := now.subscribe(newRequest("/doc"))
+		advance(3 * time.Second)
 		e.Retire()
-		pass(5 * time.Second)
+		advance(5 * time.Second)
 		came.want(t, `"new"`)
 		now.over()
 	})

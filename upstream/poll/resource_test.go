@@ -11,27 +11,27 @@ import (
 var private = poll.Config{Interval: second, Timeout: 3 * second}
 
 // public returns a document with Cache-Control: public and more headers.
-func public(body string, header ...string) func(*club) {
-	return func(c *club) {
-		c.say(document(body, append([]string{"Cache-Control", "max-age=0, Public"}, header...)...))
+func public(body string, header ...string) func(*cookieBackend) {
+	return func(c *cookieBackend) {
+		c.setDocument(document(body, append([]string{"Cache-Control", "max-age=0, Public"}, header...)...))
 	}
 }
 
 func TestPublicDocumentIsShared(t *testing.T) {
 	within(t, private, func(e *env) {
-		c := newClub(e)
+		c := newCookieBackend(e)
 		public("1")(c)
-		c.tell(status(http.StatusForbidden), "eve")
+		c.respond(status(http.StatusForbidden), "eve")
 		viewers := e.join("alice", "bob", "")
 		if e.Views() != 1 {
 			t.Errorf("there are %d views", e.Views())
 		}
-		wantAsked(t, c, "alice", "bob", "")
-		if got := e.watch(as("eve")).status(); got != http.StatusForbidden {
+		wantRequesters(t, c, "alice", "bob", "")
+		if got := e.subscribe(as("eve")).status(); got != http.StatusForbidden {
 			t.Errorf("eve got %d", got)
 		}
 		public("2")(c)
-		pass(time.Second)
+		advance(time.Second)
 		for _, v := range viewers {
 			v.want(t, "1", "2")
 		}
@@ -40,11 +40,11 @@ func TestPublicDocumentIsShared(t *testing.T) {
 
 func TestViewersWaitingForPublicDocumentAreChecked(t *testing.T) {
 	within(t, private, func(e *env) {
-		c := newClub(e)
+		c := newCookieBackend(e)
 		public("1")(c)
 		c.delay(time.Second, "alice", "bob")
 		viewers := []*viewer{e.start(as("alice"), new(caller), ""), e.start(as("bob"), new(caller), "")}
-		pass(4 * time.Second)
+		advance(4 * time.Second)
 		for _, v := range viewers {
 			if got := v.got(); len(got) != 1 || got[0] != "1" {
 				t.Errorf("got %q", got)
@@ -68,7 +68,7 @@ func TestUncacheableResponseStaysPrivate(t *testing.T) {
 		{"Vary", "*"},
 	} {
 		within(t, private, func(e *env) {
-			c := newClub(e)
+			c := newCookieBackend(e)
 			public("1", header...)(c)
 			e.join("alice", "bob")
 			if e.Views() != 2 {
@@ -78,8 +78,8 @@ func TestUncacheableResponseStaysPrivate(t *testing.T) {
 	}
 	for _, value := range []string{"", "max-age=60", `no-cache="public"`, "x-public", "publicly"} {
 		within(t, private, func(e *env) {
-			c := newClub(e)
-			c.say(document("1", "Cache-Control", value))
+			c := newCookieBackend(e)
+			c.setDocument(document("1", "Cache-Control", value))
 			e.join("alice", "bob")
 			if e.Views() != 2 {
 				t.Errorf("%q: there are %d views", value, e.Views())
@@ -92,7 +92,7 @@ func TestVaryOverridesCacheability(t *testing.T) {
 	c := private
 	c.Vary = []string{"Cookie"}
 	within(t, c, func(e *env) {
-		public("1")(newClub(e))
+		public("1")(newCookieBackend(e))
 		e.join("alice", "bob")
 		if e.Views() != 2 {
 			t.Errorf("there are %d views", e.Views())
@@ -102,19 +102,19 @@ func TestVaryOverridesCacheability(t *testing.T) {
 
 func TestDocumentNoLongerPublicSeparatesViewersForGood(t *testing.T) {
 	within(t, private, func(e *env) {
-		c := newClub(e)
+		c := newCookieBackend(e)
 		public("1")(c)
 		viewers := e.join("alice", "bob")
-		c.publish("2") // for who has asked only
-		pass(time.Second)
+		c.publish("2") // for the checked viewers only
+		advance(time.Second)
 		for _, v := range viewers {
 			v.want(t, "1")
 			if !v.hasEnded() {
 				t.Error("a stream is still open")
 			}
 		}
-		e.watch(as("alice")).want(t, "2")
-		e.watch(as("bob")).want(t, "2")
+		e.subscribe(as("alice")).want(t, "2")
+		e.subscribe(as("bob")).want(t, "2")
 		if e.Views() != 2 {
 			t.Errorf("there are %d views", e.Views())
 		}
@@ -123,22 +123,22 @@ func TestDocumentNoLongerPublicSeparatesViewersForGood(t *testing.T) {
 
 func TestAlternatingCacheabilityStaysPrivate(t *testing.T) {
 	within(t, private, func(e *env) {
-		c := newClub(e)
+		c := newCookieBackend(e)
 		varies := []string{"Vary", "Accept-Language"}
 		public("1", varies...)(c)
-		de := e.watch(as("alice", "Accept-Language", "de"))
-		pass(500 * ms)
-		e.watch(as("bob", "Accept-Language", "en"))
-		c.say(document("2", varies...))
-		pass(600 * ms)
+		de := e.subscribe(as("alice", "Accept-Language", "de"))
+		advance(500 * ms)
+		e.subscribe(as("bob", "Accept-Language", "en"))
+		c.setDocument(document("2", varies...))
+		advance(600 * ms)
 		if !de.hasEnded() {
 			t.Fatal("what is public no more is still shared")
 		}
-		e.watch(as("alice", "Accept-Language", "de")).want(t, "2")
-		pass(time.Second)
+		e.subscribe(as("alice", "Accept-Language", "de")).want(t, "2")
+		advance(time.Second)
 		public("3", varies...)(c)
-		carol := e.watch(as("carol", "Accept-Language", "de"))
-		pass(10 * time.Second)
+		carol := e.subscribe(as("carol", "Accept-Language", "de"))
+		advance(10 * time.Second)
 		carol.want(t, "3")
 		if e.Views() != 2 {
 			t.Errorf("there are %d views", e.Views())
@@ -150,15 +150,15 @@ func TestFormerCacheabilityExpiresAfterLastView(t *testing.T) {
 	c := private
 	c.Linger = -1
 	within(t, c, func(e *env) {
-		c := newClub(e)
+		c := newCookieBackend(e)
 		public("1")(c)
 		e.join("alice")
 		c.publish("1")
-		pass(time.Second)
+		advance(time.Second)
 		for _, v := range e.viewers {
 			v.leave()
 		}
-		pass(15 * time.Minute)
+		advance(15 * time.Minute)
 		public("1")(c)
 		e.join("alice", "bob")
 		if e.Views() != 1 {
@@ -169,25 +169,25 @@ func TestFormerCacheabilityExpiresAfterLastView(t *testing.T) {
 
 func TestViewerOfPrivateResponseDoesNotJoinPublicView(t *testing.T) {
 	within(t, private, func(e *env) {
-		c := newClub(e)
+		c := newCookieBackend(e)
 		public(`"for all"`)(c)
-		e.watch(as("")).want(t, `"for all"`)
-		c.tell(document(`"carol's"`, "Cache-Control", "private"), "carol")
-		carol := e.watch(as("carol"))
+		e.subscribe(as("")).want(t, `"for all"`)
+		c.respond(document(`"carol's"`, "Cache-Control", "private"), "carol")
+		carol := e.subscribe(as("carol"))
 		carol.want(t, `"carol's"`)
-		pass(3 * time.Second)
+		advance(3 * time.Second)
 		carol.want(t, `"carol's"`)
-		e.watch(as("")).want(t, `"for all"`)
+		e.subscribe(as("")).want(t, `"for all"`)
 	})
 }
 
 func TestNotModifiedWithoutCacheControlKeepsCacheability(t *testing.T) {
 	within(t, private, func(e *env) {
-		c := newClub(e)
+		c := newCookieBackend(e)
 		public("1", "ETag", `"1"`)(c)
 		viewers := e.join("alice", "bob")
-		c.say(status(http.StatusNotModified))
-		pass(10 * time.Second)
+		c.setDocument(status(http.StatusNotModified))
+		advance(10 * time.Second)
 		if e.Views() != 1 || viewers[0].hasEnded() {
 			t.Errorf("there are %d views", e.Views())
 		}
@@ -196,10 +196,10 @@ func TestNotModifiedWithoutCacheControlKeepsCacheability(t *testing.T) {
 
 func TestPublicDocumentHasOneViewPerLanguage(t *testing.T) {
 	within(t, private, func(e *env) {
-		public("1", "Vary", "Accept-Language")(newClub(e))
-		e.watch(as("alice", "Accept-Language", "de")).want(t, "1")
-		e.watch(as("bob", "Accept-Language", "de")).want(t, "1")
-		e.watch(as("carol", "Accept-Language", "en")).want(t, "1")
+		public("1", "Vary", "Accept-Language")(newCookieBackend(e))
+		e.subscribe(as("alice", "Accept-Language", "de")).want(t, "1")
+		e.subscribe(as("bob", "Accept-Language", "de")).want(t, "1")
+		e.subscribe(as("carol", "Accept-Language", "en")).want(t, "1")
 		if e.Views() != 2 {
 			t.Errorf("there are %d views", e.Views())
 		}

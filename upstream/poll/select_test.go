@@ -19,9 +19,9 @@ func TestUnselectedPartIsNoChange(t *testing.T) {
 		for _, send := range []string{"full", "patch"} {
 			within(t, poll.Config{Select: ".orders", Send: send}, func(e *env) {
 				e.set(document(`{"orders":[1,2.50],"at":1}`, "ETag", `"1"`))
-				v := e.watch(ask("/doc"))
+				v := e.subscribe(newRequest("/doc"))
 				e.set(document(again, "ETag", `"2"`))
-				pass(time.Minute)
+				advance(time.Minute)
 				if got := v.got(); !slices.Equal(got, []string{"[1,2.50]"}) {
 					t.Errorf("%s, %s: %q", send, name, got)
 				}
@@ -29,7 +29,7 @@ func TestUnselectedPartIsNoChange(t *testing.T) {
 					t.Errorf("%s, %s: the entity tag %s is sent, want that of the newest answer", send, name, tag)
 				}
 				e.set(document(`{"orders":[1],"at":3}`))
-				pass(2 * time.Second)
+				advance(2 * time.Second)
 				if got := v.got(); !slices.Equal(got, []string{"[1,2.50]", "[1]"}) {
 					t.Errorf("%s, %s: %q after a change", send, name, got)
 				}
@@ -42,11 +42,11 @@ func TestUnselectedChangeLengthensPause(t *testing.T) {
 	within(t, poll.Config{Interval: 2 * second, Max: 60 * second, Select: ".a"}, func(e *env) {
 		n := 0
 		e.set(document(`{"a":1}`))
-		e.watch(ask("/doc"))
+		e.subscribe(newRequest("/doc"))
 		for range 100 {
 			n++
 			e.set(document(fmt.Sprintf(`{"a":1,"n":%d}`, n)))
-			pass(time.Second)
+			advance(time.Second)
 		}
 		if e.polls() > 10 {
 			t.Errorf("%d polls", e.polls())
@@ -62,10 +62,10 @@ func TestSelectKeepsNumbersExact(t *testing.T) {
 	} {
 		within(t, poll.Config{Select: ".a"}, func(e *env) {
 			e.set(document(body))
-			v := e.watch(ask("/doc"))
+			v := e.subscribe(newRequest("/doc"))
 			v.want(t, want)
 			e.set(document(strings.Replace(body, "9", "8", 1)))
-			pass(2 * time.Second)
+			advance(2 * time.Second)
 			if changed := strings.Contains(body, "9"); changed != (len(v.got()) == 2) {
 				t.Errorf("%s: %q", body, v.got())
 			}
@@ -86,9 +86,9 @@ func TestSelectErrorMakesDocumentStaleUntilItWorks(t *testing.T) {
 	} {
 		within(t, poll.Config{Select: c.program}, func(e *env) {
 			e.set(document(`{"a":[1]}`, "ETag", `"1"`))
-			v := e.watch(ask("/doc"))
+			v := e.subscribe(newRequest("/doc"))
 			e.set(document(c.bad, "ETag", `"2"`))
-			pass(time.Minute)
+			advance(time.Minute)
 			if got := v.got(); !slices.Equal(got, []string{"1", "stale"}) {
 				t.Fatalf("%s: %q", name, got)
 			}
@@ -99,15 +99,15 @@ func TestSelectErrorMakesDocumentStaleUntilItWorks(t *testing.T) {
 				t.Errorf("%s: a 304 to the tag of what can't be read would be taken for the last document", name)
 			}
 			e.set(document(`{"a":[1]}`, "ETag", `"1"`))
-			pass(time.Minute)
+			advance(time.Minute)
 			v.want(t, "1", "stale", "1")
 		})
 		within(t, poll.Config{Select: c.program}, func(e *env) {
 			e.set(document(c.bad))
-			v := e.watch(ask("/doc"))
+			v := e.subscribe(newRequest("/doc"))
 			v.want(t, "stale")
 			e.set(document(`{"a":[1]}`))
-			pass(time.Minute)
+			advance(time.Minute)
 			if got := v.got(); !slices.Equal(got, []string{"stale", "1"}) {
 				t.Errorf("%s at first: %q", name, got)
 			}
@@ -118,13 +118,13 @@ func TestSelectErrorMakesDocumentStaleUntilItWorks(t *testing.T) {
 func TestSendProgramErrorSendsSnapshot(t *testing.T) {
 	within(t, poll.Config{Send: "jq", SendArgument: `{event: "sum", data: (.new | add)}`}, func(e *env) {
 		e.set(document("[1,2]"))
-		v := e.watch(ask("/doc"))
+		v := e.subscribe(newRequest("/doc"))
 		e.set(document("[1,2,3]"))
-		pass(2 * time.Second)
+		advance(2 * time.Second)
 		e.set(document(`[1,"x"]`)) // a number and a string have no sum
-		pass(2 * time.Second)
+		advance(2 * time.Second)
 		e.set(document("[4]"))
-		pass(2 * time.Second)
+		advance(2 * time.Second)
 		v.want(t, "[1,2]", "sum", `[1,"x"]`, "sum")
 	})
 }
@@ -132,16 +132,16 @@ func TestSendProgramErrorSendsSnapshot(t *testing.T) {
 func TestSendProgramMayDropChange(t *testing.T) {
 	within(t, poll.Config{Send: "jq", SendArgument: `select(.new.n % 10 == 0) | {data: .new.n}`}, func(e *env) {
 		e.set(document(`{"n":10}`))
-		v := e.watch(ask("/doc"))
+		v := e.subscribe(newRequest("/doc"))
 		for n := 11; n < 20; n++ {
 			e.set(document(fmt.Sprintf(`{"n":%d}`, n)))
-			pass(2 * time.Second)
+			advance(2 * time.Second)
 		}
 		v.want(t, `{"n":10}`)
-		e.watch(ask("/doc")).want(t, `{"n":19}`) // newer than the event whose place it takes
-		e.resume(ask("/doc"), v.lastID()).want(t)
+		e.subscribe(newRequest("/doc")).want(t, `{"n":19}`) // newer than the event whose place it takes
+		e.resume(newRequest("/doc"), v.lastID()).want(t)
 		e.set(document(`{"n":20}`))
-		pass(2 * time.Second)
+		advance(2 * time.Second)
 		v.want(t, `{"n":10}`, "20")
 	})
 }

@@ -28,12 +28,12 @@ func TestModelEveryCopyEndsEqualToBackendsDocument(t *testing.T) {
 				linger := rapid.SampledFrom([]caddy.Duration{-1, 3 * second, 60 * second}).Draw(rt, "linger")
 				var wrong []string
 				synctest.Test(t, func(t *testing.T) {
-					s := newStage(t, config{Interval: second, Max: 4 * second, Linger: linger, Timeout: 3 * second}.with(send))
+					s := newCopyModel(t, config{Interval: second, Max: 4 * second, Linger: linger, Timeout: 3 * second}.with(send))
 					defer s.end()
 					for _, step := range steps {
-						s.happen(step)
+						s.apply(step)
 					}
-					wrong = s.settle()
+					wrong = s.finish()
 				})
 				if len(wrong) > 0 {
 					rt.Fatalf("%s", strings.Join(wrong, "\n"))
@@ -100,31 +100,31 @@ func drawMember(t *rapid.T) any {
 	}
 }
 
-// stage is a backend with one document for all viewers.
-type stage struct {
+// copyModel is a backend with one document for all viewers.
+type copyModel struct {
 	*env
 	disk *flakyStore
 	c    poll.Config
 
-	moods
+	faults
 	doc     string
 	clients []*copier
 	before  []*env // retired
 	wrong   []string
 }
 
-func newStage(t *testing.T, c poll.Config) *stage {
+func newCopyModel(t *testing.T, c poll.Config) *copyModel {
 	disk := &flakyStore{Memory: store.NewMemory()}
-	s := &stage{env: newEnv(t, c, disk), disk: disk, c: c, doc: "[]"}
+	s := &copyModel{env: newEnv(t, c, disk), disk: disk, c: c, doc: "[]"}
 	s.setFunc(s.answer)
 	return s
 }
 
-func (s *stage) answer(r *http.Request) (*subrequest.Response, error) {
+func (s *copyModel) answer(r *http.Request) (*subrequest.Response, error) {
 	s.mu.Lock()
 	body, failing := s.doc, s.failing
 	s.mu.Unlock()
-	if err := s.dawdle(r); err != nil {
+	if err := s.delay(r); err != nil {
 		return nil, err
 	}
 	tag := fmt.Sprintf("%q", body)
@@ -138,7 +138,7 @@ func (s *stage) answer(r *http.Request) (*subrequest.Response, error) {
 	}
 }
 
-func (s *stage) happen(th step) {
+func (s *copyModel) apply(th step) {
 	switch th.Kind {
 	case "join":
 		s.join()
@@ -162,26 +162,26 @@ func (s *stage) happen(th step) {
 	case "wait":
 		time.Sleep(time.Duration(th.N) * 67 * ms)
 	}
-	s.swing(th)
+	s.setFaults(th)
 	if th.N%2 == 0 {
 		synctest.Wait()
 	}
 }
 
-func (s *stage) pick(n int, f func(*copier)) {
+func (s *copyModel) pick(n int, f func(*copier)) {
 	if len(s.clients) > 0 {
 		f(s.clients[n%len(s.clients)])
 	}
 }
 
-func (s *stage) current() *poll.Poller {
+func (s *copyModel) current() *poll.Poller {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.Poller
 }
 
 // reload replaces the poller. Streams move when they are dropped.
-func (s *stage) reload() {
+func (s *copyModel) reload() {
 	now := s.successor(s.c)
 	now.backend = s.backend
 	s.mu.Lock()
@@ -192,8 +192,8 @@ func (s *stage) reload() {
 	old.Retire()
 }
 
-// settle waits until nothing happens any more, and returns what is wrong.
-func (s *stage) settle() []string {
+// finish ends all faults, waits until nothing changes, and returns the violations.
+func (s *copyModel) finish() []string {
 	s.recover()
 	s.disk.broken.Store(false)
 	s.hub.SetHistory(store.History{})
@@ -212,7 +212,7 @@ func (s *stage) settle() []string {
 	return s.wrong
 }
 
-func (s *stage) end() {
+func (s *copyModel) end() {
 	for _, c := range s.clients {
 		c.leave()
 	}
@@ -229,9 +229,9 @@ type copier struct {
 	log  []string
 }
 
-func (s *stage) join() {
+func (s *copyModel) join() {
 	c := new(copier)
-	c.request = ask("/doc")
+	c.request = newRequest("/doc")
 	c.join = func(r *http.Request) (*poll.Subscription, *subrequest.Response, error) {
 		return s.current().Subscribe(r, &caller{backend: s.backend})
 	}

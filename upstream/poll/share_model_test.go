@@ -28,12 +28,12 @@ func TestModelRefusedViewerGetsNothingPublishedMeanwhile(t *testing.T) {
 				linger := rapid.SampledFrom([]caddy.Duration{-1, 3 * second, 60 * second}).Draw(rt, "linger")
 				var wrong []string
 				synctest.Test(t, func(t *testing.T) {
-					m := newGuarded(t, poll.Config{Interval: second, Linger: linger, Timeout: 3 * second, Share: share})
+					m := newAccessModel(t, poll.Config{Interval: second, Linger: linger, Timeout: 3 * second, Share: share})
 					defer m.end()
 					for _, s := range steps {
-						m.happen(s)
+						m.apply(s)
 					}
-					wrong = m.settle()
+					wrong = m.finish()
 				})
 				if len(wrong) > 0 {
 					rt.Fatalf("%q", wrong)
@@ -53,15 +53,15 @@ func drawClubStep(t *rapid.T) step {
 	}
 }
 
-// guarded is a backend with one document for the viewers it authorizes at the
+// accessModel is a backend with one document for the viewers it authorizes at the
 // time.
-type guarded struct {
+type accessModel struct {
 	*env
-	moods
+	faults
 	version int
 	public  bool
 	people  map[string]*person
-	clients []*guest
+	clients []*memberClient
 }
 
 // person is a viewer that the backend knows.
@@ -71,8 +71,8 @@ type person struct {
 	forbidden map[int]bool // versions that were there only while they were refused
 }
 
-func newGuarded(t *testing.T, c poll.Config) *guarded {
-	m := &guarded{env: newEnv(t, c, store.NewMemory()), public: true, people: make(map[string]*person)}
+func newAccessModel(t *testing.T, c poll.Config) *accessModel {
+	m := &accessModel{env: newEnv(t, c, store.NewMemory()), public: true, people: make(map[string]*person)}
 	for i := range 4 {
 		m.people[fmt.Sprint("p", i)] = &person{allowed: i > 0, forbidden: make(map[int]bool)}
 	}
@@ -80,8 +80,8 @@ func newGuarded(t *testing.T, c poll.Config) *guarded {
 	return m
 }
 
-func (m *guarded) answer(r *http.Request) (*subrequest.Response, error) {
-	if err := m.dawdle(r); err != nil {
+func (m *accessModel) answer(r *http.Request) (*subrequest.Response, error) {
+	if err := m.delay(r); err != nil {
 		return nil, err
 	}
 	m.mu.Lock()
@@ -98,15 +98,15 @@ func (m *guarded) answer(r *http.Request) (*subrequest.Response, error) {
 	}
 }
 
-func (m *guarded) happen(s step) {
+func (m *accessModel) apply(s step) {
 	who := m.people[fmt.Sprint("p", s.N%len(m.people))]
 	switch s.Kind {
 	case "join":
 		m.join(fmt.Sprint("p", s.N%len(m.people)))
 	case "leave":
-		m.pick(s.N, func(g *guest) { g.leave() })
+		m.pick(s.N, func(g *memberClient) { g.leave() })
 	case "drop":
-		m.pick(s.N, func(g *guest) { g.drop() })
+		m.pick(s.N, func(g *memberClient) { g.drop() })
 	case "change":
 		m.change(m.next)
 	case "write":
@@ -123,7 +123,7 @@ func (m *guarded) happen(s step) {
 	case "wait":
 		time.Sleep(time.Duration(s.N) * 37 * ms)
 	}
-	m.swing(s)
+	m.setFaults(s)
 	if s.N%2 == 0 {
 		synctest.Wait()
 	}
@@ -131,7 +131,7 @@ func (m *guarded) happen(s step) {
 
 // next makes a new version, and records which viewers must not get it. The
 // caller holds the mutex.
-func (m *guarded) next() {
+func (m *accessModel) next() {
 	m.version++
 	for _, p := range m.people {
 		if p.refused {
@@ -140,14 +140,14 @@ func (m *guarded) next() {
 	}
 }
 
-func (m *guarded) pick(n int, f func(*guest)) {
+func (m *accessModel) pick(n int, f func(*memberClient)) {
 	if len(m.clients) > 0 {
 		f(m.clients[n%len(m.clients)])
 	}
 }
 
-// settle waits until nothing happens any more, and returns what is wrong.
-func (m *guarded) settle() (wrong []string) {
+// finish ends all faults, waits until nothing changes, and returns the violations.
+func (m *accessModel) finish() (wrong []string) {
 	m.recover()
 	time.Sleep(time.Minute) // the longest backoff, and a turn of polls
 	m.change(m.next)
@@ -158,35 +158,35 @@ func (m *guarded) settle() (wrong []string) {
 	for i, g := range m.clients {
 		g.mu.Lock()
 		wrong = append(wrong, g.wrong...)
-		allowed := m.people[g.who].allowed
+		allowed := m.people[g.name].allowed
 		switch {
 		case !g.open:
-		case allowed && (!g.watching || g.last != m.version):
-			wrong = append(wrong, fmt.Sprintf("client %d of %s has version %d (watching: %v), want %d", i, g.who, g.last, g.watching, m.version))
-		case !allowed && g.watching:
-			wrong = append(wrong, fmt.Sprintf("client %d of %s, who was refused, watches version %d", i, g.who, g.last))
+		case allowed && (!g.streaming || g.last != m.version):
+			wrong = append(wrong, fmt.Sprintf("client %d of %s has version %d (streaming: %v), want %d", i, g.name, g.last, g.streaming, m.version))
+		case !allowed && g.streaming:
+			wrong = append(wrong, fmt.Sprintf("client %d of %s, whom the backend refuses, has version %d", i, g.name, g.last))
 		}
 		g.mu.Unlock()
 	}
 	return wrong
 }
 
-func (m *guarded) end() {
+func (m *accessModel) end() {
 	for _, g := range m.clients {
 		g.leave()
 	}
 	m.env.end()
 }
 
-// guest is a client that reconnects even after a refusal.
-type guest struct {
+// memberClient is a client that reconnects even after a refusal.
+type memberClient struct {
 	walker
-	who  string
+	name string
 	last int
 }
 
-func (m *guarded) join(who string) {
-	g := &guest{who: who}
+func (m *accessModel) join(who string) {
+	g := &memberClient{name: who}
 	g.request = as(who)
 	g.join = func(r *http.Request) (*poll.Subscription, *subrequest.Response, error) {
 		return m.Subscribe(r, &caller{backend: m.backend})
@@ -198,23 +198,23 @@ func (m *guarded) join(who string) {
 }
 
 // lost records that a viewer has lost a stream.
-func (m *guarded) lost(who string) {
+func (m *accessModel) lost(who string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	p := m.people[who]
 	p.refused = !p.allowed
 }
 
-func (g *guest) learn(m *guarded, e event.Event) {
+func (g *memberClient) learn(m *accessModel, e event.Event) {
 	version, err := strconv.Atoi(string(e.Data))
 	if err != nil {
 		return // stale
 	}
 	m.mu.Lock()
-	forbidden := m.people[g.who].forbidden[version]
+	forbidden := m.people[g.name].forbidden[version]
 	m.mu.Unlock()
 	if forbidden {
-		g.complain("%s got version %d, from while they were refused", g.who, version)
+		g.complain("%s got version %d, from while they were refused", g.name, version)
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -16,27 +16,27 @@ import (
 	"github.com/caddy-sse/caddy-sse/upstream/poll"
 )
 
-// club is a backend with one document for the viewers that it authorizes by
+// cookieBackend is a backend with one document for the viewers that it authorizes by
 // cookie.
-type club struct {
-	mu      sync.Mutex
-	doc     *subrequest.Response
-	answers map[string]*subrequest.Response // in the place of the document
-	slow    map[string]time.Duration
-	asked   []string // who was, in order
+type cookieBackend struct {
+	mu       sync.Mutex
+	doc      *subrequest.Response
+	answers  map[string]*subrequest.Response // in the place of the document
+	slow     map[string]time.Duration
+	requests []string // the viewers of the requests, in order
 }
 
-// newClub makes the env's backend a club that authorizes all viewers.
-func newClub(e *env) *club {
-	c := &club{doc: document("1"), answers: make(map[string]*subrequest.Response), slow: make(map[string]time.Duration)}
+// newCookieBackend makes the env's backend a cookieBackend that authorizes all viewers.
+func newCookieBackend(e *env) *cookieBackend {
+	c := &cookieBackend{doc: document("1"), answers: make(map[string]*subrequest.Response), slow: make(map[string]time.Duration)}
 	e.setFunc(c.answer)
 	return c
 }
 
-func (c *club) answer(r *http.Request) (*subrequest.Response, error) {
+func (c *cookieBackend) answer(r *http.Request) (*subrequest.Response, error) {
 	who := r.Header.Get("Cookie")
 	c.mu.Lock()
-	c.asked = append(c.asked, who)
+	c.requests = append(c.requests, who)
 	doc, answer, slow := c.doc, c.answers[who], c.slow[who]
 	c.mu.Unlock()
 	select {
@@ -50,16 +50,16 @@ func (c *club) answer(r *http.Request) (*subrequest.Response, error) {
 	return doc, nil
 }
 
-func (c *club) publish(body string) { c.say(document(body)) }
+func (c *cookieBackend) publish(body string) { c.setDocument(document(body)) }
 
-func (c *club) say(doc *subrequest.Response) {
+func (c *cookieBackend) setDocument(doc *subrequest.Response) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.doc = doc
 }
 
-// tell sets the response for some viewers; nil restores the document.
-func (c *club) tell(answer *subrequest.Response, who ...string) {
+// respond sets the response for some viewers; nil restores the document.
+func (c *cookieBackend) respond(answer *subrequest.Response, who ...string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, name := range who {
@@ -67,7 +67,7 @@ func (c *club) tell(answer *subrequest.Response, who ...string) {
 	}
 }
 
-func (c *club) delay(d time.Duration, who ...string) {
+func (c *cookieBackend) delay(d time.Duration, who ...string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, name := range who {
@@ -75,45 +75,45 @@ func (c *club) delay(d time.Duration, who ...string) {
 	}
 }
 
-// was returns the viewers whose requests came since the last call.
-func (c *club) was() []string {
+// requesters returns the viewers whose requests came since the last call.
+func (c *cookieBackend) requesters() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	asked := c.asked
-	c.asked = nil
-	return asked
+	requests := c.requests
+	c.requests = nil
+	return requests
 }
 
 var shared = poll.Config{Interval: second, Timeout: 3 * second, Share: "checked"}
 
 // as returns a request with a viewer's cookie.
 func as(who string, header ...string) *http.Request {
-	return ask("/doc", append([]string{"Cookie", who}, header...)...)
+	return newRequest("/doc", append([]string{"Cookie", who}, header...)...)
 }
 
 // join makes viewers join one after another. Each must get the document 1.
 func (e *env) join(who ...string) (viewers []*viewer) {
 	e.t.Helper()
 	for _, name := range who {
-		v := e.watch(as(name))
+		v := e.subscribe(as(name))
 		v.want(e.t, "1")
 		viewers = append(viewers, v)
 	}
 	return viewers
 }
 
-func wantAsked(t *testing.T, c *club, want ...string) {
+func wantRequesters(t *testing.T, c *cookieBackend, want ...string) {
 	t.Helper()
-	if got := c.was(); !slices.Equal(got, want) {
-		t.Errorf("asked as %q, want %q", got, want)
+	if got := c.requesters(); !slices.Equal(got, want) {
+		t.Errorf("requests as %q, want %q", got, want)
 	}
 }
 
 func TestAuthorizedViewerIsCheckedOnceAndJoinsSharedView(t *testing.T) {
 	within(t, shared, func(e *env) {
-		c := newClub(e)
+		c := newCookieBackend(e)
 		e.join("alice", "bob", "alice", "bob", "carol")
-		wantAsked(t, c, "alice", "bob", "carol")
+		wantRequesters(t, c, "alice", "bob", "carol")
 		if e.Views() != 1 {
 			t.Errorf("there are %d views", e.Views())
 		}
@@ -122,28 +122,28 @@ func TestAuthorizedViewerIsCheckedOnceAndJoinsSharedView(t *testing.T) {
 
 func TestUnauthorizedViewerGetsBackendsRefusal(t *testing.T) {
 	within(t, shared, func(e *env) {
-		c := newClub(e)
+		c := newCookieBackend(e)
 		for _, code := range []int{http.StatusNotFound, http.StatusForbidden, http.StatusUnauthorized, http.StatusFound, http.StatusGone, http.StatusNoContent} {
-			c.tell(status(code), "eve")
+			c.respond(status(code), "eve")
 			alice := e.join("alice")[0]
-			eve := e.watch(as("eve"))
+			eve := e.subscribe(as("eve"))
 			if eve.status() != code || len(eve.got()) > 0 {
 				t.Errorf("eve got %d and %q, want %d", eve.status(), eve.got(), code)
 			}
 			c.publish("2")
-			pass(time.Second)
+			advance(time.Second)
 			alice.want(t, "1", "2")
 			alice.leave()
 			c.publish("1")
-			pass(time.Minute)
+			advance(time.Minute)
 		}
 	})
 }
 
 func TestPositionOfSharedViewGrantsNothing(t *testing.T) {
 	within(t, shared, func(e *env) {
-		c := newClub(e)
-		c.tell(status(http.StatusForbidden), "eve")
+		c := newCookieBackend(e)
+		c.respond(status(http.StatusForbidden), "eve")
 		alice := e.join("alice")[0]
 		eve := e.resume(as("eve"), alice.lastID())
 		if eve.status() != http.StatusForbidden || len(eve.got()) > 0 {
@@ -154,15 +154,15 @@ func TestPositionOfSharedViewGrantsNothing(t *testing.T) {
 
 func TestPollsRotateThroughViewers(t *testing.T) {
 	within(t, shared, func(e *env) {
-		c := newClub(e)
+		c := newCookieBackend(e)
 		e.join("alice", "bob", "carol")
-		pass(9*time.Second + 500*ms)
-		asked := make(map[string]int)
-		for _, who := range c.was() {
-			asked[who]++
+		advance(9*time.Second + 500*ms)
+		requests := make(map[string]int)
+		for _, who := range c.requesters() {
+			requests[who]++
 		}
-		if want := map[string]int{"alice": 4, "bob": 4, "carol": 4}; !maps.Equal(asked, want) {
-			t.Errorf("asked %v, want %v", asked, want)
+		if want := map[string]int{"alice": 4, "bob": 4, "carol": 4}; !maps.Equal(requests, want) {
+			t.Errorf("requests %v, want %v", requests, want)
 		}
 	})
 }
@@ -170,12 +170,12 @@ func TestPollsRotateThroughViewers(t *testing.T) {
 func TestRefusalEndsOnlyTheRefusedViewersStream(t *testing.T) {
 	for _, code := range []int{http.StatusForbidden, http.StatusUnauthorized, http.StatusNotFound, http.StatusGone, http.StatusFound} {
 		within(t, shared, func(e *env) {
-			c := newClub(e)
+			c := newCookieBackend(e)
 			viewers := e.join("alice", "bob", "carol")
-			c.tell(status(code), "alice")
+			c.respond(status(code), "alice")
 			for i := range 12 {
 				c.publish(fmt.Sprint(i + 2))
-				pass(time.Second)
+				advance(time.Second)
 			}
 			alice := viewers[0]
 			if !alice.isRevoked() || alice.hasEnded() {
@@ -193,43 +193,43 @@ func TestRefusalEndsOnlyTheRefusedViewersStream(t *testing.T) {
 
 func TestRefusedViewerGetsNothingPublishedSinceRefusal(t *testing.T) {
 	within(t, shared, func(e *env) {
-		c := newClub(e)
+		c := newCookieBackend(e)
 		viewers := e.join("alice", "bob")
 		// The poll that is refused is repeated as bob, and brings a change.
-		c.tell(status(http.StatusForbidden), "alice")
+		c.respond(status(http.StatusForbidden), "alice")
 		e.setFunc(func(r *http.Request) (*subrequest.Response, error) {
 			if r.Header.Get("Cookie") == "alice" {
 				c.publish("2")
 			}
 			return c.answer(r)
 		})
-		pass(3 * time.Second)
+		advance(3 * time.Second)
 		c.publish("3")
-		pass(3 * time.Second)
+		advance(3 * time.Second)
 		viewers[0].want(t, "1")
 		viewers[1].want(t, "1", "2", "3")
 		if !viewers[0].isRevoked() {
-			t.Error("alice still watches")
+			t.Error("alice still has a stream")
 		}
 	})
 }
 
 func TestRefusalIsConfirmedAtOnceAsAnotherViewer(t *testing.T) {
 	within(t, shared, func(e *env) {
-		c := newClub(e)
+		c := newCookieBackend(e)
 		viewers := e.join("alice", "bob")
-		c.was()
-		c.tell(status(http.StatusForbidden), "alice")
+		c.requesters()
+		c.respond(status(http.StatusForbidden), "alice")
 		c.publish("2")
-		pass(2*time.Second + 500*ms)
-		got := c.was()
+		advance(2*time.Second + 500*ms)
+		got := c.requesters()
 		i := slices.Index(got, "alice")
 		if i < 0 || i+1 >= len(got) || got[i+1] != "bob" {
-			t.Errorf("asked as %q", got)
+			t.Errorf("requests as %q", got)
 		}
 		viewers[1].want(t, "1", "2")
 		if !viewers[0].isRevoked() {
-			t.Error("alice still watches")
+			t.Error("alice still has a stream")
 		}
 	})
 }
@@ -246,11 +246,11 @@ func TestTwoRefusalsEndViewAndCheckEveryViewer(t *testing.T) {
 		{http.StatusForbidden, http.StatusUnauthorized, false},
 	} {
 		within(t, shared, func(e *env) {
-			c := newClub(e)
+			c := newCookieBackend(e)
 			viewers := e.join("alice", "bob")
-			c.tell(status(test.alice), "alice")
-			c.tell(status(test.bob), "bob")
-			pass(time.Second)
+			c.respond(status(test.alice), "alice")
+			c.respond(status(test.bob), "bob")
+			advance(time.Second)
 			want := []string{"1"}
 			if test.gone {
 				want = append(want, "gone")
@@ -261,10 +261,10 @@ func TestTwoRefusalsEndViewAndCheckEveryViewer(t *testing.T) {
 					t.Errorf("%v: a stream is still open", test)
 				}
 			}
-			if got := e.watch(as("alice")).status(); got != test.alice {
+			if got := e.subscribe(as("alice")).status(); got != test.alice {
 				t.Errorf("%v: alice came back and got %d", test, got)
 			}
-			if got := e.watch(as("bob")).status(); got != test.bob {
+			if got := e.subscribe(as("bob")).status(); got != test.bob {
 				t.Errorf("%v: bob came back and got %d", test, got)
 			}
 		})
@@ -277,15 +277,15 @@ func TestFailureOfOneViewerDoesNotAffectOthers(t *testing.T) {
 	for name, answer := range map[string]*subrequest.Response{"429": busy, "503": status(http.StatusServiceUnavailable), "timeout": nil} {
 		t.Run(name, func(t *testing.T) {
 			within(t, shared, func(e *env) {
-				c := newClub(e)
+				c := newCookieBackend(e)
 				viewers := e.join("alice", "bob")
 				if answer == nil {
 					c.delay(time.Hour, "alice")
 				}
-				c.tell(answer, "alice")
+				c.respond(answer, "alice")
 				for i := range 5 {
 					c.publish(fmt.Sprint(i + 2))
-					pass(8 * time.Second)
+					advance(8 * time.Second)
 				}
 				for _, v := range viewers {
 					v.want(t, "1", "2", "3", "4", "5", "6")
@@ -297,17 +297,17 @@ func TestFailureOfOneViewerDoesNotAffectOthers(t *testing.T) {
 
 func TestSharedRetryAfterDelaysPolls(t *testing.T) {
 	within(t, shared, func(e *env) {
-		c := newClub(e)
+		c := newCookieBackend(e)
 		viewers := e.join("alice", "bob")
 		busy := status(http.StatusTooManyRequests)
 		busy.Header.Set("Retry-After", "600")
-		c.tell(busy, "alice", "bob")
-		pass(time.Second + 500*ms)
-		c.was()
-		pass(9 * time.Minute)
-		wantAsked(t, c)
-		c.tell(nil, "alice", "bob")
-		pass(2 * time.Minute)
+		c.respond(busy, "alice", "bob")
+		advance(time.Second + 500*ms)
+		c.requesters()
+		advance(9 * time.Minute)
+		wantRequesters(t, c)
+		c.respond(nil, "alice", "bob")
+		advance(2 * time.Minute)
 		for _, v := range viewers {
 			v.want(t, "1", "stale", "1")
 		}
@@ -316,15 +316,15 @@ func TestSharedRetryAfterDelaysPolls(t *testing.T) {
 
 func TestRefusedFirstPollDelaysNoWaitingViewer(t *testing.T) {
 	within(t, shared, func(e *env) {
-		c := newClub(e)
-		c.tell(status(http.StatusForbidden), "eve", "mallory")
+		c := newCookieBackend(e)
+		c.respond(status(http.StatusForbidden), "eve", "mallory")
 		c.delay(time.Second, "eve")
 		var viewers []*viewer
 		for _, who := range []string{"eve", "alice", "mallory", "bob"} {
 			viewers = append(viewers, e.start(as(who), new(caller), ""))
 			synctest.Wait()
 		}
-		pass(time.Second + 100*ms)
+		advance(time.Second + 100*ms)
 		for i, code := range []int{http.StatusForbidden, 0, http.StatusForbidden, 0} {
 			if got := viewers[i].status(); got != code {
 				t.Errorf("viewer %d got %d, want %d", i, got, code)
@@ -332,7 +332,7 @@ func TestRefusedFirstPollDelaysNoWaitingViewer(t *testing.T) {
 		}
 		viewers[1].want(t, "1")
 		viewers[3].want(t, "1")
-		if n := len(c.was()); n > 1+2*3 {
+		if n := len(c.requesters()); n > 1+2*3 {
 			t.Errorf("%d requests for four viewers", n)
 		}
 	})
@@ -340,22 +340,22 @@ func TestRefusedFirstPollDelaysNoWaitingViewer(t *testing.T) {
 
 func TestViewersJoiningDuringFirstPollAreCheckedOnceEach(t *testing.T) {
 	within(t, shared, func(e *env) {
-		c := newClub(e)
+		c := newCookieBackend(e)
 		c.delay(time.Second, "0")
 		var viewers []*viewer
 		for i := range 50 {
 			viewers = append(viewers, e.start(as(fmt.Sprint(i)), new(caller), ""))
 			synctest.Wait()
 		}
-		wantAsked(t, c, "0")
-		pass(time.Second + 100*ms)
+		wantRequesters(t, c, "0")
+		advance(time.Second + 100*ms)
 		for _, v := range viewers {
 			v.want(t, "1")
 		}
-		got := c.was()
+		got := c.requesters()
 		slices.Sort(got)
 		if len(got) != 49 || len(slices.Compact(got)) != 49 {
-			t.Errorf("asked %d times: %q", len(got), got)
+			t.Errorf("%d requests: %q", len(got), got)
 		}
 	})
 }
@@ -363,16 +363,16 @@ func TestViewersJoiningDuringFirstPollAreCheckedOnceEach(t *testing.T) {
 func TestViewContinuesWhenPolledViewerLeaves(t *testing.T) {
 	for _, during := range []bool{false, true} {
 		within(t, shared, func(e *env) {
-			c := newClub(e)
+			c := newCookieBackend(e)
 			viewers := e.join("alice", "bob")
 			c.delay(500*ms, "alice", "bob")
 			c.publish("2")
 			if during {
-				pass(time.Second + 100*ms) // a poll is under way
+				advance(time.Second + 100*ms) // a poll is under way
 			}
 			viewers[0].leave()
-			c.tell(status(http.StatusForbidden), "alice")
-			pass(4 * time.Second)
+			c.respond(status(http.StatusForbidden), "alice")
+			advance(4 * time.Second)
 			viewers[1].want(t, "1", "2")
 		})
 	}
@@ -382,52 +382,52 @@ func TestLingeringViewPollsAsLastViewer(t *testing.T) {
 	c := shared
 	c.Linger = 10 * second
 	within(t, c, func(e *env) {
-		c := newClub(e)
+		c := newCookieBackend(e)
 		viewers := e.join("alice", "bob")
 		viewers[0].leave()
-		pass(3 * time.Second)
+		advance(3 * time.Second)
 		viewers[1].leave()
-		c.was()
+		c.requesters()
 		c.publish("2")
-		pass(3*time.Second + 500*ms)
-		wantAsked(t, c, "bob", "bob", "bob")
-		e.watch(as("bob")).want(t, "2") // who needs no question
-		wantAsked(t, c)
-		e.watch(as("alice")).want(t, "2")
-		wantAsked(t, c, "alice")
+		advance(3*time.Second + 500*ms)
+		wantRequesters(t, c, "bob", "bob", "bob")
+		e.subscribe(as("bob")).want(t, "2") // bob needs no check
+		wantRequesters(t, c)
+		e.subscribe(as("alice")).want(t, "2")
+		wantRequesters(t, c, "alice")
 	})
 }
 
 func TestRefusalOfLastViewerEndsLingeringView(t *testing.T) {
 	within(t, shared, func(e *env) {
-		c := newClub(e)
+		c := newCookieBackend(e)
 		e.join("alice")[0].leave()
-		c.tell(status(http.StatusForbidden), "alice")
-		pass(2 * time.Second)
+		c.respond(status(http.StatusForbidden), "alice")
+		advance(2 * time.Second)
 		if e.Views() != 0 {
 			t.Errorf("there are %d views", e.Views())
 		}
-		e.watch(as("bob")).want(t, "1")
+		e.subscribe(as("bob")).want(t, "1")
 	})
 }
 
 func TestReturningRevokedViewerIsChecked(t *testing.T) {
 	within(t, shared, func(e *env) {
-		c := newClub(e)
+		c := newCookieBackend(e)
 		viewers := e.join("alice", "bob")
 		id := viewers[0].lastID()
-		c.tell(status(http.StatusForbidden), "alice")
-		pass(3 * time.Second)
+		c.respond(status(http.StatusForbidden), "alice")
+		advance(3 * time.Second)
 		if !viewers[0].isRevoked() {
-			t.Fatal("alice still watches")
+			t.Fatal("alice still has a stream")
 		}
 		if got := e.resume(as("alice"), id).status(); got != http.StatusForbidden {
 			t.Errorf("alice got %d", got)
 		}
-		c.tell(nil, "alice")
+		c.respond(nil, "alice")
 		e.resume(as("alice"), id).want(t) // nothing has changed
 		c.publish("2")
-		pass(time.Second)
+		advance(time.Second)
 		viewers[1].want(t, "1", "2")
 	})
 }
@@ -435,39 +435,39 @@ func TestReturningRevokedViewerIsChecked(t *testing.T) {
 func TestReturningRevokedViewerGetsNothingPublishedMeanwhile(t *testing.T) {
 	for _, others := range []bool{true, false} { // whether the view outlives the refusal
 		within(t, shared, func(e *env) {
-			c := newClub(e)
+			c := newCookieBackend(e)
 			viewers := e.join("alice", "bob")
 			id := viewers[0].lastID()
-			c.tell(status(http.StatusForbidden), "alice")
+			c.respond(status(http.StatusForbidden), "alice")
 			if !others {
-				c.tell(status(http.StatusForbidden), "bob")
+				c.respond(status(http.StatusForbidden), "bob")
 			}
-			pass(3 * time.Second)
-			c.tell(nil, "bob")
-			e.watch(as("bob"))
+			advance(3 * time.Second)
+			c.respond(nil, "bob")
+			e.subscribe(as("bob"))
 			for i := range 3 {
 				c.publish(fmt.Sprint(i + 2))
-				pass(2 * time.Second)
+				advance(2 * time.Second)
 			}
-			c.tell(nil, "alice")
+			c.respond(nil, "alice")
 			e.resume(as("alice"), id).want(t, "4")
-			e.resume(as("alice"), id).want(t, "4") // the second time, too, without a question
+			e.resume(as("alice"), id).want(t, "4") // the second time, too, without a check
 		})
 	}
 }
 
 func TestDisconnectedViewerGetsMissedEventsUnlessRefused(t *testing.T) {
 	within(t, shared, func(e *env) {
-		c := newClub(e)
+		c := newCookieBackend(e)
 		e.join("bob")
 		c.publish("2")
-		pass(time.Second)
-		alice := e.watch(as("alice"))
+		advance(time.Second)
+		alice := e.subscribe(as("alice"))
 		id := alice.lastID()
 		alice.leave()
 		for _, body := range []string{"3", "4"} {
 			c.publish(body)
-			pass(time.Second)
+			advance(time.Second)
 		}
 		e.resume(as("alice"), id).want(t, "3", "4")
 	})
@@ -475,20 +475,20 @@ func TestDisconnectedViewerGetsMissedEventsUnlessRefused(t *testing.T) {
 
 func TestFailedFirstAuthorizationMakesEachViewerStaleAlone(t *testing.T) {
 	within(t, shared, func(e *env) {
-		c := newClub(e)
-		c.tell(status(http.StatusServiceUnavailable), "alice", "bob", "eve")
+		c := newCookieBackend(e)
+		c.respond(status(http.StatusServiceUnavailable), "alice", "bob", "eve")
 		var viewers []*viewer
 		for _, who := range []string{"alice", "bob", "eve"} {
-			v := e.watch(as(who))
+			v := e.subscribe(as(who))
 			v.want(t, "stale")
 			viewers = append(viewers, v)
 		}
 		if e.Views() != 3 {
 			t.Errorf("there are %d views, want one for each", e.Views())
 		}
-		c.tell(nil, "alice", "bob")
-		c.tell(status(http.StatusForbidden), "eve")
-		pass(time.Minute)
+		c.respond(nil, "alice", "bob")
+		c.respond(status(http.StatusForbidden), "eve")
+		advance(time.Minute)
 		for _, v := range viewers {
 			v.want(t, "stale")
 			if !v.hasEnded() {
@@ -496,7 +496,7 @@ func TestFailedFirstAuthorizationMakesEachViewerStaleAlone(t *testing.T) {
 			}
 		}
 		e.join("alice", "bob")
-		if got := e.watch(as("eve")).status(); got != http.StatusForbidden {
+		if got := e.subscribe(as("eve")).status(); got != http.StatusForbidden {
 			t.Errorf("eve got %d", got)
 		}
 	})
@@ -504,30 +504,30 @@ func TestFailedFirstAuthorizationMakesEachViewerStaleAlone(t *testing.T) {
 
 func TestFailedAuthorizationMakesOnlyThatViewerStale(t *testing.T) {
 	within(t, shared, func(e *env) {
-		c := newClub(e)
+		c := newCookieBackend(e)
 		alice := e.join("alice")[0]
-		c.tell(status(http.StatusTooManyRequests), "bob")
-		bob := e.watch(as("bob"))
+		c.respond(status(http.StatusTooManyRequests), "bob")
+		bob := e.subscribe(as("bob"))
 		bob.want(t, "stale")
 		c.publish("2")
-		pass(30 * time.Second)
+		advance(30 * time.Second)
 		alice.want(t, "1", "2")
 		bob.want(t, "stale")
-		asked := 0
-		for _, who := range c.was() {
+		requests := 0
+		for _, who := range c.requesters() {
 			if who == "bob" {
-				asked++
+				requests++
 			}
 		}
-		if asked > 10 {
-			t.Errorf("bob was asked about %d times in 30 s: no backoff", asked)
+		if requests > 10 {
+			t.Errorf("bob was checked %d times in 30 s: no backoff", requests)
 		}
-		c.tell(nil, "bob")
-		pass(30 * time.Second)
+		c.respond(nil, "bob")
+		advance(30 * time.Second)
 		if !bob.hasEnded() {
 			t.Fatal("bob's own view goes on")
 		}
-		e.watch(as("bob")).want(t, "2")
+		e.subscribe(as("bob")).want(t, "2")
 	})
 }
 
@@ -535,16 +535,16 @@ func TestUncheckedShareChecksNobody(t *testing.T) {
 	c := shared
 	c.Share = "unchecked"
 	within(t, c, func(e *env) {
-		c := newClub(e)
-		c.tell(status(http.StatusForbidden), "eve")
+		c := newCookieBackend(e)
+		c.respond(status(http.StatusForbidden), "eve")
 		viewers := e.join("alice", "bob", "eve")
-		wantAsked(t, c, "alice")
-		pass(3*time.Second + 500*ms)
-		wantAsked(t, c, "alice", "alice", "alice")
-		// Whom it refuses is asked no more, and watches on.
-		c.tell(status(http.StatusForbidden), "alice")
+		wantRequesters(t, c, "alice")
+		advance(3*time.Second + 500*ms)
+		wantRequesters(t, c, "alice", "alice", "alice")
+		// A refused viewer is not checked again, and keeps its stream.
+		c.respond(status(http.StatusForbidden), "alice")
 		c.publish("2")
-		pass(2 * time.Second)
+		advance(2 * time.Second)
 		for _, v := range viewers {
 			v.want(t, "1", "2")
 		}
@@ -553,9 +553,9 @@ func TestUncheckedShareChecksNobody(t *testing.T) {
 
 func TestOtherHeadersSeparateSharedViews(t *testing.T) {
 	within(t, shared, func(e *env) {
-		newClub(e)
-		e.watch(as("alice", "X-Tenant", "a"))
-		e.watch(as("bob", "X-Tenant", "b"))
+		newCookieBackend(e)
+		e.subscribe(as("alice", "X-Tenant", "a"))
+		e.subscribe(as("bob", "X-Tenant", "b"))
 		if e.Views() != 2 {
 			t.Errorf("there are %d views", e.Views())
 		}
@@ -566,17 +566,17 @@ func TestVaryWithShareKeysNamedHeadersAndSendsCredentials(t *testing.T) {
 	c := shared
 	c.Vary = []string{"X-Tenant"}
 	within(t, c, func(e *env) {
-		newClub(e)
-		e.watch(as("alice", "X-Tenant", "a", "X-Other", "1", "Authorization", "x")).want(t, "1")
+		newCookieBackend(e)
+		e.subscribe(as("alice", "X-Tenant", "a", "X-Other", "1", "Authorization", "x")).want(t, "1")
 		r := e.last()
 		if r.Header.Get("X-Tenant") != "a" || r.Header.Get("X-Other") != "" || r.Header.Get("Cookie") != "alice" || r.Header.Get("Authorization") != "x" {
-			t.Errorf("asked with %v", r.Header)
+			t.Errorf("the request has %v", r.Header)
 		}
-		e.watch(as("bob", "X-Tenant", "a", "X-Other", "2")).want(t, "1")
+		e.subscribe(as("bob", "X-Tenant", "a", "X-Other", "2")).want(t, "1")
 		if e.Views() != 1 {
 			t.Errorf("there are %d views of one tenant", e.Views())
 		}
-		e.watch(as("bob", "X-Tenant", "b")).want(t, "1")
+		e.subscribe(as("bob", "X-Tenant", "b")).want(t, "1")
 		if e.Views() != 2 {
 			t.Errorf("there are %d views of two tenants", e.Views())
 		}
@@ -585,39 +585,39 @@ func TestVaryWithShareKeysNamedHeadersAndSendsCredentials(t *testing.T) {
 
 func TestAuthorizationCheckSendsSameRequestAsPoll(t *testing.T) {
 	within(t, shared, func(e *env) {
-		newClub(e)
-		e.watch(as("alice", "Accept-Language", "de", "User-Agent", "a", "X-Tenant", "t", "X-Forwarded-For", "192.0.2.1"))
+		newCookieBackend(e)
+		e.subscribe(as("alice", "Accept-Language", "de", "User-Agent", "a", "X-Tenant", "t", "X-Forwarded-For", "192.0.2.1"))
 		poll := e.last()
 		r := as("bob", "Accept-Language", "en", "User-Agent", "b", "X-Tenant", "t", "X-Forwarded-For", "192.0.2.2", "Last-Event-ID", "x", "Authorization", "Bearer bob")
 		r.RemoteAddr = "198.51.100.7:1234"
-		e.watchAs(r, &caller{user: "bob"}, "")
-		question := e.last()
-		if question.URL.String() != poll.URL.String() || question.Method != poll.Method || question.Host != poll.Host || question.RequestURI != poll.RequestURI {
-			t.Errorf("asked %s %s%s, polled %s %s%s", question.Method, question.Host, question.URL, poll.Method, poll.Host, poll.URL)
+		e.subscribeAs(r, &caller{user: "bob"}, "")
+		check := e.last()
+		if check.URL.String() != poll.URL.String() || check.Method != poll.Method || check.Host != poll.Host || check.RequestURI != poll.RequestURI {
+			t.Errorf("checked %s %s%s, polled %s %s%s", check.Method, check.Host, check.URL, poll.Method, poll.Host, poll.URL)
 		}
 		for name, want := range map[string]string{"Cookie": "bob", "Authorization": "Bearer bob", "X-Forwarded-For": "192.0.2.2"} {
-			if got := question.Header.Get(name); got != want {
-				t.Errorf("asked with %s: %q, want %q", name, got, want)
+			if got := check.Header.Get(name); got != want {
+				t.Errorf("checked with %s: %q, want %q", name, got, want)
 			}
-			question.Header.Del(name)
+			check.Header.Del(name)
 			poll.Header.Del(name)
 		}
-		if fmt.Sprint(question.Header) != fmt.Sprint(poll.Header) {
-			t.Errorf("asked with %v, polled with %v", question.Header, poll.Header)
+		if fmt.Sprint(check.Header) != fmt.Sprint(poll.Header) {
+			t.Errorf("checked with %v, polled with %v", check.Header, poll.Header)
 		}
-		if question.RemoteAddr != r.RemoteAddr {
-			t.Errorf("asked from %s", question.RemoteAddr)
+		if check.RemoteAddr != r.RemoteAddr {
+			t.Errorf("checked from %s", check.RemoteAddr)
 		}
 	})
 }
 
 func TestAuthorizationCheckSeparatesUserCertificateAndAddress(t *testing.T) {
 	within(t, shared, func(e *env) {
-		e.watchAs(as("same"), &caller{user: "alice"}, "").want(t, "1")
-		e.watchAs(as("same"), &caller{user: "bob"}, "").want(t, "1")
+		e.subscribeAs(as("same"), &caller{user: "alice"}, "").want(t, "1")
+		e.subscribeAs(as("same"), &caller{user: "bob"}, "").want(t, "1")
 		elsewhere := as("same")
 		elsewhere.RemoteAddr = "198.51.100.7:1234"
-		e.watchAs(elsewhere, &caller{user: "bob"}, "").want(t, "1")
+		e.subscribeAs(elsewhere, &caller{user: "bob"}, "").want(t, "1")
 		if e.polls() != 3 || e.Views() != 1 {
 			t.Errorf("%d requests for three viewers, %d views", e.polls(), e.Views())
 		}
@@ -626,25 +626,25 @@ func TestAuthorizationCheckSeparatesUserCertificateAndAddress(t *testing.T) {
 
 func TestSharedViewCostsAtMostTwoRequestsPerPollAndJoin(t *testing.T) {
 	within(t, shared, func(e *env) {
-		c := newClub(e)
+		c := newCookieBackend(e)
 		began := e.began
 		joins := 0
 		var viewers []*viewer
 		for i := range 40 {
 			who := fmt.Sprint("v", i%13)
-			viewers = append(viewers, e.watch(as(who)))
+			viewers = append(viewers, e.subscribe(as(who)))
 			joins++
 			switch i % 5 {
 			case 0:
-				c.tell(status(http.StatusForbidden), who)
+				c.respond(status(http.StatusForbidden), who)
 			case 1:
-				c.tell(status(http.StatusTooManyRequests), who)
+				c.respond(status(http.StatusTooManyRequests), who)
 			case 2:
 				viewers[i/2].leave()
 			case 3:
-				c.tell(nil, fmt.Sprint("v", (i+5)%13))
+				c.respond(nil, fmt.Sprint("v", (i+5)%13))
 			}
-			pass(700 * ms)
+			advance(700 * ms)
 		}
 		seconds := int(time.Since(began)/time.Second) + 1
 		// Each viewer of their own is polled no more often than the view.
@@ -654,7 +654,7 @@ func TestSharedViewCostsAtMostTwoRequestsPerPollAndJoin(t *testing.T) {
 				alone++
 			}
 		}
-		if n, most := len(c.was()), 2*seconds+2*joins+alone*10; n > most {
+		if n, most := len(c.requesters()), 2*seconds+2*joins+alone*10; n > most {
 			t.Errorf("%d requests in %d s for %d joins, want at most %d", n, seconds, joins, most)
 		}
 	})
@@ -662,18 +662,18 @@ func TestSharedViewCostsAtMostTwoRequestsPerPollAndJoin(t *testing.T) {
 
 func TestViewerCountsOnceForAllItsStreams(t *testing.T) {
 	within(t, shared, func(e *env) {
-		c := newClub(e)
+		c := newCookieBackend(e)
 		viewers := e.join("alice", "alice", "alice", "bob")
 		viewers[0].leave()
-		c.was()
-		pass(4*time.Second + 500*ms)
-		got := c.was()
+		c.requesters()
+		advance(4*time.Second + 500*ms)
+		got := c.requesters()
 		slices.Sort(got)
 		if want := []string{"alice", "alice", "bob", "bob"}; !slices.Equal(got, want) {
-			t.Errorf("asked as %q", got)
+			t.Errorf("requests as %q", got)
 		}
-		c.tell(status(http.StatusForbidden), "alice")
-		pass(2 * time.Second)
+		c.respond(status(http.StatusForbidden), "alice")
+		advance(2 * time.Second)
 		if !viewers[1].isRevoked() || !viewers[2].isRevoked() || viewers[3].isRevoked() {
 			t.Error("not all of alice's streams were revoked, or bob's")
 		}
@@ -682,7 +682,7 @@ func TestViewerCountsOnceForAllItsStreams(t *testing.T) {
 
 func TestSharedViewKeyHoldsNoCredential(t *testing.T) {
 	within(t, shared, func(e *env) {
-		newClub(e)
+		newCookieBackend(e)
 		e.join("secret-a", "secret-b")
 		for _, info := range e.List() {
 			if text := fmt.Sprintf("%+v", info); strings.Contains(text, "secret") || !info.Shared || info.Viewers != 2 {

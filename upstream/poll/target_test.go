@@ -41,16 +41,18 @@ type principal struct {
 	requester caller
 }
 
-func a(target string, header ...string) principal { return principal{request: ask(target, header...)} }
+func a(target string, header ...string) principal {
+	return principal{request: newRequest(target, header...)}
+}
 
 func TestDifferingRequestsHaveSeparateViews(t *testing.T) {
-	user := func(name string) principal { return principal{ask("/"), caller{user: name}} }
+	user := func(name string) principal { return principal{newRequest("/"), caller{user: name}} }
 	vars := func(pairs ...string) principal {
 		v := map[string]string{}
 		for pair := range slices.Chunk(pairs, 2) {
 			v[pair[0]] = pair[1]
 		}
-		return principal{ask("/"), caller{vars: v}}
+		return principal{newRequest("/"), caller{vars: v}}
 	}
 	for name, c := range map[string][]principal{
 		"path":                           {a("/a"), a("/b"), a("/a/"), a("/A"), a("/%61%2Fb"), a("/a/b")},
@@ -61,20 +63,20 @@ func TestDifferingRequestsHaveSeparateViews(t *testing.T) {
 		"an unknown header":              {a("/"), a("/", "X-Tenant", "1"), a("/", "X-Tenant", "2"), a("/", "X-Tenan", "1")},
 		"Accept":                         {a("/"), with1(a("/"), "Accept", "text/event-stream, text/html"), with1(a("/"), "Accept", "text/event-stream, text/plain")},
 		"an Accept that can't be parsed": {with1(a("/"), "Accept", "text/event-stream, a/b;profile=https://a.example"), with1(a("/"), "Accept", "text/event-stream, a/b;profile=https://b.example")},
-		"another scheme":                 {a("/"), a("/", "X-Forwarded-Proto", "https"), {request: with(ask("/"), func(r *http.Request) { r.TLS = new(tls.ConnectionState) })}},
+		"another scheme":                 {a("/"), a("/", "X-Forwarded-Proto", "https"), {request: with(newRequest("/"), func(r *http.Request) { r.TLS = new(tls.ConnectionState) })}},
 		"another TLS name": {
-			{request: with(ask("/"), func(r *http.Request) { r.TLS = &tls.ConnectionState{ServerName: "a.example"} })},
-			{request: with(ask("/"), func(r *http.Request) { r.TLS = &tls.ConnectionState{ServerName: "b.example"} })},
+			{request: with(newRequest("/"), func(r *http.Request) { r.TLS = &tls.ConnectionState{ServerName: "a.example"} })},
+			{request: with(newRequest("/"), func(r *http.Request) { r.TLS = &tls.ConnectionState{ServerName: "b.example"} })},
 		},
-		"client certificate": {{request: with(ask("/"), certificate("1"))}, {request: with(ask("/"), certificate("2"))}, {request: with(ask("/"), func(r *http.Request) { r.TLS = new(tls.ConnectionState) })}},
+		"client certificate": {{request: with(newRequest("/"), certificate("1"))}, {request: with(newRequest("/"), certificate("2"))}, {request: with(newRequest("/"), func(r *http.Request) { r.TLS = new(tls.ConnectionState) })}},
 		"user":               {user(""), user("ann"), user("bob")},
-		"variables":          {vars(), vars("role", "admin"), vars("role", "guest"), vars("rol", "admin"), vars("role", "admin", "x", "y")},
+		"variables":          {vars(), vars("role", "admin"), vars("role", "memberClient"), vars("rol", "admin"), vars("role", "admin", "x", "y")},
 	} {
 		within(t, poll.Config{}, func(e *env) {
 			for range 2 { // the second time, each finds their own view
 				for i, k := range c {
 					e.set(document(fmt.Sprint(i)))
-					if got := e.watchAs(k.request.Clone(t.Context()), &k.requester, "").got(); !slices.Equal(got, []string{fmt.Sprint(i)}) {
+					if got := e.subscribeAs(k.request.Clone(t.Context()), &k.requester, "").got(); !slices.Equal(got, []string{fmt.Sprint(i)}) {
 						t.Errorf("%s: %d got %q", name, i, got)
 					}
 				}
@@ -92,12 +94,12 @@ func TestRequestLineFormDoesNotAffectViewKey(t *testing.T) {
 	within(t, poll.Config{}, func(e *env) {
 		e.setFunc(func(r *http.Request) (*subrequest.Response, error) {
 			if u := r.URL; u.Scheme != "" || u.Host != "" || u.User != nil || r.RequestURI != "/doc" || u.String() != "/doc" || r.Host != "example.com" {
-				t.Errorf("the backend is asked for %s (%s) on %s", u, r.RequestURI, r.Host)
+				t.Errorf("the backend gets %s (%s) on %s", u, r.RequestURI, r.Host)
 			}
 			return document("1"), nil
 		})
 		for _, target := range []string{"http://ann:secret@example.com/doc?", "/doc", "/doc?", "http://example.com/doc"} {
-			e.watch(ask(target)).want(t, "1")
+			e.subscribe(newRequest(target)).want(t, "1")
 		}
 		if e.Views() != 1 {
 			t.Errorf("%d views, want 1", e.Views())
@@ -119,11 +121,11 @@ func TestViewKeyCannotBeForged(t *testing.T) {
 			a("/", "X-A", "1", "X-A", "X-B", "X-A", "2"),
 		},
 		"a variable as a header's value": {
-			{ask("/", "X-A", "1"), caller{vars: map[string]string{"tenant": "acme"}}},
+			{newRequest("/", "X-A", "1"), caller{vars: map[string]string{"tenant": "acme"}}},
 			a("/", "X-A", "1", "X-A", "tenant", "X-A", "acme"),
 		},
 		"a variable as a header": {
-			{ask("/"), caller{vars: map[string]string{"X-A": "1"}}},
+			{newRequest("/"), caller{vars: map[string]string{"X-A": "1"}}},
 			a("/", "X-A", "1"),
 		},
 		"a hint as another's value": {
@@ -134,7 +136,7 @@ func TestViewKeyCannotBeForged(t *testing.T) {
 		within(t, poll.Config{}, func(e *env) {
 			e.set(document("1", "Vary", "Accept-Language, User-Agent"))
 			for _, k := range c {
-				e.watchAs(k.request, &k.requester, "")
+				e.subscribeAs(k.request, &k.requester, "")
 			}
 			if e.Views() != 2 {
 				t.Errorf("%s: they share a view", name)
@@ -154,9 +156,9 @@ func TestEquivalentRequestsShareView(t *testing.T) {
 			a("/doc?a=1", "Accept-Language", "de"),
 			a("/doc?a=1", "User-Agent", "curl"),
 			a("/doc?a=1", "Connection", "X-Hop", "X-Hop", "1"),
-			{request: with(ask("/doc?a=1"), from("203.0.113.9:99"))},
+			{request: with(newRequest("/doc?a=1"), from("203.0.113.9:99"))},
 		} {
-			e.watchAs(k.request, &k.requester, "").want(t, "1")
+			e.subscribeAs(k.request, &k.requester, "").want(t, "1")
 		}
 		for _, name := range []string{
 			"Cache-Control", "Pragma", "Priority", "Origin", "Referer", "Sec-Fetch-Mode", "Sec-Ch-Ua", "Dnt", "Sec-Gpc", "Accept-Encoding",
@@ -164,7 +166,7 @@ func TestEquivalentRequestsShareView(t *testing.T) {
 			"Upgrade-Insecure-Requests", "X-Forwarded-For", "Forwarded", "X-Real-Ip", "Proxy-Authorization", "Keep-Alive", "Expect",
 			"Alt-Used", "Early-Data", "Cdn-Loop",
 		} {
-			e.watch(ask("/doc?a=1", name, "a value"))
+			e.subscribe(newRequest("/doc?a=1", name, "a value"))
 			if e.Views() != 1 {
 				e.t.Fatalf("%s splits views", name)
 			}
@@ -177,7 +179,7 @@ func TestEquivalentRequestsShareView(t *testing.T) {
 
 func TestRequestSpecificHeadersAreNotSent(t *testing.T) {
 	within(t, poll.Config{}, func(e *env) {
-		r := ask("http://example.com/doc?b=2&last_event_id=9&a=%31",
+		r := newRequest("http://example.com/doc?b=2&last_event_id=9&a=%31",
 			"Authorization", "Bearer 1", "Cookie", "s=1", "X-Tenant", "acme", "X-Tenant", "second", "Accept-Language", "de", "User-Agent", "curl")
 		kept := r.Header.Clone()
 		for _, name := range []string{
@@ -189,7 +191,7 @@ func TestRequestSpecificHeadersAreNotSent(t *testing.T) {
 			r.Header.Set(name, "x-hop")
 		}
 		kept.Set("Accept", "application/json, */*;q=0.5")
-		e.watch(r)
+		e.subscribe(r)
 		got := e.last()
 		if got.Method != http.MethodGet || got.Host != "example.com" || got.URL.Path != "/doc" || got.URL.RawQuery != "b=2&a=%31" || got.RequestURI != "/doc?b=2&a=%31" || got.URL.Fragment != "" {
 			t.Errorf("%s %s %s (%s)", got.Method, got.Host, got.URL, got.RequestURI)
@@ -211,9 +213,9 @@ func TestRequestSpecificHeadersAreNotSent(t *testing.T) {
 
 func TestPollAcceptsViewersOtherTypes(t *testing.T) {
 	within(t, poll.Config{}, func(e *env) {
-		r := ask("/doc")
+		r := newRequest("/doc")
 		r.Header["Accept"] = []string{"text/event-stream", "application/vnd.x+json, */*;q=0.1"}
-		e.watch(r)
+		e.subscribe(r)
 		if got := e.last().Header["Accept"]; !slices.Equal(got, []string{"application/vnd.x+json, */*;q=0.1"}) {
 			t.Errorf("%q", got)
 		}
@@ -226,13 +228,13 @@ func TestAnonymousPollCarriesNoAddress(t *testing.T) {
 	for name, k := range map[string]principal{
 		"directly":                  a("/doc", addressed...),
 		"beside a hint":             a("/doc", append([]string{"User-Agent", "curl"}, addressed...)...),
-		"behind a proxy":            {ask("/doc", append([]string{"X-Forwarded-Proto", "https"}, addressed...)...), caller{trusted: true}},
-		"of a variable":             {ask("/doc", addressed...), caller{vars: map[string]string{"role": "guest"}}},
+		"behind a proxy":            {newRequest("/doc", append([]string{"X-Forwarded-Proto", "https"}, addressed...)...), caller{trusted: true}},
+		"of a variable":             {newRequest("/doc", addressed...), caller{vars: map[string]string{"role": "memberClient"}}},
 		"with a header of no worth": a("/doc", append([]string{"X-App-Version", "3"}, addressed...)...),
 	} {
 		within(t, poll.Config{}, func(e *env) {
 			k.request.RemoteAddr = "198.51.100.1:5555"
-			e.watchAs(k.request, &k.requester, "")
+			e.subscribeAs(k.request, &k.requester, "")
 			want := "0.0.0.0:0"
 			if k.requester.trusted {
 				want = k.request.RemoteAddr // the proxy's, without which nothing of what it says counts
@@ -256,13 +258,13 @@ func TestPersonalPollCarriesViewersAddress(t *testing.T) {
 	for name, k := range map[string]principal{
 		"Authorization": a("/doc", append([]string{"Authorization", "x"}, addressed...)...),
 		"Cookie":        a("/doc", append([]string{"Cookie", "x"}, addressed...)...),
-		"user":          {ask("/doc", addressed...), caller{user: "ann"}},
-		"certificate":   {with(ask("/doc", addressed...), certificate("1")), caller{}},
-		"proxy":         {ask("/doc", append([]string{"Cookie", "x"}, addressed...)...), caller{trusted: true}},
+		"user":          {newRequest("/doc", addressed...), caller{user: "ann"}},
+		"certificate":   {with(newRequest("/doc", addressed...), certificate("1")), caller{}},
+		"proxy":         {newRequest("/doc", append([]string{"Cookie", "x"}, addressed...)...), caller{trusted: true}},
 	} {
 		within(t, poll.Config{}, func(e *env) {
 			k.request.RemoteAddr = "198.51.100.1:5555"
-			e.watchAs(k.request, &k.requester, "")
+			e.subscribeAs(k.request, &k.requester, "")
 			if got := e.last(); got.RemoteAddr != "198.51.100.1:5555" || got.Header.Get("X-Forwarded-For") != "203.0.113.7" {
 				t.Errorf("%s: from %s, %v", name, got.RemoteAddr, got.Header)
 			}
@@ -275,20 +277,20 @@ func TestPersonalPollCarriesViewersAddress(t *testing.T) {
 func TestAnonymousViewersGetNothingByAnothersAddress(t *testing.T) {
 	for name, c := range map[string][2]principal{
 		"a common cookie": {
-			{request: with(ask("/doc", "Cookie", "consent=yes"), from("10.0.0.1:1"))},
-			{request: with(ask("/doc", "Cookie", "consent=yes"), from("203.0.113.9:2"))},
+			{request: with(newRequest("/doc", "Cookie", "consent=yes"), from("10.0.0.1:1"))},
+			{request: with(newRequest("/doc", "Cookie", "consent=yes"), from("203.0.113.9:2"))},
 		},
 		"a common header": {
-			{request: with(ask("/doc", "X-App-Version", "3"), from("10.0.0.1:1"))},
-			{request: with(ask("/doc", "X-App-Version", "3"), from("203.0.113.9:2"))},
+			{request: with(newRequest("/doc", "X-App-Version", "3"), from("10.0.0.1:1"))},
+			{request: with(newRequest("/doc", "X-App-Version", "3"), from("203.0.113.9:2"))},
 		},
 		"behind a proxy": {
-			{ask("/doc", "Cookie", "consent=yes", "X-Forwarded-For", "10.0.0.1"), caller{trusted: true}},
-			{ask("/doc", "Cookie", "consent=yes", "X-Forwarded-For", "203.0.113.9"), caller{trusted: true}},
+			{newRequest("/doc", "Cookie", "consent=yes", "X-Forwarded-For", "10.0.0.1"), caller{trusted: true}},
+			{newRequest("/doc", "Cookie", "consent=yes", "X-Forwarded-For", "203.0.113.9"), caller{trusted: true}},
 		},
 		"by an address that is made up": {
-			{ask("/doc", "Cookie", "consent=yes", "X-Forwarded-For", "10.0.0.1"), caller{trusted: true}},
-			{request: with(ask("/doc", "Cookie", "consent=yes", "X-Forwarded-For", "10.0.0.1"), from("203.0.113.9:2"))},
+			{newRequest("/doc", "Cookie", "consent=yes", "X-Forwarded-For", "10.0.0.1"), caller{trusted: true}},
+			{request: with(newRequest("/doc", "Cookie", "consent=yes", "X-Forwarded-For", "10.0.0.1"), from("203.0.113.9:2"))},
 		},
 	} {
 		within(t, poll.Config{}, func(e *env) {
@@ -302,8 +304,8 @@ func TestAnonymousViewersGetNothingByAnothersAddress(t *testing.T) {
 				}
 				return document(`"public"`), nil
 			})
-			e.watchAs(c[0].request, &c[0].requester, "")
-			if got := e.watchAs(c[1].request, &c[1].requester, "").got(); !slices.Equal(got, []string{`"public"`}) {
+			e.subscribeAs(c[0].request, &c[0].requester, "")
+			if got := e.subscribeAs(c[1].request, &c[1].requester, "").got(); !slices.Equal(got, []string{`"public"`}) {
 				t.Errorf("%s: %q", name, got)
 			}
 		})
@@ -313,8 +315,8 @@ func TestAnonymousViewersGetNothingByAnothersAddress(t *testing.T) {
 func TestSameViewerFromSameAddressSharesView(t *testing.T) {
 	within(t, poll.Config{}, func(e *env) {
 		for _, port := range []string{"1", "2", "65535"} {
-			e.watch(with(ask("/doc", "Cookie", "s=1"), from("203.0.113.9:"+port)))
-			e.watch(with(ask("/doc", "Cookie", "s=1"), from("[2001:db8::1]:"+port)))
+			e.subscribe(with(newRequest("/doc", "Cookie", "s=1"), from("203.0.113.9:"+port)))
+			e.subscribe(with(newRequest("/doc", "Cookie", "s=1"), from("[2001:db8::1]:"+port)))
 		}
 		if e.Views() != 2 {
 			t.Errorf("%d views of two addresses", e.Views())
@@ -326,8 +328,8 @@ func TestSameViewerFromSameAddressSharesView(t *testing.T) {
 // differ.
 func TestTrustedProxySeparatesViewers(t *testing.T) {
 	within(t, poll.Config{}, func(e *env) {
-		e.watchAs(ask("/doc", "X-Forwarded-Host", "internal.example"), &caller{trusted: true}, "")
-		e.watchAs(ask("/doc", "X-Forwarded-Host", "internal.example"), &caller{}, "")
+		e.subscribeAs(newRequest("/doc", "X-Forwarded-Host", "internal.example"), &caller{trusted: true}, "")
+		e.subscribeAs(newRequest("/doc", "X-Forwarded-Host", "internal.example"), &caller{}, "")
 		if e.Views() != 2 {
 			t.Error("they share a view")
 		}
@@ -336,11 +338,11 @@ func TestTrustedProxySeparatesViewers(t *testing.T) {
 
 func TestKeysAndTopicsHoldNoCredentials(t *testing.T) {
 	s := store.NewMemory()
-	over(t, poll.Config{}, s, func(e *env) {
+	withinStore(t, poll.Config{}, s, func(e *env) {
 		e.set(document("1", "Vary", "User-Agent"))
-		k := principal{with(ask("/doc?token=secret1", "Authorization", "secret2", "Cookie", "secret3", "X-Key", "secret4", "User-Agent", "secret5"), certificate("secret6")),
+		k := principal{with(newRequest("/doc?token=secret1", "Authorization", "secret2", "Cookie", "secret3", "X-Key", "secret4", "User-Agent", "secret5"), certificate("secret6")),
 			caller{user: "secret7", vars: map[string]string{"secret8": "secret9"}}}
-		e.watchAs(k.request, &k.requester, "").want(t, "1")
+		e.subscribeAs(k.request, &k.requester, "").want(t, "1")
 		names := append(e.Keys(), s.Entry(1).Topics...)
 		if len(names) != 2 || strings.Contains(fmt.Sprint(names), "secret") || len(names[0]) > 64 {
 			t.Errorf("%q", names)
@@ -366,11 +368,11 @@ func TestVaryHeaderSeparatesViewers(t *testing.T) {
 			for range 2 {
 				for _, lang := range []string{"de", "en", "fr", ""} {
 					want := fmt.Sprintf("%q", lang)
-					r := ask("/doc", "Accept-Language", lang)
+					r := newRequest("/doc", "Accept-Language", lang)
 					if lang == "" {
 						r.Header.Del("Accept-Language")
 					}
-					e.watch(r).want(t, want)
+					e.subscribe(r).want(t, want)
 				}
 			}
 			if e.Views() != 4 || e.polls() != 4 {
@@ -383,9 +385,9 @@ func TestVaryHeaderSeparatesViewers(t *testing.T) {
 func TestVaryOfKeyedHeaderChangesNothing(t *testing.T) {
 	within(t, poll.Config{}, func(e *env) {
 		e.set(document("1", "Vary", "Cookie, Accept-Encoding, Origin, X-Whatever"))
-		e.watch(ask("/doc", "Accept-Language", "de"))
-		e.watch(ask("/doc", "Accept-Language", "en"))
-		pass(time.Minute)
+		e.subscribe(newRequest("/doc", "Accept-Language", "de"))
+		e.subscribe(newRequest("/doc", "Accept-Language", "en"))
+		advance(time.Minute)
 		if e.Views() != 1 {
 			t.Errorf("%d views", e.Views())
 		}
@@ -400,9 +402,9 @@ func TestVarySeparatesWaitingViewers(t *testing.T) {
 			e.take(time.Second)
 			viewers := map[*viewer]string{}
 			for _, lang := range []string{"de", "en", "de", "fr", "en"} {
-				viewers[e.watch(ask("/doc", "Accept-Language", lang))] = fmt.Sprintf("%q", lang)
+				viewers[e.subscribe(newRequest("/doc", "Accept-Language", lang))] = fmt.Sprintf("%q", lang)
 			}
-			pass(10 * time.Second)
+			advance(10 * time.Second)
 			for v, want := range viewers {
 				v.want(t, want)
 			}
@@ -414,10 +416,10 @@ func TestVarySeparatesViewersAfterFirstLeaves(t *testing.T) {
 	within(t, poll.Config{Linger: -1}, func(e *env) {
 		e.setFunc(languages("Accept-Language"))
 		e.take(time.Second)
-		de := e.watch(ask("/doc", "Accept-Language", "de"))
-		en := e.watch(ask("/doc", "Accept-Language", "en"))
+		de := e.subscribe(newRequest("/doc", "Accept-Language", "de"))
+		en := e.subscribe(newRequest("/doc", "Accept-Language", "en"))
 		de.leave()
-		pass(10 * time.Second)
+		advance(10 * time.Second)
 		en.want(t, `"en"`)
 		if e.Views() != 1 {
 			t.Errorf("%d views", e.Views())
@@ -429,17 +431,17 @@ func TestVarySeparatesViewersAfterFirstLeaves(t *testing.T) {
 // reconnect to their own views.
 func TestNewVarySeparatesCurrentViewers(t *testing.T) {
 	within(t, poll.Config{}, func(e *env) {
-		de, en := e.watch(ask("/doc", "Accept-Language", "de")), e.watch(ask("/doc", "Accept-Language", "en"))
+		de, en := e.subscribe(newRequest("/doc", "Accept-Language", "de")), e.subscribe(newRequest("/doc", "Accept-Language", "en"))
 		de.want(t, "1")
 		e.setFunc(languages("Accept-Language"))
-		pass(2 * time.Second)
+		advance(2 * time.Second)
 		de.want(t, "1")
 		en.want(t, "1")
 		if !de.hasEnded() || !en.hasEnded() {
 			e.t.Fatal("they still share a view")
 		}
-		e.resume(ask("/doc", "Accept-Language", "en"), en.lastID()).want(t, `"en"`)
-		e.resume(ask("/doc", "Accept-Language", "de"), de.lastID()).want(t, `"de"`)
+		e.resume(newRequest("/doc", "Accept-Language", "en"), en.lastID()).want(t, `"en"`)
+		e.resume(newRequest("/doc", "Accept-Language", "de"), de.lastID()).want(t, `"de"`)
 	})
 }
 
@@ -448,16 +450,16 @@ func TestVaryOfOneViewSeparatesViewersOfAnother(t *testing.T) {
 	within(t, poll.Config{}, func(e *env) {
 		e.setFunc(languages("Accept-Language"))
 		byAgent := func(lang, agent string) *http.Request {
-			return ask("/doc", "Accept-Language", lang, "User-Agent", agent)
+			return newRequest("/doc", "Accept-Language", lang, "User-Agent", agent)
 		}
-		e.watch(byAgent("en", "curl"))
-		pass(time.Second) // so that the English view is polled first
-		curl, firefox := e.watch(byAgent("de", "curl")), e.watch(byAgent("de", "firefox"))
-		pass(500 * time.Millisecond)
+		e.subscribe(byAgent("en", "curl"))
+		advance(time.Second) // so that the English view is polled first
+		curl, firefox := e.subscribe(byAgent("de", "curl")), e.subscribe(byAgent("de", "firefox"))
+		advance(500 * time.Millisecond)
 		e.setFunc(func(r *http.Request) (*subrequest.Response, error) {
 			return document(fmt.Sprintf("%q", r.Header.Get("User-Agent")), "Vary", "Accept-Language, User-Agent"), nil
 		})
-		pass(10 * time.Second)
+		advance(10 * time.Second)
 		for v, other := range map[*viewer]string{curl: `"firefox"`, firefox: `"curl"`} {
 			if got := v.got(); slices.Contains(got, other) {
 				t.Errorf("a viewer got %q", got)
@@ -472,22 +474,22 @@ func TestVaryOfOneViewSeparatesViewersOfAnother(t *testing.T) {
 func TestResourceIsForgottenAfterLastView(t *testing.T) {
 	within(t, poll.Config{}, func(e *env) {
 		e.setFunc(languages("Accept-Language"))
-		de, en := e.watch(ask("/doc", "Accept-Language", "de")), e.watch(ask("/doc", "Accept-Language", "en"))
+		de, en := e.subscribe(newRequest("/doc", "Accept-Language", "de")), e.subscribe(newRequest("/doc", "Accept-Language", "en"))
 		de.leave()
-		pass(time.Minute)
+		advance(time.Minute)
 		if e.Known() != 2 { // the URL and the client
 			t.Error("it is forgotten too early")
 		}
 		en.leave()
-		pass(time.Minute)
+		advance(time.Minute)
 		if e.Known() != 1 || e.Views() != 0 {
-			t.Error("who comes back is sent from view to view again")
+			t.Error("a returning viewer joins one view after another")
 		}
-		pass(10 * time.Minute)
+		advance(10 * time.Minute)
 		if e.Known() != 0 {
 			t.Error("it is remembered for ever")
 		}
-		e.watch(ask("/doc", "Accept-Language", "fr")).want(t, `"fr"`)
+		e.subscribe(newRequest("/doc", "Accept-Language", "fr")).want(t, `"fr"`)
 		synctest.Wait()
 	})
 }

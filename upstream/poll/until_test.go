@@ -33,7 +33,7 @@ func untilShipped(t *testing.T, test func(t testing.TB, e *env, send string)) {
 // isFinished reports whether a client that reconnects gets 204.
 func (e *env) isFinished(path, lastEventID string) bool {
 	e.t.Helper()
-	viewing, refused, err := e.Subscribe(ask(path), &caller{backend: e.backend})
+	viewing, refused, err := e.Subscribe(newRequest(path), &caller{backend: e.backend})
 	if err != nil || refused != nil {
 		e.t.Fatal(refused, err)
 	}
@@ -67,11 +67,11 @@ func (v *viewer) wantCopies(t testing.TB, want ...string) {
 
 func TestCompleteDocumentEndsStreams(t *testing.T) {
 	untilShipped(t, func(t testing.TB, e *env, _ string) {
-		a, b := e.watch(ask("/doc")), e.watch(ask("/doc"))
+		a, b := e.subscribe(newRequest("/doc")), e.subscribe(newRequest("/doc"))
 		e.set(document(packed))
-		pass(2 * time.Second)
+		advance(2 * time.Second)
 		e.set(document(shipped))
-		pass(2 * time.Second)
+		advance(2 * time.Second)
 		for _, v := range []*viewer{a, b} {
 			v.wantCopies(t, open, packed, shipped, "complete")
 			if !v.hasEnded() {
@@ -82,7 +82,7 @@ func TestCompleteDocumentEndsStreams(t *testing.T) {
 			t.Errorf("%+v", last)
 		}
 		polls := e.polls()
-		pass(time.Minute)
+		advance(time.Minute)
 		if e.Views() != 0 || e.polls() != polls {
 			t.Errorf("%d views are left, %d polls more", e.Views(), e.polls()-polls)
 		}
@@ -91,15 +91,15 @@ func TestCompleteDocumentEndsStreams(t *testing.T) {
 
 func TestReconnectAfterCompleteGets204(t *testing.T) {
 	untilShipped(t, func(t testing.TB, e *env, _ string) {
-		other := e.watch(ask("/other"))
-		v := e.watch(ask("/doc"))
+		other := e.subscribe(newRequest("/other"))
+		v := e.subscribe(newRequest("/doc"))
 		first := v.lastID()
 		e.set(document(shipped))
-		pass(2 * time.Second)
+		advance(2 * time.Second)
 		if !e.isFinished("/doc", v.lastID()) {
-			t.Error("who got complete is not told to stay away")
+			t.Error("the viewer of the complete document gets no 204")
 		}
-		late := e.watch(ask("/doc"))
+		late := e.subscribe(newRequest("/doc"))
 		late.wantCopies(t, shipped, "complete")
 		for _, id := range []string{v.lastID(), late.lastID()} {
 			if !e.isFinished("/doc", id) {
@@ -107,7 +107,7 @@ func TestReconnectAfterCompleteGets204(t *testing.T) {
 			}
 		}
 		for name, id := range map[string]string{
-			"a newcomer": "", "who has the open document": first, "who has all but complete": v.entries[len(v.entries)-2].ID,
+			"a newcomer": "", "a viewer of the open document": first, "a viewer without complete": v.entries[len(v.entries)-2].ID,
 			"another's": other.lastID(), "a stranger": "garbage", "the future": e.hub.Position(1 << 40), "the past": e.hub.Position(0),
 		} {
 			if e.isFinished("/doc", id) {
@@ -124,7 +124,7 @@ func TestNewViewerGetsCompleteDocumentAndItsEnd(t *testing.T) {
 	untilShipped(t, func(t testing.TB, e *env, _ string) {
 		e.set(document(shipped))
 		for range 3 {
-			v := e.watch(ask("/doc"))
+			v := e.subscribe(newRequest("/doc"))
 			v.wantCopies(t, shipped, "complete")
 			if !v.hasEnded() || e.Views() != 0 {
 				t.Errorf("ended: %v, %d views", v.hasEnded(), e.Views())
@@ -136,10 +136,10 @@ func TestNewViewerGetsCompleteDocumentAndItsEnd(t *testing.T) {
 func TestCompleteDocumentIsPublishedOnce(t *testing.T) {
 	within(t, poll.Config{Until: `.status == "shipped"`}, func(e *env) {
 		e.set(document(shipped))
-		first := e.watch(ask("/doc"))
+		first := e.subscribe(newRequest("/doc"))
 		for range 10 {
-			e.watch(ask("/doc")).wantCopies(t, shipped, "complete")
-			e.resume(ask("/doc"), first.events()[0].ID).wantCopies(t, "complete")
+			e.subscribe(newRequest("/doc")).wantCopies(t, shipped, "complete")
+			e.resume(newRequest("/doc"), first.events()[0].ID).wantCopies(t, "complete")
 		}
 		if seq, _ := e.hub.Resolve(first.lastID(), nil); e.hub.Entry(seq+1) != nil {
 			t.Error("each that comes back adds to the history")
@@ -149,20 +149,20 @@ func TestCompleteDocumentIsPublishedOnce(t *testing.T) {
 
 func TestCompleteDocumentIsCorrectOnBusyHub(t *testing.T) {
 	s := &flakyStore{Memory: store.NewMemory()}
-	over(t, poll.Config{Until: `.status == "shipped"`}, s, func(e *env) {
+	withinStore(t, poll.Config{Until: `.status == "shipped"`}, s, func(e *env) {
 		e.set(document(shipped))
 		other := func() { e.publishElsewhere(1) }
 		s.afterAppend = func() { // between the document and its end
 			s.afterAppend = nil
 			go other()
 		}
-		v := e.watch(ask("/doc"))
+		v := e.subscribe(newRequest("/doc"))
 		v.wantCopies(t, shipped, "complete")
 		if !e.isFinished("/doc", v.lastID()) {
 			t.Error("it is not finished")
 		}
-		e.watch(ask("/doc")).wantCopies(t, shipped, "complete")
-		back := e.resume(ask("/doc"), v.events()[0].ID).copies(t)
+		e.subscribe(newRequest("/doc")).wantCopies(t, shipped, "complete")
+		back := e.resume(newRequest("/doc"), v.events()[0].ID).copies(t)
 		if back[len(back)-1] != "complete" {
 			t.Errorf("%q", back)
 		}
@@ -179,16 +179,16 @@ func (e *env) publishElsewhere(n int) {
 
 func TestReconnectingViewerGetsMissedComplete(t *testing.T) {
 	untilShipped(t, func(t testing.TB, e *env, send string) {
-		v := e.watch(ask("/doc"))
+		v := e.subscribe(newRequest("/doc"))
 		id := v.lastID()
 		e.set(document(shipped))
-		pass(2 * time.Second)
-		back := e.resume(ask("/doc"), id)
+		advance(2 * time.Second)
+		back := e.resume(newRequest("/doc"), id)
 		got := back.copies(t)
 		if !slices.Equal(got, []string{shipped, "complete"}) || !back.hasEnded() {
 			t.Errorf("%q, ended: %v", got, back.hasEnded())
 		}
-		after := e.resume(ask("/doc"), v.entries[len(v.entries)-2].ID)
+		after := e.resume(newRequest("/doc"), v.entries[len(v.entries)-2].ID)
 		want := []string{"complete"}
 		if send != "full" {
 			want = []string{shipped, "complete"} // another view's patches: nobody knows what they were for
@@ -199,42 +199,42 @@ func TestReconnectingViewerGetsMissedComplete(t *testing.T) {
 
 func TestCompleteIsSentWithoutHistory(t *testing.T) {
 	untilShipped(t, func(t testing.TB, e *env, _ string) {
-		v := e.watch(ask("/doc"))
+		v := e.subscribe(newRequest("/doc"))
 		first := v.lastID()
 		e.set(document(shipped))
-		pass(2 * time.Second)
+		advance(2 * time.Second)
 		e.hub.SetHistory(store.History{MaxEvents: 1})
 		e.publishElsewhere(3)
 		for _, id := range []string{first, v.lastID(), "garbage"} {
-			e.resume(ask("/doc"), id).wantCopies(t, "reset", shipped, "complete")
+			e.resume(newRequest("/doc"), id).wantCopies(t, "reset", shipped, "complete")
 		}
-		e.watch(ask("/doc")).wantCopies(t, shipped, "complete")
+		e.subscribe(newRequest("/doc")).wantCopies(t, shipped, "complete")
 		e.hub.SetHistory(store.History{MaxEvents: 100})
-		back := e.resume(ask("/doc"), first)
+		back := e.resume(newRequest("/doc"), first)
 		if !e.isFinished("/doc", back.lastID()) {
-			t.Error("who was told anew is not told to stay away")
+			t.Error("the viewer of the second complete gets no 204")
 		}
 	})
 }
 
 func TestReopenedDocumentIsPolledAgain(t *testing.T) {
 	untilShipped(t, func(t testing.TB, e *env, _ string) {
-		v := e.watch(ask("/doc"))
+		v := e.subscribe(newRequest("/doc"))
 		e.set(document(shipped))
-		pass(2 * time.Second)
+		advance(2 * time.Second)
 		first := v.lastID()
 		e.set(document(packed))
 		if e.isFinished("/doc", first) {
-			t.Error("who got complete is told to stay away though the document is open")
+			t.Error("the viewer gets 204 though the document is open again")
 		}
-		back := e.resume(ask("/doc"), first)
+		back := e.resume(newRequest("/doc"), first)
 		back.wantCopies(t, packed)
-		pass(10 * time.Second)
+		advance(10 * time.Second)
 		if back.hasEnded() {
 			t.Error("the stream has ended")
 		}
 		e.set(document(shipped))
-		pass(2 * time.Second)
+		advance(2 * time.Second)
 		back.wantCopies(t, packed, shipped, "complete")
 		if !back.hasEnded() || !e.isFinished("/doc", back.lastID()) {
 			t.Error("it does not end again")
@@ -245,22 +245,22 @@ func TestReopenedDocumentIsPolledAgain(t *testing.T) {
 // A viewer that got complete has the document as it was then.
 func TestViewerOfEarlierEndGetsLaterCompleteDocument(t *testing.T) {
 	untilShipped(t, func(t testing.TB, e *env, _ string) {
-		v := e.watch(ask("/doc"))
+		v := e.subscribe(newRequest("/doc"))
 		e.set(document(shipped))
-		pass(2 * time.Second)
+		advance(2 * time.Second)
 		early := v.lastID()
 		const returned = `{"status":"shipped","note":"sent back, and shipped again"}`
 		e.set(document(packed))
-		again := e.watch(ask("/doc"))
+		again := e.subscribe(newRequest("/doc"))
 		e.set(document(returned))
-		pass(2 * time.Second)
+		advance(2 * time.Second)
 		if !again.hasEnded() || !e.isFinished("/doc", again.lastID()) {
 			t.Fatal("it has not ended again")
 		}
 		if e.isFinished("/doc", early) {
-			t.Error("who has the document of the first end never gets that of the second")
+			t.Error("the viewer of the first complete document never gets the second")
 		}
-		got := e.resume(ask("/doc"), early).copies(t)
+		got := e.resume(newRequest("/doc"), early).copies(t)
 		if n := len(got); n < 2 || got[n-2] != returned || got[n-1] != "complete" {
 			t.Errorf("%q", got)
 		}
@@ -269,21 +269,21 @@ func TestViewerOfEarlierEndGetsLaterCompleteDocument(t *testing.T) {
 
 func TestReopenedDocumentSendsNoMissedComplete(t *testing.T) {
 	untilShipped(t, func(t testing.TB, e *env, _ string) {
-		v := e.watch(ask("/doc"))
+		v := e.subscribe(newRequest("/doc"))
 		id := v.lastID()
 		e.set(document(shipped))
-		pass(2 * time.Second)
+		advance(2 * time.Second)
 		e.set(document(packed))
-		back := e.resume(ask("/doc"), id)
+		back := e.resume(newRequest("/doc"), id)
 		if got := back.copies(t); got[len(got)-1] != packed || slices.Contains(got, "complete") {
 			t.Errorf("%q", got)
 		}
 	})
 	within(t, poll.Config{Until: ".done", Select: ".n"}, func(e *env) {
 		e.set(document(`{"n":1,"done":true}`))
-		v := e.watch(ask("/doc"))
+		v := e.subscribe(newRequest("/doc"))
 		e.set(document(`{"n":1}`))
-		if got := e.resume(ask("/doc"), v.events()[0].ID).copies(t); slices.Contains(got, "complete") {
+		if got := e.resume(newRequest("/doc"), v.events()[0].ID).copies(t); slices.Contains(got, "complete") {
 			t.Errorf("%q, though it is open again", got)
 		}
 	})
@@ -294,22 +294,22 @@ func TestReopenedUnchangedDocumentIsPolledAgain(t *testing.T) {
 	within(t, poll.Config{Until: ".done", Select: ".n"}, func(e *env) {
 		doc := func(n int, done bool) { e.set(document(fmt.Sprintf(`{"n":%d,"done":%v}`, n, done))) }
 		doc(1, true)
-		v := e.watch(ask("/doc"))
+		v := e.subscribe(newRequest("/doc"))
 		v.wantCopies(t, "1", "complete")
 		doc(1, false)
 		if e.isFinished("/doc", v.lastID()) {
 			t.Error("it is finished")
 		}
-		back := e.resume(ask("/doc"), v.lastID())
+		back := e.resume(newRequest("/doc"), v.lastID())
 		doc(2, false)
-		pass(2 * time.Second)
+		advance(2 * time.Second)
 		got := back.copies(t)
 		if n := len(got); n == 0 || got[n-1] != "2" || slices.Contains(got, "complete") || back.hasEnded() {
 			t.Errorf("%q", got)
 		}
-		e.watch(ask("/doc")).wantCopies(t, "2")
+		e.subscribe(newRequest("/doc")).wantCopies(t, "2")
 		doc(2, true) // the same, but for what select leaves out
-		pass(2 * time.Second)
+		advance(2 * time.Second)
 		if got := back.copies(t); got[len(got)-1] != "complete" || !back.hasEnded() {
 			t.Errorf("%q", got)
 		}
@@ -319,14 +319,14 @@ func TestReopenedUnchangedDocumentIsPolledAgain(t *testing.T) {
 func TestUntilErrorMakesDocumentStale(t *testing.T) {
 	within(t, poll.Config{Until: ".status.code > 1"}, func(e *env) {
 		e.set(document(`{"status":{"code":1}}`))
-		v := e.watch(ask("/doc"))
+		v := e.subscribe(newRequest("/doc"))
 		e.set(document("<html>"))
-		pass(10 * time.Second)
+		advance(10 * time.Second)
 		e.set(document(`{"status":5}`)) // .status.code of a number fails
-		pass(10 * time.Second)
+		advance(10 * time.Second)
 		v.want(t, `{"status":{"code":1}}`, "stale")
 		e.set(document(`{"status":{"code":2}}`))
-		pass(time.Minute)
+		advance(time.Minute)
 		v.want(t, `{"status":{"code":1}}`, "stale", `{"status":{"code":2}}`, "complete")
 	})
 }
@@ -338,7 +338,7 @@ func TestUntilIgnoresFalseNullAndEmpty(t *testing.T) {
 	} {
 		within(t, poll.Config{Until: program}, func(e *env) {
 			e.set(document(open))
-			if v := e.watch(ask("/doc")); v.hasEnded() != finished {
+			if v := e.subscribe(newRequest("/doc")); v.hasEnded() != finished {
 				t.Errorf("%s: ended: %v", program, v.hasEnded())
 			}
 		})
@@ -347,15 +347,15 @@ func TestUntilIgnoresFalseNullAndEmpty(t *testing.T) {
 
 func TestUnstoredCompleteIsSentLater(t *testing.T) {
 	s := &flakyStore{Memory: store.NewMemory()}
-	over(t, poll.Config{Until: `.status == "shipped"`}, s, func(e *env) {
+	withinStore(t, poll.Config{Until: `.status == "shipped"`}, s, func(e *env) {
 		e.set(document(open))
-		v := e.watch(ask("/doc"))
+		v := e.subscribe(newRequest("/doc"))
 		s.afterAppend = func() { s.broken.Store(true) } // after the document, before its end
 		e.set(document(shipped))
-		pass(2 * time.Second)
+		advance(2 * time.Second)
 		s.afterAppend = nil
 		s.broken.Store(false)
-		pass(10 * time.Second)
+		advance(10 * time.Second)
 		got := v.copies(t)
 		if !v.hasEnded() {
 			t.Fatalf("%q, and it goes on", got)
@@ -363,7 +363,7 @@ func TestUnstoredCompleteIsSentLater(t *testing.T) {
 		if e.isFinished("/doc", v.lastID()) != (got[len(got)-1] == "complete") {
 			t.Error("who was not told is told to stay away")
 		}
-		got = append(got, e.resume(ask("/doc"), v.lastID()).copies(t)...)
+		got = append(got, e.resume(newRequest("/doc"), v.lastID()).copies(t)...)
 		if got[len(got)-1] != "complete" {
 			t.Errorf("%q", got)
 		}

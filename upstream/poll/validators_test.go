@@ -26,11 +26,11 @@ func TestOnlyStrongLastModifiedIsSentBack(t *testing.T) {
 	} {
 		within(t, poll.Config{}, func(e *env) {
 			e.set(document("1", test.header...))
-			e.watch(ask("/doc", "If-Modified-Since", "viewer's own", "If-None-Match", "viewer's own"))
+			e.subscribe(newRequest("/doc", "If-Modified-Since", "viewer's own", "If-None-Match", "viewer's own"))
 			if h := e.last().Header; h.Get("If-None-Match")+h.Get("If-Modified-Since") != "" {
 				t.Errorf("the first poll has %v", h)
 			}
-			pass(3 * time.Second)
+			advance(3 * time.Second)
 			h := e.last().Header
 			if h.Get("If-None-Match") != test.etag || h.Get("If-Modified-Since") != test.since {
 				t.Errorf("%q: polled with %v", test.header, h)
@@ -50,11 +50,11 @@ func TestNotModifiedSinceConfirmsDocument(t *testing.T) {
 			})
 		}
 		answer("Sat, 01 Jan 2000 00:00:00 GMT", "1")
-		v := e.watch(ask("/doc"))
-		pass(3 * time.Second)
+		v := e.subscribe(newRequest("/doc"))
+		advance(3 * time.Second)
 		v.want(t, "1")
 		answer("Sat, 01 Jan 2000 00:30:00 GMT", "2")
-		pass(3 * time.Second)
+		advance(3 * time.Second)
 		v.want(t, "1", "2")
 	})
 }

@@ -37,9 +37,9 @@ func TestNamedCookieIsSentAsItCame(t *testing.T) {
 		{[]string{``}, nil},
 	} {
 		within(t, poll.Config{Vary: []string{"Cookie:session"}}, func(e *env) {
-			r := ask("/doc")
+			r := newRequest("/doc")
 			r.Header["Cookie"] = test.fields
-			e.watch(r)
+			e.subscribe(r)
 			if got := e.last().Header["Cookie"]; !slices.Equal(got, test.want) {
 				t.Errorf("of %q the poll carries %q, want %q", test.fields, got, test.want)
 			}
@@ -55,7 +55,7 @@ func TestCookiesThatDifferInAByteHaveSeparateViews(t *testing.T) {
 		all := []string{`sid=x,y`, `sid="x,y"`, `sid=x`, `sid="x"`, `sid=x y`, `sid=x\y`, "sid=x\xe4", `sid=`, `sid`}
 		for range 2 {
 			for _, cookie := range all {
-				e.watch(ask("/doc", "Cookie", "ads=1; "+cookie)).want(t, fmt.Sprintf("%x", []string{cookie}))
+				e.subscribe(newRequest("/doc", "Cookie", "ads=1; "+cookie)).want(t, fmt.Sprintf("%x", []string{cookie}))
 			}
 		}
 		if e.Views() != len(all) {

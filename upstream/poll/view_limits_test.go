@@ -24,7 +24,7 @@ func (v *viewer) wantRefusal(t *testing.T, status int) {
 
 func TestMaxViewsPerClientLimitsOnlyThatClient(t *testing.T) {
 	within(t, poll.Config{MaxViewsPerClient: 2, Linger: 10 * second}, func(e *env) {
-		from := func(client, path string) *viewer { return e.watchAs(ask(path), &caller{client: client}, "") }
+		from := func(client, path string) *viewer { return e.subscribeAs(newRequest(path), &caller{client: client}, "") }
 		first := from("a", "/1")
 		from("a", "/2").want(t, "1")
 		from("a", "/3").wantRefusal(t, http.StatusTooManyRequests)
@@ -33,7 +33,7 @@ func TestMaxViewsPerClientLimitsOnlyThatClient(t *testing.T) {
 		from("a", "/3").want(t, "1") // which b has brought about
 		first.leave()
 		from("a", "/4").wantRefusal(t, http.StatusTooManyRequests)
-		pass(11 * time.Second) // no view lingers any more
+		advance(11 * time.Second) // no view lingers any more
 		from("a", "/4").want(t, "1")
 	})
 }
@@ -42,9 +42,9 @@ func TestRekeyedViewStillCountsForItsClient(t *testing.T) {
 	within(t, poll.Config{MaxViewsPerClient: 1, Linger: -1}, func(e *env) {
 		e.set(document("1", "Vary", "Accept-Language"))
 		for range 3 {
-			v := e.watchAs(ask("/1", "Accept-Language", "de"), &caller{client: "a"}, "")
+			v := e.subscribeAs(newRequest("/1", "Accept-Language", "de"), &caller{client: "a"}, "")
 			v.want(t, "1")
-			e.watchAs(ask("/2"), &caller{client: "a"}, "").wantRefusal(t, http.StatusTooManyRequests)
+			e.subscribeAs(newRequest("/2"), &caller{client: "a"}, "").wantRefusal(t, http.StatusTooManyRequests)
 			v.leave()
 			synctest.Wait()
 		}
@@ -54,8 +54,8 @@ func TestRekeyedViewStillCountsForItsClient(t *testing.T) {
 func TestMaxViewsLimitsAllClients(t *testing.T) {
 	within(t, poll.Config{MaxViews: 2}, func(e *env) {
 		for i := range 2 {
-			e.watchAs(ask(fmt.Sprint("/", i)), &caller{client: fmt.Sprint(i)}, "").want(t, "1")
+			e.subscribeAs(newRequest(fmt.Sprint("/", i)), &caller{client: fmt.Sprint(i)}, "").want(t, "1")
 		}
-		e.watchAs(ask("/2"), &caller{client: "2"}, "").wantRefusal(t, http.StatusServiceUnavailable)
+		e.subscribeAs(newRequest("/2"), &caller{client: "2"}, "").wantRefusal(t, http.StatusServiceUnavailable)
 	})
 }
