@@ -58,7 +58,7 @@ func (s *conn) run(r *http.Request, group *Group) (Reason, error) {
 		ready = nil
 	}
 	if s.isStopped() { // checked after group.changes, so that no Notify is missed
-		return s.terminate(Stopped)
+		return s.terminate(Stopped, s.missingPosition())
 	}
 	for {
 		select {
@@ -80,7 +80,7 @@ func (s *conn) run(r *http.Request, group *Group) (Reason, error) {
 		case <-s.src.Revoked:
 			return Revoked, nil
 		case <-expiry.C:
-			return s.terminate(Expired)
+			return s.terminate(Expired, s.missingPosition())
 		case <-s.src.Done:
 			if reason, err := s.drain(); reason != "" {
 				return reason, err
@@ -91,7 +91,7 @@ func (s *conn) run(r *http.Request, group *Group) (Reason, error) {
 				end.within(group.jitter())
 			}
 			if s.isStopped() {
-				return s.terminate(Stopped)
+				return s.terminate(Stopped, s.missingPosition())
 			}
 		case <-s.src.Moved:
 			s.src.Moved, s.moved = nil, true
@@ -144,10 +144,10 @@ func (s *conn) endForReconnect(group *Group) (Reason, error) {
 	if exiting && s.options.ShutdownEvent {
 		s.out = append(s.out, shutdownFrame...)
 	}
-	if !s.hasPosition && !s.src.NoPosition {
+	if position := s.missingPosition(); position != "" {
 		// Without a position, the client would miss the events that are
 		// published until it reconnects.
-		s.out = append(s.out, event.Position(s.src.Cursor.Position())...)
+		s.out = append(s.out, event.Position(position)...)
 	}
 	if err := s.flush(); err != nil {
 		return WriteFailed, err
@@ -170,13 +170,22 @@ func (s *conn) isExpired() bool {
 
 func (s *conn) isStopped() bool { return s.src.Stop != nil && s.src.Stop.Load() }
 
-// terminate ends the stream without sending its backlog. It sends a position if
-// the client has none, so that the client can resume with another credential.
-func (s *conn) terminate(reason Reason) (Reason, error) {
+// missingPosition returns the cursor's position if the client needs it because it
+// has none, and otherwise the empty string.
+func (s *conn) missingPosition() string {
 	if s.hasPosition || s.src.NoPosition {
+		return ""
+	}
+	return s.src.Cursor.Position()
+}
+
+// terminate ends the stream without sending its backlog. It sends the position if
+// there is one, so that the client can resume with another credential.
+func (s *conn) terminate(reason Reason, position string) (Reason, error) {
+	if position == "" {
 		return reason, nil
 	}
-	s.out = append(s.out, event.Position(s.src.Cursor.Position())...)
+	s.out = append(s.out, event.Position(position)...)
 	if err := s.flush(); err != nil {
 		return WriteFailed, err
 	}
@@ -199,20 +208,19 @@ func (s *conn) drain() (Reason, error) {
 // sendBatch sends up to maxBatchBytes of events in one write and one flush, so that
 // a stream under load writes larger batches, not more of them.
 func (s *conn) sendBatch() (Reason, error) {
-	switch {
-	case s.isExpired():
-		return s.terminate(Expired)
-	case s.isStopped():
-		return s.terminate(Stopped)
-	}
 	if s.src.Granted != nil && !isClosed(s.src.Granted) {
 		return "", nil
 	}
+	position := s.missingPosition() // before Next, whose batch may not be sent
 	var err error
 	s.entries, err = s.src.Cursor.Next(maxBatchBytes, s.entries[:0])
-	switch {
-	case isClosed(s.src.Revoked): // checked after Next: the batch may be newer than the revocation
+	switch { // access is checked after Next: the batch may be newer than its end
+	case isClosed(s.src.Revoked):
 		return Revoked, nil
+	case s.isExpired():
+		return s.terminate(Expired, position)
+	case s.isStopped():
+		return s.terminate(Stopped, position)
 	case errors.Is(err, hub.ErrLost):
 		return FellBehind, nil
 	case err != nil:

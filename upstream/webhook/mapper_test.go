@@ -66,6 +66,16 @@ func TestDecodedBodyIsLimited(t *testing.T) {
 	refuse(t, wh, post("/t", bomb, "Content-Encoding", "gzip"), 413, "larger than 1000 bytes")
 }
 
+// Only who unpacks a bomb to its end finds out that its checksum is wrong.
+func TestDecodingStopsAtLimit(t *testing.T) {
+	wh := open(t, webhook.Webhook{MaxBody: 1000})
+	bomb := []byte(zipped(t, strings.Repeat("\x00", 900_000)))
+	bomb[len(bomb)-8] ^= 1
+	refuse(t, wh, post("/t", string(bomb), "Content-Encoding", "gzip"), 413, "larger than 1000 bytes when it is unzipped")
+	large := open(t, webhook.Webhook{})
+	refuse(t, large, post("/t", string(bomb), "Content-Encoding", "gzip"), 400, "isn't gzip")
+}
+
 func TestBodyThatContradictsItsContentEncodingIsRefused(t *testing.T) {
 	wh := open(t, webhook.Webhook{})
 	whole := zipped(t, strings.Repeat("abc", 100))
