@@ -23,9 +23,8 @@ type deadLetterList struct {
 	Letters []deadLetterEntry `json:"letters"`
 }
 
-// serveDeadLetters lists the deliveries that were given up, the newest first:
-// those of ?hub= and ?rule=, at most ?limit= of them. A POST with ?id= forwards
-// one again.
+// serveDeadLetters lists the dead letters of ?hub= and ?rule=, the newest first,
+// at most ?limit= of them. A POST with ?id= forwards one again.
 func serveDeadLetters(w http.ResponseWriter, r *http.Request) error {
 	if r.Method == http.MethodPost {
 		return retryDeadLetter(w, r)

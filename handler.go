@@ -26,8 +26,8 @@ func init() {
 // receive, `topics` streams what is published, and `observe` polls documents
 // that other requests change.
 type Handler struct {
-	// The name of the rule in metrics and in the admin API, which count rules
-	// with the same name together. Default: in a Caddyfile the rule's matcher,
+	// The name of the rule in metrics and in the admin API. They count rules with
+	// the same name together. Default: in a Caddyfile the rule's matcher,
 	// such as `/api/*`; otherwise "poll", "webhook", "publish" or "topic".
 	Name string `json:"name,omitempty"`
 
@@ -51,11 +51,11 @@ type Handler struct {
 	Topics []string `json:"topics,omitempty"`
 
 	// Limits the topics that a client may choose through placeholders of its
-	// query, path or headers: a chosen topic that matches no pattern is refused
-	// with 403. `*` matches any characters between slashes, `**` at the end one
-	// segment or more. If a topic has such placeholders, patterns are required,
-	// unless `authorize` or the topics claim of `jwt` covers them. Patterns
-	// apply in any case.
+	// query, path or headers. The rule refuses other topics with 403. `*`
+	// matches any characters between slashes, `**` at the end one segment or
+	// more. Topics with such placeholders require patterns, unless `authorize`
+	// or the topics claim of `jwt` covers the placeholders. Patterns apply in
+	// any case.
 	Allow []string `json:"allow,omitempty"`
 
 	// Requires subscribers to present a valid JWT. The token's `sub` claim
@@ -78,7 +78,7 @@ type Handler struct {
 	// origin only.
 	CORS []string `json:"cors,omitempty"`
 
-	// How long a stream may be silent until a comment is sent as a heartbeat.
+	// Sends a comment as a heartbeat after this time without an event.
 	// Default: 15s. At least 1s and less than 30s, after which idle HTTP/3
 	// connections end.
 	Heartbeat caddy.Duration `json:"heartbeat,omitempty"`
@@ -88,9 +88,9 @@ type Handler struct {
 	// reconnect at once. Default: 3s.
 	Retry caddy.Duration `json:"retry,omitempty"`
 
-	// Limits how long a stream lasts until its client is asked to reconnect.
-	// It ends at a random time in the second half of this period. At least 1s.
-	// Default: 0, no limit.
+	// Limits the duration of a stream. It ends at a random time in the second
+	// half of this period, and its client reconnects. At least 1s. Default: 0,
+	// no limit.
 	MaxAge caddy.Duration `json:"max_age,omitempty"`
 
 	// Sends an event `shutdown` to clients before the server exits. A reload
@@ -101,10 +101,10 @@ type Handler struct {
 	// and per user. Default: no limits.
 	MaxStreams *access.Limits `json:"max_streams,omitempty"`
 
-	// Polls documents that unsafe requests through this rule may have changed,
-	// when they succeed. The requests pass unchanged. A rule with `poll` does
-	// so for its own requests; in a Caddyfile, its option `refresh` adds rules
-	// like this one for other paths. Default: false.
+	// Passes requests to the next handler. After a successful unsafe request,
+	// rules with `poll` poll the documents at once that it may have changed. A
+	// rule with `poll` does so for its own requests; in a Caddyfile, its option
+	// `refresh` adds rules like this one for other paths. Default: false.
 	Observe bool `json:"observe,omitempty"`
 
 	kind ruleKind
@@ -136,8 +136,8 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	return nil
 }
 
-// Cleanup releases what Provision has acquired. Streams may still be open: the
-// last one releases what they need.
+// Cleanup releases the resources of Provision. While streams are open, the last
+// one releases the rest.
 func (h *Handler) Cleanup() error {
 	if h.kind == nil {
 		return nil

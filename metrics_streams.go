@@ -58,7 +58,7 @@ func (m *streamMetrics) opened(protoMajor int, start stream.Start) (ended func(s
 	}
 }
 
-// sent counts what a stream has sent.
+// sent counts a write of a stream.
 func (m *streamMetrics) sent(events int, bytes int64) {
 	m.events.Add(float64(events))
 	m.bytes.Add(float64(bytes))

@@ -32,12 +32,12 @@ type ruleKind interface {
 	// waits for all requests to end.
 	shutdown()
 
-	// cleanup releases what provision has acquired, also after provision has
+	// cleanup releases the resources of provision, also after provision has
 	// failed. Streams may still be open.
 	cleanup() error
 }
 
-// rule holds what every rule has, whatever its kind.
+// rule holds the fields that all kinds of rules share.
 type rule struct {
 	id  ruleID
 	app *App
@@ -73,7 +73,8 @@ func (r *rule) refuse(w http.ResponseWriter, req *http.Request, err error) error
 	return r.refuseAs(w, req, err, refusalKind)
 }
 
-// refuseAs is like refuse and counts the refusal as what kindOf returns.
+// refuseAs is like refuse and counts the refusal under the kind that kindOf
+// returns.
 func (r *rule) refuseAs(w http.ResponseWriter, req *http.Request, err error, kindOf func(*refusal.Error) string) error {
 	var refused *refusal.Error
 	if !errors.As(err, &refused) {
@@ -120,8 +121,7 @@ func clientIP(r *http.Request) string {
 	return address
 }
 
-// originalRequest returns a request as it came, before handlers have rewritten
-// it.
+// originalRequest returns a request as it was before handlers rewrote it.
 func originalRequest(r *http.Request) http.Request {
 	if original, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok {
 		return original

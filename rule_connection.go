@@ -29,13 +29,13 @@ func storeConnections(server *caddyhttp.Server) {
 // down. By default, Linux would buffer up to 4 MiB for each client that doesn't.
 const maxUnsent = 128 << 10
 
-// limitConnection sets the timeout of a stream's TCP connection: the system
-// closes it when the client has acknowledged nothing for that long, or has had
-// no room for more. Without it, nobody would notice for a quarter of an hour
-// that a client has vanished: heartbeats keep data in transit, and TCP
-// keep-alive is only for connections without. It also ends HTTP/2 connections
-// that the client doesn't read from: there a write's deadline resets the
-// stream, and the reset doesn't reach the client any more. HTTP/3 has QUIC's idle timeout.
+// limitConnection sets the timeout of a stream's TCP connection. The system closes
+// the connection when the client has acknowledged no data, or had no room for
+// more, for that long. Without the timeout, the server would notice a vanished
+// client only after a quarter of an hour: heartbeats keep data in transit, and TCP
+// keep-alive works only without. The timeout also ends an HTTP/2 connection from
+// which the client doesn't read: there a write's deadline resets the stream, but
+// the reset can't reach the client. HTTP/3 has QUIC's idle timeout.
 //
 // Over HTTP/1, release restores the system's defaults: the client may send
 // other requests on the connection, and pause a download for longer. Over

@@ -17,17 +17,17 @@ import (
 // A rule stores what it keeps across configurations under a key, which is the
 // same for the same rule after a reload. Each key begins with the addresses on
 // which the rule's server listens and the rule's name. It ends with an ordinal,
-// which tells apart rules that are otherwise alike, or with a request's URL.
+// which distinguishes otherwise equal rules, or with a request's URL.
 
-// limitsKey is the key under which the open streams of a rule are counted,
-// whatever else changes about the rule.
+// limitsKey is the key under which the hub counts the open streams of a rule. It
+// doesn't depend on the rule's options.
 func (a *App) limitsKey(ctx caddy.Context, id ruleID) string {
 	return a.numbered(fmt.Sprintf("%q %q", listenAddresses(ctx), id.name))
 }
 
 // pollScope is the scope of a poll rule's views. A rule with another
-// configuration has other views. (A reload must not change the order of rules
-// that are alike: each would continue with the views of another.)
+// configuration has other views. (If a reload changed the order of equal rules,
+// each would continue with the views of another.)
 func (a *App) pollScope(ctx caddy.Context, id ruleID, config *poll.Config) (string, error) {
 	text, err := json.Marshal(config)
 	if err != nil {
@@ -36,8 +36,8 @@ func (a *App) pollScope(ctx caddy.Context, id ruleID, config *poll.Config) (stri
 	return a.numbered(fmt.Sprintf("%q %q %s", listenAddresses(ctx), id.name, text)), nil
 }
 
-// webhookScope names a webhook rule, also after a restart, whatever else
-// changes about the rule. Rules that are alike share it.
+// webhookScope identifies a webhook rule, also after a restart and after other
+// edits of the rule. Rules with equal parts share it.
 func webhookScope(ctx caddy.Context, id ruleID, config *webhook.Webhook) string {
 	return fmt.Sprintf("webhook %q %q %q", listenAddresses(ctx), id.name, config.Verify.Sender)
 }

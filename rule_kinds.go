@@ -27,8 +27,8 @@ type kind struct {
 	// name is the default name of the kind's rules.
 	name string
 
-	// validate returns what is wrong with a rule's options, whatever their
-	// placeholders stand for. It changes nothing. It may be nil.
+	// validate returns an error of a rule's options that doesn't depend on the
+	// values of placeholders. It changes nothing. It may be nil.
 	validate func(*Handler) error
 
 	// new returns a rule of the kind, which is not yet provisioned.

@@ -74,8 +74,8 @@ func (s *ruleStreams) acquire(r *http.Request, next caddyhttp.Handler) (release 
 	}, nil
 }
 
-// clientReconnects reports whether the module has ended the stream and told
-// the client to reconnect.
+// clientReconnects reports whether the module has ended the stream so that the
+// client reconnects.
 func clientReconnects(reason stream.Reason) bool {
 	return reason == stream.Moved || reason == stream.MaxAgeReached || reason == stream.FellBehind
 }

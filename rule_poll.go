@@ -128,7 +128,7 @@ func (p *pollRule) serveStream(w http.ResponseWriter, r *http.Request, next cadd
 	position := stream.LastEventID(r)
 	if viewing.Finished(position) {
 		w.Header().Set("Cache-Control", "no-store") // it is for this position only, and a cache may store a 204
-		w.WriteHeader(http.StatusNoContent)         // ends an EventSource for good
+		w.WriteHeader(http.StatusNoContent)         // an EventSource doesn't reconnect after a 204
 		return nil
 	}
 	reason = p.run(w, r, viewing.Source(position))
@@ -151,9 +151,9 @@ func (p *pollRule) serveNoStream(w http.ResponseWriter, r *http.Request, next ca
 	}
 }
 
-// writeResponse responds to the client with what the backend has responded to
-// a subrequest. It returns an error of the backend, so that Caddy's error
-// routes handle it as they handle those of the client's own requests.
+// writeResponse responds to the client with the response to a subrequest. It
+// returns an error of the backend, so that Caddy's error routes handle it as they
+// handle those of the client's own requests.
 func writeResponse(w http.ResponseWriter, resp *subrequest.Response) error {
 	if resp.Err != nil {
 		return resp.Err

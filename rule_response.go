@@ -71,8 +71,8 @@ func recordResponse(w http.ResponseWriter, onStatus func(status int, header http
 	}
 }
 
-// status returns the final status, or zero if the handler has written none. The
-// status of a hijacked connection counts as 101, whatever the handler sends.
+// status returns the final status, or zero if the handler has written none. A
+// hijacked connection counts as 101, since the module doesn't see its bytes.
 func (w *responseRecorder) status() int {
 	switch status := w.recorder.Status(); {
 	case isFinal(status):

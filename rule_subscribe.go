@@ -180,7 +180,7 @@ func (s *subscribeRule) source(r *http.Request, topics []string, token *access.T
 func (s *subscribeRule) respondToHead(w http.ResponseWriter, r *http.Request, grant *access.Grant) error {
 	if grant.Failure != nil {
 		return s.refuse(w, r, &refusal.Error{
-			Status: http.StatusServiceUnavailable, Kind: refusal.BackendUndecided, Reason: "the backend can't decide now who may subscribe",
+			Status: http.StatusServiceUnavailable, Kind: refusal.BackendUndecided, Reason: "the backend can't authorize the subscription now",
 			RetryAfter: max(grant.Failure.RetryAfter, 5*time.Second),
 		})
 	}
@@ -188,8 +188,8 @@ func (s *subscribeRule) respondToHead(w http.ResponseWriter, r *http.Request, gr
 	return nil
 }
 
-// staleEntry tells a client that the backend can't decide yet whether it may
-// subscribe. Its id is the client's position until then.
+// staleEntry returns the event for a client whose authorization check has failed.
+// Its id is the client's position until a check succeeds.
 func staleEntry(f *access.Failure, c *hub.Cursor) *store.Entry {
 	stale := stream.Stale(time.Now(), f.Status)
 	stale.ID = c.Position()

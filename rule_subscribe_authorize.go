@@ -12,8 +12,8 @@ import (
 	"github.com/caddy-sse/caddy-sse/subrequest"
 )
 
-// authorize asks the backend whether the client may read what it asks for. If
-// not, authorize responds to the client and returns no grant.
+// authorize asks the backend whether the client may read the topics of its request.
+// If not, authorize responds to the client and returns no grant.
 func (s *subscribeRule) authorize(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) (*access.Grant, error) {
 	config := s.handler.Authorize
 	if config == nil {
@@ -27,8 +27,8 @@ func (s *subscribeRule) authorize(w http.ResponseWriter, r *http.Request, next c
 	grant, denial, err := s.authorizer.Authorize(r.Context(), principal, uris, time.Duration(config.Recheck))
 	switch {
 	case err != nil:
-		s.log.Error("backend can't be asked who may subscribe", zap.Error(err))
-		return nil, s.refuse(w, r, &refusal.Error{Status: http.StatusBadGateway, Kind: refusal.NotStreamable, Reason: "the backend can't be asked who may subscribe: " + err.Error(), Err: err})
+		s.log.Error("authorization check can't be sent", zap.Error(err))
+		return nil, s.refuse(w, r, &refusal.Error{Status: http.StatusBadGateway, Kind: refusal.NotStreamable, Reason: "the authorization check can't be sent: " + err.Error(), Err: err})
 	case denial != nil:
 		return nil, writeResponse(w, uncacheable(denial))
 	case r.Context().Err() != nil: // the client has left

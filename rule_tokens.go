@@ -20,8 +20,8 @@ type ruleTokens struct {
 	jwt *access.JWT // nil: the rule has none
 }
 
-// provision sets up the verification of tokens. The claim lists what a token
-// grants, unless the configuration names another one.
+// provision sets up the verification of tokens. The claim lists a token's topics,
+// unless the configuration names another claim.
 func (t *ruleTokens) provision(claim string) error {
 	t.logFailures()
 	return t.jwt.Provision(caddy.NewReplacer(), claim)

@@ -17,8 +17,8 @@ import (
 
 // forwardSync lets the app respond to a webhook. If the app's status is a
 // success, forwardSync publishes the delivery before the sender has the
-// response. The app receives the request as it came, also if it is a duplicate,
-// a handshake or can't be published.
+// response. The app receives the original request, also if it is a duplicate or a
+// handshake, or if the module can't publish it.
 func (h *webhookRule) forwardSync(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, delivery *webhook.Delivery) error {
 	response := &forwardedResponse{
 		ResponseWriterWrapper: &caddyhttp.ResponseWriterWrapper{ResponseWriter: w},
@@ -98,8 +98,8 @@ func (w *forwardedResponse) WriteHeader(status int) {
 	}
 }
 
-// setStatus lets decide choose what becomes of the response, at the first final
-// status.
+// setStatus calls decide at the first final status, before the client has the
+// response.
 func (w *forwardedResponse) setStatus(status int) {
 	if !isFinal(status) || w.status != 0 {
 		return
@@ -144,8 +144,8 @@ func (w *forwardedResponse) FlushError() error {
 	return http.NewResponseController(w.ResponseWriterWrapper.ResponseWriter).Flush()
 }
 
-// Hijack implements [http.Hijacker]. The status of a hijacked connection counts
-// as 101, whatever the app sends.
+// Hijack implements [http.Hijacker]. A hijacked connection counts as 101, since the
+// module doesn't see its bytes.
 func (w *forwardedResponse) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, buffer, err := http.NewResponseController(w.ResponseWriterWrapper.ResponseWriter).Hijack()
 	if err == nil {

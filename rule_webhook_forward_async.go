@@ -54,8 +54,8 @@ func (a *asyncForwarding) start() {
 	})
 }
 
-// retryPeriod is how long attempts may fail until the delivery is given up. It
-// is shorter than the hub's history, which holds the deliveries.
+// retryPeriod is how long attempts may fail until the forwarder gives up the
+// delivery. It is shorter than the hub's history, which holds the deliveries.
 func (a *asyncForwarding) retryPeriod(maxAge time.Duration) time.Duration {
 	longest, wanted := longestRetryPeriod(maxAge), time.Duration(cmp.Or(a.ForwardFor, webhook.DefaultForwardFor))
 	if a.ForwardFor > 0 && wanted > longest {
@@ -147,7 +147,7 @@ func sendStored(ctx context.Context, server *caddyhttp.Server, stored *forward.R
 	return forward.Response{Status: w.status, Header: w.header}, nil
 }
 
-// restoredRequest returns a stored request as it came.
+// restoredRequest returns the original request of a stored delivery.
 func restoredRequest(ctx context.Context, stored *forward.Request) (*http.Request, error) {
 	target, err := url.ParseRequestURI(string(stored.URI))
 	if err != nil {

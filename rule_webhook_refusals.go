@@ -23,8 +23,8 @@ const (
 	maxRefusalText = 300
 )
 
-// refusalEntry is a webhook that a rule has refused. Of what the sender wrote
-// it holds the path, and what the reason quotes of the payload's structure.
+// refusalEntry is a webhook that a rule has refused. The path and the reason's
+// quotes of the payload's structure are the only text of the sender in it.
 type refusalEntry struct {
 	Hub    string `json:"hub"`
 	Rule   string `json:"rule"`

@@ -42,18 +42,17 @@ func (MemoryStore) OpenStore(string) (store.Store, error) { return store.NewMemo
 // webhook is acknowledged when its event is on the disk. After a restart or a
 // crash, clients resume at their positions.
 type FileStore struct {
-	// Sets the directory of the file, as an absolute path. If the directory
-	// doesn't exist, it is created with access for its owner only. The file's
-	// name is the hub's name with the suffix .db; bytes other than a-z, 0-9, -
-	// and _ are written as % and two hexadecimal digits. One process at a time
-	// can open the file. Placeholders such as {env.STATE_DIRECTORY} are
-	// replaced. Required.
+	// Sets the directory of the file, as an absolute path. The module creates a
+	// missing directory, with access for its owner only. The file's name is the
+	// hub's name with the suffix .db; % and two hexadecimal digits replace each
+	// byte other than a-z, 0-9, - and _. Only one process at a time can open
+	// the file. May contain placeholders such as {env.STATE_DIRECTORY}.
+	// Required.
 	Dir string `json:"dir,omitempty"`
 
-	// Sets what happens if the file is damaged: "refuse" refuses to start and
-	// leaves the file unchanged, "replace" starts with an empty log and renames
-	// the damaged file, with the suffix .damaged- and the time. Default:
-	// "refuse".
+	// Sets the reaction to a damaged file: "refuse" refuses to start and leaves
+	// the file unchanged, "replace" starts with an empty log and renames the
+	// damaged file, with the suffix .damaged- and the time. Default: "refuse".
 	Damaged string `json:"damaged,omitempty"`
 
 	dir string

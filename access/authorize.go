@@ -10,18 +10,17 @@ import (
 // Authorize asks the backend whether a subscriber may read the topics of a
 // stream.
 type Authorize struct {
-	// The URI of the authorization check: a GET request through the handlers
-	// that follow, with the subscriber's credentials. Placeholders may stand
-	// for segments of the path and for values of parameters. A 2xx response
-	// lets the subscriber in. A failure (408, 425, 429, 5xx) makes the stream
-	// wait. Any other response is the subscriber's response. There is one
-	// check for each topic of a stream. Required.
+	// The URI of the authorization check: a GET request through the following
+	// handlers with the subscriber's credentials. The path's segments and the
+	// parameters' values may contain placeholders. A 2xx response admits the
+	// subscriber. After a failure (408, 425, 429, 5xx) the stream waits. The
+	// subscriber gets any other response as its own. The module makes one check
+	// for each topic of a stream. Required.
 	URI string `json:"uri"`
 
-	// How often the check is repeated while a stream is open, at most; each
-	// interval is a random one between half of this and all of it. A refusal
-	// ends the stream. At least 1s. Default: 0, which means that the backend
-	// is asked only when a stream opens.
+	// Repeats the check while a stream is open, after a random time between half
+	// of this interval and all of it. A refusal ends the stream. At least 1s.
+	// Default: 0, which means only one check, before the stream begins.
 	Recheck caddy.Duration `json:"recheck,omitempty"`
 
 	template *URITemplate

@@ -50,7 +50,7 @@ func AlwaysGranted() *Grant { return &Grant{end: func() {}} }
 // it doesn't.
 //
 // A failing backend refuses nobody: the grant repeats the checks until the
-// backend decides, and what was granted before stays granted.
+// backend decides, and an earlier permission stays valid.
 func (a *Authorizer) Authorize(ctx context.Context, p *Principal, uris []string, recheck time.Duration) (*Grant, *subrequest.Response, error) {
 	bounded, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
@@ -114,7 +114,7 @@ func (g *Grant) recheckNow() {
 	case d.refused != nil, d.err != nil && g.granted != nil:
 		close(g.revoked)
 		return
-	case d.err != nil: // like a failure: the subscriber was let in before
+	case d.err != nil: // like a failure: an earlier check admitted the subscriber
 	case d.failure == nil && g.granted != nil:
 		close(g.granted)
 		g.granted = nil

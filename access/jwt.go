@@ -16,41 +16,41 @@ import (
 	"github.com/caddy-sse/caddy-sse/internal/refusal"
 )
 
-// JWT verifies JSON Web Tokens (RFC 7519), which say who a client is and what it
-// may do. Clients send the token in the header `Authorization: Bearer …`, or as
-// cookie and query say. A token must have an `exp` claim, since nothing else ends
-// it. At least one of keys, pem and jwks is required.
+// JWT verifies JSON Web Tokens (RFC 7519), which identify a client and its topics.
+// Clients send the token in the header `Authorization: Bearer …`, or in the cookie
+// or query parameter that cookie and query name. A token must have an `exp` claim.
+// At least one of keys, pem and jwks is required.
 //
 // A key verifies only the algorithms of its kind: a secret HS256, HS384 and HS512;
 // an RSA key RS* and PS*; an ECDSA key the ES* of its curve; an Ed25519 key EdDSA.
 type JWT struct {
-	// Secrets that sign tokens, of at least 32 bytes each. Several allow
-	// rotation. Placeholders, such as {env.JWT_SECRET}, are replaced when the
-	// configuration is loaded.
+	// Secrets that sign tokens, of at least 32 bytes each. Several secrets
+	// permit rotation. The module replaces placeholders, such as
+	// {env.JWT_SECRET}, when Caddy loads the configuration.
 	Keys []string `json:"keys,omitempty"`
 
-	// Files with public keys or certificates in PEM. They are read when the
-	// configuration is loaded.
+	// Files with public keys or certificates in PEM. The module reads them when
+	// Caddy loads the configuration.
 	PEM []string `json:"pem,omitempty"`
 
-	// The URL of a JSON Web Key Set (RFC 7517). It is fetched when the first
-	// token needs it, and again every 10 minutes. A token that no known key
-	// verifies makes it be fetched at once, but at most every 10 seconds. While
-	// it can't be fetched, the known keys serve for 24 hours.
+	// The URL of a JSON Web Key Set (RFC 7517). The module fetches it when the
+	// first token needs it, and again every 10 minutes. A token that no known
+	// key verifies causes a fetch at once, but at most every 10 seconds. While
+	// fetches fail, the known keys stay valid for 24 hours.
 	JWKS string `json:"jwks,omitempty"`
 
 	// The name of a cookie that may hold the token. Default: none.
 	Cookie string `json:"cookie,omitempty"`
 
 	// The name of a query parameter that may hold the token, for clients that
-	// can send neither headers nor cookies. It is removed from the URL. A
-	// request that has it is not passed on, and is not in the access log.
-	// Default: none.
+	// can send neither headers nor cookies. The module removes it from the URL.
+	// A request with the parameter reaches no later handler and is not in the
+	// access log. Default: none.
 	Query string `json:"query,omitempty"`
 
 	// The claim that lists patterns of topics, as in allow. Default: "topics"
-	// for subscribers, who without the claim may read the rule's topics;
-	// "publish" for publishers, who without the claim may publish nothing.
+	// for subscribers, "publish" for publishers. A subscriber without the claim
+	// may read the rule's topics. A publisher without it may publish nothing.
 	Claim string `json:"claim,omitempty"`
 
 	// Requires this value of the `iss` claim. Default: any, or none.
@@ -329,7 +329,8 @@ func withoutURL(err error) error {
 	return err
 }
 
-// token returns what the claims say.
+// token returns the token that has the claims, or a refusal if it has expired or
+// a claim is not valid.
 func (j *JWT) token(claims jwt.MapClaims) (*Token, *refusal.Error) {
 	expires, err := claims.GetExpirationTime()
 	if err != nil || expires == nil || !time.Now().Before(expires.Time) {

@@ -113,8 +113,8 @@ func (s *StreamLimiter) nextRelease() <-chan struct{} {
 // Acquire returns a slot for a stream, or a refusal if a limit is reached. The
 // caller must release or reserve the slot. The user may be empty.
 //
-// A client and user with a reserved slot get it whatever the limits are, since a
-// reload may have lowered them.
+// A client and user with a reserved slot get it even if a reload has lowered the
+// limits.
 func (s *StreamLimiter) Acquire(l *Limits, client, user string) (*Slot, *refusal.Error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -186,8 +186,8 @@ func (s *Slot) Release() {
 	s.limiter.uncountLocked(s.owner)
 }
 
-// Reserve gives the slot back after d, unless its client and user acquire it again
-// before. A client that was told to reconnect must not lose its slot to another.
+// Reserve releases the slot after d, unless its client and user acquire it again
+// before. So a client that the module moves doesn't lose its slot to another.
 func (s *Slot) Reserve(d time.Duration) {
 	l := s.limiter
 	l.mu.Lock()

@@ -22,8 +22,8 @@ type Requester interface {
 	OriginalPath() string
 }
 
-// Principal is on whose behalf the backend is asked: the credentials, address,
-// certificate and user of a client's request.
+// Principal holds the credentials, address, certificate and user of a client's
+// request. Authorization checks carry them.
 type Principal struct {
 	requester Requester
 	host      string
@@ -37,8 +37,8 @@ type Principal struct {
 // body, and its response's body doesn't matter.
 var bodyHeaders = []string{"Accept", "Content-Type", "Content-Encoding", "Content-Language"}
 
-// NewPrincipal copies what a check needs of a client's request, so that checks
-// can be made after the request has ended.
+// NewPrincipal copies the principal of a client's request, so that checks can
+// follow after the request has ended.
 func NewPrincipal(r *http.Request, requester Requester) *Principal {
 	p := &Principal{requester: requester, host: r.Host, header: make(http.Header), remote: r.RemoteAddr, tls: r.TLS}
 	hop := subrequest.ConnectionOptions(r.Header)

@@ -33,7 +33,7 @@ type topicTemplate struct {
 	*template.Template
 	fromClient      bool   // the client chooses the topic, or a part of it
 	fromCertificate bool   // so does a client certificate
-	covered         bool   // the backend or the token decides on what the client chooses
+	covered         bool   // the backend or the token authorizes the client's choice
 	query           string // the first query placeholder, which may have several values
 }
 
@@ -95,13 +95,13 @@ func compileTopic(src string, covered []string) (topicTemplate, error) {
 const certificatePlaceholder = "http.request.tls.client."
 
 // isFromClient reports whether the client chooses a part of the topic. A client also
-// chooses what its certificate says, unless the server has verified that.
+// chooses the fields of its certificate, unless the server has verified it.
 func (t topicTemplate) isFromClient(r *http.Request) bool {
 	return t.fromClient || t.fromCertificate && (r.TLS == nil || len(r.TLS.VerifiedChains) == 0)
 }
 
 // chosenByClient reports whether clients can choose a placeholder's value freely.
-// The server vouches for the others: an authenticated user, a verified certificate,
+// The server determines the others: an authenticated user, a verified certificate,
 // the address, a variable of the configuration.
 func chosenByClient(name string) bool {
 	for _, prefix := range []string{certificatePlaceholder, "http.request.remote"} {
@@ -177,7 +177,7 @@ func (t topicTemplate) expand(r *http.Request, repl *caddy.Replacer) iter.Seq2[s
 	}
 }
 
-// valueFunc is what the placeholder of that name comes to, or errMissing.
+// valueFunc returns the value of a placeholder, or errMissing.
 type valueFunc func(name string) (string, error)
 
 // queryValues returns the values of a query placeholder's parameter. Without a
@@ -189,8 +189,8 @@ func queryValues(r *http.Request, query string) []string {
 	return r.URL.Query()[strings.TrimPrefix(query, queryPlaceholder)]
 }
 
-// CoveredByToken says that a token with the claim covers what a client chooses; see
-// [NewTopics].
+// CoveredByToken means that a token with the claim covers all placeholders whose
+// values the client chooses; see [NewTopics].
 const CoveredByToken = "token"
 
 // checkTopic returns a refusal if the client may not read the topic. A topic that the

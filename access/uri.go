@@ -19,8 +19,8 @@ import (
 const maxValueBytes = 1024
 
 // URITemplate is a path and a query with placeholders. The value of a placeholder
-// stays within its path segment or its parameter's value: whatever a client sends,
-// the expanded URI has the template's segments and parameters.
+// stays within its path segment or its parameter's value, so no client can add
+// segments or parameters to the expanded URI.
 type URITemplate struct {
 	source string
 	path   *template.Template
@@ -147,7 +147,8 @@ func checkParameter(name, v string) error {
 	return nil
 }
 
-// encodedDelimiter matches what would be a delimiter in a path that is decoded twice.
+// encodedDelimiter matches bytes that become a delimiter when a backend decodes the
+// path twice.
 var encodedDelimiter = regexp.MustCompile(`(?i)%(2e|2f|5c|25|3f|23|3b|[01][0-9a-f]|7f)`)
 
 // checkSegment refuses values that make another path for a backend that decodes

@@ -117,9 +117,9 @@ func (h *Hub) addSubscribers(found map[*Cursor]struct{}, topic string) {
 	}
 }
 
-// wake tells the cursor that there is a new event at first, and that further ones
-// may follow up to last. The hub calls it in the order of the log, so the first
-// call since the last read has the lowest position.
+// wake records a new event at first; further ones may follow up to last. The hub
+// calls it in the order of the log, so the first call since the last read has the
+// lowest position.
 func (c *Cursor) wake(first, last uint64) {
 	c.newest.Store(last)
 	c.unread.CompareAndSwap(0, first)

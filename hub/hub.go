@@ -78,7 +78,7 @@ func (h *Hub) Close() error {
 // ErrClosed means that an event was published on a closed hub.
 var ErrClosed = errors.New("the hub is closed")
 
-// wake tells the cursors on each topic the position of their first new event.
+// wake wakes the cursors on each topic with the position of their first new event.
 // Calls follow the order of the log.
 func (h *Hub) wake(entries []*store.Entry) {
 	h.subscribersMu.RLock()
@@ -155,11 +155,11 @@ func (h *Hub) position(seq uint64) string {
 // Position returns an id that resumes after the event at seq.
 func (h *Hub) Position(seq uint64) string { return h.position(seq) }
 
-// Resolve returns the position that an id stands for, for a reader of topics. It
-// returns false if the log can't tell which events came after it: the log never
-// held the id, or has dropped it. An id that a publisher gave to an event on
-// other topics is unknown, too: whoever may not read these learns nothing of
-// their ids. A position of the log is valid whichever event is there.
+// Resolve returns the position of an id, for a reader of the topics. It returns
+// false if the log doesn't know which events follow the id: it never held the id,
+// or has dropped it. It also returns false for an id that a publisher gave to an
+// event on other topics, so that a client learns nothing of topics that it may not
+// read. A position of the log is valid for all topics.
 func (h *Hub) Resolve(id string, topics []string) (uint64, bool) {
 	if digits, ok := strings.CutPrefix(id, h.epoch()); ok {
 		seq, err := strconv.ParseUint(digits, 10, 64)

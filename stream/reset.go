@@ -28,9 +28,9 @@ func Reset(c *hub.Cursor) *store.Entry {
 func ResetWithoutPosition() *store.Entry { return &store.Entry{Frame: resetFrame} }
 
 // Subscribe returns a source of the events on topics. It resumes after
-// lastEventID; if that is empty, it begins with the next event; if that is not
-// in the history of the topics, it begins with a reset event. The caller passes the source to
-// [Serve] or closes its cursor.
+// lastEventID; if that is empty, it begins with the next event; if that is not in
+// the history of the topics, it begins with a reset event. The caller passes the
+// source to [Serve] or closes its cursor.
 func Subscribe(h *hub.Hub, topics []string, lastEventID string) Source {
 	if seq, ok := h.Resolve(lastEventID, topics); ok {
 		return Source{Cursor: h.SubscribeAfter(topics, seq), Start: Resumed}

@@ -9,7 +9,7 @@ import (
 )
 
 // requestSpecific are the headers of a client's connection, page or single
-// request. They say neither who the client is nor what it requests.
+// request. They identify neither the client nor the resource.
 var requestSpecific = func() map[string]bool {
 	set := make(map[string]bool)
 	for _, name := range []string{

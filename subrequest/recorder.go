@@ -74,7 +74,7 @@ func (rec *recorder) panicError(ctx context.Context, p any) error {
 	}
 }
 
-// response returns what was recorded, given the error that the handler returned.
+// response returns the recorded response; err is the handler's error.
 func (rec *recorder) response(ctx context.Context, err error) (*Response, error) {
 	var status caddyhttp.HandlerError
 	switch {

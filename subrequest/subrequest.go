@@ -32,9 +32,9 @@ type Response struct {
 	Status int
 	Header http.Header
 	Body   []byte
-	// Err is the handler's error if Status stands for one. Header and Body are
-	// empty then: for a client's request, the server's error routes would
-	// write the response.
+	// Err is the handler's error if the handler returned one with a status.
+	// Header and Body are empty then: for a client's request, the server's
+	// error routes would write the response.
 	Err error
 }
 
@@ -63,8 +63,8 @@ type Requester struct {
 }
 
 // New returns a requester for the client of r, whose subrequests go to handler.
-// It copies what earlier handlers know about the client: the user's id, and
-// the variables that are text, numbers or booleans.
+// It copies the values that earlier handlers have set for the client: the user's
+// id, and the variables that are text, numbers or booleans.
 func New(r *http.Request, handler caddyhttp.Handler) *Requester {
 	q := &Requester{handler: handler, vars: make(map[string]any)}
 	q.server, _ = r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
@@ -136,8 +136,8 @@ func (q *Requester) ClientNetwork() string {
 }
 
 // Do makes a request and returns the response, whose body has at most maxBody
-// bytes. A response of any status is no error, nor is a handler's error that
-// stands for a status. If the request's context ends, Do returns its cause.
+// bytes. Neither a response of any status nor a handler's error with a status is
+// an error of Do. If the request's context ends, Do returns its cause.
 func (q *Requester) Do(req *http.Request, maxBody int64) (resp *Response, err error) {
 	if q.server == nil {
 		return nil, errors.New("not called from within an HTTP server")

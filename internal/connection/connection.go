@@ -15,7 +15,7 @@ import (
 )
 
 // Connection is a single connection, which the client's first request opens. It
-// goes to this machine, whatever the URL's host is.
+// leads to this machine for every host in a URL.
 type Connection struct {
 	Client *http.Client
 	// Close closes the connection. Break resets a TCP connection, and lets a QUIC

@@ -13,18 +13,18 @@ import (
 // use, and it is safe for concurrent use. The fields must not change while it is
 // in use.
 type Group[V any] struct {
-	// Detached keeps a call going when no caller waits for it any more.
-	// Default: the call's context is cancelled, and the next caller starts
+	// Detached lets a call finish after its last caller has stopped waiting.
+	// Default: the group cancels the call's context, and the next caller starts
 	// another call.
 	Detached bool
-	// TTL is how long the group keeps a result for later callers, errors
-	// included. Zero: a result is only for the callers that wait for it.
+	// TTL is how long the group caches a result for later callers, errors
+	// included. Zero means that the group caches none.
 	TTL time.Duration
-	// MaxCalls limits the calls that are in flight or kept: a caller that would
-	// start another one gets [ErrFull]. Zero: no limit.
+	// MaxCalls limits the calls in flight and the cached results together. A
+	// caller that would exceed it gets [ErrFull]. Zero means no limit.
 	MaxCalls int
-	// MaxKept is how many results the group keeps at a time. When it is full,
-	// further results are not kept.
+	// MaxKept limits the cached results. At the limit, the group caches no
+	// further ones.
 	MaxKept int
 
 	mu    sync.Mutex
@@ -95,7 +95,7 @@ func (g *Group[V]) join(key string, fn func(context.Context) (V, error)) (c *cal
 	return c, shared
 }
 
-// leave cancels a call that nobody waits for any more.
+// leave cancels a call when its last caller stops waiting.
 func (g *Group[V]) leave(key string, c *call[V]) {
 	g.mu.Lock()
 	defer g.mu.Unlock()

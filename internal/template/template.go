@@ -1,4 +1,5 @@
-// Package template is text with placeholders in braces, as everywhere in Caddy.
+// Package template expands text with placeholders in braces, as everywhere in
+// Caddy.
 //
 // Unlike Caddy's replacer, [Compile] reports mistakes when the configuration is
 // loaded, and [Template.Expand] never expands placeholders in a value.

@@ -9,7 +9,7 @@ import (
 	"github.com/caddy-sse/caddy-sse/internal/template"
 )
 
-// braced stands for a placeholder by its name in angle brackets.
+// braced replaces a placeholder by its name in angle brackets.
 func braced(name string) (string, error) { return "<" + name + ">", nil }
 
 func TestExpandReplacesPlaceholders(t *testing.T) {
@@ -87,7 +87,7 @@ func TestErrorEndsExpansion(t *testing.T) {
 	}
 }
 
-// What compiles gives back its source when each placeholder stands for itself.
+// A template that expands each placeholder to itself gives its source again.
 func FuzzCompile(f *testing.F) {
 	for _, src := range []string{"", "a{b}c", `\{a\}{b\}c}`, "{", "}", "{}", "{file.x}", `\\{a}`, `{a\`} {
 		f.Add(src)

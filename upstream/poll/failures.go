@@ -16,7 +16,7 @@ type outageLog struct {
 	current map[outageKey]*outage
 }
 
-// outageKey is what views that fail in the same way have in common: one outage.
+// outageKey identifies an outage: views with the same key fail in the same way.
 type outageKey struct {
 	hostname string
 	status   int

@@ -11,7 +11,7 @@ func (p *Poller) Invalidate(hostname string, paths ...string) {
 		return
 	}
 	see := func(v *view) { v.loop.refresh() }
-	if p.config.RefreshOff { // no reason to poll, but what was polled before is too old to be absorbed
+	if p.config.RefreshOff { // don't poll, but the stored response is too old to be absorbed
 		see = func(v *view) { v.state.recordWrite() }
 	}
 	p.mu.Lock()

@@ -11,8 +11,8 @@ func (p *Poller) key(t *target) string {
 	return p.keyLocked(t)
 }
 
-// keyLocked returns the view key of a request: what viewers of one view have in
-// common.
+// keyLocked returns the view key of a request. Viewers with the same key share a
+// view.
 func (p *Poller) keyLocked(t *target) string {
 	var varies map[string]bool
 	if known := p.resources[t.shared]; known != nil {
@@ -28,12 +28,12 @@ func (p *Poller) sharesLocked(t *target) bool {
 	return p.config.Share != "" || known != nil && known.cacheability == cacheable
 }
 
-// learn records what a response says about the principals that may share it.
+// learn records the cacheability and the Vary header of a response.
 func (p *Poller) learn(v *view, h http.Header, notModified bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.views[v.key] != v {
-		return // it has ended, and what is known goes with the last view
+		return // it has ended, and the resource may be gone
 	}
 	known := p.resources[v.target.shared]
 	known.addVary(candidatesIn(h))

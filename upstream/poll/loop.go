@@ -256,7 +256,7 @@ func notStreamable(err error) error {
 	if errors.Is(err, subrequest.ErrEventStream) {
 		return err
 	}
-	return &refusal.Error{Status: http.StatusBadGateway, Kind: refusal.NotStreamable, Reason: "this document can't be watched: " + err.Error(), Err: err}
+	return &refusal.Error{Status: http.StatusBadGateway, Kind: refusal.NotStreamable, Reason: "this document can't be streamed: " + err.Error(), Err: err}
 }
 
 // failForGood ends a view whose document can't be polled.

@@ -10,10 +10,10 @@ import (
 	"github.com/caddy-sse/caddy-sse/subrequest"
 )
 
-// principal is on whose behalf a poll is made: credentials, addresses, client
-// certificate and user.
+// principal holds the credentials, addresses, client certificate and user that a
+// poll carries.
 type principal struct {
-	id        string // a digest of all that follows and of what is asked for
+	id        string // a digest of the fields below and of the request
 	requester Requester
 	header    http.Header // credentials and addresses
 	remote    string

@@ -92,7 +92,7 @@ func (p *publisher) changes(doc *document) []event.Event {
 	}
 	events, err := p.view.poller.config.mode.Events(p.view.ctx, p.view.state.doc.json, doc.json)
 	if err != nil {
-		p.view.poller.log.Error("change can't be told, the whole document is sent", p.view.fields(zap.Error(err))...)
+		p.view.poller.log.Error("change can't be expressed as events, sending the whole document", p.view.fields(zap.Error(err))...)
 		return whole
 	}
 	if len(events) == 1 && events[0].Name == "" && p.view.poller.config.Send != "jq" {

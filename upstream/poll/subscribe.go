@@ -51,7 +51,7 @@ func (p *Poller) Subscribe(r *http.Request, caller Requester) (*Subscription, *s
 	return nil, nil, &refusal.Error{
 		Status:     http.StatusServiceUnavailable,
 		Kind:       refusal.BackendUndecided,
-		Reason:     "whose document this is changes all the time; try again later",
+		Reason:     "the backend's Cache-Control or Vary changes all the time; try again later",
 		RetryAfter: 5 * time.Second,
 	}
 }
@@ -79,8 +79,8 @@ func (p *Poller) attempt(ctx context.Context, t *target) (*Subscription, *subreq
 	return sub, refused, err
 }
 
-// await waits until it is known whether the viewer is authorized. It returns the
-// backend's response, or an error, if the viewer is not. Afterwards the
+// await waits until the backend has authorized the viewer. It returns the
+// backend's response, or an error, if the backend does not. Afterwards the
 // subscription has a viewer, or the viewer belongs to another view.
 func (sub *Subscription) await(ctx context.Context, t *target) (*subrequest.Response, error) {
 	v := sub.view
@@ -91,7 +91,7 @@ func (sub *Subscription) await(ctx context.Context, t *target) (*subrequest.Resp
 	}
 	refused, to, err := v.state.refused()
 	switch {
-	case (refused != nil || err != nil) && to != sub.principal.id: // somebody else
+	case (refused != nil || err != nil) && to != sub.principal.id: // another principal
 		sub.leave()
 		return sub.authorize(ctx)
 	case errors.Is(err, errUndecided):
@@ -101,8 +101,8 @@ func (sub *Subscription) await(ctx context.Context, t *target) (*subrequest.Resp
 	case refused != nil || err != nil:
 		return refused, err
 	case !v.admits(t) || v.isEmpty():
-		// The backend has said that this viewer's request may be answered
-		// otherwise than the one that was polled, or as one to another view.
+		// According to the backend's Vary or Cache-Control, the polled
+		// response may differ from the response to this viewer.
 		sub.leave()
 		return nil, nil
 	case sub.viewer != nil:

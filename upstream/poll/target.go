@@ -60,8 +60,8 @@ var addresses = setOf("X-Forwarded-For", "Forwarded", "X-Real-Ip", "True-Client-
 var credentials = setOf("Authorization", "Cookie")
 
 // anonymousAddress is the address of a request on behalf of all clients without
-// credentials. A backend that decides by address refuses it. With the first
-// client's address, all would get what that one may see.
+// credentials. A backend that authorizes by address refuses it. With the first
+// client's address, all would get the document of that client.
 const anonymousAddress = "0.0.0.0"
 
 func setOf(names ...string) map[string]bool {
@@ -119,7 +119,7 @@ func newTarget(r *http.Request, query []byte, caller Requester, h *hub.Hub, c *C
 }
 
 // appendCounted appends a name, the number of its values, and the values. The
-// number keeps what follows from being taken for a value.
+// number separates the values from the following name.
 func appendCounted(parts []string, name string, values ...string) []string {
 	return append(append(parts, name, strconv.Itoa(len(values))), values...)
 }
@@ -181,9 +181,9 @@ func scheme(r *http.Request) string {
 	return "http"
 }
 
-// key returns the parts of the view key. shared tells whether all principals
-// that may read the document share a view; varies holds the vary candidates that
-// the backend has named.
+// key returns the parts of the view key. If shared is set, all principals that may
+// read the document share a view. varies holds the vary candidates that the
+// backend has named.
 func (t *target) key(shared bool, varies map[string]bool) []string {
 	parts := []string{"private", t.private}
 	switch {

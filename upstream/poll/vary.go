@@ -19,9 +19,9 @@ type varyBy struct {
 	shares  bool            // the rule has share: polls send credentials too
 }
 
-// alwaysSent are headers that polls send and that are part of the view key,
-// whatever the option vary says. They describe the transport and the format of
-// a request, not the principal.
+// alwaysSent are headers that polls send and that are part of the view key, with
+// any option vary. They describe the transport and the format of a request, not
+// the principal.
 var alwaysSent = setOf("Accept", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Forwarded-Port", "Content-Type", "Content-Encoding")
 
 // newVaryBy parses the names of headers, of single cookies (Cookie:session), or
@@ -83,8 +83,8 @@ func (by *varyBy) credentialValues(name string, r *http.Request) []string {
 }
 
 // namedCookies returns the Cookie fields with only the pairs that vary names.
-// Their bytes stay as they came: backends read values, and cookies of the same
-// name, in different ways.
+// Their bytes stay unchanged: backends read values, and cookies of the same name,
+// in different ways.
 func (by *varyBy) namedCookies(fields []string) (named []string) {
 	for _, field := range fields {
 		var kept []string

@@ -15,9 +15,9 @@ import (
 //
 //   - [pollLoop] is the goroutine that polls. It decides when to poll and what a
 //     response means, and calls the other parts.
-//   - [documentState] is what the newest polls have found. It calls nothing.
-//   - [viewers] are the principals that the backend lets see the document. They
-//     call nothing.
+//   - [documentState] is the result of the newest polls. It calls nothing.
+//   - [viewers] are the principals that the backend authorizes for the document.
+//     They call nothing.
 //   - [publisher] publishes the view's events. Only the loop publishes. Streams
 //     read the publisher's topics, and hold its mutex while they subscribe. It
 //     calls the state, the topic's lease, the poller's outage log and the hub.

@@ -6,12 +6,12 @@ import (
 	"time"
 )
 
-// viewers are the principals that the backend lets see a view's document. Polls
-// are made as each of them in turn. The poller's mutex guards them.
+// viewers are the principals that the backend authorizes for a view's document.
+// Polls carry their credentials in rotation. The poller's mutex guards them.
 type viewers struct {
 	byID  map[string]*viewer
 	list  []*viewer
-	turns int
+	polls int        // with each viewer's credentials in rotation
 	last  *principal // of the last poll; it may have disconnected since
 	// lastAuthorized is the id of last, if that poll returned the document.
 	lastAuthorized string
@@ -32,8 +32,8 @@ type viewer struct {
 	revoked      chan struct{} // closed when the backend refuses the viewer
 }
 
-// disconnected is what is remembered of a viewer without open streams, in case
-// it reconnects.
+// disconnected is the record of a viewer without open streams, which may
+// reconnect.
 type disconnected struct {
 	since uint64
 	at    time.Time
@@ -43,10 +43,9 @@ type disconnected struct {
 // the events that it missed. Later it gets the document only.
 const disconnectedFor = time.Minute
 
-// maxDisconnected limits how many disconnected viewers are remembered, in
-// addition to two for each viewer. A viewer that isn't remembered gets the
-// document when it reconnects. A client can come and go as any number of
-// viewers.
+// maxDisconnected limits the records of disconnected viewers, in addition to two
+// for each viewer. A viewer without a record gets the document when it reconnects.
+// The limit is needed because one client can connect as any number of viewers.
 const maxDisconnected = 1000
 
 func newViewers(creator *principal) *viewers {
@@ -105,14 +104,14 @@ func (m *viewers) remove(one *viewer) {
 	m.list = m.list[:len(m.list)-1]
 }
 
-// next returns the principal of the next poll: the viewers' in turn or, unless
-// inTurn, the last one as long as it is a viewer.
-func (m *viewers) next(inTurn bool) *principal {
-	if len(m.list) == 0 || !inTurn && m.byID[m.last.id] != nil {
+// next returns the principal of the next poll. With rotate it is the next viewer's,
+// otherwise the last one as long as it is a viewer.
+func (m *viewers) next(rotate bool) *principal {
+	if len(m.list) == 0 || !rotate && m.byID[m.last.id] != nil {
 		return m.last
 	}
-	m.turns++
-	m.last = m.list[m.turns%len(m.list)].principal
+	m.polls++
+	m.last = m.list[m.polls%len(m.list)].principal
 	return m.last
 }
 
@@ -191,9 +190,8 @@ func (sub *Subscription) leaveLocked() {
 	}
 }
 
-// resumes reports whether the viewer may receive everything after a position.
-// Where viewers are checked, that is what was published while the viewer was
-// authorized.
+// resumes reports whether the viewer may receive everything after a position. In a
+// view that checks its viewers, it must have been authorized since then.
 func (sub *Subscription) resumes(seq uint64) bool {
 	sub.poller.mu.Lock()
 	defer sub.poller.mu.Unlock()
