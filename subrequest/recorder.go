@@ -1,25 +1,39 @@
 package subrequest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"mime"
 	"net/http"
 	"runtime/debug"
+	"strconv"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
 // recorder is the [http.ResponseWriter] of a subrequest. It records a response
-// up to a limit.
+// up to a limit, and stops the handlers as soon as the rest doesn't matter: Write
+// fails, and the request's context ends.
 type recorder struct {
+	cancel  context.CancelCauseFunc
+	isHead  bool // the declared length is that of a GET's body
 	header  http.Header
 	maxBody int64
 	status  int
 	sent    http.Header // the header at the time of WriteHeader
 	body    []byte
-	err     error
+	err     error // why the handlers were stopped
+}
+
+// errRefusalCut stops the handlers when a refusal's page reaches the limit. A
+// refusal stays a refusal, however long its page is.
+var errRefusalCut = errors.New("the rest of the refusal's body is not needed")
+
+func (rec *recorder) stop(err error) {
+	rec.err = err
+	rec.cancel(err)
 }
 
 func (rec *recorder) Header() http.Header { return rec.header }
@@ -30,27 +44,44 @@ func (rec *recorder) WriteHeader(status int) {
 	}
 	rec.status = status
 	rec.sent = rec.header.Clone()
-	if rec.bodyMatters() && isEventStream(rec.sent) {
-		rec.err = ErrEventStream
+	switch declared := contentLength(rec.sent); {
+	case status >= 300:
+	case isEventStream(rec.sent):
+		rec.stop(ErrEventStream)
+	case rec.isHead:
+	case declared > rec.maxBody:
+		rec.stop(fmt.Errorf("%w: %d bytes, and at most %d are read", ErrTooLarge, declared, rec.maxBody))
+	case declared > 0:
+		rec.body = make([]byte, 0, declared)
 	}
 }
 
 func (rec *recorder) Write(p []byte) (int, error) {
 	rec.WriteHeader(http.StatusOK)
-	remaining := rec.maxBody - int64(len(rec.body))
-	if rec.err == nil && int64(len(p)) > remaining && rec.bodyMatters() {
-		rec.err = fmt.Errorf("%w: more than %d bytes", ErrTooLarge, rec.maxBody)
-	}
 	if rec.err != nil {
 		return 0, rec.err
 	}
-	rec.body = append(rec.body, p[:min(int64(len(p)), remaining)]...)
-	return len(p), nil
+	n := int(min(int64(len(p)), rec.maxBody-int64(len(rec.body))))
+	rec.body = append(rec.body, p[:n]...)
+	switch {
+	case n == len(p):
+		return n, nil
+	case rec.status < 300:
+		rec.stop(fmt.Errorf("%w: more than %d bytes", ErrTooLarge, rec.maxBody))
+	default:
+		rec.stop(errRefusalCut)
+	}
+	return n, rec.err
 }
 
-// bodyMatters reports whether the body's type and size may fail the subrequest.
-// A refusal stays a refusal, however long its page is.
-func (rec *recorder) bodyMatters() bool { return rec.status < 300 }
+// contentLength returns the declared length of a body; 0 if there is none.
+func contentLength(h http.Header) int64 {
+	n, err := strconv.ParseInt(h.Get("Content-Length"), 10, 64)
+	if err != nil {
+		return 0
+	}
+	return n
+}
 
 // FlushError writes the status 200, as the server does, if there is none.
 func (rec *recorder) FlushError() error {
@@ -63,8 +94,6 @@ func (rec *recorder) FlushError() error {
 // the backend's body breaks off, and if the recorder refuses to write it.
 func (rec *recorder) panicError(ctx context.Context, p any) error {
 	switch {
-	case rec.err != nil:
-		return rec.err
 	case p == http.ErrAbortHandler && ctx.Err() != nil: // the caller cancelled it
 		return context.Cause(ctx)
 	case p == http.ErrAbortHandler:
@@ -78,6 +107,7 @@ func (rec *recorder) panicError(ctx context.Context, p any) error {
 func (rec *recorder) response(ctx context.Context, err error) (*Response, error) {
 	var status caddyhttp.HandlerError
 	switch {
+	case rec.err == errRefusalCut:
 	case rec.err != nil:
 		return nil, rec.err
 	case ctx.Err() != nil: // handlers write a 499 or 502 for a cancelled request
@@ -88,6 +118,9 @@ func (rec *recorder) response(ctx context.Context, err error) (*Response, error)
 		return nil, err
 	case rec.status == 0:
 		return nil, ErrNoResponse
+	}
+	if cap(rec.body)-len(rec.body) > cap(rec.body)/8 { // its length was not declared
+		rec.body = bytes.Clone(rec.body)
 	}
 	return &Response{Status: rec.status, Header: rec.sent, Body: rec.body}, nil
 }

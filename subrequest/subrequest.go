@@ -136,23 +136,28 @@ func (q *Requester) ClientNetwork() string {
 }
 
 // Do makes a request and returns the response, whose body has at most maxBody
-// bytes. Neither a response of any status nor a handler's error with a status is
-// an error of Do. If the request's context ends, Do returns its cause.
+// bytes: a longer document is [ErrTooLarge], at once if its length is declared,
+// and the rest of a longer refusal is left out. Neither a response of any status
+// nor a handler's error with a status is an error of Do. If the request's context
+// ends, Do returns its cause.
 func (q *Requester) Do(req *http.Request, maxBody int64) (resp *Response, err error) {
 	if q.server == nil {
 		return nil, errors.New("not called from within an HTTP server")
 	}
-	rec := &recorder{header: make(http.Header), maxBody: maxBody}
+	caller := req.Context()
+	ctx, cancel := context.WithCancelCause(caller)
+	defer cancel(nil)
+	rec := &recorder{cancel: cancel, isHead: req.Method == http.MethodHead, header: make(http.Header), maxBody: maxBody}
 	defer func() {
 		if p := recover(); p != nil {
-			resp, err = nil, rec.panicError(req.Context(), p)
+			resp, err = rec.response(caller, rec.panicError(caller, p))
 		}
 	}()
 	repl := caddy.NewReplacer()
-	req = caddyhttp.PrepareRequest(req, repl, rec, q.server)
+	req = caddyhttp.PrepareRequest(req.WithContext(ctx), repl, rec, q.server)
 	q.restoreClient(req.Context(), repl)
 	err = q.handler.ServeHTTP(rec, req)
-	return rec.response(req.Context(), err)
+	return rec.response(caller, err)
 }
 
 // restoreClient gives a subrequest the user's id and the variables that earlier
