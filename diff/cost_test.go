@@ -77,13 +77,25 @@ func TestCostOfDiffGrowsWithSizeOfDocument(t *testing.T) {
 	}
 }
 
+// A rule's timeout and the end of a view stop the comparison of documents.
 func TestEndedContextGivesSnapshot(t *testing.T) {
-	from, to := parse(t, string(nestedLists(500, 100, 1000))), parse(t, string(nestedLists(500, 100, 2001)))
-	ctx, cancel := context.WithCancel(context.Background())
+	ended, cancel := context.WithCancel(context.Background())
 	cancel()
-	events, err := mode(t, "patch", "").Events(ctx, from, to)
-	if err != nil || len(events) != 1 || events[0].Name != "" {
-		t.Errorf("%d events, %v", len(events), err)
+	for _, c := range []struct {
+		mode, argument string
+		from, to       []byte
+	}{
+		{"patch", "", nestedLists(5, 20_000, 100_000), nestedLists(5, 20_000, 100_001)},
+		{"merge", "", nestedObjects(5, 20_000, 100_000), []byte(strings.Replace(string(nestedObjects(5, 20_000, 100_000)), `"k9":`, `"k":`, 1))},
+		{"items", "id", orders(100<<10, "1"), orders(100<<10, "2")},
+	} {
+		from, to := parse(t, string(c.from)), parse(t, string(c.to))
+		for _, ctx := range []context.Context{context.Background(), ended} {
+			events, err := mode(t, c.mode, c.argument).Events(ctx, from, to)
+			if whole := ctx == ended; err != nil || len(events) != 1 || (events[0].Name == "") != whole {
+				t.Errorf("%s, context %v: %d events, %v", c.mode, ctx.Err(), len(events), err)
+			}
+		}
 	}
 }
 

@@ -4,19 +4,19 @@
 // Documents are compared as JSON, exactly: white space, the order of members,
 // the notation of a number (1.0 = 1 = 10e-1) and escapes in strings
 // ("\u0041" = "A") make no difference; everything else does, to the last digit.
-// If an object has two members of one name, the last one counts, as for
-// encoding/json and JavaScript. Other parsers disagree, so such a document is
-// not equal to one without the duplicate, and is never patched.
+// If an object has two members of one name, parsers disagree which one counts:
+// there the order of members makes a difference, and such a document is never
+// patched.
 //
 // Events quote the documents' own bytes: numbers keep every digit, and members
 // keep their order.
 package diff
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"math"
 	"unicode/utf8"
 
@@ -34,64 +34,89 @@ var ErrNotJSON = jq.ErrNotJSON
 const MaxDepth = 9_990
 
 // Document is a JSON document at one time. It is immutable and safe for
-// concurrent use. It holds the text and a digest of 16 bytes; [Mode.Events]
-// parses the text again, since thousands of documents may be held and few of
-// them change at a time.
+// concurrent use. It holds the text and a digest; [Mode.Events] reads the text
+// again, since thousands of documents may be held and few of them change at a
+// time.
 type Document struct {
-	text   []byte
-	digest digest
+	text      []byte
+	digest    digest
+	ambiguous bool // see scanner
 }
 
-// Parse parses a document. It doesn't retain doc.
+// Parse parses a document. It retains doc, which the caller must not change.
 func Parse(doc []byte) (*Document, error) {
 	text, err := compact(doc)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNotJSON, err)
 	}
-	digest, depth := scan(text)
-	if depth > MaxDepth {
+	scan := newScanner(text)
+	defer scan.free()
+	_, digest := scan.value(0)
+	if scan.maxDepth > MaxDepth {
 		return nil, fmt.Errorf("%w: it is nested deeper than %d", ErrNotJSON, MaxDepth)
 	}
-	return &Document{text, digest}, nil
+	return &Document{text, digest, scan.ambiguous}, nil
 }
 
-// compact validates a document and removes the white space between its tokens.
+// compact validates a document, removes the white space between its tokens and
+// escapes U+2028 and U+2029, which some readers of event streams take for the
+// end of a line. JSON allows them only in strings. It returns doc itself if
+// nothing has to be changed, and doc wastes no more than an eighth of its memory.
 func compact(doc []byte) ([]byte, error) {
 	if !utf8.Valid(doc) {
 		return nil, errors.New("it is not valid UTF-8")
 	}
-	var buf bytes.Buffer
-	buf.Grow(len(doc))
-	if err := json.Compact(&buf, doc); err != nil {
-		return nil, err
+	if !json.Valid(doc) {
+		return nil, json.Unmarshal(doc, new(json.RawMessage)) // says why
 	}
-	text := escapeLineSeparators(buf.Bytes())
-	if len(text) > math.MaxInt32 {
+	size := 0
+	for token := range tokens(doc) {
+		size += len(token)
+	}
+	if size > math.MaxInt32 {
 		return nil, errors.New("it is longer than 2 GiB")
 	}
-	return trimCapacity(text), nil
+	if size == len(doc) && cap(doc)-size <= cap(doc)/8 {
+		return doc, nil
+	}
+	text := make([]byte, 0, size)
+	for token := range tokens(doc) {
+		text = append(text, token...)
+	}
+	return text, nil
 }
 
-// escapeLineSeparators escapes U+2028 and U+2029, which some readers of event
-// streams take for the end of a line. JSON allows them only in strings. It
-// returns text itself if there are none.
-func escapeLineSeparators(text []byte) []byte {
-	for separator, escaped := range map[string]string{"\u2028": `\u2028`, "\u2029": `\u2029`} {
-		if bytes.Contains(text, []byte(separator)) {
-			text = bytes.ReplaceAll(text, []byte(separator), []byte(escaped))
+// tokens yields the compact text of a valid document, in parts.
+func tokens(doc []byte) iter.Seq[[]byte] {
+	return func(yield func([]byte) bool) {
+		start := 0 // of what is not yielded yet
+		part := func(end, next int, instead string) bool {
+			ok := (end == start || yield(doc[start:end])) && (instead == "" || yield([]byte(instead)))
+			start = next
+			return ok
 		}
+		for at := 0; at < len(doc); at++ {
+			switch doc[at] {
+			case ' ', '\t', '\n', '\r':
+				if !part(at, at+1, "") {
+					return
+				}
+			case '"':
+				end := endOfString(doc, at)
+				for ; at < end; at++ {
+					if doc[at] == 0xE2 && doc[at+1] == 0x80 && doc[at+2]&^1 == 0xA8 && !part(at, at+3, lineSeparators[doc[at+2]&1]) {
+						return
+					}
+				}
+				at--
+			}
+		}
+		part(len(doc), len(doc), "")
 	}
-	return text
 }
 
-// trimCapacity copies a text that wastes more than an eighth of its memory, as
-// that of an indented document does.
-func trimCapacity(text []byte) []byte {
-	if cap(text)-len(text) > cap(text)/8 {
-		return bytes.Clone(text)
-	}
-	return text
-}
+// lineSeparators are the escapes of U+2028 and U+2029.
+var lineSeparators = [...]string{`\u2028`, `\u2029`}
 
 // Bytes returns the document without white space between its tokens, in which
 // U+2028 and U+2029 are escaped. The caller must not change it.

@@ -15,11 +15,11 @@ const maxEdits = 512
 // the budget is spent.
 func diffLists(from, to []value, work *budget) ([]hunk, bool) {
 	prefix := 0
-	for prefix < min(len(from), len(to)) && from[prefix].digest() == to[prefix].digest() {
+	for prefix < min(len(from), len(to)) && from[prefix].digest == to[prefix].digest {
 		prefix++
 	}
 	suffix := 0
-	for suffix < min(len(from), len(to))-prefix && from[len(from)-1-suffix].digest() == to[len(to)-1-suffix].digest() {
+	for suffix < min(len(from), len(to))-prefix && from[len(from)-1-suffix].digest == to[len(to)-1-suffix].digest {
 		suffix++
 	}
 	a, b := from[prefix:len(from)-suffix], to[prefix:len(to)-suffix]
@@ -50,7 +50,7 @@ func shortestEdits(a, b []value, work *budget) ([]hunk, bool) {
 		reach, compared := make([]int32, 2*d+1), d+1
 		for k := -d; k <= d; k += 2 {
 			x := afterEdit(steps, d, k)
-			for x < len(a) && x-k >= 0 && x-k < len(b) && a[x].digest() == b[x-k].digest() {
+			for x < len(a) && x-k >= 0 && x-k < len(b) && a[x].digest == b[x-k].digest {
 				x++
 				compared++
 			}

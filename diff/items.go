@@ -27,9 +27,10 @@ func newItemsDiffer(key string) (differ, error) {
 		}
 		path = append(path, stringDigest(quote(name)))
 	}
-	return func(_ context.Context, from, to *Document) ([]event.Event, error) {
-		fromList, okFrom := newKeyedList(newTree(from.text).root(), path)
-		toList, okTo := newKeyedList(newTree(to.text).root(), path)
+	return func(ctx context.Context, from, to *Document) ([]event.Event, error) {
+		work := newBudget(ctx, from, to)
+		fromList, okFrom := newKeyedList(from, path, work)
+		toList, okTo := newKeyedList(to, path, work)
 		if !okFrom || !okTo {
 			return nil, errSnapshot
 		}
@@ -37,39 +38,64 @@ func newItemsDiffer(key string) (differ, error) {
 	}, nil
 }
 
-// keyedList is a list of items with unique keys.
+// keyedList is a list of items with unique keys. As members, they are in the
+// order of the text, and found by their keys.
 type keyedList struct {
-	items []item
-	byKey map[digest]value
+	side
+	items *object
 }
 
-type item struct{ key, value value }
-
-// newKeyedList returns false unless v is a list of objects that each have a
-// unique string or number at the path.
-func newKeyedList(v value, path []digest) (keyedList, bool) {
-	if v.kind() != '[' {
-		return keyedList{}, false
+// newKeyedList returns false unless the document is a list of objects that each
+// have a unique string or number at the path, and the budget suffices.
+func newKeyedList(d *Document, path []digest, work *budget) (keyedList, bool) {
+	l := keyedList{side: side{d.text}}
+	if d.text[0] != '[' || !work.spend(len(d.text)) {
+		return l, false
 	}
-	l := keyedList{byKey: make(map[digest]value)}
-	for it := range v.children() {
-		key, ok := keyOf(it, path)
-		if !ok {
-			return keyedList{}, false
+	whole := stretch{start: 1, end: len(d.text) - 1}
+	whole.countContents(d.text)
+	if !work.reserve((memberSize + itemSize) * whole.count) {
+		return l, false
+	}
+	members := make([]member, 0, whole.count)
+	scan := newScanner(d.text)
+	defer scan.free()
+	for _, v := range l.side.items(d.root(), whole) {
+		at, ok := l.find(int(v.start), path)
+		if !ok || !work.spend(v.len()) {
+			return l, false
 		}
-		l.items = append(l.items, item{key, it})
-		l.byKey[key.digest()] = it
+		members = append(members, member{scan.located(at), v})
 	}
-	return l, len(l.byKey) == len(l.items)
+	l.items = newObject(members)
+	return l, l.items.isUnique()
 }
 
-func keyOf(v value, path []digest) (key value, ok bool) {
+// find returns the position of the string or number at a path in the value at a
+// position. Of two members of one name, the last one counts.
+func (s side) find(at int, path []digest) (found int, ok bool) {
+	scan := newScanner(s.text)
+	defer scan.free()
 	for _, name := range path {
-		if v, ok = v.member(name); !ok {
-			return value{}, false
+		if s.text[at] != '{' {
+			return 0, false
+		}
+		found = 0
+		for at++; s.text[at] != '}'; {
+			if s.text[at] == ',' {
+				at++
+			}
+			member := scan.located(at)
+			if at = int(member.end) + 1; member.digest == name {
+				found = at
+			}
+			at = endOfValue(s.text, at)
+		}
+		if at = found; found == 0 {
+			return 0, false
 		}
 	}
-	return v, !slices.Contains([]byte("{[ntf"), v.kind())
+	return at, !slices.Contains([]byte("{[ntf"), s.text[at])
 }
 
 // itemEvents returns removals, then changes, then additions: a client never
@@ -77,21 +103,21 @@ func keyOf(v value, path []digest) (key value, ok bool) {
 func itemEvents(from, to keyedList) ([]event.Event, error) {
 	var removed, changed, added []event.Event
 	full := func() bool { return len(removed)+len(changed)+len(added) > MaxItemEvents }
-	for _, it := range from.items {
-		if _, ok := to.byKey[it.key.digest()]; !ok && !full() {
-			removed = append(removed, itemEvent("removed", it.key, value{}, it.value))
+	for _, it := range from.items.members {
+		if _, ok := to.items.member(it.name.digest); !ok && !full() {
+			removed = append(removed, itemEvent("removed", from.raw(it.name), nil, from.raw(it.value)))
 		}
 	}
-	for _, it := range to.items {
+	for _, it := range to.items.members {
 		if full() {
 			return nil, errSnapshot
 		}
-		old, ok := from.byKey[it.key.digest()]
+		old, ok := from.items.member(it.name.digest)
 		switch {
 		case !ok:
-			added = append(added, itemEvent("added", it.key, it.value, value{}))
-		case old.digest() != it.value.digest():
-			changed = append(changed, itemEvent("changed", it.key, it.value, old))
+			added = append(added, itemEvent("added", to.raw(it.name), to.raw(it.value), nil))
+		case old.digest != it.value.digest:
+			changed = append(changed, itemEvent("changed", to.raw(it.name), to.raw(it.value), from.raw(old)))
 		}
 	}
 	if full() {
@@ -100,14 +126,16 @@ func itemEvents(from, to keyedList) ([]event.Event, error) {
 	return slices.Concat(removed, changed, added), nil
 }
 
-// itemEvent leaves out item or old if it is the zero value.
-func itemEvent(name string, key, item, old value) event.Event {
-	data := append([]byte(`{"key":`), key.raw()...)
-	if item.tree != nil {
-		data = append(append(data, `,"item":`...), item.raw()...)
+// itemEvent leaves out item or old if it is nil.
+func itemEvent(name string, key, item, old []byte) event.Event {
+	const members = len(`{"key":,"item":,"old":}`)
+	data := make([]byte, 0, members+len(key)+len(item)+len(old))
+	data = append(append(data, `{"key":`...), key...)
+	if item != nil {
+		data = append(append(data, `,"item":`...), item...)
 	}
-	if old.tree != nil {
-		data = append(append(data, `,"old":`...), old.raw()...)
+	if old != nil {
+		data = append(append(data, `,"old":`...), old...)
 	}
 	return event.Event{Name: name, Data: append(data, '}')}
 }

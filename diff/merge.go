@@ -10,12 +10,11 @@ import (
 // removes a member, so the patch can't set a member to null or to an object with
 // a null in it.
 func mergeDiffer(ctx context.Context, from, to *Document) ([]event.Event, error) {
-	old, updated := newTree(from.text), newTree(to.text)
-	if old.root().kind() != '{' || updated.root().kind() != '{' || old.ambiguous || updated.ambiguous {
+	if from.text[0] != '{' || to.text[0] != '{' || from.ambiguous || to.ambiguous {
 		return nil, errSnapshot
 	}
-	m := mergeWriter{limit: len(to.text), budget: newBudget(ctx, from, to)}
-	if !m.writeObject(old.root().object(), updated.root().object()) || len(m.patch) >= m.limit {
+	m := mergeWriter{comparison: newComparison(ctx, from, to), limit: len(to.text)}
+	if !m.writeObject(from.root(), to.root()) || len(m.patch) >= m.limit {
 		return nil, errSnapshot
 	}
 	return []event.Event{{Name: "merge", Data: m.patch}}, nil
@@ -23,27 +22,31 @@ func mergeDiffer(ctx context.Context, from, to *Document) ([]event.Event, error)
 
 // mergeWriter writes a merge patch that is shorter than limit.
 type mergeWriter struct {
-	patch  []byte
-	limit  int
-	budget *budget
+	*comparison
+	patch []byte
+	limit int
 }
 
 // writeObject returns false if a merge patch can't describe the change, or would
 // reach the limit.
-func (m *mergeWriter) writeObject(from, to object) bool {
+func (m *mergeWriter) writeObject(from, to value) bool {
+	return m.objects(from, to, m.writeMembers)
+}
+
+func (m *mergeWriter) writeMembers(from, to *object) bool {
 	m.patch = append(m.patch, '{')
 	for _, old := range from.members {
-		if _, ok := to.byName[old.name.digest()]; !ok {
-			m.writeName(old.name)
+		if _, ok := to.member(old.name.digest); !ok {
+			m.writeName(m.from.raw(old.name))
 			m.patch = append(m.patch, "null,"...)
 		}
 	}
 	for _, updated := range to.members {
-		old, exists := from.byName[updated.name.digest()]
-		if exists && old.digest() == updated.value.digest() {
+		old, exists := from.member(updated.name.digest)
+		if exists && old.digest == updated.value.digest {
 			continue
 		}
-		m.writeName(updated.name)
+		m.writeName(m.to.raw(updated.name))
 		if !m.writeValue(old, exists, updated.value) {
 			return false
 		}
@@ -53,37 +56,40 @@ func (m *mergeWriter) writeObject(from, to object) bool {
 	return len(m.patch) < m.limit
 }
 
-func (m *mergeWriter) writeName(name value) {
-	m.patch = append(append(m.patch, name.raw()...), ':')
+func (m *mergeWriter) writeName(raw []byte) {
+	m.patch = append(append(m.patch, raw...), ':')
 }
 
 func (m *mergeWriter) writeValue(old value, exists bool, updated value) bool {
-	if exists && old.kind() == '{' && updated.kind() == '{' {
-		return m.writeObject(old.object(), updated.object())
+	if exists && m.from.kind(old) == '{' && m.to.kind(updated) == '{' {
+		return m.writeObject(old, updated)
 	}
-	if hasNull(updated) {
+	raw := m.to.raw(updated)
+	if null, _ := hasNull(raw, 0); null {
 		return false
 	}
-	if len(m.patch)+len(updated.raw()) >= m.limit || !m.budget.spend(len(updated.raw())) {
+	if len(m.patch)+len(raw) >= m.limit || !m.budget.spend(len(raw)) {
 		return false
 	}
-	m.patch = append(m.patch, updated.raw()...)
+	m.patch = append(m.patch, raw...)
 	return true
 }
 
-// hasNull reports whether a value is null or an object with a null in it. Nulls
-// in arrays are safe: RFC 7396 takes an array as it is. (For objects in arrays,
+// hasNull reports whether the value at a position is null or an object with a
+// null in it, and returns the position after it if it isn't. Nulls in arrays are
+// safe: RFC 7396 takes an array as it is. (For objects in arrays,
 // github.com/evanphx/json-patch v5.9.11 doesn't.)
-func hasNull(v value) bool {
-	for i := v.at; i < v.node().next; {
-		switch n := v.tree.nodes[i]; v.tree.text[n.start] {
-		case 'n':
-			return true
-		case '[':
-			i = n.next
-		default:
-			i++
+func hasNull(text []byte, at int) (null bool, end int) {
+	if text[at] != '{' {
+		return text[at] == 'n', endOfValue(text, at)
+	}
+	for at++; text[at] != '}'; {
+		if text[at] == ',' {
+			at++
+		}
+		if null, at = hasNull(text, endOfString(text, at)+1); null {
+			return true, 0
 		}
 	}
-	return false
+	return false, at + 1
 }

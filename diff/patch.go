@@ -18,12 +18,11 @@ import (
 // 130 MiB for a list of 4000 items in 98 KiB. Its Factorize option takes all
 // json.Numbers for equal, and describes {"b":2} as a copy of 3.
 func patchDiffer(ctx context.Context, from, to *Document) ([]event.Event, error) {
-	old, updated := newTree(from.text), newTree(to.text)
-	if old.ambiguous || updated.ambiguous {
+	if from.ambiguous || to.ambiguous {
 		return nil, errSnapshot
 	}
-	p := patchWriter{patch: []byte("["), budget: newBudget(ctx, from, to)}
-	if !p.writeChange(old.root(), updated.root(), len(to.text)-len(`] `)) {
+	p := patchWriter{comparison: newComparison(ctx, from, to), patch: []byte("[")}
+	if !p.writeChange(from.root(), to.root(), len(to.text)-len(`] `)) {
 		return nil, errSnapshot
 	}
 	return []event.Event{{Name: "patch", Data: append(p.patch, ']')}}, nil
@@ -33,33 +32,35 @@ func patchDiffer(ctx context.Context, from, to *Document) ([]event.Event, error)
 // of bytes that the whole patch may have afterwards, and reports whether it
 // was enough.
 type patchWriter struct {
-	patch  []byte
-	path   []byte // of the current value: a JSON Pointer as JSON, without quotes
-	budget *budget
+	*comparison
+	patch []byte
+	path  []byte // of the current value: a JSON Pointer as JSON, without quotes
 }
 
 // writeChange writes the operations that turn from into to, or a single replace
 // if that is shorter.
 func (p *patchWriter) writeChange(from, to value, max int) bool {
-	if from.digest() == to.digest() {
+	if from.digest == to.digest {
 		return true
 	}
 	start := len(p.patch)
-	limit := start + len(`,{"op":"replace","path":"","value":}`) + len(p.path) + len(to.raw())
+	limit := start + len(`,{"op":"replace","path":"","value":}`) + len(p.path) + to.len()
 	if p.writeSteps(from, to, min(limit, max)) {
 		return true
 	}
 	p.patch = p.patch[:start]
-	return p.writeOperation("replace", to.raw(), max)
+	return p.writeOperation("replace", p.to.raw(to), max)
 }
 
 // writeSteps returns false also if the values aren't containers of one kind.
 func (p *patchWriter) writeSteps(from, to value, max int) bool {
-	switch {
-	case from.kind() == '{' && to.kind() == '{':
-		return p.writeMembers(from.object(), to.object(), max)
-	case from.kind() == '[' && to.kind() == '[':
-		return p.writeItems(from.items(), to.items(), max)
+	switch kind := p.from.kind(from); {
+	case kind != p.to.kind(to):
+		return false
+	case kind == '{':
+		return p.objects(from, to, func(from, to *object) bool { return p.writeMembers(from, to, max) })
+	case kind == '[':
+		return p.arrays(from, to, func(skipped int, from, to []value) bool { return p.writeItems(skipped, from, to, max) })
 	default:
 		return false
 	}
@@ -69,18 +70,18 @@ func (p *patchWriter) writeSteps(from, to value, max int) bool {
 // contents: "//a" is a valid path that some clients can't follow, among them
 // github.com/evanphx/json-patch v5.9.11. An add replaces an existing member (RFC
 // 6902 §4.1).
-func (p *patchWriter) writeMembers(from, to object, max int) bool {
+func (p *patchWriter) writeMembers(from, to *object, max int) bool {
 	for _, m := range from.members {
-		if _, ok := to.byName[m.name.digest()]; !ok && !p.writeAt(nameToken(m.name), p.removal(max)) {
+		if _, ok := to.member(m.name.digest); !ok && !p.writeAt(nameToken(p.from.raw(m.name)), p.removal(max)) {
 			return false
 		}
 	}
 	for _, m := range to.members {
-		old, exists := from.byName[m.name.digest()]
-		if exists && old.digest() == m.value.digest() {
+		old, exists := from.member(m.name.digest)
+		if exists && old.digest == m.value.digest {
 			continue
 		}
-		token := nameToken(m.name)
+		token := nameToken(p.to.raw(m.name))
 		if !p.writeAt(token, func() bool { return p.writeValue(old, exists && token != "", m.value, max) }) {
 			return false
 		}
@@ -88,9 +89,10 @@ func (p *patchWriter) writeMembers(from, to object, max int) bool {
 	return true
 }
 
-// writeItems writes the changes of a list hunk by hunk. All items before the
-// current hunk are those of the new list already, so its index is the new list's.
-func (p *patchWriter) writeItems(from, to []value, max int) bool {
+// writeItems writes the changes of a list hunk by hunk, after as many items as
+// are skipped. All items before the current hunk are those of the new list
+// already, so its index is the new list's.
+func (p *patchWriter) writeItems(skipped int, from, to []value, max int) bool {
 	hunks, ok := diffLists(from, to, p.budget)
 	if !ok {
 		return false
@@ -103,12 +105,12 @@ func (p *patchWriter) writeItems(from, to []value, max int) bool {
 			if exists {
 				old = removed[i]
 			}
-			if !p.writeAt(indexToken(h.toStart+i), func() bool { return p.writeValue(old, exists, v, max) }) {
+			if !p.writeAt(indexToken(skipped+h.toStart+i), func() bool { return p.writeValue(old, exists, v, max) }) {
 				return false
 			}
 		}
 		for range len(removed) - len(added) {
-			if !p.writeAt(indexToken(h.toEnd), p.removal(max)) {
+			if !p.writeAt(indexToken(skipped+h.toEnd), p.removal(max)) {
 				return false
 			}
 		}
@@ -130,7 +132,7 @@ func (p *patchWriter) writeValue(old value, exists bool, v value, max int) bool 
 	if exists {
 		return p.writeChange(old, v, max)
 	}
-	return p.writeOperation("add", v.raw(), max)
+	return p.writeOperation("add", p.to.raw(v), max)
 }
 
 func (p *patchWriter) removal(max int) func() bool {
@@ -169,8 +171,7 @@ var pointerEscapes = strings.NewReplacer("~", "~0", "/", "~1")
 
 // nameToken returns a member's name as a token of a path. It decodes JSON
 // escapes first: they may hide a slash or a tilde ("\u002f", "\/").
-func nameToken(name value) string {
-	raw := name.raw()
+func nameToken(raw []byte) string {
 	if bytes.IndexByte(raw, '\\') >= 0 {
 		s, _ := unescape(raw)
 		raw = quote(s)
