@@ -48,7 +48,7 @@ func serveDeadLetters(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	slices.SortStableFunc(list.Letters, func(a, b deadLetterEntry) int { return b.Died.Compare(a.Died) })
+	slices.SortStableFunc(list.Letters, func(a, b deadLetterEntry) int { return b.GivenUp.Compare(a.GivenUp) })
 	list.Total = len(list.Letters)
 	list.Letters = list.Letters[:min(limit, len(list.Letters))]
 	return writeJSON(w, http.StatusOK, list)
@@ -65,7 +65,7 @@ func retryDeadLetter(w http.ResponseWriter, r *http.Request) error {
 	switch {
 	case errors.Is(err, forward.ErrNoDeadLetter):
 		return caddy.APIError{HTTPStatus: http.StatusNotFound, Err: err}
-	case errors.Is(err, forward.ErrNotKept):
+	case errors.Is(err, forward.ErrNotInHistory):
 		return caddy.APIError{HTTPStatus: http.StatusGone, Err: err}
 	case err != nil:
 		return err

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// streamListing is what the admin API tells of streams.
+// streamListing is the admin API's list of streams.
 type streamListing struct {
 	Total   int
 	Streams []openStream
@@ -23,7 +23,7 @@ type openStream struct {
 	Events, Bytes, Lag, Topics                 int
 }
 
-// topicListing is what the admin API tells of topics.
+// topicListing is the admin API's list of topics.
 type topicListing struct {
 	Total  int
 	Topics []struct {

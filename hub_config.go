@@ -21,8 +21,8 @@ type HubConfig struct {
 	// {"type": "memory"}.
 	StoreRaw json.RawMessage `json:"store,omitempty" caddy:"namespace=sse.stores inline_key=type"`
 
-	// Limits how much of the log is kept for clients that reconnect. The oldest
-	// events are removed as soon as the log exceeds any of the limits.
+	// Limits the log, which clients that reconnect resume from. The hub removes
+	// the oldest events as soon as the log exceeds any of the limits.
 	History *History `json:"history,omitempty"`
 
 	// How long a reload may take to move the open streams to the new
@@ -39,7 +39,7 @@ type History struct {
 	// Limits the number of events. Default: 10000; zero means the default.
 	MaxEvents int `json:"max_events,omitempty"`
 
-	// How long an event is kept. Default: 24h; zero means the default.
+	// Limits the age of events. Default: 24h; zero means the default.
 	MaxAge caddy.Duration `json:"max_age,omitempty"`
 
 	// Limits the bytes of memory or disk that the events use. Default:

@@ -134,7 +134,7 @@ func (a *App) Stop() error {
 	return nil
 }
 
-// Cleanup releases the hubs. A hub that no other configuration has is closed.
+// Cleanup releases the hubs. The last configuration of a hub closes it.
 func (a *App) Cleanup() error {
 	var errs []error
 	for name := range a.shared {

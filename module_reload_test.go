@@ -133,10 +133,10 @@ func TestReloadsUnderLoadLoseNoEventAndLeakNothing(t *testing.T) {
 		m.reload(global, rules(n))
 		waitForConfiguration(t, all, n)
 		if n == max(1, reloads/10) {
-			early, earlyRSS = m.settledStatus(), m.rss()
+			early, earlyRSS = m.stableStatus(), m.rss()
 		}
 	}
-	late, lateRSS = m.settledStatus(), m.rss()
+	late, lateRSS = m.stableStatus(), m.rss()
 	close(stop)
 	publishing.Wait()
 	reading.Wait()
@@ -173,9 +173,9 @@ func waitForConfiguration(t *testing.T, all []*reconnectingClient, n int) {
 	}
 }
 
-// settledStatus returns the process's status when earlier requests have ended:
+// stableStatus returns the process's status when earlier requests have ended:
 // the minimum within a second.
-func (m *childCaddy) settledStatus() processStatus {
+func (m *childCaddy) stableStatus() processStatus {
 	least := m.load("")
 	for range 10 {
 		time.Sleep(100 * time.Millisecond)

@@ -27,7 +27,7 @@ func TestAbsorbAnswersGetWithoutBackend(t *testing.T) {
 				t.Errorf("got %d %q with %v", resp.StatusCode, resp.body, resp.Header)
 			}
 			if again := s.doOver(protocol, "GET", path, "", "If-None-Match", resp.Header.Get("ETag")); again.StatusCode != http.StatusNotModified || again.body != "" {
-				t.Errorf("got %d %q for what is there already", again.StatusCode, again.body)
+				t.Errorf("got %d %q for the known document", again.StatusCode, again.body)
 			}
 			if head := s.doOver(protocol, "HEAD", path, ""); head.StatusCode != http.StatusOK || head.Header.Get("Content-Length") != "14" {
 				t.Errorf("HEAD got %d %v", head.StatusCode, head.Header)

@@ -87,7 +87,7 @@ func TestReconnectingClientReceivesMissedPatches(t *testing.T) {
 	}
 	late := s.open("HTTP/2.0", "/api/x")
 	if e := late.next(); e.Name != "" || !strings.HasPrefix(string(e.Data), `{"n":3,`) {
-		t.Errorf("who comes later gets event %q with %q first, want the whole document", e.Name, e.Data)
+		t.Errorf("a new viewer gets event %q with %q first, want the whole document", e.Name, e.Data)
 	}
 }
 

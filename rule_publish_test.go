@@ -350,18 +350,18 @@ func TestAuthorizationCheckHidesJWTFromBackend(t *testing.T) {
 		c.close()
 	}
 	if resp := s.do("GET", "/asked?topic=secrets&token="+ann, "", "Accept", "text/event-stream"); resp.StatusCode != http.StatusForbidden {
-		t.Errorf("what the backend refuses: %s %q", resp.Status, resp.body)
+		t.Errorf("refused by the backend: %s %q", resp.Status, resp.body)
 	}
 	named := signedToken(t, time.Hour, jwt.MapClaims{"topics": "news"})
 	if resp := s.do("GET", "/asked?topic=orders", "", "Accept", "text/event-stream", "Authorization", "Bearer "+named); resp.StatusCode != http.StatusForbidden {
-		t.Errorf("what the token does not name: %s %q", resp.Status, resp.body)
+		t.Errorf("not in the claim: %s %q", resp.Status, resp.body)
 	}
 	if _, ok := asked.Load("/api/orders"); !ok {
 		t.Error("the backend was not asked")
 	}
 	asked.Range(func(uri, viewer any) bool {
 		if strings.Contains(uri.(string), "token") || viewer != "ann" {
-			t.Errorf("the backend was asked for %s as %q", uri, viewer)
+			t.Errorf("the backend got %s as %q", uri, viewer)
 		}
 		return true
 	})

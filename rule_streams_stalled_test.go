@@ -294,7 +294,7 @@ func TestClientThatPausesBeyondHistoryIsReset(t *testing.T) {
 		s.wantMetric(hub, `streams_ended_total{reason="fell out of the history",rule="/events"}`, float64(i+1))
 		again := s.open(protocol, "/events", "Last-Event-ID", last)
 		if e := again.next(); e.Name != "reset" {
-			t.Errorf("%s: who comes back from what has left the history gets event %q", protocol, e.Name)
+			t.Errorf("%s: a client with a dropped position gets event %q", protocol, e.Name)
 		}
 		again.close()
 	}

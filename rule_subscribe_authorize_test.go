@@ -26,7 +26,7 @@ func (b *repoBackend) set(change func(b *repoBackend)) {
 	change(b)
 }
 
-func (b *repoBackend) questions() []string {
+func (b *repoBackend) checks() []string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return slices.Clone(b.asked)
@@ -56,7 +56,7 @@ func (b *repoBackend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.WriteString(w, "the app's own words")
 }
 
-const watchRepos = `
+const repoRules = `
 	sse /hooks/* {
 		webhook {
 			verify none
@@ -73,7 +73,7 @@ const watchRepos = `
 func startRepos(t *testing.T, block string) (*site, *repoBackend) {
 	t.Helper()
 	backend := &repoBackend{status: map[string]int{"ann caddy": 200, "ann both": 200, "zoe both": 204}}
-	return startSite(t, "", fmt.Sprintf(watchRepos, block, startBackend(t, backend.ServeHTTP))), backend
+	return startSite(t, "", fmt.Sprintf(repoRules, block, startBackend(t, backend.ServeHTTP))), backend
 }
 
 func TestAuthorizedClientReceivesStream(t *testing.T) {
@@ -123,13 +123,13 @@ func TestClientCannotAlterAuthorizationCheck(t *testing.T) {
 				t.Errorf("%s: %q is answered with %s", protocol, repo, resp.Status)
 			}
 		}
-		if n := len(backend.questions()); n != 0 {
-			t.Fatalf("%s: the backend was asked %q", protocol, backend.questions())
+		if n := len(backend.checks()); n != 0 {
+			t.Fatalf("%s: the backend got %q", protocol, backend.checks())
 		}
 	}
 	s.do("GET", "/events?repo=a%3Fx%3D1%23y%26z%20%7Benv.HOME%7D", "", "Authorization", "ann")
-	if got := backend.questions(); !slices.Equal(got, []string{"/api/repos/a%3Fx=1%23y&z%20%7Benv.HOME%7D"}) {
-		t.Errorf("the backend was asked %q", got)
+	if got := backend.checks(); !slices.Equal(got, []string{"/api/repos/a%3Fx=1%23y&z%20%7Benv.HOME%7D"}) {
+		t.Errorf("the backend got %q", got)
 	}
 }
 
@@ -160,7 +160,7 @@ func TestStreamWaitsWhileBackendIsDown(t *testing.T) {
 // A client that is moved while it waits resumes at its position.
 func TestMovedClientThatAwaitsAuthorizationMissesNothing(t *testing.T) {
 	backend := &repoBackend{status: map[string]int{"ann caddy": 200}, down: http.StatusServiceUnavailable}
-	global, site := "sse {\n drain 50ms\n }", fmt.Sprintf(watchRepos, "", startBackend(t, backend.ServeHTTP))
+	global, site := "sse {\n drain 50ms\n }", fmt.Sprintf(repoRules, "", startBackend(t, backend.ServeHTTP))
 	for _, protocol := range protocols {
 		t.Run(protocol, func(t *testing.T) {
 			s := startSite(t, global, site)
@@ -186,7 +186,7 @@ func TestRecheckEndsStreamOfRevokedClient(t *testing.T) {
 		ann.ended()
 		resp := s.doOver(protocol, "GET", "/events?repo=both", "", "Authorization", "ann")
 		if resp.StatusCode != http.StatusForbidden {
-			t.Errorf("%s: who comes back gets %s", protocol, resp.Status)
+			t.Errorf("%s: the returning client gets %s", protocol, resp.Status)
 		}
 		s.publish("both", "still")
 		zoe.expect("", "still")
@@ -197,7 +197,7 @@ func TestRecheckEndsStreamOfRevokedClient(t *testing.T) {
 func TestReconnectsShareAuthorizationChecks(t *testing.T) {
 	s, backend := startRepos(t, "")
 	for _, protocol := range protocols {
-		before, began := len(backend.questions()), time.Now()
+		before, began := len(backend.checks()), time.Now()
 		var opening sync.WaitGroup
 		for range 10 {
 			opening.Go(func() {
@@ -211,8 +211,8 @@ func TestReconnectsShareAuthorizationChecks(t *testing.T) {
 			})
 		}
 		opening.Wait()
-		if n, most := len(backend.questions())-before, 1+int(time.Since(began)/time.Second); n > most {
-			t.Errorf("%s: 100 streams in %v are %d questions", protocol, time.Since(began), n)
+		if n, most := len(backend.checks())-before, 1+int(time.Since(began)/time.Second); n > most {
+			t.Errorf("%s: 100 streams in %v cause %d checks", protocol, time.Since(began), n)
 		}
 	}
 }

@@ -282,7 +282,7 @@ func TestLostTopicPositionYieldsReset(t *testing.T) {
 // A client whose connection breaks at random times receives each event once and
 // in order.
 func TestHundredReconnectsReceiveEveryEventOnceInOrder(t *testing.T) {
-	const cuts, events = 100, 10_000
+	const disconnects, events = 100, 10_000
 	for _, protocol := range protocols {
 		t.Run(protocol, func(t *testing.T) {
 			s := startSite(t, "sse {\n history 20000\n }", fmt.Sprintf(pubsub, ""))
@@ -295,11 +295,11 @@ func TestHundredReconnectsReceiveEveryEventOnceInOrder(t *testing.T) {
 			})
 			defer publishing.Wait()
 			got, last := make([]int, 0, events), start
-			for cut := 0; len(got) < events; cut++ {
+			for streams := 0; len(got) < events; streams++ {
 				c := s.open(protocol, "/events/news", "Last-Event-ID", last)
 				enough := events
-				if cut < cuts {
-					enough = len(got) + rand.N(2*events/cuts)
+				if streams < disconnects {
+					enough = len(got) + rand.N(2*events/disconnects)
 				}
 				for len(got) < min(enough, events) {
 					e := c.next()

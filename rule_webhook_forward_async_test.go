@@ -65,11 +65,11 @@ func TestForwardAsyncForwardsAcknowledgedWebhook(t *testing.T) {
 		c.expect("", body)
 		odd := fmt.Sprintf("no JSON \xff%d", i)
 		if got := s.sendToShop(protocol, "", odd); got != "204 " {
-			t.Errorf("what can't be mapped got %q", got)
+			t.Errorf("the unmappable delivery got %q", got)
 		}
 		noise := fmt.Sprintf(`{"kind":"noise","n":%d}`, i)
 		if got := s.sendToShop(protocol, id+"-noise", noise); got != "204 " {
-			t.Errorf("what isn't wanted got %q", got)
+			t.Errorf("the dropped delivery got %q", got)
 		}
 		if resp := s.doOver(protocol, "POST", "/hooks/shop", body, "X-Token", "wrong"); resp.StatusCode != http.StatusUnauthorized {
 			t.Errorf("got %s", resp.Status)

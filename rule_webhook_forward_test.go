@@ -330,7 +330,7 @@ func TestIdempotencyKeysSurviveRestartPerRule(t *testing.T) {
 	c := s.open("HTTP/1.1", "/events")
 	again()
 	if got := send("a", "d3", `{"want":true,"n":3}`); !strings.HasPrefix(got, "202") {
-		t.Errorf("what was refused is remembered: %q", got)
+		t.Errorf("a refused delivery has an idempotency record: %q", got)
 	}
 	c.expect("", `{"want":true,"n":3}`) // the first event
 

@@ -13,19 +13,18 @@ import (
 
 // Limits limits how many streams of a rule are open at a time.
 type Limits struct {
-	// Limits the streams of the rule. One more is refused with 503 and
+	// Limits the streams of the rule. The rule refuses one more with 503 and
 	// Retry-After. Default: 0, which means no limit.
 	Rule int `json:"rule,omitempty"`
 
 	// Limits the streams of one client: one address as the server's trusted
-	// proxies report it, or one /64 network for IPv6. One more is refused
-	// with 429 and Retry-After. Default: 0, which means no limit.
+	// proxies report it, or one /64 network for IPv6. The rule refuses one
+	// more with 429 and Retry-After. Default: 0, which means no limit.
 	PerClient int `json:"per_client,omitempty"`
 
-	// Limits the streams of one user, which is {http.auth.user.id} as a
-	// handler before the rule sets it. Streams without a user don't count.
-	// One more is refused with 429 and Retry-After. Default: 0, which means
-	// no limit.
+	// Limits the streams of one user. An earlier handler sets the user in
+	// {http.auth.user.id}; streams without a user don't count. The rule refuses
+	// one more with 429 and Retry-After. Default: 0, which means no limit.
 	PerUser int `json:"per_user,omitempty"`
 }
 

@@ -18,9 +18,9 @@ import (
 type DeadLetter struct {
 	// ID identifies the delivery, for [Forwarder.Retry].
 	ID string `json:"id"`
-	// Received is when the webhook came, and Died when the forwarder gave it up.
+	// Received is when the webhook came, and GivenUp when the forwarder gave it up.
 	Received time.Time `json:"received"`
-	Died     time.Time `json:"died"`
+	GivenUp  time.Time `json:"died"`
 	Method   string    `json:"method"`
 	Host     string    `json:"host"`
 	Path     string    `json:"path"`
@@ -47,7 +47,7 @@ func (f *Forwarder) deadLetterTopic() string { return deadTopicPrefix + f.Queue 
 // delivery in one step.
 func (f *Forwarder) deadLetter(p *pending, r *Request, response Response, result Result, reason string) {
 	letter := storedLetter{DeadLetter{
-		ID: p.id, Received: p.received, Died: time.Now(), Method: r.Method, Host: string(r.Host), Path: pathOf(r.URI),
+		ID: p.id, Received: p.received, GivenUp: time.Now(), Method: r.Method, Host: string(r.Host), Path: pathOf(r.URI),
 		Attempts: p.attempts, Status: response.Status, Reason: reason,
 	}, p.seq, f.Rule}
 	data, err := encode(letter)
@@ -140,12 +140,12 @@ func (f *Forwarder) retryKey(id string) hub.IdempotencyKey {
 var (
 	// ErrNoDeadLetter means that there is no dead letter with this ID.
 	ErrNoDeadLetter = errors.New("there is no such dead letter")
-	// ErrNotKept means that the history doesn't have the request any more.
-	ErrNotKept = errors.New("the request has left the history")
+	// ErrNotInHistory means that the history doesn't have the request any more.
+	ErrNotInHistory = errors.New("the request has left the history")
 )
 
 // Retry queues a dead letter as a new delivery. It returns [ErrNoDeadLetter] or
-// [ErrNotKept] if it can't.
+// [ErrNotInHistory] if it can't.
 func (f *Forwarder) Retry(id string) error {
 	var found *storedLetter
 	if err := f.eachDeadLetter(func(l storedLetter) {
@@ -160,7 +160,7 @@ func (f *Forwarder) Retry(id string) error {
 	}
 	e := f.entry(*found)
 	if e == nil {
-		return ErrNotKept
+		return ErrNotInHistory
 	}
 	r := new(Request)
 	if err := decodeFrame(e.Frame, r); err != nil {

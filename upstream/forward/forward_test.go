@@ -174,7 +174,7 @@ func TestFailedDeliveryIsRetriedWithBackoffAndBlocksNoOther(t *testing.T) {
 		if err != nil || len(letters) != 1 || e.count(forward.Dead) != 1 || e.f.Pending() != 0 {
 			t.Fatalf("%v %v %v", letters, err, e.counts)
 		}
-		if l := letters[0]; l.Path != "/hook" || l.Method != "POST" || !l.Kept || l.Attempts < 20 || l.Died.Sub(l.Received) < 24*time.Hour {
+		if l := letters[0]; l.Path != "/hook" || l.Method != "POST" || !l.Kept || l.Attempts < 20 || l.GivenUp.Sub(l.Received) < 24*time.Hour {
 			t.Errorf("%+v", l)
 		}
 		e.mu.Lock()
@@ -305,7 +305,7 @@ func TestDeliveryThatLeavesHistoryCountsAsLost(t *testing.T) {
 		if err != nil || len(letters) != 1 || letters[0].Kept || e.count(forward.Lost) != 1 || e.f.Pending() != 0 {
 			t.Fatalf("%v %v %v", letters, err, e.counts)
 		}
-		if err := e.f.Retry(letters[0].ID); !errors.Is(err, forward.ErrNotKept) {
+		if err := e.f.Retry(letters[0].ID); !errors.Is(err, forward.ErrNotInHistory) {
 			t.Error(err)
 		}
 	})

@@ -17,8 +17,8 @@ import (
 // Config configures polling. Its zero value is ready for [Config.Provision].
 type Config struct {
 	// The time from the start of one poll to the start of the next, while the
-	// view has viewers and the document changes. Jitter of 2% is applied.
-	// Default: 2s; minimum: 100ms.
+	// view has viewers and the document changes. The module adds a jitter of
+	// 2%. Default: 2s; minimum: 100ms.
 	Interval caddy.Duration `json:"interval,omitempty"`
 
 	// Limits the pause between two polls while the document doesn't change.
@@ -30,7 +30,7 @@ type Config struct {
 	// How long one poll may take before it counts as failed. Default: 10s.
 	Timeout caddy.Duration `json:"timeout,omitempty"`
 
-	// How long polling goes on after the last viewer has left, so that a
+	// How long the module polls after the last viewer has left, so that a
 	// client that reconnects gets the document at once. Default: 30s; a
 	// negative value ends polling at once.
 	Linger caddy.Duration `json:"linger,omitempty"`
@@ -62,8 +62,8 @@ type Config struct {
 	//   `changed` and `added`
 	// - `jq`: the outputs of a program over the old and the new document
 	//
-	// The whole document is sent if the mode can't express the change, or if
-	// the patch would be no smaller.
+	// The module sends the whole document if the mode can't express the change,
+	// or if the patch would be no smaller.
 	Send string `json:"send,omitempty"`
 
 	// Sets the argument of `send`. For `items`, it is the member that
@@ -72,8 +72,8 @@ type Config struct {
 	// and, for a named event, `event`.
 	SendArgument string `json:"send_argument,omitempty"`
 
-	// Sets a jq program that selects the part of the document to send.
-	// Changes outside of that part are ignored. Default: the whole document.
+	// Sets a jq program that selects the part of the document to send. The
+	// module ignores changes outside of that part. Default: the whole document.
 	Select string `json:"select,omitempty"`
 
 	// Sets a jq program over the backend's document that decides whether the
@@ -95,11 +95,11 @@ type Config struct {
 	// regardless of their Authorization and Cookie headers, the user
 	// authenticated by Caddy, their client certificate and their address.
 	//
-	// - `checked`: the backend authorizes each new viewer, and polls are made
-	//   with the credentials of the viewers in turn; a viewer whom the
-	//   backend refuses loses the stream
-	// - `unchecked`: the backend authorizes nobody but the viewer whose
-	//   request a poll repeats
+	// - `checked`: the backend authorizes each new viewer, and polls carry the
+	//   credentials of the viewers in turn; a viewer whom the backend refuses
+	//   loses the stream
+	// - `unchecked`: the backend authorizes only the viewer whose request a
+	//   poll repeats
 	//
 	// All other headers still separate viewers, unless `vary` names those that
 	// do. Default: viewers share a view if their credentials are the same. If
@@ -119,20 +119,19 @@ type Config struct {
 	// repeat the viewer's body, so the query must have no side effects.
 	Method string `json:"method,omitempty"`
 
-	// Limits the body of a POST that opens a stream, in bytes. A longer body
-	// is refused with 413. Default: 65536 (64 KiB).
+	// Limits the body of a POST that opens a stream, in bytes. The module
+	// refuses a longer body with 413. Default: 65536 (64 KiB).
 	MaxRequest int64 `json:"max_request,omitempty"`
 
 	// Sets the name of the events that hold whole documents. Placeholders
-	// {json.PATH} read the document that is sent, by GJSON path. If the result
-	// is no valid event name, the event is unnamed. Default: unnamed, which a
+	// {json.PATH} read the sent document, by GJSON path. If the result is no
+	// valid event name, the event is unnamed. Default: unnamed, which a
 	// browser's onmessage receives.
 	Event string `json:"event,omitempty"`
 
-	// Sets paths whose invalidation polls all views of the rule at once: a
-	// successful unsafe request to one of these paths, or below it, does so.
-	// Such requests to a view's own path, above it or below it poll that view
-	// in any case.
+	// Sets further paths. A successful unsafe request to one of them, or below
+	// it, polls all views of the rule at once. Such a request to a view's own
+	// path, above it or below it polls that view in any case.
 	Refresh []string `json:"refresh,omitempty"`
 
 	// Turns invalidation off: unsafe requests cause no poll. Default: false.

@@ -12,16 +12,16 @@ type Result string
 
 // The results of requests to the backend.
 const (
-	Changed     Result = "changed"
-	Unchanged   Result = "unchanged"
-	NotModified Result = "not_modified" // the backend answered 304
-	Failed      Result = "failed"
-	Ended       Result = "ended" // refused, gone, complete, or the viewers move to other views
-	Asked       Result = "asked" // an authorization check
+	Changed            Result = "changed"
+	Unchanged          Result = "unchanged"
+	NotModified        Result = "not_modified" // the backend answered 304
+	Failed             Result = "failed"
+	Ended              Result = "ended" // refused, gone, complete, or the viewers move to other views
+	AuthorizationCheck Result = "asked"
 )
 
 // Results lists all results.
-var Results = []Result{Changed, Unchanged, NotModified, Failed, Ended, Asked}
+var Results = []Result{Changed, Unchanged, NotModified, Failed, Ended, AuthorizationCheck}
 
 func (o outcome) result() Result { return Results[o] }
 

@@ -24,7 +24,7 @@ func (p *Poller) authorizationCheck(ctx context.Context, t *target, as *principa
 func (p *Poller) check(ctx context.Context, t *target, as *principal, since validators) (*subrequest.Response, error) {
 	started := time.Now()
 	resp, err := p.send(ctx, t, as, since)
-	p.observer.Polled(Asked, time.Since(started))
+	p.observer.Polled(AuthorizationCheck, time.Since(started))
 	return resp, err
 }
 

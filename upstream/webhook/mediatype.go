@@ -13,7 +13,7 @@ const (
 
 // mediaType is a parsed Content-Type (RFC 9110 §8.3).
 type mediaType struct {
-	// header is the value as it came, with its parameters.
+	// header is the original value, with its parameters.
 	header string
 	// name is the type and subtype in lower case. It is empty if there is none.
 	name string

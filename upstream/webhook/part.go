@@ -15,7 +15,7 @@ import (
 	"github.com/caddy-sse/caddy-sse/jq"
 )
 
-// part is what becomes one event: a whole request or one element of it.
+// part is the source of one event: a whole request or one element of it.
 // Templates and jq programs see it.
 type part struct {
 	*content
@@ -29,7 +29,7 @@ func (p *part) element(document []byte) *part {
 	return &part{content: newContent(document, mediaType{"application/json", "application/json"}), request: p.request, ctx: p.ctx}
 }
 
-// lookupError tells why a placeholder has no text.
+// lookupError is the reason why a placeholder has no text.
 type lookupError struct {
 	status int
 	// missing means that the request doesn't have what the placeholder names.

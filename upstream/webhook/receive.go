@@ -30,7 +30,7 @@ func (wh *Webhook) Handshake(r *http.Request, repl *caddy.Replacer) (*HandshakeR
 // If the rule forwards requests, a verified request that can't be published
 // isn't an error: the delivery's Refused is set.
 //
-// Receive reads the body to its end and puts it back as it came, so that another
+// Receive reads the body to its end and puts its bytes back, so that another
 // handler can read it. repl must be the request's own; Receive doesn't change
 // it.
 func (wh *Webhook) Receive(w http.ResponseWriter, r *http.Request, repl *caddy.Replacer) (*Delivery, error) {

@@ -21,7 +21,7 @@ type request struct {
 	// media is the parsed Content-Type.
 	media mediaType
 
-	// raw is the body as it came. Signatures cover it, and the app gets it.
+	// raw is the original body. Signatures cover it, and the app gets it.
 	// Nothing has verified it yet while key is nil.
 	raw []byte
 

@@ -238,7 +238,7 @@ func TestUnreachableCertificateMakesSenderRetry(t *testing.T) {
 		refuse(t, wh, snsPost(body), 503, "send it again later")
 	}
 	if n := s.got("GET /cert.pem"); n != 1 {
-		t.Errorf("it was asked for %d times in a moment", n)
+		t.Errorf("the module fetched it %d times", n)
 	}
 	s.set(false)
 	s.certify(t, time.Now().Add(-2*time.Hour), time.Now().Add(-time.Hour))
@@ -321,8 +321,8 @@ func TestConcurrentMessagesShareOneCertificateFetch(t *testing.T) {
 	}
 }
 
-// stranger returns a message that is valid except for its signature.
-func (s *topicService) stranger(t testing.TB, path string) *http.Request {
+// forged returns a message that is valid except for its signature.
+func (s *topicService) forged(t testing.TB, path string) *http.Request {
 	t.Helper()
 	m := s.message("Notification")
 	m["SigningCertURL"], m["Signature"] = s.URL+path, "AAAA"
@@ -336,7 +336,7 @@ func (s *topicService) stranger(t testing.TB, path string) *http.Request {
 func TestFailingCertificateURLDelaysNoOther(t *testing.T) {
 	s := startTopicService(t)
 	wh := s.rule(t)
-	refuse(t, wh, s.stranger(t, "/none.pem"), 503, "send it again later")
+	refuse(t, wh, s.forged(t, "/none.pem"), 503, "send it again later")
 	accept(t, wh, snsPost(s.sign(t, s.message("Notification"))))
 }
 
@@ -345,9 +345,9 @@ func TestUnprovenCertificatesDisplaceNoProvenOne(t *testing.T) {
 	wh := s.rule(t)
 	accept(t, wh, snsPost(s.sign(t, s.message("Notification"))))
 	for i := range 40 {
-		refuse(t, wh, s.stranger(t, fmt.Sprintf("/other%d.pem", i)), 401, "the signature is wrong")
+		refuse(t, wh, s.forged(t, fmt.Sprintf("/other%d.pem", i)), 401, "the signature is wrong")
 	}
-	refuse(t, wh, s.stranger(t, "/cert.pem?n=1"), 401, "SigningCertURL is not on a host of the sender's")
+	refuse(t, wh, s.forged(t, "/cert.pem?n=1"), 401, "SigningCertURL is not on a host of the sender's")
 	accept(t, wh, snsPost(s.sign(t, s.message("Notification"))))
 	if n := s.got("GET /cert.pem"); n != 1 {
 		t.Errorf("the certificate was fetched %d times", n)
@@ -361,8 +361,8 @@ func TestDisconnectingClientCancelsNoFetch(t *testing.T) {
 	m := s.message("Notification")
 	m["SigningCertURL"] = s.URL + "/slow.pem"
 	body := s.sign(t, m)
-	gone, hangUp := context.WithCancel(t.Context())
-	hangUp()
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
 	refuse(t, wh, snsPost(body).WithContext(gone), 503, "send it again later")
 	close(s.hold)
 	accept(t, wh, snsPost(body))
@@ -376,13 +376,13 @@ func TestRequestsWaitingForCertificatesAreLimited(t *testing.T) {
 	wh := s.rule(t)
 	s.hold = make(chan struct{})
 	accept(t, wh, snsPost(s.sign(t, s.message("Notification")))) // its certificate is known
-	gone, hangUp := context.WithCancel(t.Context())
-	hangUp()
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
 	for i := range 64 {
-		r := s.stranger(t, fmt.Sprintf("/%d/slow.pem", i))
+		r := s.forged(t, fmt.Sprintf("/%d/slow.pem", i))
 		refuse(t, wh, r.WithContext(gone), 503, "send it again later")
 	}
-	_, err := receive(wh, s.stranger(t, "/one-more.pem").WithContext(gone)) // or it would be told the same ten seconds later
+	_, err := receive(wh, s.forged(t, "/one-more.pem").WithContext(gone)) // a live request would get the same response after ten seconds
 	var refused *refusal.Error
 	if !errors.As(err, &refused) || refused.Status != 503 || refused.RetryAfter == 0 || !strings.Contains(err.Error(), "too many") {
 		t.Errorf("%v", err)

@@ -75,7 +75,7 @@ func TestPasswordGuessesTakeNoSlotOfKnownUser(t *testing.T) {
 		return full
 	}
 	if full := flood("nobody", func() { accept(t, wh, basic("ann", "right")) }); full == 0 {
-		t.Error("all of 40 guesses of strangers were waited for")
+		t.Error("the module waited for all 40 guesses")
 	}
 	// A remembered password waits in no queue.
 	if full := flood("ann", func() { accept(t, wh, basic("ann", "right")) }); full == 0 {

@@ -36,7 +36,7 @@ type Verify struct {
 	//   - hmac: an HMAC that the options describe
 	//   - token: a header that holds the secret itself
 	//   - basic: a user and a password
-	//   - none: no verification, anyone who reaches the URL may send
+	//   - none: no verification; every client of the URL may send
 	Sender string `json:"sender"`
 
 	// Sets the secrets that the sender shares with this rule. All senders except
@@ -75,8 +75,8 @@ type Verify struct {
 
 	// Sets the request header that holds the time of the signature in unix
 	// seconds, for example `X-Timestamp`. The signed message must include it,
-	// or anyone could change it. Default: none. Without a timestamp an attacker
-	// who has captured a request can send it again at any time.
+	// or anyone could change it. Default: none. Without a timestamp, an attacker
+	// can send a captured request again at any time.
 	Timestamp string `json:"timestamp,omitempty"`
 
 	// Limits how far the time of the signature may be from now, in the past or
@@ -86,7 +86,7 @@ type Verify struct {
 
 	// For twilio, which signs the URL that it has called: sets that URL, as a
 	// template of Caddy's placeholders. If a proxy in front of this Caddy ends
-	// TLS or changes the host, set what Twilio sees, for example
+	// TLS or changes the host, set the URL that Twilio calls, for example
 	// `https://hooks.example.com{http.request.orig_uri}`. The module reads no
 	// headers of a proxy unless the template does. Default:
 	// `{http.request.scheme}://{http.request.hostport}{http.request.orig_uri}`.
@@ -95,8 +95,8 @@ type Verify struct {
 	// For basic: sets the user's name.
 	User string `json:"user,omitempty"`
 
-	// Sets the values that an unsigned handshake must have one of: for meta, the
-	// verify token; for websub, the `hub.topic`; for cloudevents, the
+	// Sets the valid values of unsigned handshakes: for meta, the verify token;
+	// for websub, the `hub.topic`; for cloudevents, the
 	// `WebHook-Request-Origin`. The module replaces placeholders as in secrets.
 	// Default: none. Then the module refuses the handshakes of meta and websub,
 	// and grants those of cloudevents to every origin, since each of its
@@ -115,21 +115,21 @@ type Verify struct {
 type verifier struct {
 	checker
 	sender
-	// challenge are the values that an unsigned handshake must have one of.
+	// challenge are the valid values of unsigned handshakes.
 	challenge secrets
 	// signing are the keys of an HMAC, for handshakes that want a signature.
 	signing []key
 	sns     *sns
 }
 
-// checker refuses requests that don't come from the sender. It reads the body
-// as it came.
+// checker refuses requests that don't come from the sender. It reads the original
+// body.
 type checker interface {
 	check(r *request) *refusal.Error
 }
 
 // headerChecker is a checker that needs no body. It runs before the module
-// reads the body, so that nobody else can fill memory.
+// reads the body, so that only the sender's bodies use memory.
 type headerChecker interface {
 	checker
 	headersOnly()

@@ -1,8 +1,8 @@
 // Package webhook turns verified POST requests into events.
 //
-// [Webhook.Receive] reads a body up to its limit and verifies its signature
-// over the bytes as they came. It looks at the content after that: where the
-// event goes, what it is called and what it says.
+// [Webhook.Receive] reads a body up to its limit and verifies the signature of its
+// original bytes. Only then it parses the content, from which it makes the topics,
+// the names and the data of the events.
 package webhook
 
 import (
@@ -27,9 +27,9 @@ const DefaultMaxBody = 1 << 20
 //	              name, {form.user[name]}, or its path, {form.user.name}
 //
 // A string becomes its text, and a number or a boolean its literal. Null counts
-// as missing. An object or a list is refused. The module never expands
-// placeholders in what a sender puts into a field. {file.*} is not available.
-// A template with a missing or empty placeholder is empty as a whole.
+// as missing. The module refuses an object or a list. It never expands
+// placeholders in a sender's values. {file.*} is not available. A template with a
+// missing or empty placeholder is empty as a whole.
 type Webhook struct {
 	// Sets how the module verifies the sender. Required: there is no default.
 	// Use the sender `none` to accept requests from anyone.
@@ -38,7 +38,7 @@ type Webhook struct {
 	// Sets the topics on which the module publishes the event, as templates,
 	// for example `repos/{json.repository.full_name}`. Each must give 1 to 1024
 	// bytes of text without control characters. Otherwise the module refuses
-	// the request with 422 and a reason that names what is missing. Default: the
+	// the request with 422 and a reason that names the missing part. Default: the
 	// request's path without its leading slash. For github, gitlab, gitea and
 	// bitbucket the default has a second topic, `github/` (and so on) followed
 	// by the repository's full name, if the payload has one. There is no default
@@ -85,15 +85,15 @@ type Webhook struct {
 	// `https://shop.example.com/orders`; the default is the request's own host.
 	// The value of a placeholder must fit in one segment of the path. Otherwise
 	// the module refuses the request with 422. A rule with refresh and without
-	// topics publishes nothing itself: viewers get what the backend responds to
-	// them.
+	// topics publishes nothing itself: each viewer gets the backend's response to
+	// its own request.
 	Refresh []string `json:"refresh,omitempty"`
 
 	// Sets a jq program that makes the event's data from a JSON body, for
 	// example `{action, number: .issue.number}`. The data is JSON: a string
 	// keeps its quotes. If the program outputs nothing, the module acknowledges
 	// the request and publishes nothing. If it outputs several values, the
-	// module refuses the request with 422. Default: the body as it came, or,
+	// module refuses the request with 422. Default: the body's own bytes, or,
 	// for a body of a binary type, JSON of the form {"type":…,"base64":…}.
 	Select string `json:"select,omitempty"`
 
@@ -165,7 +165,7 @@ type Delivery struct {
 	// repeated request has the same ID; every other request has another one. It
 	// is empty if each event of the request has an ID of its own.
 	ID string
-	// Body is the request's body as it came.
+	// Body is the request's original body.
 	Body []byte
 	// Messages are the events to publish, all or none. There may be none.
 	Messages []Message
