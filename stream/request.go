@@ -11,33 +11,36 @@ import (
 // MediaType is the Content-Type of a stream (HTML standard, "Server-sent events").
 const MediaType = "text/event-stream"
 
-// positionParameters are the query parameters that replace the Last-Event-ID
-// header for clients that can't set headers.
-var positionParameters = []string{"last_event_id", "lastEventId"}
-
 // LastEventID returns the position that the client sends in its Last-Event-ID
 // header or in the query, or the empty string if it sends none. The header takes
 // precedence: a browser that reconnects repeats the URL, whose position is from
 // its first connection.
-func LastEventID(r *http.Request) string {
+//
+// In the query, the parameter's name is Last-Event-ID in any case, with or without
+// hyphens and underscores: each client library has a spelling of its own. The last
+// one that isn't empty counts, since libraries append it to the URL that the page
+// has opened.
+func LastEventID(r *http.Request) (id string) {
 	if id := r.Header.Get("Last-Event-ID"); id != "" {
 		return id
 	}
-	query := r.URL.Query()
-	for _, name := range positionParameters {
-		if id := query.Get(name); id != "" {
-			return id
+	for pair := range strings.SplitSeq(r.URL.RawQuery, "&") {
+		name, value, _ := strings.Cut(pair, "=")
+		if value == "" || !isPositionParameter(name) {
+			continue
+		}
+		id = value // also if it can't be unescaped: an id that nobody knows begins with a reset
+		if plain, err := url.QueryUnescape(value); err == nil {
+			id = plain
 		}
 	}
-	return ""
+	return id
 }
 
 // WithoutPosition returns a URL's raw query without the parameters that hold a
-// position. The other parameters keep their bytes and their order.
+// position; see [LastEventID]. The other parameters keep their bytes and their
+// order.
 func WithoutPosition(rawQuery string) string {
-	if !strings.Contains(rawQuery, "vent") && !strings.Contains(rawQuery, "%") { // neither a parameter's plain name nor an escaped one
-		return rawQuery
-	}
 	others := make([]string, 0, 4)
 	for pair := range strings.SplitSeq(rawQuery, "&") {
 		name, _, _ := strings.Cut(pair, "=")
@@ -48,16 +51,18 @@ func WithoutPosition(rawQuery string) string {
 	return strings.Join(others, "&")
 }
 
+const positionParameter = "lasteventid"
+
+var wordSeparators = strings.NewReplacer("-", "", "_", "")
+
 func isPositionParameter(name string) bool {
+	if len(name) < len(positionParameter) {
+		return false
+	}
 	if plain, err := url.QueryUnescape(name); err == nil {
 		name = plain
 	}
-	for _, id := range positionParameters {
-		if name == id {
-			return true
-		}
-	}
-	return false
+	return strings.EqualFold(wordSeparators.Replace(name), positionParameter)
 }
 
 // Accepts reports whether the client accepts a stream (RFC 9110 §12.5.1): it has

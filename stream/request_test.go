@@ -20,9 +20,19 @@ func TestPositionHeaderOverridesQuery(t *testing.T) {
 		{"", "lastEventId=q", "q"},
 		{"", "lastEventId=b&last_event_id=a", "a"},
 		{"", "last_event_id=&lastEventId=b", "b"},
-		{"", "last_event_id=1&last_event_id=2", "1"},
+		{"", "last_event_id=a&lastEventId=", "a"},
+		{"", "last_event_id=1&last_event_id=2", "2"},
+		{"", "last_event_id=OLD&lastEventId=NEW", "NEW"}, // event-source-polyfill appends its own
+		{"", "topic=a&Last-Event-ID=q", "q"},             // the same with lastEventIdQueryParameterName: 'Last-Event-ID'
+		{"", "last-event-id=q", "q"},
+		{"", "lastEventID=q", "q"}, // Mercure's
+		{"", "LASTEVENTID=q", "q"},
 		{"", "last%5Fevent%5Fid=q%2Dx", "q-x"},
-		{"", "last_event_ID=q", ""},
+		{"", "last_event_id=a;b", "a;b"},
+		{"", "last_event_id=%zz", "%zz"},
+		{"", "last_event_id=a%0Aid:b", "a\nid:b"},
+		{"", "last_event=q", ""},
+		{"", "last+event+id=q", ""},
 		{"", "x=last_event_id", ""},
 		{"", "%zz&last_event_id=q", "q"},
 	} {
@@ -52,7 +62,10 @@ func TestPositionIsRemovedFromQuery(t *testing.T) {
 		"lastE%76%65%6e%74Id=x":              "",
 		"event=1&events=%20":                 "event=1&events=%20",
 		"a=last_event_id&xlast_event_id=1":   "a=last_event_id&xlast_event_id=1",
-		"last_event_ID=1&lasteventid=2":      "last_event_ID=1&lasteventid=2",
+		"last_event_ID=1&lasteventid=2&b":    "b",
+		"Last-Event-ID=1&b=2":                "b=2",
+		"last%2devent%2DID=1&b=2":            "b=2",
+		"last.event.id=1&lastevent=2":        "last.event.id=1&lastevent=2",
 		"a=%7e&&b&c=&event=%zz":              "a=%7e&&b&c=&event=%zz",
 		"last_event_id%zz=1":                 "last_event_id%zz=1",
 		"q=a+b&last+event_id=1&lastEventId=": "q=a+b&last+event_id=1",
