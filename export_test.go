@@ -6,7 +6,19 @@ import (
 	"net/http"
 	"testing"
 	"time"
+
+	"github.com/caddy-sse/caddy-sse/hub"
 )
+
+// HubNamed returns the hub of that name, or nil.
+func HubNamed(wanted string) (found *hub.Hub) {
+	eachHub(func(name string, s *sharedHub) {
+		if name == wanted {
+			found = s.Hub
+		}
+	})
+	return found
+}
 
 // WriteTimeout limits one write to a client.
 var WriteTimeout = &writeTimeout

@@ -30,10 +30,10 @@ type App struct {
 	// needs no configuration.
 	Hubs map[string]*HubConfig `json:"hubs,omitempty"`
 
-	shared   map[string]*sharedHub
-	ordinals map[string]int // see ordinal
-	tasks    []task
-	log      *zap.Logger
+	shared map[string]*sharedHub
+	places map[*caddyhttp.Server][]*place // of the rules that are not provisioned yet; see placeOf
+	tasks  []task
+	log    *zap.Logger
 }
 
 // CaddyModule returns the module's information.
@@ -49,7 +49,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 	}
 	a.log = ctx.Logger()
 	a.shared = make(map[string]*sharedHub)
-	a.ordinals = make(map[string]int)
+	a.places = make(map[*caddyhttp.Server][]*place)
 	if a.Hubs == nil {
 		a.Hubs = make(map[string]*HubConfig)
 	}

@@ -43,6 +43,9 @@ type rule struct {
 	app *App
 	hub *sharedHub
 	log *zap.Logger
+
+	place        place
+	placeUnknown error // why the place is unknown; see keptPlace
 }
 
 // ruleID names a rule in metrics, logs and the admin API. Rules with the same
@@ -59,7 +62,8 @@ func newRule(ctx caddy.Context, id ruleID) (*rule, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &rule{id: id, app: app, hub: hub, log: ctx.Logger()}, nil
+	place, unknown := app.placeOf(ctx)
+	return &rule{id: id, app: app, hub: hub, log: ctx.Logger(), place: place, placeUnknown: unknown}, nil
 }
 
 // shutdown ends the hub's streams if no configuration takes them over.

@@ -5,70 +5,51 @@ import (
 	"fmt"
 	"net/http"
 
-	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
 
-	"github.com/caddy-sse/caddy-sse/hub"
-	"github.com/caddy-sse/caddy-sse/upstream/forward"
 	"github.com/caddy-sse/caddy-sse/upstream/poll"
 	"github.com/caddy-sse/caddy-sse/upstream/webhook"
 )
 
 // A rule stores what it keeps across configurations under a key, which is the
-// same for the same rule after a reload. Each key begins with the addresses on
-// which the rule's server listens and the rule's name. It ends with an ordinal,
-// which distinguishes otherwise equal rules, or with a request's URL.
+// same for the same rule after a reload. Each key has the rule's name and its
+// place. The same requests reach rules that share a key.
+
+// keptPlace returns the place of a rule that keeps something. In an unknown
+// place, the rule keeps it until the next reload.
+func (r *rule) keptPlace() place {
+	if r.placeUnknown != nil {
+		r.log.Warn("the rule keeps nothing across reloads: the module doesn't know its place among Caddy's routes",
+			zap.String("rule", r.id.name), zap.Error(r.placeUnknown))
+		r.placeUnknown = nil
+	}
+	return r.place
+}
 
 // limitsKey is the key under which the hub counts the open streams of a rule. It
 // doesn't depend on the rule's options.
-func (a *App) limitsKey(ctx caddy.Context, id ruleID) string {
-	return a.numbered(fmt.Sprintf("%q %q", listenAddresses(ctx), id.name))
-}
+func (r *rule) limitsKey() string { return fmt.Sprintf("%s %q", r.keptPlace().routes, r.id.name) }
 
 // pollScope is the scope of a poll rule's views. A rule with another
-// configuration has other views. (If a reload changed the order of equal rules,
-// each would continue with the views of another.)
-func (a *App) pollScope(ctx caddy.Context, id ruleID, config *poll.Config) (string, error) {
+// configuration has other views. The handlers before the rule count, too: they
+// may have kept clients from the documents in the history.
+func (r *rule) pollScope(config *poll.Config) (string, error) {
 	text, err := json.Marshal(config)
 	if err != nil {
 		return "", err
 	}
-	return a.numbered(fmt.Sprintf("%q %q %s", listenAddresses(ctx), id.name, text)), nil
+	at := r.keptPlace()
+	return fmt.Sprintf("%s %s %q %s", at.routes, at.passed, r.id.name, text), nil
 }
 
 // webhookScope identifies a webhook rule, also after a restart and after other
-// edits of the rule. Rules with equal parts share it.
-func webhookScope(ctx caddy.Context, id ruleID, config *webhook.Webhook) string {
-	return fmt.Sprintf("webhook %q %q %q", listenAddresses(ctx), id.name, config.Verify.Sender)
+// edits of the rule.
+func (r *rule) webhookScope(config *webhook.Webhook) string {
+	return fmt.Sprintf("webhook %s %q %q", r.keptPlace().routes, r.id.name, config.Verify.Sender)
 }
 
 // deliveryScope is the scope of the idempotency keys of a rule's deliveries:
-// the rule's and, in the place of an ordinal, the URL that the sender calls. A
-// sender repeats a delivery to the same URL, whichever rules stand before its
-// rule by then.
+// the rule's and the URL that the sender calls, to which it repeats a delivery.
 func deliveryScope(scope string, r *http.Request) string {
 	return fmt.Sprintf("%s %q %q", scope, poll.Hostname(r.Host), originalRequest(r).URL.EscapedPath())
-}
-
-// forwardQueue names the queue of a rule's forwarded deliveries. If another rule
-// takes the ordinal, or none, nothing is lost: see [unclaimedForwarding].
-func (a *App) forwardQueue(h *hub.Hub, id ruleID, scope string) string {
-	return forward.QueueOf(h, fmt.Sprintf("%s %d", scope, a.ordinal(scope+" "+id.hub)))
-}
-
-func (a *App) numbered(key string) string { return fmt.Sprintf("%s %d", key, a.ordinal(key)) }
-
-// ordinal counts the rules of the configuration that have a key, from 1.
-func (a *App) ordinal(key string) int {
-	a.ordinals[key]++
-	return a.ordinals[key]
-}
-
-// listenAddresses returns where the server of the rule being provisioned
-// listens.
-func listenAddresses(ctx caddy.Context) []string {
-	if server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok {
-		return server.Listen
-	}
-	return nil
 }

@@ -32,11 +32,11 @@ type streamLimits struct {
 
 // acquireLimits acquires the rule's count. It returns nil
 // if there are no limits.
-func acquireLimits(ctx caddy.Context, r *rule, limits *access.Limits) (*streamLimits, error) {
+func acquireLimits(r *rule, limits *access.Limits) (*streamLimits, error) {
 	if limits == nil {
 		return nil, nil
 	}
-	key := r.app.limitsKey(ctx, r.id)
+	key := r.limitsKey()
 	value, _, err := streamCounts.LoadOrNew(key, func() (caddy.Destructor, error) { return new(streamCount), nil })
 	if err != nil {
 		return nil, err

@@ -52,7 +52,7 @@ func (p *pollRule) provision(ctx caddy.Context) error {
 	if err := p.ruleStreams.provision(ctx, p.handler, config.Method); err != nil {
 		return err
 	}
-	scope, err := p.app.pollScope(ctx, p.id, config)
+	scope, err := p.pollScope(config)
 	if err != nil {
 		return err
 	}

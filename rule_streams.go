@@ -55,7 +55,7 @@ func (s *ruleStreams) provision(ctx caddy.Context, h *Handler, method string) (e
 	if s.cors, err = access.NewCORS(h.CORS, method); err != nil {
 		return err
 	}
-	if s.limits, err = acquireLimits(ctx, s.rule, h.MaxStreams); err != nil {
+	if s.limits, err = acquireLimits(s.rule, h.MaxStreams); err != nil {
 		return err
 	}
 	s.metrics = newStreamMetrics(s.id)

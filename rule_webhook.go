@@ -47,7 +47,7 @@ func (h *webhookRule) provision(ctx caddy.Context) error {
 	if err := h.Webhook.Provision(caddy.NewReplacer()); err != nil {
 		return err
 	}
-	h.scope = webhookScope(ctx, h.id, h.Webhook)
+	h.scope = h.webhookScope(h.Webhook)
 	if h.Forward != webhook.ForwardAsync {
 		return nil
 	}

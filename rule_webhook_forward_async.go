@@ -13,6 +13,7 @@ import (
 	"net/netip"
 	"net/url"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -41,9 +42,21 @@ func (h *webhookRule) provisionAsync(ctx caddy.Context) error {
 	if !ok {
 		return errors.New("forward async works only in an HTTP server's routes")
 	}
-	h.async = &asyncForwarding{webhookRule: h, server: server, queue: h.app.forwardQueue(h.hub.Hub, h.id, h.scope)}
-	h.app.tasks = append(h.app.tasks, h.async)
+	// If no rule has the queue any more, nothing is lost: see [unclaimedForwarding].
+	h.async = &asyncForwarding{webhookRule: h, server: server, queue: forward.QueueOf(h.hub.Hub, h.scope)}
+	if !h.app.forwards(h.async.queue) {
+		h.app.tasks = append(h.app.tasks, h.async)
+	}
 	return nil
+}
+
+// forwards reports whether a rule of the configuration forwards the deliveries
+// of a queue.
+func (a *App) forwards(queue string) bool {
+	return slices.ContainsFunc(a.tasks, func(t task) bool {
+		f, ok := t.(*asyncForwarding)
+		return ok && f.queue == queue
+	})
 }
 
 func (a *asyncForwarding) start() {

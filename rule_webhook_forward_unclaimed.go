@@ -30,15 +30,9 @@ func newUnclaimedForwarding(a *App) *unclaimedForwarding {
 }
 
 func (u *unclaimedForwarding) start() {
-	claimed := make(map[string]bool)
-	for _, t := range u.app.tasks {
-		if rule, ok := t.(*asyncForwarding); ok {
-			claimed[rule.queue] = true
-		}
-	}
 	for name, shared := range u.app.shared {
 		for queue, rule := range shared.forwardQueues() {
-			if !claimed[queue] {
+			if !u.app.forwards(queue) {
 				u.forward(ruleID{name, rule}, shared, queue)
 			}
 		}
