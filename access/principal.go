@@ -20,6 +20,7 @@ type Requester interface {
 	Vars() map[string]string
 	ViaTrustedProxy() bool
 	OriginalPath() string
+	ClientIP() string
 }
 
 // Principal holds the credentials, address, certificate and user of a client's
@@ -41,9 +42,8 @@ var bodyHeaders = []string{"Accept", "Content-Type", "Content-Encoding", "Conten
 // follow after the request has ended.
 func NewPrincipal(r *http.Request, requester Requester) *Principal {
 	p := &Principal{requester: requester, host: r.Host, header: make(http.Header), remote: r.RemoteAddr, tls: r.TLS}
-	hop := subrequest.ConnectionOptions(r.Header)
 	for name, values := range r.Header {
-		if !subrequest.IsRequestSpecific(name) && !hop[name] && !slices.Contains(bodyHeaders, name) {
+		if !subrequest.IsRequestSpecific(name) && !slices.Contains(bodyHeaders, name) {
 			p.header[name] = slices.Clone(values)
 		}
 	}
@@ -52,7 +52,7 @@ func NewPrincipal(r *http.Request, requester Requester) *Principal {
 		address = r.RemoteAddr
 	}
 	p.identity = []string{
-		r.Host, address, subrequest.CertificateDigest(r.TLS), strconv.FormatBool(r.TLS != nil),
+		r.Host, address, requester.ClientIP(), subrequest.CertificateDigest(r.TLS), strconv.FormatBool(r.TLS != nil),
 		requester.User(), requester.OriginalPath(), strconv.FormatBool(requester.ViaTrustedProxy()),
 	}
 	vars := requester.Vars()

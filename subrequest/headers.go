@@ -15,7 +15,7 @@ var requestSpecific = func() map[string]bool {
 	for _, name := range []string{
 		// Hop by hop (RFC 9110 §7.6.1), and those of the stream itself.
 		"Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization", "Proxy-Connection",
-		"Te", "Trailer", "Transfer-Encoding", "Upgrade", "Expect", "Content-Length",
+		"Te", "Trailer", "Transfer-Encoding", "Upgrade", "Http2-Settings", "Expect", "Content-Length",
 		"Last-Event-Id", "Range", "If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since", "If-Range",
 		"Cache-Control", "Pragma", "Priority",
 		// The transport sets it, and decodes the response.
@@ -35,6 +35,10 @@ var requestSpecific = func() map[string]bool {
 // IsRequestSpecific reports whether a header is about a client's connection, page
 // or single request. Subrequests don't carry such headers: they differ between
 // clients that can share a response. The name must be in its canonical form.
+//
+// Those that a client names in Connection are not among them: it may name only
+// headers of the connection there (RFC 9110 §7.6.1), and could otherwise take from
+// a subrequest what tells on whose behalf it is made.
 func IsRequestSpecific(name string) bool {
 	return requestSpecific[name] || strings.HasPrefix(name, "Sec-")
 }

@@ -112,6 +112,23 @@ func (q *Requester) Vars() map[string]string {
 	return vars
 }
 
+// ClientIP returns the client's address as the server has determined it, perhaps
+// from a trusted proxy's header.
+func (q *Requester) ClientIP() string { return q.clientIP }
+
+// ClientIPHeaders returns the names of the headers in which the server's trusted
+// proxies name the client's address, in their canonical form.
+func (q *Requester) ClientIPHeaders() []string {
+	if q.server == nil {
+		return nil
+	}
+	names := make([]string, len(q.server.ClientIPHeaders))
+	for i, name := range q.server.ClientIPHeaders {
+		names[i] = http.CanonicalHeaderKey(name)
+	}
+	return names
+}
+
 // ViaTrustedProxy reports whether the client's request came through a proxy that
 // the server trusts: the remote address is then the proxy's.
 func (q *Requester) ViaTrustedProxy() bool { return q.trustedProxy }
@@ -140,6 +157,8 @@ func (q *Requester) ClientNetwork() string {
 // and the rest of a longer refusal is left out. Neither a response of any status
 // nor a handler's error with a status is an error of Do. If the request's context
 // ends, Do returns its cause.
+//
+// The handlers see the client's own address, or that of [WithClientIP].
 func (q *Requester) Do(req *http.Request, maxBody int64) (resp *Response, err error) {
 	if q.server == nil {
 		return nil, errors.New("not called from within an HTTP server")
@@ -161,12 +180,28 @@ func (q *Requester) Do(req *http.Request, maxBody int64) (resp *Response, err er
 }
 
 // restoreClient gives a subrequest the user's id and the variables that earlier
-// handlers have set on the client's request.
+// handlers have set on the client's request, and the client's address: an earlier
+// handler may have removed the header that the server determined it from.
 func (q *Requester) restoreClient(ctx context.Context, repl *caddy.Replacer) {
 	if q.user != "" {
 		repl.Set(userIDPlaceholder, q.user)
 	}
-	if vars, ok := ctx.Value(caddyhttp.VarsCtxKey).(map[string]any); ok {
-		maps.Copy(vars, q.vars)
+	vars, ok := ctx.Value(caddyhttp.VarsCtxKey).(map[string]any)
+	if !ok {
+		return
 	}
+	maps.Copy(vars, q.vars)
+	vars[caddyhttp.TrustedProxyVarKey] = q.trustedProxy
+	vars[caddyhttp.ClientIPVarKey] = q.clientIP
+	if ip, ok := ctx.Value(clientIPKey{}).(string); ok {
+		vars[caddyhttp.ClientIPVarKey] = ip
+	}
+}
+
+type clientIPKey struct{}
+
+// WithClientIP returns a context for subrequests whose client has another address
+// than the requester's.
+func WithClientIP(ctx context.Context, ip string) context.Context {
+	return context.WithValue(ctx, clientIPKey{}, ip)
 }

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -248,11 +249,38 @@ func TestSubrequestKeepsUserAndVars(t *testing.T) {
 	if _, err := c.Do(httptest.NewRequest(http.MethodGet, "/", nil), 100); err != nil {
 		t.Fatal(err)
 	}
-	if user != "ann" || tenant != "acme" || number != 7 || ip == "203.0.113.9" {
+	if user != "ann" || tenant != "acme" || number != 7 || ip != "203.0.113.9" {
 		t.Errorf("the handler sees user %q, tenant %q, number %v, address %q", user, tenant, number, ip)
 	}
 	if c.User() != "ann" || !maps.Equal(c.Vars(), map[string]string{"tenant": "string:acme", "number": "int:7"}) || c.ViaTrustedProxy() {
 		t.Errorf("%q, %q, %v", c.User(), c.Vars(), c.ViaTrustedProxy())
+	}
+}
+
+// An earlier handler may have removed the header that the address is from, and
+// the subrequest's own remote address is not what the client's was.
+func TestSubrequestHasTheClientsAddressOrAnother(t *testing.T) {
+	r := clientRequest(t)
+	caddyhttp.SetVar(r.Context(), caddyhttp.ClientIPVarKey, "203.0.113.9")
+	caddyhttp.SetVar(r.Context(), caddyhttp.TrustedProxyVarKey, true)
+	var got []any
+	c := subrequest.New(r, caddyhttp.HandlerFunc(func(w http.ResponseWriter, r *http.Request) error {
+		got = append(got, caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey), caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey))
+		w.WriteHeader(http.StatusNoContent)
+		return nil
+	}))
+	for _, ctx := range []context.Context{t.Context(), subrequest.WithClientIP(t.Context(), "0.0.0.0")} {
+		req := httptest.NewRequestWithContext(ctx, http.MethodGet, "/", nil)
+		req.Header.Set("X-Forwarded-For", "10.0.0.1")
+		if _, err := c.Do(req, 100); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if want := []any{"203.0.113.9", true, "0.0.0.0", true}; !slices.Equal(got, want) {
+		t.Errorf("the handler sees %v, want %v", got, want)
+	}
+	if c.ClientIP() != "203.0.113.9" {
+		t.Errorf("%q", c.ClientIP())
 	}
 }
 

@@ -38,7 +38,7 @@ func (p *Poller) learn(v *view, h http.Header, notModified bool) {
 	known := p.resources[v.target.shared]
 	known.addVary(candidatesIn(h))
 	if p.config.varyBy == nil && !(notModified && h.Get("Cache-Control") == "") {
-		known.setPublic(isCacheableForAll(h))
+		known.setPublic(isCacheableForAll(h) && !variesBy(h, v.target.principal.trusted))
 	}
 }
 

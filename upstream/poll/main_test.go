@@ -123,6 +123,9 @@ type caller struct {
 	trusted bool
 
 	original, client string
+
+	clientIP        string
+	clientIPHeaders []string
 }
 
 func (c *caller) Do(r *http.Request, _ int64) (*subrequest.Response, error) { return c.do(r) }
@@ -130,6 +133,8 @@ func (c *caller) User() string                                              { re
 func (c *caller) Vars() map[string]string                                   { return c.vars }
 func (c *caller) ViaTrustedProxy() bool                                     { return c.trusted }
 func (c *caller) OriginalPath() string                                      { return c.original }
+func (c *caller) ClientIP() string                                          { return c.clientIP }
+func (c *caller) ClientIPHeaders() []string                                 { return c.clientIPHeaders }
 func (c *caller) ClientNetwork() string                                     { return c.client }
 
 // env is a poller, the hub that it publishes on and the backend that it polls.

@@ -28,6 +28,8 @@ type Requester interface {
 	Vars() map[string]string
 	ViaTrustedProxy() bool
 	OriginalPath() string
+	ClientIP() string
+	ClientIPHeaders() []string
 	ClientNetwork() string
 }
 

@@ -17,24 +17,66 @@ type principal struct {
 	requester Requester
 	header    http.Header // credentials and addresses
 	remote    string
+	clientIP  string
+	trusted   []string // headers in which the server looks for the client's address
 	tls       *tls.ConnectionState
 }
 
+// addresses are headers in which proxies name the client's address, beside those
+// that the server's configuration names.
+var addresses = setOf("X-Forwarded-For", "Forwarded", "X-Real-Ip", "True-Client-Ip", "Cf-Connecting-Ip", "Fastly-Client-Ip", "Fly-Client-Ip",
+	"X-Client-Ip", "Client-Ip", "X-Cluster-Client-Ip", "X-Azure-Clientip", "X-Envoy-External-Address")
+
+// anonymousAddress is the address of a request on behalf of all clients without
+// credentials. A backend that decides by address refuses it. With the first
+// client's address, all would get what that one may see.
+const anonymousAddress = "0.0.0.0"
+
+// newPrincipal returns the principal of polls for a viewer's request: the viewer
+// or, if it has no credentials, all clients without.
 func newPrincipal(r *http.Request, caller Requester, by *varyBy) *principal {
-	a := &principal{requester: caller, header: make(http.Header), remote: r.RemoteAddr, tls: r.TLS}
-	hop := subrequest.ConnectionOptions(r.Header)
-	for name := range r.Header {
-		if hop[name] || !credentials[name] && !addresses[name] {
-			continue
-		}
-		if values := by.credentialValues(name, r); len(values) > 0 {
-			a.header[name] = slices.Clone(values)
-		}
-	}
+	a := ownPrincipal(r, caller, by)
 	if !a.isPersonal() {
 		a.anonymize()
 	}
 	return a
+}
+
+// ownPrincipal returns the viewer itself as a principal, with its own address.
+func ownPrincipal(r *http.Request, caller Requester, by *varyBy) *principal {
+	a := &principal{requester: caller, header: make(http.Header), remote: r.RemoteAddr, clientIP: caller.ClientIP(), trusted: caller.ClientIPHeaders(), tls: r.TLS}
+	for name := range r.Header {
+		if !a.holds(name) {
+			continue
+		}
+		values := r.Header[name]
+		if credentials[name] {
+			values = by.credentialValues(name, r)
+		}
+		if len(values) > 0 {
+			a.header[name] = slices.Clone(values)
+		}
+	}
+	return a
+}
+
+// holds reports whether the principal holds a header, and the target doesn't: a
+// credential or an address.
+func (a *principal) holds(name string) bool { return credentials[name] || a.isAddress(name) }
+
+// isAddress reports whether proxies name the client's address in a header.
+func (a *principal) isAddress(name string) bool {
+	return addresses[name] || slices.Contains(a.trusted, name)
+}
+
+// variesBy reports whether a response's Vary names one of some headers.
+func variesBy(h http.Header, names []string) bool {
+	for member := range listMembers(h, "Vary") {
+		if slices.Contains(names, http.CanonicalHeaderKey(member)) {
+			return true
+		}
+	}
+	return false
 }
 
 // isPersonal reports whether the request has credentials.
@@ -47,13 +89,20 @@ func (a *principal) isPersonal() bool {
 	return a.requester.User() != "" || subrequest.CertificateDigest(a.tls) != ""
 }
 
-// anonymize replaces the client's addresses.
+// anonymize replaces the client's addresses, also in headers that the request
+// lacks: a backend, or the server, may take the lack of one for a client of its
+// own network. Only Forwarded is not made up, since backends that read it ignore
+// X-Forwarded-Proto and X-Forwarded-Host.
 func (a *principal) anonymize() {
-	for name := range addresses {
-		if len(a.header[name]) > 0 {
-			a.header[name] = []string{anonymousAddress}
-		}
+	forwarded := len(a.header["Forwarded"]) > 0
+	for _, name := range slices.AppendSeq(slices.Clone(a.trusted), maps.Keys(addresses)) {
+		a.header[name] = []string{anonymousAddress}
 	}
+	delete(a.header, "Forwarded")
+	if forwarded {
+		a.header["Forwarded"] = []string{"for=" + anonymousAddress} // RFC 7239 §4
+	}
+	a.clientIP = anonymousAddress
 	if !a.requester.ViaTrustedProxy() {
 		a.remote = net.JoinHostPort(anonymousAddress, "0")
 	}
@@ -61,10 +110,11 @@ func (a *principal) anonymize() {
 
 // keyParts returns the parts of the view key that are the principal's. The
 // address is one of them: a backend may decide by it, and not every cookie is a
-// secret.
+// secret. Of a principal without credentials, it is only whether the request has
+// Forwarded.
 func (a *principal) keyParts() []string {
 	if !a.isPersonal() {
-		return nil
+		return a.header["Forwarded"]
 	}
 	parts := []string{a.requester.User(), subrequest.CertificateDigest(a.tls)}
 	for _, name := range slices.Sorted(maps.Keys(a.header)) {
@@ -74,7 +124,7 @@ func (a *principal) keyParts() []string {
 	if err != nil {
 		host = a.remote
 	}
-	return appendCounted(parts, "", host)
+	return appendCounted(parts, "", host, a.clientIP)
 }
 
 // isSameViewer reports whether another principal has the same credentials. Their

@@ -51,18 +51,10 @@ var varyCandidates = map[string]bool{
 	"User-Agent":      true,
 }
 
-// addresses are headers in which proxies name the client's address.
-var addresses = setOf("X-Forwarded-For", "Forwarded", "X-Real-Ip", "True-Client-Ip", "Cf-Connecting-Ip", "Fastly-Client-Ip", "X-Client-Ip")
-
 // credentials are headers that identify a principal. Any other header may hold a
 // credential too, and is part of the key like these. But all viewers may send
 // the same value, so polls with only such a header carry no address.
 var credentials = setOf("Authorization", "Cookie")
-
-// anonymousAddress is the address of a request on behalf of all clients without
-// credentials. A backend that authorizes by address refuses it. With the first
-// client's address, all would get the document of that client.
-const anonymousAddress = "0.0.0.0"
 
 func setOf(names ...string) map[string]bool {
 	set := make(map[string]bool, len(names))
@@ -97,8 +89,8 @@ func newTarget(r *http.Request, query []byte, caller Requester, h *hub.Hub, c *C
 	}
 	parts = appendCounted(parts, "", vars...)
 	for _, name := range slices.Sorted(maps.Keys(r.Header)) {
-		if credentials[name] || addresses[name] {
-			continue // the principal holds them
+		if t.principal.holds(name) {
+			continue
 		}
 		values := t.headerValues(name, r, c)
 		if len(values) == 0 {
@@ -131,7 +123,7 @@ func (t *target) headerValues(name string, r *http.Request, c *Config) []string 
 		return nil // absorb needs the same Accept in all polls
 	case name == "Accept":
 		return []string{cmp.Or(stream.OtherTypes(r.Header), subrequest.DefaultAccept)}
-	case !c.isSent(name), subrequest.ConnectionOptions(r.Header)[name]:
+	case !c.isSent(name):
 		return nil
 	default:
 		return slices.Clone(r.Header[name])
@@ -140,10 +132,17 @@ func (t *target) headerValues(name string, r *http.Request, c *Config) []string 
 
 // carriesAll reports whether polls carry the headers of the viewer's request as
 // they are, apart from addresses, Accept and those that no poll carries. The
-// option vary may take away a header, or some of the cookies.
+// option vary may take away a header, or some of the cookies. What Connection
+// names, polls carry, and a proxy takes away.
 func (t *target) carriesAll(request http.Header) bool {
+	hop := subrequest.ConnectionOptions(request)
 	for name, values := range request {
-		if name == "Accept" || addresses[name] || subrequest.IsRequestSpecific(name) {
+		switch {
+		case name == "Accept", subrequest.IsRequestSpecific(name):
+			continue
+		case hop[name]:
+			return false
+		case t.principal.isAddress(name):
 			continue
 		}
 		if !slices.Equal(t.header[name], values) && !slices.Equal(t.principal.header[name], values) {
@@ -233,7 +232,7 @@ func (t *target) request(ctx context.Context, as *principal, since validators) *
 		r.Body = io.NopCloser(bytes.NewReader(t.body))
 	}
 	since.setHeader(r.Header)
-	return r.WithContext(ctx)
+	return r.WithContext(subrequest.WithClientIP(ctx, as.clientIP))
 }
 
 // Hostname returns a Host header without its port, in lower case.
