@@ -82,19 +82,19 @@ func Accepts(h http.Header) bool {
 	return specific >= 0 && best > 0
 }
 
-// Prefers reports whether the Accept header names [MediaType] with a weight above
-// zero and names no other media type with a greater weight. Wildcards don't count.
+// Prefers reports whether the client asks for a stream: of the media types that
+// its Accept header names, [MediaType] has the greatest weight and comes first
+// among its equals. Wildcards don't count. A client that names the type after
+// another one, as clients of GraphQL and MCP do, can read a stream and asks for
+// none.
 func Prefers(h http.Header) bool {
-	streams, others := 0.0, 0.0 // the greatest weights
+	best, prefers := 0.0, false
 	for t, q := range mediaRanges(h.Values("Accept")) {
-		switch {
-		case t == MediaType:
-			streams = max(streams, q)
-		case !strings.Contains(t, "*"):
-			others = max(others, q)
+		if q > best && !strings.Contains(t, "*") {
+			best, prefers = q, t == MediaType
 		}
 	}
-	return streams > 0 && streams >= others
+	return prefers
 }
 
 // maxAcceptBytes limits the bytes of a request's Accept headers that this package
@@ -123,7 +123,7 @@ func mediaRanges(values []string) func(yield func(string, float64) bool) {
 	return func(yield func(string, float64) bool) {
 		for element := range acceptElements(values) {
 			t, params, err := mime.ParseMediaType(element)
-			if err != nil {
+			if err != nil || !strings.Contains(t, "/") {
 				continue
 			}
 			q := 1.0

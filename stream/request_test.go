@@ -96,8 +96,12 @@ func TestAcceptAndPreferStream(t *testing.T) {
 		{[]string{"text/*;q=0, */*"}, false, false},
 		{[]string{"application/*"}, false, false},
 		{[]string{"application/json"}, false, false},
-		{[]string{"application/json", "text/event-stream"}, true, true},
-		{[]string{"application/json, text/event-stream"}, true, true},
+		{[]string{"application/json", "text/event-stream"}, true, false},
+		{[]string{"application/json, text/event-stream"}, true, false}, // MCP clients
+		{[]string{"text/event-stream, application/json"}, true, true},
+		{[]string{"text/event-stream;q=0.9, application/json;q=0.9"}, true, true},
+		// urql
+		{[]string{"application/graphql-response+json, application/graphql+json, application/json, text/event-stream, multipart/mixed"}, true, false},
 		{[]string{"application/json, text/event-stream;q=0.9"}, true, false},
 		{[]string{"application/json;q=0.5, text/event-stream"}, true, true},
 		{[]string{"text/event-stream, */*;q=0.1"}, true, true},
