@@ -34,10 +34,26 @@ func (s *conn) sendInitial() error {
 	if isClosed(s.src.Revoked) || s.isStopped() { // maybe before the caller made Initial
 		s.src.Initial = nil
 	}
-	for _, e := range s.src.Initial {
-		s.out = append(s.out, e.Frame...)
-	}
+	defer func() {
+		clear(s.src.Initial) // a stream holds no document while it is open
+		s.src.Initial = nil
+	}()
 	s.countEvents(s.src.Initial)
+	for _, e := range s.src.Initial {
+		if len(e.Frame) <= maxBatchBytes {
+			s.out = append(s.out, e.Frame...)
+			continue
+		}
+		if err := s.flush(); err != nil {
+			return err
+		}
+		if err := s.send(e.Frame); err != nil {
+			return err
+		}
+	}
+	if len(s.out) == 0 {
+		return nil
+	}
 	return s.flush()
 }
 
