@@ -101,12 +101,12 @@ func (p *Poller) checkLimitsLocked(t *target) error {
 	switch {
 	case len(p.views) >= p.config.MaxViews:
 		p.warnMaxViews.Do(func() {
-			p.log.Warn("as many documents are watched as the rule allows, others are refused: raise max_views, or have more viewers share", zap.Int("max_views", p.config.MaxViews))
+			p.log.Warn("max_views is reached, new documents are refused: raise it, or have more viewers share", zap.Int("max_views", p.config.MaxViews))
 		})
 		return &refusal.Error{
 			Status:     http.StatusServiceUnavailable,
 			Kind:       refusal.MaxViews,
-			Reason:     "too many documents are watched; try again later",
+			Reason:     "too many documents are polled; try again later",
 			RetryAfter: 5 * time.Second,
 		}
 	case p.clients[t.client()] >= p.config.MaxViewsPerClient:
@@ -117,7 +117,7 @@ func (p *Poller) checkLimitsLocked(t *target) error {
 		return &refusal.Error{
 			Status:     http.StatusTooManyRequests,
 			Kind:       refusal.MaxViewsClient,
-			Reason:     "too many documents are watched from your address; try again later",
+			Reason:     "too many documents are polled from your address; try again later",
 			RetryAfter: time.Duration(max(p.config.Linger, caddy.Duration(5*time.Second))),
 		}
 	}
