@@ -47,7 +47,7 @@ func (a *App) placeOf(ctx caddy.Context) (place, error) {
 		}
 	}
 	if len(places) == 0 {
-		return newPlace(), errors.New("Caddy's configuration doesn't list it")
+		return newPlace(), errors.New("the configuration doesn't list it")
 	}
 	a.places[server] = places[1:]
 	if places[0] == nil {
@@ -108,7 +108,7 @@ func readPlaces(ctx caddy.Context, app *caddyhttp.App, server *caddyhttp.Server)
 			return findPlaces(server.Listen, config.Servers[name])
 		}
 	}
-	return nil, errors.New("Caddy's configuration doesn't list its server")
+	return nil, errors.New("the configuration doesn't list its server")
 }
 
 // rawServer holds what decides which clients' requests reach a server's rules.
