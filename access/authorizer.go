@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
 	"go.uber.org/zap"
 
+	"github.com/caddy-sse/caddy-sse/internal/fair"
 	"github.com/caddy-sse/caddy-sse/internal/inflight"
 	"github.com/caddy-sse/caddy-sse/internal/loglimit"
 	"github.com/caddy-sse/caddy-sse/subrequest"
@@ -42,7 +44,7 @@ type Authorizer struct {
 	digest   func(parts ...string) string
 	log      *zap.Logger
 	observer Observer
-	slots    chan struct{} // one for each subrequest in flight
+	slots    *fair.Slots // of the subrequests in flight
 
 	checks     inflight.Group[decision] // keyed by a digest, since the key holds credentials
 	failureLog loglimit.Limiter
@@ -55,7 +57,7 @@ func NewAuthorizer(digest func(parts ...string) string, log *zap.Logger, o Obser
 		o = noopObserver{}
 	}
 	return &Authorizer{
-		digest: digest, log: log, observer: o, slots: make(chan struct{}, maxChecksInFlight),
+		digest: digest, log: log, observer: o, slots: fair.NewSlots(maxChecksInFlight),
 		checks: inflight.Group[decision]{TTL: decisionTTL, MaxKept: maxKeptDecisions},
 	}
 }
@@ -65,6 +67,7 @@ type decision struct {
 	refused *subrequest.Response
 	failure *Failure
 	err     error // the configuration can't work
+	pace    fair.Pace
 }
 
 // undecided is the decision when the caller stops waiting for one.
@@ -91,20 +94,21 @@ type Failure struct {
 	RetryAfter time.Duration
 }
 
-// checkAll runs the checks of all URIs concurrently. A refusal comes before an
-// error, and an error before a failure.
-func (a *Authorizer) checkAll(ctx context.Context, p *Principal, uris []string) decision {
+// checkAll runs the checks of all URIs concurrently. The pace is that of the last
+// time. A refusal comes before an error, and an error before a failure.
+func (a *Authorizer) checkAll(ctx context.Context, p *Principal, uris []string, pace fair.Pace) decision {
 	if len(uris) == 1 {
-		return a.check(ctx, p, uris[0])
+		return a.check(ctx, p, uris[0], pace)
 	}
 	decisions := make([]decision, len(uris))
 	var checks sync.WaitGroup
 	for i, uri := range uris {
-		checks.Go(func() { decisions[i] = a.check(ctx, p, uri) })
+		checks.Go(func() { decisions[i] = a.check(ctx, p, uri, pace) })
 	}
 	checks.Wait()
 	var all decision
 	for _, one := range decisions {
+		all.pace = max(all.pace, one.pace)
 		switch {
 		case one.refused != nil:
 			return one
@@ -118,11 +122,11 @@ func (a *Authorizer) checkAll(ctx context.Context, p *Principal, uris []string) 
 }
 
 // check returns the decision on one URI, perhaps that of an identical check.
-func (a *Authorizer) check(ctx context.Context, p *Principal, uri string) decision {
+func (a *Authorizer) check(ctx context.Context, p *Principal, uri string, pace fair.Pace) decision {
 	key := a.digest(append([]string{uri}, p.identity...)...)
 	d, shared, err := a.checks.Do(ctx, key, func(ctx context.Context) (decision, error) {
 		start := time.Now()
-		d := a.request(ctx, p, uri)
+		d := a.request(ctx, p, uri, pace)
 		if ctx.Err() == nil {
 			a.observer.Checked(d.outcome(), time.Since(start))
 		}
@@ -138,13 +142,13 @@ func (a *Authorizer) check(ctx context.Context, p *Principal, uri string) decisi
 }
 
 // request makes the subrequest once there is a slot for it.
-func (a *Authorizer) request(ctx context.Context, p *Principal, uri string) decision {
-	select {
-	case a.slots <- struct{}{}:
-		defer func() { <-a.slots }()
-	case <-ctx.Done():
+func (a *Authorizer) request(ctx context.Context, p *Principal, uri string, pace fair.Pace) (d decision) {
+	path, _, _ := strings.Cut(uri, "?")
+	slot, err := a.slots.Acquire(ctx, fair.Request{Client: p.requester.ClientNetwork(), Host: p.host, Path: path, Pace: pace})
+	if err != nil {
 		return undecided
 	}
+	defer func() { d.pace = slot.Release() }()
 	bounded, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
 	req, err := p.request(bounded, uri)

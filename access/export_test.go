@@ -22,7 +22,7 @@ func (a *Authorizer) Checks() int { return a.checks.Len() }
 func (s *StreamLimiter) Entries() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.clients) + len(s.users) + len(s.reserved)
+	return len(s.clients) + len(s.users) + len(s.reserved) + len(s.waiting)
 }
 
 // FetchBy sets the transport that fetches the key set.

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/caddy-sse/caddy-sse/internal/fair"
 	"github.com/caddy-sse/caddy-sse/subrequest"
 )
 
@@ -33,6 +34,7 @@ type Grant struct {
 	recheck    time.Duration
 	granted    chan struct{} // nil once it is closed
 	revoked    chan struct{}
+	pace       fair.Pace // of the last check; checks don't overlap
 	ctx        context.Context
 	end        context.CancelFunc
 
@@ -54,7 +56,7 @@ func AlwaysGranted() *Grant { return &Grant{end: func() {}} }
 func (a *Authorizer) Authorize(ctx context.Context, p *Principal, uris []string, recheck time.Duration) (*Grant, *subrequest.Response, error) {
 	bounded, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
-	d := a.checkAll(bounded, p, uris)
+	d := a.checkAll(bounded, p, uris, fair.New)
 	if d.err != nil || d.refused != nil {
 		return nil, d.refused, d.err
 	}
@@ -64,6 +66,7 @@ func (a *Authorizer) Authorize(ctx context.Context, p *Principal, uris []string,
 		principal:  p,
 		uris:       uris,
 		recheck:    recheck,
+		pace:       d.pace,
 		revoked:    make(chan struct{}),
 		backoff:    initialBackoff,
 	}
@@ -105,9 +108,10 @@ func jitter(d time.Duration) time.Duration {
 // grant between two checks costs no more than a timer.
 func (g *Grant) recheckNow() {
 	g.authorizer.observer.Rechecked()
-	d := g.authorizer.checkAll(g.ctx, g.principal, g.uris)
+	d := g.authorizer.checkAll(g.ctx, g.principal, g.uris, g.pace)
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.pace = d.pace
 	switch {
 	case g.ctx.Err() != nil:
 		return

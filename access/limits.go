@@ -49,6 +49,7 @@ type StreamLimiter struct {
 	users    map[string]int
 	reserved map[slotOwner][]*time.Timer // each releases a reserved slot
 	waiters  int                         // requests in AcquireWait
+	waiting  map[string]int              // the same of each client
 	released chan struct{}               // closed at the next release; nil if nothing waits for it
 }
 
@@ -59,7 +60,8 @@ const (
 	// reloaded, its new stream may begin before the server notices the end of
 	// the old one.
 	maxSlotWait = 500 * time.Millisecond
-	// maxWaiters is how many requests of a rule wait for slots at a time.
+	// maxWaiters is how many requests of a rule wait for slots at a time. One
+	// client has at most half of them.
 	maxWaiters = 100
 )
 
@@ -67,10 +69,10 @@ const (
 // slot to be released.
 func (s *StreamLimiter) AcquireWait(ctx context.Context, l *Limits, client, user string) (*Slot, *refusal.Error) {
 	slot, refused := s.Acquire(l, client, user)
-	if refused == nil || !s.addWaiters(1) {
+	if refused == nil || !s.addWaiter(client) {
 		return slot, refused
 	}
-	defer s.addWaiters(-1)
+	defer s.removeWaiter(client)
 	timeout := time.NewTimer(maxSlotWait)
 	defer timeout.Stop()
 	for {
@@ -88,15 +90,27 @@ func (s *StreamLimiter) AcquireWait(ctx context.Context, l *Limits, client, user
 	}
 }
 
-// addWaiters adds n waiting requests, or returns false if they would be too many.
-func (s *StreamLimiter) addWaiters(n int) bool {
+// addWaiter adds a waiting request, or returns false if the client has as many as
+// are left for others.
+func (s *StreamLimiter) addWaiter(client string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.waiters+n > maxWaiters {
+	if s.waiting[client] >= maxWaiters-s.waiters {
 		return false
 	}
-	s.waiters += n
+	if s.waiting == nil {
+		s.waiting = make(map[string]int)
+	}
+	s.waiters++
+	s.waiting[client]++
 	return true
+}
+
+func (s *StreamLimiter) removeWaiter(client string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.waiters--
+	decrement(s.waiting, client)
 }
 
 // nextRelease returns a channel that is closed at the next release of a slot.

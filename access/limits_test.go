@@ -149,10 +149,10 @@ func TestRequestsWaitingForSlotsAreLimited(t *testing.T) {
 		held := acquire(t, s, limits, "", "")
 		var got, atOnce atomic.Int32
 		var waiting sync.WaitGroup
-		for range 2 * access.MaxWaiters {
+		for i := range 2 * access.MaxWaiters {
 			waiting.Go(func() {
 				began := time.Now()
-				if slot, _ := s.AcquireWait(t.Context(), limits, "", ""); slot != nil {
+				if slot, _ := s.AcquireWait(t.Context(), limits, fmt.Sprint(i), ""); slot != nil {
 					got.Add(1)
 				}
 				if time.Since(began) == 0 {
@@ -168,6 +168,32 @@ func TestRequestsWaitingForSlotsAreLimited(t *testing.T) {
 		waiting.Wait()
 		if n := got.Load(); n != 1 {
 			t.Errorf("%d got the slot", n)
+		}
+	})
+}
+
+func TestOneClientsWaitingRequestsLeaveRoomForOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, limits := new(access.StreamLimiter), &access.Limits{Rule: 1}
+		held := acquire(t, s, limits, "", "")
+		var waiting sync.WaitGroup
+		for range 2 * access.MaxWaiters {
+			waiting.Go(func() {
+				if slot, _ := s.AcquireWait(t.Context(), limits, "192.0.2.66", ""); slot != nil {
+					slot.Release()
+				}
+			})
+		}
+		synctest.Wait()
+		time.AfterFunc(access.MaxSlotWait/2, held.Release)
+		if slot, refused := s.AcquireWait(t.Context(), limits, "198.51.100.1", ""); slot == nil {
+			t.Errorf("another client is refused: %v", refused)
+		} else {
+			slot.Release()
+		}
+		waiting.Wait()
+		if n := s.Entries(); n != 0 {
+			t.Errorf("%d entries are left", n)
 		}
 	})
 }

@@ -21,6 +21,7 @@ type Requester interface {
 	ViaTrustedProxy() bool
 	OriginalPath() string
 	ClientIP() string
+	ClientNetwork() string
 }
 
 // Principal holds the credentials, address, certificate and user of a client's

@@ -45,7 +45,7 @@ func (v *view) confirmRefusal(first check, since validators) check {
 			break
 		}
 		o := check{principal: other}
-		o.resp, o.err = v.poller.check(v.ctx, v.target, other, since)
+		o.resp, o.err = v.check(other, since)
 		said = append(said, o)
 		if o.isGood() {
 			break
@@ -121,7 +121,7 @@ func (sub *Subscription) authorize(ctx context.Context) (*subrequest.Response, e
 	asking, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	defer context.AfterFunc(ctx, cancel)()
-	resp, err := v.poller.authorizationCheck(asking, v.target, sub.principal)
+	resp, err := v.authorizationCheck(asking, sub.principal)
 	switch {
 	case ctx.Err() != nil:
 		return nil, ctx.Err()

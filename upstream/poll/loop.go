@@ -10,6 +10,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/caddy-sse/caddy-sse/internal/fair"
 	"github.com/caddy-sse/caddy-sse/internal/refusal"
 	"github.com/caddy-sse/caddy-sse/subrequest"
 )
@@ -30,6 +31,7 @@ type pollLoop struct {
 	refreshed time.Time  // when a write last caused a poll
 	since     validators // of the last response
 	sum       uint64     // of the last body
+	pace      fair.Pace  // of the last poll
 }
 
 func newPollLoop(v *view) *pollLoop {
@@ -161,7 +163,7 @@ func (l *pollLoop) poll(first bool) (outcome, http.Header) {
 		return l.view.publisher.publishStale(u.status, u.err), u.header
 	}
 	o, asked := check{principal: l.view.nextPrincipal()}, time.Now()
-	o.resp, o.err = l.view.poller.send(l.view.ctx, l.view.target, o.principal, l.since)
+	o.resp, o.err = l.view.poll(o.principal, l.since)
 	if !o.isGood() {
 		o = l.view.confirmRefusal(o, l.since)
 	}

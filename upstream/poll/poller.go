@@ -16,6 +16,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-sse/caddy-sse/hub"
+	"github.com/caddy-sse/caddy-sse/internal/fair"
 	"github.com/caddy-sse/caddy-sse/internal/loglimit"
 	"github.com/caddy-sse/caddy-sse/internal/refusal"
 	"github.com/caddy-sse/caddy-sse/subrequest"
@@ -41,8 +42,7 @@ type Poller struct {
 	observer Observer
 	failures *outageLog
 
-	slots      chan struct{} // one element for each request in flight
-	checkSlots chan struct{} // one element for each authorization check of a new viewer in flight
+	slots *fair.Slots // of max_in_flight
 
 	publishFailures loglimit.Limiter
 
@@ -65,17 +65,16 @@ func New(c *Config, h *hub.Hub, log *zap.Logger, o Observer) *Poller {
 		o = noopObserver{}
 	}
 	return &Poller{
-		config:     c,
-		hub:        h,
-		log:        log,
-		observer:   o,
-		slots:      make(chan struct{}, c.MaxInFlight),
-		checkSlots: make(chan struct{}, (c.MaxInFlight+1)/2),
-		failures:   newOutageLog(log),
-		number:     c.Leases.nextPollerNumber(),
-		views:      make(map[string]*view),
-		clients:    make(map[string]int),
-		resources:  make(map[string]*resource),
+		config:    c,
+		hub:       h,
+		log:       log,
+		observer:  o,
+		slots:     fair.NewSlots(c.MaxInFlight),
+		failures:  newOutageLog(log),
+		number:    c.Leases.nextPollerNumber(),
+		views:     make(map[string]*view),
+		clients:   make(map[string]int),
+		resources: make(map[string]*resource),
 	}
 }
 
@@ -91,6 +90,9 @@ func (p *Poller) findView(t *target) (*Subscription, error) {
 			return nil, err
 		}
 		sub.view = p.startLocked(t, key)
+	}
+	if t.client() != sub.view.client {
+		sub.view.notAlone()
 	}
 	sub.joinIfAuthorizedLocked()
 	return sub, nil

@@ -4,39 +4,63 @@ import (
 	"context"
 	"time"
 
+	"github.com/caddy-sse/caddy-sse/internal/fair"
 	"github.com/caddy-sse/caddy-sse/subrequest"
 )
 
-// authorizationCheck asks the backend whether a viewer may share a view. Fewer
-// of these requests than of polls are in flight at a time: strangers cause them,
-// and must not delay polls.
-func (p *Poller) authorizationCheck(ctx context.Context, t *target, as *principal) (*subrequest.Response, error) {
-	select {
-	case p.checkSlots <- struct{}{}:
-		defer func() { <-p.checkSlots }()
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	}
-	return p.check(ctx, t, as, validators{})
-}
-
-// check makes a request and observes it as an authorization check.
-func (p *Poller) check(ctx context.Context, t *target, as *principal, since validators) (*subrequest.Response, error) {
+// authorizationCheck asks the backend whether a viewer may share the view. The
+// viewer's client causes it.
+func (v *view) authorizationCheck(ctx context.Context, as *principal) (*subrequest.Response, error) {
 	started := time.Now()
-	resp, err := p.send(ctx, t, as, since)
-	p.observer.Polled(AuthorizationCheck, time.Since(started))
-	return resp, err
+	request := v.slotRequest()
+	request.Client = as.requester.ClientNetwork()
+	slot, err := v.poller.slots.Acquire(ctx, request)
+	if err != nil {
+		return nil, err
+	}
+	defer slot.Release()
+	defer func() { v.poller.observer.Polled(AuthorizationCheck, time.Since(started)) }()
+	return v.send(ctx, as, validators{})
 }
 
-// send makes a request when a slot is free.
-func (p *Poller) send(ctx context.Context, t *target, as *principal, since validators) (*subrequest.Response, error) {
-	select {
-	case p.slots <- struct{}{}:
-		defer func() { <-p.slots }()
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
+// check polls as another viewer, and observes it as an authorization check.
+func (v *view) check(as *principal, since validators) (*subrequest.Response, error) {
+	started := time.Now()
+	defer func() { v.poller.observer.Polled(AuthorizationCheck, time.Since(started)) }()
+	return v.poll(as, since)
+}
+
+// poll makes the request of a poll when a slot is free. Only the loop polls.
+func (v *view) poll(as *principal, since validators) (*subrequest.Response, error) {
+	slot, err := v.acquireSlot()
+	if err != nil {
+		return nil, err
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, time.Duration(p.config.Timeout), errTimeout)
+	defer func() { v.loop.pace = slot.Release() }()
+	return v.send(v.ctx, as, since)
+}
+
+// acquireSlot acquires a slot for a poll. The client that has created the view
+// causes its polls, but only until another client watches it: otherwise a client
+// could hold up what others watch by what it makes hang.
+func (v *view) acquireSlot() (*fair.Slot, error) {
+	request := v.slotRequest()
+	request.Client, request.Pace = v.client, v.loop.pace
+	slot, err := v.poller.slots.Acquire(v.alone, request)
+	if err != nil && v.ctx.Err() == nil {
+		request.Client = ""
+		return v.poller.slots.Acquire(v.ctx, request)
+	}
+	return slot, err
+}
+
+func (v *view) slotRequest() fair.Request {
+	return fair.Request{Host: v.target.host, Path: v.target.path}
+}
+
+// send makes a request. Its timeout starts now.
+func (v *view) send(ctx context.Context, as *principal, since validators) (*subrequest.Response, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, time.Duration(v.poller.config.Timeout), errTimeout)
 	defer cancel()
-	return as.requester.Do(t.request(ctx, as, since), p.config.MaxBody)
+	return as.requester.Do(v.target.request(ctx, as, since), v.poller.config.MaxBody)
 }

@@ -28,13 +28,16 @@ import (
 type view struct {
 	poller *Poller
 	target *target
-	client string // for max_views_per_client
+	client string // that has created the view
 	ctx    context.Context
 	cancel context.CancelFunc
-	polled chan struct{} // closed after the first poll
-	done   chan struct{} // closed when no more events follow
-	moved  chan struct{} // closed when the viewers move to the next configuration
-	move   func()        // closes moved
+	alone  context.Context // ends when another client watches the view, too
+	polled chan struct{}   // closed after the first poll
+	done   chan struct{}   // closed when no more events follow
+	moved  chan struct{}   // closed when the viewers move to the next configuration
+	move   func()          // closes moved
+
+	notAlone context.CancelFunc // ends alone
 
 	loop      *pollLoop
 	state     documentState
@@ -63,6 +66,7 @@ func newView(p *Poller, t *target, key string, shared bool, varies map[string]bo
 	v.publisher = newPublisher(v)
 	v.move = sync.OnceFunc(func() { close(v.moved) })
 	v.ctx, v.cancel = context.WithCancel(context.Background())
+	v.alone, v.notAlone = context.WithCancel(v.ctx)
 	v.viewers.idle = time.AfterFunc(time.Hour, func() { p.expire(v) })
 	v.viewers.idle.Stop()
 	return v

@@ -1,0 +1,325 @@
+// Package fair shares a number of slots among requests, so that requests that
+// hang hold up only others like them: those of the same client, path or host.
+//
+// A request counts for several holders, and gets a slot only while each of them
+// holds fewer slots than a multiple of the free ones:
+//
+//	holder                       holds fewer than   so at most
+//	a client                     the free slots     1/2 of all, rounded up
+//	a path of a host             2 times as many    2/3
+//	a host's slow requests       3 times as many    3/4
+//	a host's slow and new ones   5 times as many    5/6
+//	a host                       9 times as many    9/10
+//
+// The bound moves with the free slots, as in switches that share a buffer among
+// their ports (Choudhury and Hahne, Dynamic Queue Length Thresholds for
+// Shared-Memory Packet Switches, 1998). A fixed bound of a half would let two
+// holders take everything; here the second gets half of what the first has left,
+// and so on. A holder that holds nothing gets a slot as long as any is free.
+//
+// Each kind of holder may hold more than the kind above it. So one client can't
+// use up its path, a path can't use up its host's slow requests, these leave
+// slots to new requests, slow and new ones to fast ones, and a host to other
+// hosts. The number of slots is never exceeded.
+package fair
+
+import (
+	"container/list"
+	"context"
+	"sync"
+	"time"
+)
+
+// SlowAfter is how long a request holds its slot at most to be fast.
+const SlowAfter = time.Second
+
+// Request says for whom a slot counts. Requests with equal values share a queue.
+type Request struct {
+	// Client is the client that causes the request. Empty: several do.
+	Client string
+	// Host and Path are those of the URL. Without a host, the slot counts only
+	// for the client.
+	Host, Path string
+	// Pace is the pace of the last request of this kind.
+	Pace Pace
+}
+
+// Pace is how long a request holds its slot.
+type Pace int
+
+// The paces.
+const (
+	// New is unknown: it is the first request of its kind, which a stranger
+	// may cause.
+	New Pace = iota
+	// Fast is up to [SlowAfter].
+	Fast
+	// Slow is longer.
+	Slow
+)
+
+// Slots is a number of slots. It is safe for concurrent use.
+type Slots struct {
+	mu      sync.Mutex
+	free    int
+	holders map[holderKey]*holder
+	queues  map[Request]*queue
+	awaited list.List // the holders that queues wait for, in turn
+}
+
+// NewSlots returns n slots.
+func NewSlots(n int) *Slots {
+	return &Slots{free: n, holders: make(map[holderKey]*holder), queues: make(map[Request]*queue)}
+}
+
+// holderKey names a holder. The kind is also its bound: a multiple of the free
+// slots.
+type holderKey struct {
+	kind       int
+	host, name string
+}
+
+const (
+	client = 1
+	path   = 2
+	slow   = 3
+	unsure = 5 // slow and new
+	host   = 9
+)
+
+// holder is what slots count for.
+type holder struct {
+	key    holderKey
+	held   int           // slots
+	users  int           // slots and queues that have the holder; without any it is forgotten
+	queues list.List     // those that wait for this holder
+	turns  int           // how many it still serves until it is another holder's turn
+	place  *list.Element // in Slots.awaited, while queues wait
+}
+
+// holders are those of one request: the narrowest first, nil at the end.
+type holders [5]*holder
+
+// queue holds the waiting requests with equal values. It waits for one of its
+// holders that can't get a slot, so a slot that becomes free costs no look at
+// queues that must wait anyway.
+type queue struct {
+	request Request
+	holders holders
+	waiters list.List // of chan struct{}, closed when the request has its slot
+	at      *holder
+	place   *list.Element // in at.queues
+}
+
+// Slot is held by one request. Its holder calls Release, once.
+type Slot struct {
+	slots   *Slots
+	holders holders
+	since   time.Time
+}
+
+// Acquire waits for a slot. It returns the cause if the context ends before.
+func (s *Slots) Acquire(ctx context.Context, r Request) (*Slot, error) {
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	s.mu.Lock()
+	hs := s.holdersLocked(r)
+	if s.blockerLocked(&hs) == nil {
+		s.takeLocked(&hs)
+		s.mu.Unlock()
+		return s.slot(hs), nil
+	}
+	q, waiter := s.waitLocked(r, hs)
+	s.mu.Unlock()
+	got := waiter.Value.(chan struct{})
+	select {
+	case <-got:
+		return s.slot(hs), nil
+	case <-ctx.Done():
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	select {
+	case <-got: // meanwhile
+		s.releaseLocked(&hs)
+	default:
+		s.removeLocked(q, waiter)
+	}
+	return nil, context.Cause(ctx)
+}
+
+func (s *Slots) slot(hs holders) *Slot { return &Slot{s, hs, time.Now()} }
+
+// Release gives the slot back. It returns the request's pace.
+func (s *Slot) Release() Pace {
+	s.slots.mu.Lock()
+	defer s.slots.mu.Unlock()
+	s.slots.releaseLocked(&s.holders)
+	if time.Since(s.since) > SlowAfter {
+		return Slow
+	}
+	return Fast
+}
+
+// holdersLocked returns a request's holders.
+func (s *Slots) holdersLocked(r Request) (hs holders) {
+	n := 0
+	add := func(key holderKey) {
+		h := s.holders[key]
+		if h == nil {
+			h = &holder{key: key}
+			s.holders[key] = h
+		}
+		hs[n] = h
+		n++
+	}
+	if r.Client != "" || r.Host == "" {
+		add(holderKey{kind: client, name: r.Client})
+	}
+	if r.Host != "" {
+		add(holderKey{kind: path, host: r.Host, name: r.Path})
+		if r.Pace == Slow {
+			add(holderKey{kind: slow, host: r.Host})
+		}
+		if r.Pace != Fast {
+			add(holderKey{kind: unsure, host: r.Host})
+		}
+		add(holderKey{kind: host, host: r.Host})
+	}
+	return hs
+}
+
+// blockerLocked returns the first of the holders that may not have another slot
+// now, or nil.
+func (s *Slots) blockerLocked(hs *holders) *holder {
+	for _, h := range hs {
+		if h != nil && s.isBlockedLocked(h) {
+			return h
+		}
+	}
+	return nil
+}
+
+func (s *Slots) isBlockedLocked(h *holder) bool { return h.held >= h.key.kind*s.free }
+
+func (s *Slots) takeLocked(hs *holders) {
+	s.free--
+	for _, h := range hs {
+		if h != nil {
+			h.held++
+			h.users++
+		}
+	}
+}
+
+// releaseLocked gives a slot back, and others to those that wait and may have
+// one now.
+func (s *Slots) releaseLocked(hs *holders) {
+	s.free++
+	for _, h := range hs {
+		if h != nil {
+			h.held--
+		}
+	}
+	for q := s.nextLocked(); q != nil; q = s.nextLocked() {
+		s.takeLocked(&q.holders)
+		waiter := q.waiters.Front()
+		close(waiter.Value.(chan struct{}))
+		s.removeLocked(q, waiter)
+	}
+	s.forgetLocked(hs)
+}
+
+// nextLocked returns the queue whose turn it is, or nil if none may have a slot.
+// It looks at each holder that is blocked, which has a slot, and moves each
+// queue that it finds blocked by another holder to that one. So its cost grows
+// with the number of slots, not with the number of those that wait.
+func (s *Slots) nextLocked() *queue {
+	if s.free == 0 {
+		return nil
+	}
+	for place := s.awaited.Front(); place != nil; {
+		h := place.Value.(*holder)
+		place = place.Next() // since moveLocked may remove h
+		for h.queues.Len() > 0 && !s.isBlockedLocked(h) {
+			q := h.queues.Front().Value.(*queue)
+			blocker := s.blockerLocked(&q.holders)
+			if blocker == nil {
+				s.endTurnLocked(q)
+				return q
+			}
+			s.moveLocked(q, blocker)
+		}
+	}
+	return nil
+}
+
+// endTurnLocked puts a queue behind the others of its holder, and the holder
+// behind other holders: a client after each turn, and one of several clients
+// after a turn for each queue, so that a client with many requests gets no more
+// turns than others.
+func (s *Slots) endTurnLocked(q *queue) {
+	h := q.at
+	h.queues.MoveToBack(q.place)
+	if h.turns == 0 && h.key.kind != client {
+		h.turns = h.queues.Len()
+	}
+	if h.turns = max(h.turns-1, 0); h.turns == 0 {
+		s.awaited.MoveToBack(h.place)
+	}
+}
+
+// waitLocked adds a waiting request to the queue of its equals.
+func (s *Slots) waitLocked(r Request, hs holders) (*queue, *list.Element) {
+	q := s.queues[r]
+	if q == nil {
+		q = &queue{request: r, holders: hs}
+		s.queues[r] = q
+		for _, h := range hs {
+			if h != nil {
+				h.users++
+			}
+		}
+		s.moveLocked(q, s.blockerLocked(&hs))
+	}
+	return q, q.waiters.PushBack(make(chan struct{}))
+}
+
+// removeLocked removes a request from its queue, which ends with its last one.
+func (s *Slots) removeLocked(q *queue, waiter *list.Element) {
+	if q.waiters.Remove(waiter); q.waiters.Len() > 0 {
+		return
+	}
+	delete(s.queues, q.request)
+	s.moveLocked(q, nil)
+	s.forgetLocked(&q.holders)
+}
+
+// moveLocked makes a queue wait for another holder; nil: for none.
+func (s *Slots) moveLocked(q *queue, to *holder) {
+	if from := q.at; from != nil {
+		if from.queues.Remove(q.place); from.queues.Len() == 0 {
+			s.awaited.Remove(from.place)
+			from.place = nil
+		}
+	}
+	if q.at = to; to == nil {
+		return
+	}
+	if q.place = to.queues.PushBack(q); to.place == nil {
+		to.place = s.awaited.PushBack(to)
+	}
+}
+
+// forgetLocked ends one use of the holders.
+func (s *Slots) forgetLocked(hs *holders) {
+	for _, h := range hs {
+		if h == nil {
+			continue
+		}
+		if h.users--; h.users == 0 {
+			delete(s.holders, h.key)
+		}
+	}
+}
