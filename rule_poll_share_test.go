@@ -10,15 +10,15 @@ import (
 
 // membersDocument is a document for clients with one of some cookies.
 type membersDocument struct {
-	mu      sync.Mutex
-	allowed map[string]bool
-	content string
-	public  bool
-	asked   map[string]int
+	mu       sync.Mutex
+	allowed  map[string]bool
+	content  string
+	public   bool
+	requests map[string]int
 }
 
 func newClub(names ...string) *membersDocument {
-	c := &membersDocument{allowed: make(map[string]bool), content: `1`, asked: make(map[string]int)}
+	c := &membersDocument{allowed: make(map[string]bool), content: `1`, requests: make(map[string]int)}
 	for _, n := range names {
 		c.allowed[n] = true
 	}
@@ -29,7 +29,7 @@ func (c *membersDocument) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	who := r.Header.Get("Cookie")
-	c.asked[who]++
+	c.requests[who]++
 	if !c.allowed[who] {
 		http.Error(w, "not for "+who, http.StatusForbidden)
 		return
@@ -61,8 +61,8 @@ func TestAuthorizedViewersOfSharedDocumentShareOnePoll(t *testing.T) {
 					t.Errorf("eve got %d %q", resp.StatusCode, resp.body)
 				}
 				shop.update(func() {
-					if shop.asked["alice"] != 1 || shop.asked["bob"] != 1 || shop.asked["eve"] != 1 {
-						t.Errorf("asked %v", shop.asked)
+					if shop.requests["alice"] != 1 || shop.requests["bob"] != 1 || shop.requests["eve"] != 1 {
+						t.Errorf("requests %v", shop.requests)
 					}
 				})
 			})
@@ -110,7 +110,7 @@ func TestSharedDocumentContinuesWhenPolledViewerLeaves(t *testing.T) {
 	waitFor(t, "poll as bob", func() bool {
 		shop.mu.Lock()
 		defer shop.mu.Unlock()
-		return shop.asked["bob"] > 2
+		return shop.requests["bob"] > 2
 	})
 	shop.update(func() { shop.allowed["alice"], shop.content = false, `2` })
 	bob.expect("", `2`)
@@ -122,8 +122,8 @@ func TestShareUncheckedAdmitsEveryViewer(t *testing.T) {
 	s.open("HTTP/1.1", "/api/x", "Cookie", "alice").expect("", `1`)
 	s.open("HTTP/1.1", "/api/x", "Cookie", "eve").expect("", `1`)
 	shop.update(func() {
-		if len(shop.asked) != 1 || shop.asked["alice"] != 1 {
-			t.Errorf("asked %v", shop.asked)
+		if len(shop.requests) != 1 || shop.requests["alice"] != 1 {
+			t.Errorf("requests %v", shop.requests)
 		}
 	})
 }

@@ -323,15 +323,15 @@ func TestQueryTokenNeverReachesLogsOrNextHandlers(t *testing.T) {
 }
 
 func TestAuthorizationCheckHidesJWTFromBackend(t *testing.T) {
-	var asked sync.Map
+	var checks sync.Map
 	backend := startBackend(t, func(w http.ResponseWriter, r *http.Request) {
-		asked.Store(r.RequestURI, r.Header.Get("X-Viewer"))
+		checks.Store(r.RequestURI, r.Header.Get("X-Viewer"))
 		if r.URL.Path != "/api/orders" {
 			w.WriteHeader(http.StatusForbidden)
 		}
 	})
 	s := startSite(t, "", strings.Replace(publishSite, `respond "the app"`, "", 1)+`
-	sse /asked {
+	sse /checked {
 		topic {query.topic}
 		authorize /api/{query.topic}
 		jwt {
@@ -344,22 +344,22 @@ func TestAuthorizationCheckHidesJWTFromBackend(t *testing.T) {
 	}`)
 	ann := signedToken(t, time.Hour, jwt.MapClaims{"sub": "ann"})
 	for _, protocol := range protocols {
-		c := s.open(protocol, "/asked?topic=orders&token="+ann)
+		c := s.open(protocol, "/checked?topic=orders&token="+ann)
 		s.publishOver(protocol, formType, "topic=orders&data=hello")
 		c.expect("", "hello")
 		c.close()
 	}
-	if resp := s.do("GET", "/asked?topic=secrets&token="+ann, "", "Accept", "text/event-stream"); resp.StatusCode != http.StatusForbidden {
+	if resp := s.do("GET", "/checked?topic=secrets&token="+ann, "", "Accept", "text/event-stream"); resp.StatusCode != http.StatusForbidden {
 		t.Errorf("refused by the backend: %s %q", resp.Status, resp.body)
 	}
 	named := signedToken(t, time.Hour, jwt.MapClaims{"topics": "news"})
-	if resp := s.do("GET", "/asked?topic=orders", "", "Accept", "text/event-stream", "Authorization", "Bearer "+named); resp.StatusCode != http.StatusForbidden {
+	if resp := s.do("GET", "/checked?topic=orders", "", "Accept", "text/event-stream", "Authorization", "Bearer "+named); resp.StatusCode != http.StatusForbidden {
 		t.Errorf("not in the claim: %s %q", resp.Status, resp.body)
 	}
-	if _, ok := asked.Load("/api/orders"); !ok {
-		t.Error("the backend was not asked")
+	if _, ok := checks.Load("/api/orders"); !ok {
+		t.Error("the backend got no check")
 	}
-	asked.Range(func(uri, viewer any) bool {
+	checks.Range(func(uri, viewer any) bool {
 		if strings.Contains(uri.(string), "token") || viewer != "ann" {
 			t.Errorf("the backend got %s as %q", uri, viewer)
 		}

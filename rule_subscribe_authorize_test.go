@@ -14,10 +14,10 @@ import (
 
 // repoBackend is an application without streams that authorizes users.
 type repoBackend struct {
-	mu     sync.Mutex
-	status map[string]int // by "user repo"; otherwise 404
-	down   int            // status of its failures; zero: none
-	asked  []string
+	mu       sync.Mutex
+	status   map[string]int // by "user repo"; otherwise 404
+	down     int            // status of its failures; zero: none
+	requests []string
 }
 
 func (b *repoBackend) set(change func(b *repoBackend)) {
@@ -29,13 +29,13 @@ func (b *repoBackend) set(change func(b *repoBackend)) {
 func (b *repoBackend) checks() []string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return slices.Clone(b.asked)
+	return slices.Clone(b.requests)
 }
 
 func (b *repoBackend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.asked = append(b.asked, r.RequestURI)
+	b.requests = append(b.requests, r.RequestURI)
 	if b.down != 0 {
 		w.WriteHeader(b.down)
 		return

@@ -52,7 +52,7 @@ func TestHandshakeIsAnsweredAndPublishesNothing(t *testing.T) {
 			c := s.open(protocol, "/events")
 			now := strconv.FormatInt(time.Now().Unix(), 10)
 			slack := `{"type":"url_verification","challenge":"<b>c</b>"}`
-			for _, ask := range []struct {
+			for _, req := range []struct {
 				method, path, body string
 				header             []string
 				status             int
@@ -66,12 +66,12 @@ func TestHandshakeIsAnsweredAndPublishesNothing(t *testing.T) {
 				{"POST", "/hooks/slack", slack, fromSlack(now, slack), 200, "<b>c</b>"},
 				{"POST", "/hooks/slack", slack, fromSlack(now, slack+" "), 401, "the signature is wrong\n"},
 			} {
-				resp := s.doOver(protocol, ask.method, ask.path, ask.body, ask.header...)
-				if resp.StatusCode != ask.status || resp.body != ask.want {
-					t.Errorf("%s %s: got %d %q, want %d %q", ask.method, ask.path, resp.StatusCode, resp.body, ask.status, ask.want)
+				resp := s.doOver(protocol, req.method, req.path, req.body, req.header...)
+				if resp.StatusCode != req.status || resp.body != req.want {
+					t.Errorf("%s %s: got %d %q, want %d %q", req.method, req.path, resp.StatusCode, resp.body, req.status, req.want)
 				}
-				if resp.body != "" && ask.status != 405 && (resp.Header.Get("X-Content-Type-Options") != "nosniff" || !strings.HasPrefix(resp.Header.Get("Content-Type"), "text/plain")) {
-					t.Errorf("%s: %v", ask.path, resp.Header)
+				if resp.body != "" && req.status != 405 && (resp.Header.Get("X-Content-Type-Options") != "nosniff" || !strings.HasPrefix(resp.Header.Get("Content-Type"), "text/plain")) {
+					t.Errorf("%s: %v", req.path, resp.Header)
 				}
 			}
 			body := `{"object":"page","over":"` + protocol + `"}`

@@ -80,10 +80,10 @@ func TestErrorEndsExpansion(t *testing.T) {
 		t.Fatal(err)
 	}
 	missing := errors.New("missing")
-	var asked []string
-	got, err := tmpl.Expand(func(name string) (string, error) { asked = append(asked, name); return "x", missing })
-	if got != "" || !errors.Is(err, missing) || len(asked) != 1 {
-		t.Errorf("%q, %v after asking for %q", got, err, asked)
+	var names []string
+	got, err := tmpl.Expand(func(name string) (string, error) { names = append(names, name); return "x", missing })
+	if got != "" || !errors.Is(err, missing) || len(names) != 1 {
+		t.Errorf("%q, %v after asking for %q", got, err, names)
 	}
 }
 

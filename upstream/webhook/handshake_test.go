@@ -162,7 +162,7 @@ func TestWebSubIntentIsVerifiedForKnownTopics(t *testing.T) {
 		return get("/t?" + url.Values{"hub.mode": {mode}, "hub.topic": {topic}, "hub.challenge": {"c"}, "hub.lease_seconds": {"60"}}.Encode())
 	}
 	want(t, respond(t, wh, query("subscribe", feed)), 200, plain, "c")
-	want(t, respond(t, wh, query("unsubscribe", feed)), 404, plain, "the rule keeps its subscription to this topic\n") // anyone could ask
+	want(t, respond(t, wh, query("unsubscribe", feed)), 404, plain, "the rule keeps its subscription to this topic\n") // anyone could send it
 	want(t, respond(t, wh, query("subscribe", feed+"2")), 404, plain, "the rule has no subscription to this topic\n")
 	want(t, respond(t, wh, query("other", feed)), 404, plain, "the rule has no subscription to this topic\n")
 	want(t, respond(t, wh, query("denied", feed)), 200, "", "")
@@ -200,7 +200,7 @@ func TestXChallengeSignsNothingThatCouldBeADelivery(t *testing.T) {
 }
 
 func TestCloudEventsOriginIsGranted(t *testing.T) {
-	ask := func(wh *webhook.Webhook, header ...string) *httptest.ResponseRecorder {
+	options := func(wh *webhook.Webhook, header ...string) *httptest.ResponseRecorder {
 		r := httptest.NewRequest(http.MethodOptions, "/t", nil)
 		for i := 0; i < len(header); i += 2 {
 			r.Header.Add(header[i], header[i+1])
@@ -209,33 +209,33 @@ func TestCloudEventsOriginIsGranted(t *testing.T) {
 	}
 	wh := verified(t, webhook.Verify{Sender: "cloudevents", Secrets: []string{"k"}})
 	// CloudEvents, "HTTP 1.1 Web Hooks", section 4.1, its example.
-	w := ask(wh, "WebHook-Request-Origin", "eventemitter.example.com", "WebHook-Request-Rate", "120",
+	w := options(wh, "WebHook-Request-Origin", "eventemitter.example.com", "WebHook-Request-Rate", "120",
 		"WebHook-Request-Callback", "http://169.254.169.254/")
 	if w.Code != 200 || w.Header().Get("WebHook-Allowed-Origin") != "eventemitter.example.com" || w.Header().Get("WebHook-Allowed-Rate") != "*" || w.Header().Get("Allow") != "POST" {
 		t.Errorf("%d %v", w.Code, w.Header())
 	}
-	if w := ask(wh, "WebHook-Request-Origin", "a.example"); w.Header()["Webhook-Allowed-Rate"] != nil {
+	if w := options(wh, "WebHook-Request-Origin", "a.example"); w.Header()["Webhook-Allowed-Rate"] != nil {
 		t.Errorf("%v", w.Header())
 	}
 	for _, bad := range [][]string{
 		{"WebHook-Request-Origin", ""}, {"WebHook-Request-Origin", "a b"}, {"WebHook-Request-Origin", "<a>"}, {"WebHook-Request-Origin", strings.Repeat("a", 254)},
 		{"WebHook-Request-Origin", "a", "WebHook-Request-Origin", "b"},
 	} {
-		if w := ask(wh, bad...); w.Code != 400 || w.Header()["Webhook-Allowed-Origin"] != nil {
+		if w := options(wh, bad...); w.Code != 400 || w.Header()["Webhook-Allowed-Origin"] != nil {
 			t.Errorf("%v: %d", bad, w.Code)
 		}
 	}
 	one := verified(t, webhook.Verify{Sender: "cloudevents", Secrets: []string{"k"}, Challenge: []string{"a.example"}})
-	if w := ask(one, "WebHook-Request-Origin", "a.example"); w.Code != 200 {
+	if w := options(one, "WebHook-Request-Origin", "a.example"); w.Code != 200 {
 		t.Errorf("%d", w.Code)
 	}
-	if w := ask(one, "WebHook-Request-Origin", "b.example"); w.Code != 403 || w.Header()["Webhook-Allowed-Origin"] != nil {
+	if w := options(one, "WebHook-Request-Origin", "b.example"); w.Code != 403 || w.Header()["Webhook-Allowed-Origin"] != nil {
 		t.Errorf("%d", w.Code)
 	}
 }
 
 func TestHandshakeIsAnsweredOnlyForItsSender(t *testing.T) {
-	questions := map[string]func() *http.Request{
+	handshakes := map[string]func() *http.Request{
 		"meta": func() *http.Request {
 			return get("/t?hub.mode=subscribe&hub.challenge=c&hub.verify_token=k&hub.topic=k")
 		},
@@ -249,8 +249,8 @@ func TestHandshakeIsAnsweredOnlyForItsSender(t *testing.T) {
 	}
 	for sender, verify := range everySender(t) {
 		wh := verified(t, verify)
-		for of, question := range questions {
-			answer, _ := handshake(wh, question())
+		for of, request := range handshakes {
+			answer, _ := handshake(wh, request())
 			mine := of == sender || of == "meta" && sender == "websub"
 			if (answer != nil) != mine {
 				t.Errorf("%s answers %s's with %+v", sender, of, answer)
