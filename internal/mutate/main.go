@@ -7,7 +7,8 @@
 //
 // It negates conditions, ignores guards (an if that returns or continues, a case
 // of a switch), exchanges && for || and < for <=, and removes calls and defers.
-// It edits no file: go test reads a broken copy by -overlay. What the short tests
+// It edits no file. It builds the tests of a package once, by -overlay, with all
+// the mutants in them, and turns on one for each run. What the short tests
 // (-short) don't notice is tried with all tests of the package.
 //
 // accepted.txt lists the survivors that are known, with a reason each.
@@ -30,7 +31,7 @@ var defaultPackages = []string{
 
 func main() {
 	var o options
-	prefix := flag.String("exec", "", "a `command` that runs each go test, such as \"nice -n 10\"")
+	prefix := flag.String("exec", "", "a `command` that runs each build and test, such as \"nice -n 10\"")
 	flag.IntVar(&o.sample, "n", 0, "test a random sample of at most `N` mutants of each package; 0 means all")
 	flag.Uint64Var(&o.seed, "seed", 1, "the `seed` of the sample")
 	flag.StringVar(&o.run, "run", "", "test only mutants whose names contain a `text`")
@@ -63,7 +64,7 @@ func mutate(ctx context.Context, o options, packages []string, list bool) error 
 		selected := p.choose(o)
 		if list {
 			for _, m := range selected {
-				fmt.Printf("%s:%d: %s\n", m.file.path, m.line, m.name)
+				fmt.Printf("%s:%d: %s\n", m.file, m.line, m.name)
 			}
 			continue
 		}

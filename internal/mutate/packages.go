@@ -15,52 +15,34 @@ import (
 	"strings"
 )
 
-// sourceFile is a Go file of a package.
-type sourceFile struct {
-	path string // from the root of the module
-	src  []byte
-}
-
-// fileMutant is a mutant of a file.
-type fileMutant struct {
-	mutant
-	file *sourceFile
-}
-
 // loaded is a package with all its mutants.
 type loaded struct {
 	name    string
-	mutants []fileMutant // without the accepted ones
-	known   int          // how many are accepted
+	clause  string            // the name in its package clause
+	sources map[string][]byte // by path: the files with their mutants
+	mutants []mutant          // without the accepted ones
+	known   int               // how many are accepted
 }
 
 // loadPackage reads the files that a package has on this platform. It fails if
 // the list of accepted mutants names one of the package that is not there.
 func loadPackage(ctx context.Context, name string, accepted map[string]bool) (*loaded, error) {
-	out, err := exec.CommandContext(ctx, "go", "list", "-json=GoFiles", name).Output()
+	out, err := exec.CommandContext(ctx, "go", "list", "-json=GoFiles,Name", name).Output()
 	if err != nil {
 		return nil, fmt.Errorf("go list %s: %w", name, err)
 	}
-	var list struct{ GoFiles []string }
+	var list struct {
+		GoFiles []string
+		Name    string
+	}
 	if err := json.Unmarshal(out, &list); err != nil {
 		return nil, err
 	}
-	p, found := &loaded{name: name}, make(map[string]bool)
+	p := &loaded{name: name, clause: list.Name, sources: make(map[string][]byte)}
+	found := make(map[string]bool)
 	for _, file := range list.GoFiles {
-		f := &sourceFile{path: path.Join(filepath.ToSlash(name), file)}
-		if f.src, err = os.ReadFile(f.path); err != nil {
+		if err := p.loadFile(path.Join(filepath.ToSlash(name), file), found, accepted); err != nil {
 			return nil, err
-		}
-		all, err := mutants(f.path, f.src)
-		if err != nil {
-			return nil, err
-		}
-		for _, m := range all {
-			if found[m.name] = true; accepted[m.name] {
-				p.known++
-				continue
-			}
-			p.mutants = append(p.mutants, fileMutant{m, f})
 		}
 	}
 	for mutant := range accepted {
@@ -72,18 +54,36 @@ func loadPackage(ctx context.Context, name string, accepted map[string]bool) (*l
 	return p, nil
 }
 
+func (p *loaded) loadFile(filename string, found, accepted map[string]bool) error {
+	src, err := os.ReadFile(filename)
+	if err != nil {
+		return err
+	}
+	all, broken, err := find(filename, src, len(found))
+	if err != nil {
+		return err
+	}
+	p.sources[filename] = broken
+	for _, m := range all {
+		if found[m.name] = true; accepted[m.name] {
+			p.known++
+			continue
+		}
+		p.mutants = append(p.mutants, m)
+	}
+	return nil
+}
+
 // choose returns the mutants to test, in the order of the source.
-func (p *loaded) choose(o options) []fileMutant {
-	chosen := slices.DeleteFunc(slices.Clone(p.mutants), func(m fileMutant) bool { return !strings.Contains(m.name, o.run) })
+func (p *loaded) choose(o options) []mutant {
+	chosen := slices.DeleteFunc(slices.Clone(p.mutants), func(m mutant) bool { return !strings.Contains(m.name, o.run) })
 	if o.sample <= 0 || len(chosen) <= o.sample {
 		return chosen
 	}
 	random := rand.New(rand.NewPCG(o.seed, 0))
 	random.Shuffle(len(chosen), func(i, j int) { chosen[i], chosen[j] = chosen[j], chosen[i] })
 	chosen = chosen[:o.sample]
-	slices.SortStableFunc(chosen, func(a, b fileMutant) int {
-		return cmp.Or(cmp.Compare(a.file.path, b.file.path), cmp.Compare(a.start, b.start))
-	})
+	slices.SortFunc(chosen, func(a, b mutant) int { return cmp.Compare(a.number, b.number) })
 	return chosen
 }
 
