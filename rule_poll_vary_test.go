@@ -1,8 +1,12 @@
 package caddysse_test
 
 import (
+	"cmp"
 	"fmt"
+	"io"
 	"net/http"
+	"path"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -70,5 +74,84 @@ func TestNamedCookieReachesBackendAsItCame(t *testing.T) {
 				s.open(protocol, "/api/"+protocol, "Cookie", "ads=1; "+cookie+"; lang=de").expect("", fmt.Sprintf(`"%x"`, cookie))
 			}
 		})
+	}
+}
+
+// held is a backend that shows its document to new browsers. For old ones it
+// waits until it is released, and responds with the status in the path's end.
+type held struct{ asked, released chan struct{} }
+
+func (h held) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Vary", "Accept-Language, User-Agent")
+	if r.UserAgent() == "new" && r.Header.Get("Accept-Language") == "new" {
+		_, _ = io.WriteString(w, `"new"`)
+		return
+	}
+	for _, step := range []chan struct{}{h.asked, h.released} {
+		select {
+		case step <- struct{}{}:
+		case <-r.Context().Done():
+			return
+		}
+	}
+	status, _ := strconv.Atoi(path.Base(r.URL.Path))
+	w.WriteHeader(status)
+}
+
+// viewers returns the number of viewers of a path's views.
+func (s *site) viewers(path string) (n int) {
+	s.t.Helper()
+	for _, v := range s.list("").Views {
+		if v.Path == path {
+			n += v.Viewers
+		}
+	}
+	return n
+}
+
+// Two viewers wait for one poll, which the backend refuses because of the first
+// one's browser or language.
+func TestRefusalThatVariesReachesOnlyItsOwnViewer(t *testing.T) {
+	backend := held{make(chan struct{}), make(chan struct{})}
+	s := watchedSite(t, "", "sse /api/* {\n poll 1h {\n linger 0\n }\n }\n reverse_proxy "+startBackend(t, backend.ServeHTTP))
+	for _, protocol := range protocols {
+		for _, hint := range []string{"User-Agent", "Accept-Language"} {
+			for _, status := range []int{204, 302, 401, 403, 404, 410, 503} {
+				t.Run(fmt.Sprint(protocol, " ", hint, " ", status), func(t *testing.T) {
+					path := fmt.Sprintf("/api/%s/%s/%d", protocol, hint, status)
+					open := func(value string) chan string {
+						header := map[string]string{"User-Agent": "new", "Accept-Language": "new"}
+						header[hint] = value
+						got := make(chan string, 1)
+						go func() {
+							c, err := s.tryOpen(protocol, path, "User-Agent", header["User-Agent"], "Accept-Language", header["Accept-Language"])
+							if err != nil {
+								got <- err.Error()
+								return
+							}
+							e := <-c.events
+							c.close() // or the view is polled again
+							got <- cmp.Or(e.Name, string(e.Data))
+						}()
+						return got
+					}
+					first := open("old")
+					<-backend.asked
+					second := open("new")
+					waitFor(t, "second viewer", func() bool { return s.viewers(path) == 2 })
+					<-backend.released
+					want := strconv.Itoa(status)
+					if status == 503 {
+						want = "stale"
+					}
+					if got := <-first; !strings.Contains(got, want) {
+						t.Errorf("the old browser got %s", got)
+					}
+					if got := <-second; got != `"new"` {
+						t.Errorf("the new browser got %s", got)
+					}
+				})
+			}
+		}
 	}
 }

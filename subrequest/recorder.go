@@ -109,13 +109,13 @@ func (rec *recorder) response(ctx context.Context, err error) (*Response, error)
 	switch {
 	case rec.err == errRefusalCut:
 	case rec.err != nil:
-		return nil, rec.err
+		return rec.head(), rec.err
 	case ctx.Err() != nil: // handlers write a 499 or 502 for a cancelled request
 		return nil, context.Cause(ctx)
 	case errors.As(err, &status) && status.StatusCode != 0:
-		return &Response{Status: status.StatusCode, Header: make(http.Header), Err: err}, nil
+		return &Response{Status: status.StatusCode, Header: rec.header, Err: err}, nil
 	case err != nil:
-		return nil, err
+		return rec.head(), err
 	case rec.status == 0:
 		return nil, ErrNoResponse
 	}
@@ -123,6 +123,14 @@ func (rec *recorder) response(ctx context.Context, err error) (*Response, error)
 		rec.body = bytes.Clone(rec.body)
 	}
 	return &Response{Status: rec.status, Header: rec.sent, Body: rec.body}, nil
+}
+
+// head returns the response without its body, or nil if there is none yet.
+func (rec *recorder) head() *Response {
+	if rec.status == 0 {
+		return nil
+	}
+	return &Response{Status: rec.status, Header: rec.sent}
 }
 
 func isEventStream(h http.Header) bool {

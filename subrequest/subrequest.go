@@ -33,8 +33,8 @@ type Response struct {
 	Header http.Header
 	Body   []byte
 	// Err is the handler's error if the handler returned one with a status.
-	// Header and Body are empty then: for a client's request, the server's
-	// error routes would write the response.
+	// Body is empty then, and Header has what handlers have set before: for a
+	// client's request, the server's error routes would write the response.
 	Err error
 }
 
@@ -156,7 +156,8 @@ func (q *Requester) ClientNetwork() string {
 // bytes: a longer document is [ErrTooLarge], at once if its length is declared,
 // and the rest of a longer refusal is left out. Neither a response of any status
 // nor a handler's error with a status is an error of Do. If the request's context
-// ends, Do returns its cause.
+// ends, Do returns its cause. If the response has begun before an error, Do
+// returns its status and header, too.
 //
 // The handlers see the client's own address, or that of [WithClientIP].
 func (q *Requester) Do(req *http.Request, maxBody int64) (resp *Response, err error) {

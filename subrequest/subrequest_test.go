@@ -88,6 +88,46 @@ func TestHandlerErrorBecomesResponseWithItsStatus(t *testing.T) {
 	}
 }
 
+func TestHandlerErrorKeepsHeader(t *testing.T) {
+	resp, err := do(t, func(w http.ResponseWriter, _ *http.Request) error {
+		w.Header().Set("Vary", "User-Agent")
+		return caddyhttp.Error(http.StatusForbidden, errors.New("why"))
+	})
+	if err != nil || resp.Header.Get("Vary") != "User-Agent" {
+		t.Errorf("%+v, %v", resp, err)
+	}
+}
+
+func TestResponseThatFailsKeepsStatusAndHeader(t *testing.T) {
+	for name, handler := range map[string]caddyhttp.HandlerFunc{
+		"too large": func(w http.ResponseWriter, _ *http.Request) error {
+			_, err := w.Write(make([]byte, 101))
+			return err
+		},
+		"too large, and aborted": func(w http.ResponseWriter, _ *http.Request) error {
+			_, _ = w.Write(make([]byte, 101))
+			panic(http.ErrAbortHandler)
+		},
+		"aborted": func(w http.ResponseWriter, _ *http.Request) error {
+			_, _ = w.Write([]byte("x"))
+			panic(http.ErrAbortHandler)
+		},
+		"an event stream": func(w http.ResponseWriter, _ *http.Request) error {
+			w.Header().Set("Content-Type", "text/event-stream")
+			w.WriteHeader(http.StatusOK)
+			return nil
+		},
+	} {
+		resp, err := do(t, func(w http.ResponseWriter, r *http.Request) error {
+			w.Header().Set("Vary", "User-Agent")
+			return handler(w, r)
+		})
+		if err == nil || resp == nil || resp.Status != http.StatusOK || resp.Header.Get("Vary") != "User-Agent" || len(resp.Body) > 0 {
+			t.Errorf("%s: %+v, %v", name, resp, err)
+		}
+	}
+}
+
 func TestErrorWithoutStatusFailsSubrequest(t *testing.T) {
 	why := errors.New("why")
 	for _, err := range []error{why, caddyhttp.HandlerError{Err: why}} {
@@ -151,7 +191,7 @@ func TestTooLargeBodyIsRefused(t *testing.T) {
 			}
 			return nil
 		})
-		if got := errors.Is(err, subrequest.ErrTooLarge); got != c.large || (resp == nil) != c.large {
+		if got := errors.Is(err, subrequest.ErrTooLarge); got != c.large || (len(resp.Body) == 0) != c.large {
 			t.Errorf("%v: %+v, %v", c.writes, resp, err)
 		}
 	}
@@ -173,7 +213,7 @@ func TestEventStreamResponseIsRefused(t *testing.T) {
 			_, err := fmt.Fprint(w, "data: x\n\n")
 			return err
 		})
-		if errors.Is(err, subrequest.ErrEventStream) != want || (resp == nil) != want {
+		if errors.Is(err, subrequest.ErrEventStream) != want || len(resp.Body) == 0 != want {
 			t.Errorf("%s: %+v, %v", contentType, resp, err)
 		}
 	}
@@ -184,7 +224,7 @@ func TestAbortedResponseIsError(t *testing.T) {
 		_, _ = fmt.Fprint(w, "half of")
 		panic(http.ErrAbortHandler)
 	})
-	if resp != nil || !errors.Is(err, subrequest.ErrAborted) {
+	if len(resp.Body) > 0 || !errors.Is(err, subrequest.ErrAborted) {
 		t.Errorf("%+v, %v", resp, err)
 	}
 }
@@ -222,9 +262,8 @@ func TestCancelledSubrequestReturnsContextCause(t *testing.T) {
 			ctx, cancel := context.WithTimeoutCause(t.Context(), time.Second, errCause)
 			defer cancel()
 			req := httptest.NewRequest(http.MethodGet, "/", nil).WithContext(ctx)
-			resp, err := subrequest.New(clientRequest(t), handler).Do(req, 100)
-			if resp != nil || !errors.Is(err, errCause) {
-				t.Errorf("%s: %+v, %v", name, resp, err)
+			if _, err := subrequest.New(clientRequest(t), handler).Do(req, 100); !errors.Is(err, errCause) {
+				t.Errorf("%s: %v", name, err)
 			}
 		})
 	}

@@ -45,7 +45,9 @@ func (v *view) confirmRefusal(first check, since validators) check {
 			break
 		}
 		o := check{principal: other}
-		o.resp, o.err = v.check(other, since)
+		if o.resp, o.err = v.check(other, since); o.resp != nil {
+			v.poller.learn(v, o.resp)
+		}
 		said = append(said, o)
 		if o.isGood() {
 			break
@@ -113,28 +115,28 @@ func newCheckFailure(resp *subrequest.Response, err error) *checkFailure {
 var errUndecided = errors.New("the backend doesn't answer")
 
 // authorize asks the backend whether a viewer may share the view. It makes the
-// same request as the view's polls. It returns the backend's response if that is
-// a refusal. A failure authorizes nobody.
-func (sub *Subscription) authorize(ctx context.Context) (*subrequest.Response, error) {
+// viewer's own request, which differs from the view's polls in nothing but the
+// principal and the hints. It returns the backend's response if that is a
+// refusal. A failure authorizes nobody.
+func (sub *Subscription) authorize(ctx context.Context, t *target) (*subrequest.Response, error) {
 	v := sub.view
 	// A request of its own: nothing of the viewer's connection is about it.
 	asking, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	defer context.AfterFunc(ctx, cancel)()
-	resp, err := v.authorizationCheck(asking, sub.principal)
+	resp, err := v.authorizationCheck(asking, t, sub.principal)
+	if resp != nil {
+		v.poller.learn(v, resp)
+	}
 	switch {
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
 	case isPermanent(err):
 		return nil, notStreamable(err)
-	case err != nil:
-		sub.checkFailure = &checkFailure{err: err}
-		return nil, nil
-	case subrequest.IsFailure(resp.Status):
-		sub.checkFailure = &checkFailure{status: resp.Status, header: resp.Header}
+	case err != nil, subrequest.IsFailure(resp.Status):
+		sub.checkFailure = newCheckFailure(resp, err)
 		return nil, nil
 	case isDocument(resp.Status):
-		v.poller.learn(v, resp.Header, false)
 		return nil, nil
 	}
 	return resp, nil

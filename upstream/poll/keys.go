@@ -3,6 +3,8 @@ package poll
 import (
 	"maps"
 	"net/http"
+
+	"github.com/caddy-sse/caddy-sse/subrequest"
 )
 
 func (p *Poller) key(t *target) string {
@@ -28,17 +30,20 @@ func (p *Poller) sharesLocked(t *target) bool {
 	return p.config.Share != "" || known != nil && known.cacheability == cacheable
 }
 
-// learn records the cacheability and the Vary header of a response.
-func (p *Poller) learn(v *view, h http.Header, notModified bool) {
+// learn records what a response says about the requests that have the same
+// response: a refusal, a redirect or a failure by its Vary header, a document
+// also by whether it is public.
+func (p *Poller) learn(v *view, resp *subrequest.Response) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.views[v.key] != v {
 		return // it has ended, and the resource may be gone
 	}
 	known := p.resources[v.target.shared]
-	known.addVary(candidatesIn(h))
-	if p.config.varyBy == nil && !(notModified && h.Get("Cache-Control") == "") {
-		known.setPublic(isCacheableForAll(h) && !variesBy(h, v.target.principal.trusted))
+	known.addVary(candidatesIn(resp.Header))
+	confirms := resp.Status == http.StatusNotModified && resp.Header.Get("Cache-Control") != ""
+	if p.config.varyBy == nil && (isDocument(resp.Status) || confirms) {
+		known.setPublic(isCacheableForAll(resp.Header) && !variesBy(resp.Header, v.target.principal.trusted))
 	}
 }
 

@@ -173,6 +173,11 @@ func (l *pollLoop) poll(first bool) (outcome, http.Header) {
 	switch {
 	case l.view.ctx.Err() != nil: // it has no viewers
 		return ended, nil
+	case resp != nil && l.keyChanged(resp, first): // its viewers reconnect, each to their own view
+		if err != nil || subrequest.IsFailure(resp.Status) { // not recovered
+			l.view.poller.failures.forget(&l.view.publisher.outage)
+		}
+		return ended, nil
 	case first && isPermanent(err):
 		l.failForGood(notStreamable(err))
 		return ended, nil
@@ -199,8 +204,6 @@ func (l *pollLoop) process(resp *subrequest.Response, first bool) outcome {
 		return ended
 	case l.view.target.checkFailure != nil: // its viewers reconnect, and are checked again
 		return ended
-	case l.keyChanged(resp.Header, unmodified, first): // its viewers reconnect, each to their own view
-		return ended
 	case unmodified:
 		return l.view.publisher.confirm(notModified)
 	}
@@ -221,11 +224,12 @@ func (l *pollLoop) process(resp *subrequest.Response, first bool) outcome {
 	return came
 }
 
-// keyChanged records which principals may share the document, as the response
-// says. It reports whether the view's viewers belong to other views now: because
-// of this response, or of an earlier one to another view of the URL.
-func (l *pollLoop) keyChanged(h http.Header, notModified, first bool) bool {
-	l.view.poller.learn(l.view, h, notModified)
+// keyChanged records which requests have the same response, as this one says,
+// whatever its status. It reports whether the view's viewers belong to other
+// views now: because of this response, or of an earlier one to another view of
+// the URL.
+func (l *pollLoop) keyChanged(resp *subrequest.Response, first bool) bool {
+	l.view.poller.learn(l.view, resp)
 	if l.view.state.hasKey(l.view.poller.key(l.view.target)) {
 		return false
 	}

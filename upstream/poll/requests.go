@@ -8,9 +8,9 @@ import (
 	"github.com/caddy-sse/caddy-sse/subrequest"
 )
 
-// authorizationCheck asks the backend whether a viewer may share the view. The
-// viewer's client causes it.
-func (v *view) authorizationCheck(ctx context.Context, as *principal) (*subrequest.Response, error) {
+// authorizationCheck asks the backend whether a viewer may share the view, by the
+// viewer's own request. The viewer's client causes it.
+func (v *view) authorizationCheck(ctx context.Context, t *target, as *principal) (*subrequest.Response, error) {
 	started := time.Now()
 	request := v.slotRequest()
 	request.Client = as.requester.ClientNetwork()
@@ -20,7 +20,7 @@ func (v *view) authorizationCheck(ctx context.Context, as *principal) (*subreque
 	}
 	defer slot.Release()
 	defer func() { v.poller.observer.Polled(AuthorizationCheck, time.Since(started)) }()
-	return v.send(ctx, as, validators{})
+	return v.send(ctx, t, as, validators{})
 }
 
 // check polls as another viewer, and observes it as an authorization check.
@@ -37,7 +37,7 @@ func (v *view) poll(as *principal, since validators) (*subrequest.Response, erro
 		return nil, err
 	}
 	defer func() { v.loop.pace = slot.Release() }()
-	return v.send(v.ctx, as, since)
+	return v.send(v.ctx, v.target, as, since)
 }
 
 // acquireSlot acquires a slot for a poll. The client that has created the view
@@ -59,8 +59,8 @@ func (v *view) slotRequest() fair.Request {
 }
 
 // send makes a request. Its timeout starts now.
-func (v *view) send(ctx context.Context, as *principal, since validators) (*subrequest.Response, error) {
+func (v *view) send(ctx context.Context, t *target, as *principal, since validators) (*subrequest.Response, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, time.Duration(v.poller.config.Timeout), errTimeout)
 	defer cancel()
-	return as.requester.Do(v.target.request(ctx, as, since), v.poller.config.MaxBody)
+	return as.requester.Do(t.request(ctx, as, since), v.poller.config.MaxBody)
 }

@@ -583,6 +583,7 @@ func TestVaryWithShareKeysNamedHeadersAndSendsCredentials(t *testing.T) {
 	})
 }
 
+// Hints are the viewer's own, as are credentials.
 func TestAuthorizationCheckSendsSameRequestAsPoll(t *testing.T) {
 	within(t, shared, func(e *env) {
 		newCookieBackend(e)
@@ -595,7 +596,7 @@ func TestAuthorizationCheckSendsSameRequestAsPoll(t *testing.T) {
 		if check.URL.String() != poll.URL.String() || check.Method != poll.Method || check.Host != poll.Host || check.RequestURI != poll.RequestURI {
 			t.Errorf("checked %s %s%s, polled %s %s%s", check.Method, check.Host, check.URL, poll.Method, poll.Host, poll.URL)
 		}
-		for name, want := range map[string]string{"Cookie": "bob", "Authorization": "Bearer bob", "X-Forwarded-For": "192.0.2.2"} {
+		for name, want := range map[string]string{"Cookie": "bob", "Authorization": "Bearer bob", "X-Forwarded-For": "192.0.2.2", "Accept-Language": "en", "User-Agent": "b"} {
 			if got := check.Header.Get(name); got != want {
 				t.Errorf("checked with %s: %q, want %q", name, got, want)
 			}

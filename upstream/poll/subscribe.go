@@ -91,24 +91,27 @@ func (sub *Subscription) await(ctx context.Context, t *target) (*subrequest.Resp
 	}
 	refused, to, err := v.state.refused()
 	switch {
+	case !v.admits(t):
+		// According to the backend's Vary or Cache-Control, the polled
+		// response may differ from the response to this viewer.
+		sub.leave()
+		return nil, nil
 	case (refused != nil || err != nil) && to != sub.principal.id: // another principal
 		sub.leave()
-		return sub.authorize(ctx)
+		return sub.authorize(ctx, t)
 	case errors.Is(err, errUndecided):
 		sub.leave()
 		sub.checkFailure = v.state.checkFailure
 		return nil, nil
 	case refused != nil || err != nil:
 		return refused, err
-	case !v.admits(t) || v.isEmpty():
-		// According to the backend's Vary or Cache-Control, the polled
-		// response may differ from the response to this viewer.
+	case v.isEmpty():
 		sub.leave()
 		return nil, nil
 	case sub.viewer != nil:
 		return nil, nil
 	}
-	refused, err = sub.authorize(ctx)
+	refused, err = sub.authorize(ctx, t)
 	if refused == nil && err == nil && sub.checkFailure == nil {
 		sub.join(t)
 	}

@@ -192,7 +192,7 @@ func (t *target) key(shared bool, varies map[string]bool) []string {
 		parts = []string{"shared", t.shared}
 	}
 	for _, name := range slices.Sorted(maps.Keys(varies)) {
-		parts = append(parts, name, strings.Join(t.header[name], ", "))
+		parts = appendCounted(parts, name, t.header[name]...)
 	}
 	return parts
 }
