@@ -1,6 +1,7 @@
 package publish_test
 
 import (
+	"crypto/ed25519"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -118,7 +119,10 @@ func TestRefusalSaysWhatToSendInstead(t *testing.T) {
 		"a broken line":             {lines, "{\"topic\":\"a\",\"data\":1}\n{", 400, "line 2"},
 		"JSON that isn't UTF-8":     {plainJSON, "{\"topic\":\"a\",\"data\":\"\xff\"}", 400, "UTF-8"},
 		"a line that isn't UTF-8":   {lines, "{\"topic\":\"a\",\"data\":\"\xff\"}", 400, "UTF-8"},
+		"a topic that isn't UTF-8":  {plainJSON, "{\"topic\":\"\xff\",\"data\":1}", 400, "UTF-8"},
+		"one in a line":             {lines, "{\"topic\":\"\xff\",\"data\":1}", 400, "UTF-8"},
 		"a form that isn't UTF-8":   {form, "topic=a&data=%ff", 400, "UTF-8"},
+		"an empty form":             {form, "", 422, "no data"},
 		"nothing":                   {plainJSON, "", 400, "isn't JSON"},
 		"no lines":                  {lines, "\n\n", 422, "no event"},
 		"an empty list":             {plainJSON, "[]", 422, "no event"},
@@ -141,16 +145,41 @@ func TestRefusalSaysWhatToSendInstead(t *testing.T) {
 		"a name that is taken":      {form, "topic=a&event=error&data=", 422, "taken"},
 		"two names":                 {form, "topic=a&event=a&event=b&data=", 422, "more than once"},
 		"a misspelt member":         {plainJSON, `{"topics":"a","data":1}`, 422, `"topics" is unknown`},
+		"a long name, misspelt":     {plainJSON, `{"` + strings.Repeat("a", 41) + `":1}`, 422, strings.Repeat("a", 40) + "…"},
+		"one of 40 bytes":           {plainJSON, `{"` + strings.Repeat("a", 40) + `":1}`, 422, strings.Repeat("a", 40) + `" is unknown`},
 		"a misspelt field":          {form, "Topic=a&data=", 422, `"Topic" is unknown`},
 		"one of a batch":            {plainJSON, `[{"topic":"a","data":1},{"topic":"b"}]`, 422, "event 2 of 2"},
 		"too many topics":           {form, "data=" + strings.Repeat("&topic=a", 101), 422, "100"},
 		"too many events":           {lines, many, 422, "1000"},
+		"no line after too many":    {lines, many + "{", 422, "1000"},
 		"too many events in a list": {plainJSON, "[" + strings.TrimSuffix(strings.ReplaceAll(many, "\n", ","), ",") + "]", 422, "1000"},
 		"too large":                 {form, "topic=a&data=" + strings.Repeat("x", 1<<20), 413, "1048576"},
 	} {
 		messages, refused := receive(t, rule(t, new(publish.Publish)), post(c.contentType, c.body))
 		if refused == nil || refused.Status != c.status || !strings.Contains(refused.Reason, c.reason) || len(refused.Reason) > 1200 {
 			t.Errorf("%s: %q, %v; want %d with %q", name, text(messages), refused, c.status, c.reason)
+		}
+		if refused != nil && strings.Contains(refused.Reason, "1 of 1") {
+			t.Errorf("%s: the only event is counted: %v", name, refused)
+		}
+	}
+}
+
+func TestLimitsIncludeTheirValue(t *testing.T) {
+	for name, c := range map[string]struct {
+		p                 publish.Publish
+		contentType, body string
+		status            int
+	}{
+		"1000 events":                  {publish.Publish{}, lines, strings.Repeat(`{"topic":"a","data":1}`+"\n", publish.MaxEvents), 0},
+		"100 topics":                   {publish.Publish{}, form, "data=" + strings.Repeat("&topic=a", 100), 0},
+		"as large as max_body":         {publish.Publish{MaxBody: 20}, form, "topic=a&data=" + strings.Repeat("x", 7), 0},
+		"larger than max_body":         {publish.Publish{MaxBody: 20}, form, "topic=a&data=" + strings.Repeat("x", 8), 413},
+		"larger than without max_body": {publish.Publish{MaxBody: 2 << 20}, form, "topic=a&data=" + strings.Repeat("x", 1<<20), 0},
+	} {
+		messages, refused := receive(t, rule(t, &c.p), post(c.contentType, c.body))
+		if (refused == nil) != (c.status == 0) || refused != nil && refused.Status != c.status {
+			t.Errorf("%s: %d events, %v, want %d", name, len(messages), refused, c.status)
 		}
 	}
 }
@@ -188,6 +217,13 @@ func TestUnauthorizedBodyIsNotRead(t *testing.T) {
 	r := httptest.NewRequest(http.MethodPost, "/publish", body)
 	if _, refused := receive(t, rule(t, new(publish.Publish)), r); refused == nil || refused.Status != 401 || body.Len() != len("topic=a&data=") {
 		t.Errorf("%v, %d bytes are left", refused, body.Len())
+	}
+}
+
+func TestRequestWithoutTokenIsToldWhereToSendIt(t *testing.T) {
+	r := httptest.NewRequest(http.MethodPost, "/publish", nil)
+	if _, refused := receive(t, rule(t, new(publish.Publish)), r); refused == nil || !strings.Contains(refused.Reason, "Authorization: Bearer") {
+		t.Error(refused)
 	}
 }
 
@@ -235,6 +271,45 @@ func TestJWTPublishesOnlyOnTopicsOfItsClaim(t *testing.T) {
 	}
 }
 
+func TestCleanupCancelsFetchOfKeySet(t *testing.T) {
+	began := make(chan struct{})
+	issuer := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		close(began)
+		<-r.Context().Done() // until the client gives up
+	}))
+	defer issuer.Close()
+	p := rule(t, &publish.Publish{JWT: &access.JWT{JWKS: issuer.URL}})
+	_, key, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signed, err := jwt.NewWithClaims(jwt.SigningMethodEdDSA, jwt.MapClaims{"publish": "**"}).SignedString(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused := make(chan *refusal.Error)
+	r := post(form, "topic=a&data=", "Authorization", "Bearer "+signed)
+	go func() {
+		_, refusal := receive(t, p, r)
+		refused <- refusal
+	}()
+	select {
+	case <-began:
+		p.Cleanup()
+	case got := <-refused:
+		t.Fatalf("the key set isn't fetched: %v", got)
+	}
+	select {
+	case got := <-refused:
+		if got == nil || got.Status != http.StatusServiceUnavailable {
+			t.Error(got)
+		}
+	case <-time.After(4 * time.Second): // less than a fetch may take
+		t.Error("the fetch goes on")
+		<-refused
+	}
+}
+
 func TestEarlyDataNeedsIDForEachEvent(t *testing.T) {
 	for body, status := range map[string]int{
 		`{"topic":"a","id":"1","data":1}`:                                  0,
@@ -250,8 +325,11 @@ func TestEarlyDataNeedsIDForEachEvent(t *testing.T) {
 }
 
 func TestConfigurationErrorSaysWhatToWrite(t *testing.T) {
+	t.Setenv("EMPTY", "")
 	for want, p := range map[string]*publish.Publish{
 		"write `token":        {},
+		"token 1: ":           {Tokens: []string{"{env.EMPTY}"}},
+		"token 1 is empty":    {Tokens: []string{"", secret}},
 		"is the variable set": {Tokens: []string{"{env.NOT_SET_ANYWHERE}"}},
 		"openssl rand":        {Tokens: []string{secret, ""}},
 		"a positive number":   {Tokens: []string{secret}, MaxBody: -1},
@@ -267,6 +345,7 @@ func TestConfigurationErrorSaysWhatToWrite(t *testing.T) {
 
 func TestValidateResolvesNoPlaceholder(t *testing.T) {
 	for want, p := range map[string]*publish.Publish{
+		"jwt needs":         {JWT: new(access.JWT)},
 		"write `token":      {},
 		"openssl rand":      {Tokens: []string{"{env.NOT_SET_ANYWHERE}", ""}},
 		"a positive number": {Tokens: []string{secret}, MaxBody: -1},
