@@ -1,12 +1,15 @@
 package store
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
 	"os"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -19,10 +22,12 @@ import (
 //
 // One process at a time can have the file open.
 type File struct {
-	path   string
-	info   os.FileInfo // the file that is written to
-	epoch  string
-	secret []byte
+	path    string
+	info    os.FileInfo  // the file that is written to
+	size    atomic.Int64 // of the file, as the store left it
+	epoch   string
+	secret  []byte
+	failure *failure
 
 	// writeMu is held by whoever changes the file.
 	writeMu sync.Mutex
@@ -32,6 +37,7 @@ type File struct {
 	// droppedRecords are the numbers of records that are in the file and no more in
 	// the dedup index.
 	droppedRecords    []uint64
+	uncommitted       bool      // the file may hold an append that was refused
 	appendedSinceTrim bool      // since the last Trim
 	lastCleanup       time.Time // when what has left was last removed from the file
 	lastShrink        time.Time // when it was last tried to make the file smaller
@@ -40,7 +46,7 @@ type File struct {
 	// mu guards the rest. All that index and records hold is in the file,
 	// too: an entry is added to the file first, and removed from it last.
 	mu    sync.RWMutex
-	db    *bbolt.DB
+	db    *database
 	index index
 	dedup dedupIndex
 }
@@ -64,10 +70,11 @@ func (f *File) Append(entries []*Entry, records []IdempotencyRecord) error {
 	}
 	f.writeMu.Lock()
 	defer f.writeMu.Unlock()
-	first := f.dedup.lastNumber + 1
+	head, first := f.index.head, f.dedup.lastNumber+1
+	entries, records = slices.Clone(entries), slices.Clone(records) // see run
 	write := func() error {
 		return f.update(func(b buckets) error {
-			if err := b.putEntries(f.index.head, entries); err != nil {
+			if err := b.putEntries(head, entries); err != nil {
 				return err
 			}
 			return b.putRecords(first, records)
@@ -103,25 +110,49 @@ func (f *File) update(change func(b buckets) error) error {
 	if err := f.checkPath(); err != nil {
 		return err
 	}
-	tail := min(f.firstOnDisk+cleanupBatch, f.index.tail())
+	head, number := f.index.head, f.dedup.lastNumber
+	first, tail := f.firstOnDisk, min(f.firstOnDisk+cleanupBatch, f.index.tail())
 	gone := f.droppedRecords[:min(cleanupBatch, len(f.droppedRecords))]
-	err := catchDamage(func() error {
-		return f.db.Update(func(tx *bbolt.Tx) error {
-			b := bucketsOf(tx)
-			if err := b.removeUncommitted(f.index.head, f.dedup.lastNumber); err != nil {
-				return err
-			}
-			if err := b.remove(f.firstOnDisk, tail, gone); err != nil {
-				return err
-			}
-			return change(b)
-		})
+	err := f.commit(func(tx *bbolt.Tx) error {
+		b := bucketsOf(tx)
+		if err := b.removeUncommitted(head, number); err != nil {
+			return err
+		}
+		if err := b.remove(first, tail, gone); err != nil {
+			return err
+		}
+		return change(b)
 	})
 	if err != nil {
 		return err
 	}
+	f.uncommitted = false
 	f.firstOnDisk, f.droppedRecords = tail, f.droppedRecords[len(gone):]
 	return nil
+}
+
+// commit changes the file in a transaction. It succeeds if the transaction is the
+// newest in the file that is found after a restart.
+func (f *File) commit(change func(tx *bbolt.Tx) error) error {
+	db, before := f.db, f.db.meta.tx
+	if err := db.writeWriter(db.mark, before); err != nil {
+		return err
+	}
+	err := f.checkOwner(before)
+	if err == nil {
+		err = f.do(func() error { return db.Update(change) })
+		switch {
+		case err == nil:
+			err = cmp.Or(f.checkOwner(before+1), f.checkPath())
+		case f.failure.get() != nil:
+			return err // the transaction may go on
+		default: // it may have reached the disk all the same
+			err = cmp.Or(f.checkOwner(before, before+1), err)
+			f.uncommitted = f.uncommitted || db.meta.tx != before
+		}
+	}
+	_ = db.writeWriter(ownerMark{}, before) // a mark that stays delays the next open
+	return err
 }
 
 // Trim implements [Store]. What has left the log leaves the file with the next
@@ -155,8 +186,14 @@ func (f *File) cleanUp(now time.Time) error {
 	return f.cleanUpAll()
 }
 
-// backlog is how much is in the file and no more in the log.
-func (f *File) backlog() int { return int(f.index.tail()-f.firstOnDisk) + len(f.droppedRecords) }
+// backlog is how much is in the file and not, or no more, in the log.
+func (f *File) backlog() int {
+	n := int(f.index.tail()-f.firstOnDisk) + len(f.droppedRecords)
+	if f.uncommitted {
+		n++
+	}
+	return n
+}
 
 func (f *File) cleanUpAll() error {
 	for f.backlog() > 0 {
@@ -167,15 +204,35 @@ func (f *File) cleanUpAll() error {
 	return nil
 }
 
-// Close implements [Store].
+// Close implements [Store]. It does not wait for calls that a failure left
+// behind.
 func (f *File) Close() error {
 	f.writeMu.Lock()
 	defer f.writeMu.Unlock()
-	return errors.Join(f.cleanUpAll(), f.db.Close())
+	err, closeErr := f.cleanUpAll(), f.closeDatabase()
+	if failure := f.failure.get(); failure != nil {
+		return failure
+	}
+	return errors.Join(err, closeErr)
+}
+
+// closeDatabase closes the database, or, if the store has failed, only gives the
+// file to other processes: bbolt would wait for locks that may never be
+// released. The memory map stays until the process ends, and so does the open
+// file if it is in use.
+func (f *File) closeDatabase() error {
+	err := f.do(f.db.Close)
+	if f.failure.get() != nil {
+		unlock(f.db.file)
+		if f.failure.running.Load() == 0 {
+			_ = f.db.file.Close()
+		}
+	}
+	return err
 }
 
 // The file's buckets. The log's keys are positions, those of the records their
-// numbers; the log's sequence is its head.
+// numbers; the sequence of both is the log's head.
 var (
 	metaBucket   = []byte("meta")
 	logBucket    = []byte("log")
@@ -205,7 +262,7 @@ func (b buckets) putEntries(head uint64, entries []*Entry) error {
 		}
 		head = e.Seq
 	}
-	return b.log.SetSequence(head)
+	return b.setHead(head)
 }
 
 func (b buckets) putRecords(number uint64, records []IdempotencyRecord) error {
@@ -230,7 +287,11 @@ func (b buckets) removeUncommitted(head, number uint64) error {
 			}
 		}
 	}
-	return nil
+	return b.setHead(head)
+}
+
+func (b buckets) setHead(head uint64) error {
+	return errors.Join(b.log.SetSequence(head), b.records.SetSequence(head))
 }
 
 // remove removes the entries from one position up to before another, and
@@ -326,48 +387,58 @@ func (f *File) Read(topics []string, after uint64, maxBytes int, buf []*Entry) (
 // it waits for the disk: the transaction holds on to what was in the file.
 func (f *File) loadAndUnlock(seqs []uint64, buf []*Entry) ([]*Entry, error) {
 	start := len(buf)
-	fromFile := false
+	var missing []uint64
 	for _, seq := range seqs {
 		e := f.index.entry(seq)
 		buf = append(buf, e)
-		fromFile = fromFile || e == nil
+		if e == nil {
+			missing = append(missing, seq)
+		}
 	}
-	if !fromFile {
+	if len(missing) == 0 {
 		f.mu.RUnlock()
 		return buf, nil
 	}
-	tx, err := f.db.Begin(false)
+	db := f.db
+	tx, err := run(f, func() (*bbolt.Tx, error) { return db.Begin(false) })
 	f.mu.RUnlock()
 	if err != nil {
 		return nil, err
 	}
-	err = catchDamage(func() error {
+	loaded, err := run(f, func() ([]*Entry, error) {
 		defer tx.Rollback() //nolint:errcheck // it only reads
-		return readMissing(tx, seqs, buf[start:])
+		return readEntries(tx, missing)
 	})
-	return buf, err
+	if err != nil {
+		return nil, err
+	}
+	for i, e := range buf[start:] {
+		if e == nil {
+			buf[start+i], loaded = loaded[0], loaded[1:]
+		}
+	}
+	return buf, nil
 }
 
-// readMissing reads what is missing among the entries at the positions.
-func readMissing(tx *bbolt.Tx, seqs []uint64, entries []*Entry) (err error) {
+// readEntries reads the entries at the positions, which are in order.
+func readEntries(tx *bbolt.Tx, seqs []uint64) ([]*Entry, error) {
+	entries := make([]*Entry, len(seqs))
 	log := tx.Bucket(logBucket).Cursor()
 	last := uint64(math.MaxUint64)
 	var key, value []byte
 	for i, seq := range seqs {
-		if entries[i] != nil {
-			continue
-		}
 		if seq == last+1 { // as a rule a reader's entries are near each other
 			key, value = log.Next()
 		} else {
 			key, value = log.Seek(keyOf(seq))
 		}
 		if last = seq; len(key) != 8 || binary.BigEndian.Uint64(key) != seq {
-			return fmt.Errorf("the event at %d: %w", seq, ErrDamaged)
+			return nil, fmt.Errorf("the event at %d: %w", seq, ErrDamaged)
 		}
+		var err error
 		if entries[i], err = parseRecord(seq, value); err != nil {
-			return fmt.Errorf("the event at %d: %w", seq, err)
+			return nil, fmt.Errorf("the event at %d: %w", seq, err)
 		}
 	}
-	return nil
+	return entries, nil
 }

@@ -2,6 +2,7 @@ package store
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -13,34 +14,50 @@ import (
 
 // A commit can fail when its last write has reached the disk all the same. What
 // it added was refused, and must not come back.
-func TestWhatAFailedAppendLeftBehindIsRemoved(t *testing.T) {
+func TestRefusedAppendIsRemovedFromFile(t *testing.T) {
+	for name, next := range map[string]func(t *testing.T, f *File){
+		"by the next append": func(t *testing.T, f *File) {
+			if err := f.Append(entriesOf(3, 3, "kept"), []IdempotencyRecord{{Scope: "s", Key: HashedKey{4}}}); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"by Close": func(*testing.T, *File) {},
+	} {
+		t.Run(name, func(t *testing.T) { testRefusedAppend(t, next) })
+	}
+}
+
+func entriesOf(from, to uint64, data string) (entries []*Entry) {
+	for seq := from; seq <= to; seq++ {
+		entries = append(entries, &Entry{Seq: seq, Time: time.Unix(1, 0), Topics: []string{"a"}, ID: fmt.Sprint(data, seq), Given: true, Frame: []byte(data)})
+	}
+	return entries
+}
+
+func testRefusedAppend(t *testing.T, next func(t *testing.T, f *File)) {
 	path := filepath.Join(t.TempDir(), "log.db")
 	f, err := OpenFile(path, FileOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	entries := func(from, to uint64, data string) (entries []*Entry) {
-		for seq := from; seq <= to; seq++ {
-			entries = append(entries, &Entry{Seq: seq, Time: time.Unix(1, 0), Topics: []string{"a"}, ID: fmt.Sprint(data, seq), Given: true, Frame: []byte(data)})
-		}
-		return entries
-	}
-	if err := f.Append(entries(1, 2, "kept"), []IdempotencyRecord{{Scope: "s", Key: HashedKey{1}}}); err != nil {
+	if err := f.Append(entriesOf(1, 2, "kept"), []IdempotencyRecord{{Scope: "s", Key: HashedKey{1}}}); err != nil {
 		t.Fatal(err)
 	}
+	before := f.db.meta.tx
 	err = f.db.Update(func(tx *bbolt.Tx) error {
 		b := bucketsOf(tx)
-		if err := b.putEntries(2, entries(3, 9, "refused")); err != nil {
+		if err := b.putEntries(2, entriesOf(3, 9, "refused")); err != nil {
 			return err
 		}
 		return b.putRecords(2, []IdempotencyRecord{{Scope: "s", Key: HashedKey{2}}, {Scope: "s", Key: HashedKey{3}}})
 	})
-	if err != nil {
+	if err = errors.Join(err, f.checkOwner(before, before+1)); err != nil { // as commit does if Update fails
 		t.Fatal(err)
 	}
-	if err := f.Append(entries(3, 3, "kept"), []IdempotencyRecord{{Scope: "s", Key: HashedKey{4}}}); err != nil {
-		t.Fatal(err)
-	}
+	f.uncommitted = true
+	next(t, f)
+	_, head := f.Range()
+	_, _, record := f.IdempotencyRecord("s", HashedKey{4})
 	if err := f.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -48,10 +65,10 @@ func TestWhatAFailedAppendLeftBehindIsRemoved(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if tail, head := f.Range(); tail != 1 || head != 3 || string(f.Entry(3).Frame) != "kept" || f.Lookup("refused4") != nil {
-		t.Errorf("the log is %d to %d, and ends with %+v", tail, head, f.Entry(3))
+	if tail, got := f.Range(); tail != 1 || got != head || string(f.Entry(got).Frame) != "kept" || f.Lookup("refused4") != nil {
+		t.Errorf("the log is %d to %d, and ends with %+v", tail, got, f.Entry(got))
 	}
-	for key, want := range map[HashedKey]bool{{1}: true, {2}: false, {3}: false, {4}: true} {
+	for key, want := range map[HashedKey]bool{{1}: true, {2}: false, {3}: false, {4}: record} {
 		if _, _, ok := f.IdempotencyRecord("s", key); ok != want {
 			t.Errorf("record %d is there: %v", key[0], ok)
 		}
@@ -84,7 +101,7 @@ func TestAFileThatCanNotBeMadeSmallerLeavesNothingBehind(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = catchDamage(f.Close) }()
+	defer func() { _ = f.Close() }()
 	for seq := range uint64(300) {
 		if err := f.Append([]*Entry{{Seq: seq + 1, Time: time.Now(), Topics: []string{"a"}, ID: "x", Frame: make([]byte, 3000)}}, nil); err != nil {
 			t.Fatal(err)
@@ -92,7 +109,7 @@ func TestAFileThatCanNotBeMadeSmallerLeavesNothingBehind(t *testing.T) {
 	}
 	damageLeaves(t, path)
 	for range 3 {
-		if err := catchDamage(f.replace); err == nil {
+		if err := f.replace(); err == nil {
 			t.Fatal("it is copied, damage and all")
 		}
 	}

@@ -2,19 +2,15 @@ package store
 
 import (
 	"cmp"
-	"crypto/rand"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"strings"
 	"time"
 
 	"go.etcd.io/bbolt"
-	berrors "go.etcd.io/bbolt/errors"
 )
 
 // FileOptions say how a file is opened. The zero ones are the defaults.
@@ -74,94 +70,88 @@ func openFile(path string, o FileOptions) (*File, error) {
 	if err := create(path); err != nil {
 		return nil, fmt.Errorf("making %s: %w", path, err)
 	}
-	db, is, err := lockFile(path, cmp.Or(o.Wait, 3*time.Second))
+	wait := cmp.Or(o.Wait, 3*time.Second)
+	deadline := time.Now().Add(wait)
+	for {
+		f, err := tryOpen(path, wait)
+		switch {
+		case err == nil:
+			removeTempFiles(path)
+			_ = f.shrinkTo(1, 2) // a file that stays large works as well
+			return f, nil
+		case !errors.Is(err, errChanged) || time.Now().After(deadline):
+			return nil, fmt.Errorf("opening %s: %w", path, err)
+		}
+	}
+}
+
+// errChanged means that the file changes although it is locked.
+var errChanged = errors.New("another process writes to it although this one has locked it: locks have no effect on its file system, so move the file to another, and restart")
+
+// tryOpen verifies the file and opens it. It fails with errChanged if another
+// process changes the file meanwhile: one that is about to end, and replaced
+// the file by a smaller one, or one that the lock does not keep out.
+func tryOpen(path string, wait time.Duration) (*File, error) {
+	meta, err := verifyFile(path, wait)
 	if err != nil {
-		return nil, fmt.Errorf("opening %s: %w", path, err)
+		return nil, err
 	}
-	removeTempFiles(path)
-	db.AllocSize = growthBytes
-	f := &File{path: path, info: is, db: db, index: newIndex()}
+	db, err := openDatabase(path, &bbolt.Options{Timeout: wait}, checkNotEmpty)
+	if err != nil {
+		return nil, err
+	}
+	db.AllocSize, db.meta = growthBytes, meta
+	f := &File{path: path, db: db, failure: newFailure(), index: newIndex()}
 	f.dedup.onDrop = func(number uint64) { f.droppedRecords = append(f.droppedRecords, number) }
-	if err := catchDamage(f.load); err != nil {
-		_ = catchDamage(db.Close)
-		return nil, fmt.Errorf("opening %s: %w", path, err)
+	if err := f.own(); err != nil {
+		_ = f.closeDatabase() // nothing is written to a damaged file
+		return nil, err
 	}
-	_ = f.shrinkTo(1, 2) // a file that stays large works as well
 	return f, nil
 }
 
-// catchDamage turns what bbolt does about a file that makes no sense, and the
-// system's faults where a file is shorter than it says, into errors.
-func catchDamage(do func() error) (err error) {
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("%w: %v", ErrDamaged, r)
-		}
-	}()
-	return do()
-}
-
-// create makes the file of an empty log, unless there is a file. It appears
-// whole or not at all.
-func create(path string) error {
-	if _, err := os.Stat(path); err == nil || !errors.Is(err, fs.ErrNotExist) {
+// own loads the log and makes the store the owner of the file. It fails with
+// errChanged if the file is no more as it was verified: bbolt has read the list of
+// free pages then, and what it reads later may not fit. A file that can't be
+// loaded stays as it is.
+func (f *File) own() (err error) {
+	if f.info, err = f.db.file.Stat(); err != nil {
 		return err
 	}
-	db, err := newTempDB(path)
+	f.size.Store(f.info.Size())
+	err = f.do(f.load)
+	if _, replaced := statSameFile(f.path, f.info); replaced != nil {
+		return errChanged
+	}
+	if now, changed := readMeta(f.db.file); changed == nil && now != f.db.meta {
+		return errChanged // an append overwrites pages that were in use before
+	}
+	if err == nil {
+		err = cmp.Or(f.db.writeOwner(), f.db.waitForWriter())
+	}
 	if err != nil {
 		return err
 	}
-	made := db.Path()
-	defer os.Remove(made)
-	if err := errors.Join(db.Update(initialize), db.Close()); err != nil {
-		return err
-	}
-	if err := linkOrRename(made, path); err != nil {
-		return err
-	}
-	return syncDir(path)
+	return f.checkOwner(f.db.meta.tx)
 }
 
-// link is [os.Link]. Tests replace it.
-var link = os.Link
-
-// linkOrRename gives a new file its name, unless another process has made a file of
-// that name. A hard link never replaces a file. File systems without hard links,
-// such as some container volumes have, get a rename under a lock.
-func linkOrRename(made, path string) error {
-	err := link(made, path)
-	if err == nil || exists(path) {
-		return nil
-	}
-	if errors.Is(err, fs.ErrExist) { // a link whose target is missing
-		return err
-	}
-	if renamed := renameNew(made, path); renamed != nil {
-		return errors.Join(err, renamed)
-	}
-	return nil
-}
-
-func exists(path string) bool {
-	_, err := os.Stat(path)
-	return err == nil
-}
-
-// newTempDB makes an empty file beside another.
-func newTempDB(path string) (*bbolt.DB, error) {
-	file, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".new-*")
+// verifyFile verifies the structure of the file before bbolt relies on it, with
+// a lock that lasts as long.
+func verifyFile(path string, wait time.Duration) (dbMeta, error) {
+	db, err := openDatabase(path, &bbolt.Options{Timeout: wait, ReadOnly: true}, checkNotEmpty)
 	if err != nil {
-		return nil, err
+		return dbMeta{}, err
 	}
-	if err := file.Close(); err != nil {
-		return nil, err
+	defer db.Close()
+	meta, err := readMeta(db.file)
+	info, statErr := db.file.Stat()
+	if err = errors.Join(err, statErr); err == nil {
+		err = verify(db.file, info.Size(), meta)
 	}
-	db, err := bbolt.Open(file.Name(), 0o600, boltOptions(0))
-	if err != nil {
-		return nil, errors.Join(err, os.Remove(file.Name()))
+	if now, changed := readMeta(db.file); changed == nil && now != meta {
+		return dbMeta{}, errChanged // see own
 	}
-	return db, nil
+	return meta, err
 }
 
 // removeTempFiles removes what a crash has left half made. Whoever has locked
@@ -175,191 +165,26 @@ func removeTempFiles(path string) {
 	}
 }
 
-func boltOptions(wait time.Duration) *bbolt.Options {
-	return &bbolt.Options{Timeout: wait, FreelistType: bbolt.FreelistMapType}
-}
-
-// growthBytes is by how many bytes a file grows that has become larger than that.
-const growthBytes = 4 << 20
-
-func initialize(tx *bbolt.Tx) error {
-	meta, err := tx.CreateBucket(metaBucket)
-	if err != nil {
-		return err
-	}
-	for _, name := range [][]byte{logBucket, recordBucket} {
-		if _, err := tx.CreateBucket(name); err != nil {
-			return err
-		}
-	}
-	epoch, secret := newEpoch()
-	return errors.Join(
-		meta.Put([]byte("format"), []byte{formatVersion}),
-		meta.Put([]byte("epoch"), []byte(epoch)),
-		meta.Put([]byte("secret"), secret),
-	)
-}
-
-// newEpoch returns what tells a new log from all others, and its secret.
-func newEpoch() (epoch string, secret []byte) {
-	secret = make([]byte, 32)
-	_, _ = rand.Read(secret) // never fails
-	return strings.ToLower(rand.Text()[:10]), secret
-}
-
-// lockFile opens the file for this process alone.
-func lockFile(path string, wait time.Duration) (*bbolt.DB, os.FileInfo, error) {
-	for {
-		db, file, err := openBolt(path, wait)
-		if err != nil {
-			return nil, nil, err
-		}
-		is, err := file.Stat()
-		if err == nil && checkSameFile(path, is) == nil {
-			return db, is, nil
-		}
-		// Whoever had it has put a smaller one in its place.
-		if err := errors.Join(err, db.Close()); err != nil {
-			return nil, nil, err
-		}
-	}
-}
-
-// checkSameFile fails if another file is found under the name, or none.
-func checkSameFile(path string, is os.FileInfo) error {
+// statSameFile returns information about the file of a name. It fails if there is
+// another file than is, or none.
+func statSameFile(path string, is os.FileInfo) (os.FileInfo, error) {
 	found, err := os.Stat(path)
 	if err == nil && !os.SameFile(is, found) {
 		err = errors.New("another file is in its place")
 	}
-	return err
-}
-
-func openBolt(path string, wait time.Duration) (db *bbolt.DB, file *os.File, err error) {
-	options := boltOptions(wait)
-	options.OpenFile = func(name string, flag int, mode os.FileMode) (*os.File, error) {
-		// Not a new one: bbolt would make a log out of nothing.
-		file, err = os.OpenFile(name, flag&^os.O_CREATE, mode)
-		if err == nil {
-			err = checkNotEmpty(file)
-		}
-		return file, err
-	}
-	err = catchDamage(func() (err error) {
-		db, err = bbolt.Open(path, 0o600, options)
-		return err
-	})
-	switch {
-	case err == nil:
-		return db, file, nil
-	case errors.Is(err, berrors.ErrTimeout):
-		err = fmt.Errorf("another process has had it open for the last %v: each needs a directory of its own", wait)
-	case errors.Is(err, berrors.ErrInvalid), errors.Is(err, berrors.ErrVersionMismatch), errors.Is(err, berrors.ErrChecksum):
-		err = fmt.Errorf("%w: %w", ErrDamaged, err)
-	}
-	if file != nil {
-		unlock(file) // bbolt leaves it open when it panics
-		_ = file.Close()
-	}
-	return nil, nil, err
+	return found, err
 }
 
 // checkNotEmpty refuses a file that has lost all, which bbolt would take for a
 // new one.
 func checkNotEmpty(file *os.File) error {
 	info, err := file.Stat()
-	if err == nil && info.Size() < 2*4096 {
+	switch {
+	case err != nil:
+	case !info.Mode().IsRegular():
+		err = errors.New("it is no file")
+	case info.Size() < 2*4096:
 		err = fmt.Errorf("%w: it has %d bytes", ErrDamaged, info.Size())
 	}
 	return err
-}
-
-// load reads all but the frames.
-func (f *File) load() error {
-	return f.db.View(func(tx *bbolt.Tx) error {
-		if err := f.checkLength(tx); err != nil {
-			return err
-		}
-		if err := f.loadMeta(tx); err != nil {
-			return err
-		}
-		if err := f.loadLog(tx); err != nil {
-			return err
-		}
-		return f.loadRecords(tx)
-	})
-}
-
-func (f *File) checkLength(tx *bbolt.Tx) error {
-	info, err := os.Stat(f.path)
-	if err == nil && info.Size() < tx.Size() {
-		err = fmt.Errorf("%w: it has %d bytes of %d", ErrDamaged, info.Size(), tx.Size())
-	}
-	return err
-}
-
-func (f *File) loadMeta(tx *bbolt.Tx) error {
-	meta := tx.Bucket(metaBucket)
-	if meta == nil || tx.Bucket(logBucket) == nil || tx.Bucket(recordBucket) == nil {
-		return fmt.Errorf("%w: it is no log", ErrDamaged)
-	}
-	if v := meta.Get([]byte("format")); len(v) != 1 || v[0] != formatVersion {
-		return fmt.Errorf("it is of format %v, and this version reads %d: it was made by another version", v, formatVersion)
-	}
-	f.epoch = string(meta.Get([]byte("epoch")))
-	f.secret = append([]byte(nil), meta.Get([]byte("secret"))...)
-	if f.epoch == "" || len(f.secret) == 0 {
-		return fmt.Errorf("%w: its epoch or its secret is missing", ErrDamaged)
-	}
-	return nil
-}
-
-func (f *File) loadLog(tx *bbolt.Tx) error {
-	log := tx.Bucket(logBucket)
-	err := log.ForEach(func(key, value []byte) error {
-		seq, err := parseNumber(key)
-		if err != nil {
-			return err
-		}
-		if f.index.len() > 0 && seq != f.index.head+1 {
-			return fmt.Errorf("%w: there is nothing between %d and %d", ErrDamaged, f.index.head, seq)
-		}
-		e, frame, err := parseHead(seq, value)
-		if err != nil {
-			return fmt.Errorf("the event at %d: %w", seq, err)
-		}
-		f.index.addStored(e, len(frame))
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	head := log.Sequence()
-	if f.index.len() > 0 && f.index.head != head {
-		return fmt.Errorf("%w: it ends at %d instead of %d", ErrDamaged, f.index.head, head)
-	}
-	f.index.head = head
-	f.firstOnDisk = f.index.tail()
-	return nil
-}
-
-func (f *File) loadRecords(tx *bbolt.Tx) error {
-	return tx.Bucket(recordBucket).ForEach(func(key, value []byte) error {
-		n, err := parseNumber(key)
-		if err != nil {
-			return err
-		}
-		r, err := parseIdempotencyRecord(value)
-		if err != nil {
-			return fmt.Errorf("record %d: %w", n, err)
-		}
-		f.dedup.addNumbered(n, r)
-		return nil
-	})
-}
-
-func parseNumber(key []byte) (uint64, error) {
-	if len(key) != 8 {
-		return 0, fmt.Errorf("%w: %x is no number", ErrDamaged, key)
-	}
-	return binary.BigEndian.Uint64(key), nil
 }

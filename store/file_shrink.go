@@ -45,17 +45,21 @@ func (f *File) shrinkTo(parts, of int64) error {
 	if err != nil || info.Size() < smallFile || used > info.Size()/of*parts {
 		return err
 	}
-	return catchDamage(f.replace)
+	return f.replace()
 }
 
 // usedBytes is how many bytes of the file hold something.
 func (f *File) usedBytes() (bytes int64, err error) {
-	err = f.db.View(func(tx *bbolt.Tx) error {
-		stats := f.db.Stats()
-		bytes = tx.Size() - int64(stats.FreePageN+stats.PendingPageN)*int64(f.db.Info().PageSize)
-		return nil
+	db := f.db
+	return run(f, func() (int64, error) {
+		var size int64
+		err := db.View(func(tx *bbolt.Tx) error {
+			stats := db.Stats()
+			size = tx.Size() - int64(stats.FreePageN+stats.PendingPageN)*int64(db.Info().PageSize)
+			return nil
+		})
+		return size, err
 	})
-	return bytes, err
 }
 
 // replace puts a copy in the file's place. The copy is locked before anybody
@@ -65,33 +69,50 @@ func (f *File) replace() error {
 	if err != nil {
 		return err
 	}
-	made := db.Path()
+	made, old := db.Path(), f.db
 	db.AllocSize = growthBytes
-	db.NoSync = true // it is of no use before it is complete
-	// A damaged page makes bbolt panic.
-	err = catchDamage(func() error { return errors.Join(bbolt.Compact(db, f.db, 8<<20), db.Sync()) })
-	db.NoSync = false
+	err = f.do(func() error {
+		db.NoSync = true // it is of no use before it is complete
+		defer func() { db.NoSync = false }()
+		return errors.Join(bbolt.Compact(db.DB, old.DB, 8<<20), db.Sync())
+	})
 	is, statErr := os.Stat(made)
-	if err = errors.Join(err, statErr); err == nil {
+	meta, metaErr := readMeta(db.file)
+	db.meta = meta
+	if err = errors.Join(err, statErr, metaErr); err == nil {
+		err = f.checkOwner(old.meta.tx)
+	}
+	if err == nil {
 		err = os.Rename(made, f.path)
 	}
 	if err != nil {
-		return errors.Join(err, catchDamage(db.Close), os.Remove(made))
+		if f.failure.get() == nil {
+			err = errors.Join(err, db.Close())
+		}
+		return errors.Join(err, os.Remove(made))
 	}
 	f.info, f.nameUnsynced = is, true
+	f.size.Store(is.Size())
 	f.mu.Lock()
-	old := f.db
 	f.db = db
 	f.mu.Unlock()
-	return errors.Join(f.checkPath(), old.Close()) // which waits for those who read it
+	return errors.Join(f.checkPath(), f.do(old.Close)) // which waits for those who read it
 }
 
 // checkPath sees to it that the file that is written to is the one that is found
 // after a restart: it fails if somebody has removed it, or put a copy back.
 func (f *File) checkPath() error {
-	if err := checkSameFile(f.path, f.info); err != nil {
+	if err := f.failure.get(); err != nil {
+		return err
+	}
+	info, err := statSameFile(f.path, f.info)
+	if err != nil {
 		return fmt.Errorf("the file was removed or replaced while it was in use, restart to go on with what is there now: %w", err)
 	}
+	if err := f.checkSize(info); err != nil {
+		return f.failure.fail(err)
+	}
+	f.size.Store(info.Size())
 	if !f.nameUnsynced {
 		return nil
 	}
