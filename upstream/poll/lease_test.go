@@ -224,3 +224,29 @@ func TestSnapshotFollowsFailedPublish(t *testing.T) {
 		}
 	}
 }
+
+// The two views share a topic, and the cursor begins after both documents.
+func TestViewerThatSubscribesDuringReloadGetsNewestDocument(t *testing.T) {
+	within(t, config{}.with("full"), func(e *env) {
+		e.set(document(`"old"`))
+		viewing, _, err := e.Subscribe(newRequest("/doc"), &caller{backend: e.backend})
+		if err != nil {
+			t.Fatal(err)
+		}
+		now := e.successor(config{}.with("full"))
+		now.set(document(`"new"`))
+		other := now.subscribe(newRequest("/doc"))
+		src := viewing.Source("")
+		var got []string
+		for _, event := range (&viewer{entries: src.Initial}).events() {
+			got = append(got, string(event.Data))
+		}
+		if !slices.Equal(got, []string{`"new"`}) {
+			t.Errorf("it begins with %q", got)
+		}
+		src.Cursor.Close()
+		viewing.Close()
+		other.leave()
+		now.over()
+	})
+}

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -74,6 +75,19 @@ func (p *publisher) isOvertaken() bool {
 	defer release()
 	last := p.view.poller.hub.Last(p.topic())
 	return held && last != nil && last.Seq > p.view.state.at.Seq
+}
+
+// snapshot returns the events for a viewer that has no document yet and has
+// subscribed. If another view has published a newer document on the topic, the
+// viewer receives that one: its cursor may begin after it.
+func (p *publisher) snapshot() []*store.Entry {
+	own := p.view.state.snapshot()
+	last := p.view.poller.hub.Last(p.topic())
+	if p.instance != "" || len(own) == 0 || last == nil || last.Seq <= own[0].Seq {
+		return own
+	}
+	newer := slices.DeleteFunc(own, func(e *store.Entry) bool { return e.Seq <= last.Seq })
+	return slices.Insert(newer, 0, last)
 }
 
 // publishChange publishes the difference to the last document, if there is any.

@@ -51,7 +51,7 @@ func (v *Subscription) Source(lastEventID string) stream.Source {
 	}
 	v.view.publisher.mu.Lock()
 	src := v.source(h.Subscribe(topics))
-	snapshot := v.view.state.snapshot()
+	snapshot := v.view.publisher.snapshot()
 	v.view.publisher.mu.Unlock()
 	src.NoPosition = len(snapshot) == 0
 	for i, e := range snapshot {
