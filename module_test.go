@@ -13,6 +13,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -300,9 +301,9 @@ func (s *site) send(ctx context.Context, protocol, method, path, body string, he
 	req.Header["Idempotency-Key"] = nil
 	resp, err := s.client(protocol).Do(req)
 	// The server of a configuration that was replaced or rejected may have
-	// accepted the connection, and closes it unread: net/http repeats nothing
-	// on a new connection.
-	for tries := 0; errors.Is(err, io.EOF) && tries < 3; tries++ {
+	// accepted the connection, or have it in its backlog, and closes it unread:
+	// net/http repeats nothing on a new connection.
+	for tries := 0; (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)) && tries < 3; tries++ {
 		if req.Body, err = req.GetBody(); err != nil {
 			return nil, err
 		}

@@ -318,8 +318,9 @@ func selectsClients(match json.RawMessage) bool {
 		for name, value := range set {
 			switch name {
 			case "method", "path_regexp":
-			case "host", "path":
-				if bytes.ContainsRune(value, '{') { // a placeholder
+			case "host", "path", "query":
+				value = bytes.TrimPrefix(value, []byte("{")) // query's is an object
+				if bytes.ContainsRune(value, '{') {          // a placeholder
 					return true
 				}
 			default:
