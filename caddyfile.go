@@ -216,6 +216,7 @@ func (h *History) parseBound(d *caddyfile.Dispenser, arg string) error {
 //			method         GET | POST
 //			max_request    <size>
 //			max_body       <size>
+//			max_memory     <size>
 //			max_views      <count>
 //			max_in_flight  <count>
 //

@@ -35,6 +35,7 @@ func (h *Handler) parsePoll(d *caddyfile.Dispenser) error {
 		"refresh":        p.parseRefresh,
 		"ignore_max_age": flag(&p.IgnoreMaxAge),
 		"max_body":       size(&p.MaxBody),
+		"max_memory":     size(&p.MaxMemory),
 		"max_views":      count(&p.MaxViews),
 		"max_in_flight":  count(&p.MaxInFlight),
 

@@ -118,6 +118,10 @@ func tokens(doc []byte) iter.Seq[[]byte] {
 // lineSeparators are the escapes of U+2028 and U+2029.
 var lineSeparators = [...]string{`\u2028`, `\u2029`}
 
+// In returns the same document in other bytes, which must be equal to
+// [Document.Bytes]. It retains them.
+func (d *Document) In(text []byte) *Document { return &Document{text, d.digest, d.ambiguous} }
+
 // Bytes returns the document without white space between its tokens, in which
 // U+2028 and U+2029 are escaped. The caller must not change it.
 func (d *Document) Bytes() []byte { return d.text }

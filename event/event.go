@@ -67,13 +67,13 @@ func (e Event) Encode() (Frame, error) {
 	if !utf8.Valid(e.Data) {
 		return nil, ErrNotText
 	}
-	return e.append(make([]byte, 0, e.sizeHint())), nil
+	return e.append(make([]byte, 0, e.Size())), nil
 }
 
-// sizeHint returns the encoded length, or a little more.
-func (e Event) sizeHint() int {
+// Size returns how many bytes the encoded event has, or a little more.
+func (e Event) Size() int {
 	const fields = len("id: \nevent: \ndata: \n\n")
-	lines := bytes.Count(e.Data, []byte("\n")) + bytes.Count(e.Data, []byte("\r"))
+	lines := bytes.Count(e.Data, []byte("\n")) + bytes.Count(e.Data, []byte("\r")) - bytes.Count(e.Data, []byte("\r\n"))
 	return fields + len(e.ID) + len(e.Name) + len(e.Data) + lines*len("data: ")
 }
 
@@ -186,4 +186,19 @@ func (f Frame) WithoutID() Frame {
 		}
 	}
 	return f
+}
+
+// DataOf returns the data of an event of a name, without a copy. It returns false
+// if the event has another name, or its data several lines.
+func (f Frame) DataOf(name string) (data []byte, ok bool) {
+	field := "data: "
+	if name != "" {
+		field = "event: " + name + "\ndata: "
+	}
+	data, ok = bytes.CutPrefix(f.WithoutID(), []byte(field))
+	if !ok {
+		return nil, false
+	}
+	data, ok = bytes.CutSuffix(data, []byte("\n\n"))
+	return data, ok && bytes.IndexByte(data, '\n') < 0
 }

@@ -36,6 +36,10 @@ func (rec *recorder) stop(err error) {
 	rec.cancel(err)
 }
 
+func (rec *recorder) stopTooLarge() {
+	rec.stop(fmt.Errorf("%w: more than %d bytes", ErrTooLarge, rec.maxBody))
+}
+
 func (rec *recorder) Header() http.Header { return rec.header }
 
 func (rec *recorder) WriteHeader(status int) {
@@ -50,7 +54,7 @@ func (rec *recorder) WriteHeader(status int) {
 		rec.stop(ErrEventStream)
 	case rec.isHead:
 	case declared > rec.maxBody:
-		rec.stop(fmt.Errorf("%w: %d bytes, and at most %d are read", ErrTooLarge, declared, rec.maxBody))
+		rec.stopTooLarge()
 	case declared > 0:
 		rec.body = make([]byte, 0, declared)
 	}
@@ -67,7 +71,7 @@ func (rec *recorder) Write(p []byte) (int, error) {
 	case n == len(p):
 		return n, nil
 	case rec.status < 300:
-		rec.stop(fmt.Errorf("%w: more than %d bytes", ErrTooLarge, rec.maxBody))
+		rec.stopTooLarge()
 	default:
 		rec.stop(errRefusalCut)
 	}

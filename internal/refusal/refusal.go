@@ -48,6 +48,7 @@ const (
 	MaxStreamsUser   = "max_streams_per_user"
 	MaxViews         = "max_views"
 	MaxViewsClient   = "max_views_per_client"
+	MaxMemory        = "max_memory"
 	NotStreamable    = "unwatchable"
 	BackendUndecided = "backend_can_not_tell"
 	NotStored        = "not_stored"

@@ -27,7 +27,10 @@ type Config struct {
 	// zero means.
 	Max caddy.Duration `json:"max,omitempty"`
 
-	// How long one poll may take before it counts as failed. Default: 10s.
+	// How long the backend may take for one poll before it counts as failed.
+	// `select`, `until` and the comparison of a changed document may take as
+	// long again; if the comparison takes longer, the whole document is sent.
+	// Default: 10s.
 	Timeout caddy.Duration `json:"timeout,omitempty"`
 
 	// How long the module polls after the last viewer has left, so that a
@@ -37,6 +40,13 @@ type Config struct {
 
 	// Limits the size of the document, in bytes. Default: 10485760 (10 MiB).
 	MaxBody int64 `json:"max_body,omitempty"`
+
+	// Limits the bytes that all views of the rule together keep of their
+	// documents: the newest document as an event and, with `absorb`, the
+	// response. A client whose request needs a view that doesn't fit gets 503;
+	// a document that has grown beyond the limit counts as a failed poll.
+	// Default: 536870912 (512 MiB), or eight times max_body if that is more.
+	MaxMemory int64 `json:"max_memory,omitempty"`
 
 	// Limits the views that the rule polls at a time. There is one view per
 	// URL and viewer; viewers with the same credentials share it. A client
@@ -181,6 +191,7 @@ func (c *Config) Provision() error {
 	c.Timeout = cmp.Or(c.Timeout, caddy.Duration(10*time.Second))
 	c.Linger = cmp.Or(c.Linger, caddy.Duration(30*time.Second))
 	c.MaxBody = cmp.Or(c.MaxBody, 10<<20)
+	c.MaxMemory = cmp.Or(c.MaxMemory, max(512<<20, 8*c.MaxBody))
 	c.MaxViews = cmp.Or(c.MaxViews, 10000)
 	c.MaxInFlight = cmp.Or(c.MaxInFlight, 100)
 	c.MaxViewsPerClient = cmp.Or(c.MaxViewsPerClient, 1000)
@@ -200,8 +211,10 @@ func (c *Config) check() error {
 		return fmt.Errorf("poll interval %v is too short: use %v or more", time.Duration(c.Interval), minInterval)
 	case c.Max < c.Interval:
 		return fmt.Errorf("poll: max %v is shorter than the interval %v: use a longer max, or leave it out", time.Duration(c.Max), time.Duration(c.Interval))
-	case c.Timeout < 0 || c.MaxBody < 0 || c.MaxViews < 0 || c.MaxViewsPerClient < 0 || c.MaxInFlight < 0 || c.MaxRequest < 0:
-		return errors.New("poll: timeout, max_body, max_views, max_views_per_client, max_in_flight and max_request must not be negative")
+	case c.Timeout < 0 || c.MaxBody < 0 || c.MaxMemory < 0 || c.MaxViews < 0 || c.MaxViewsPerClient < 0 || c.MaxInFlight < 0 || c.MaxRequest < 0:
+		return errors.New("poll: timeout, max_body, max_memory, max_views, max_views_per_client, max_in_flight and max_request must not be negative")
+	case c.MaxMemory < c.MaxBody:
+		return fmt.Errorf("poll: max_memory %d is less than max_body %d, so that a document may not fit: raise max_memory, or lower max_body", c.MaxMemory, c.MaxBody)
 	case c.Method != http.MethodGet && c.Method != http.MethodPost:
 		return fmt.Errorf("poll: method %q is not supported: use GET or POST", c.Method)
 	case c.Absorb && c.Method != http.MethodGet:

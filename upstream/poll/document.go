@@ -29,6 +29,19 @@ func (d *document) equal(other *document) bool {
 	return bytes.Equal(d.text, other.text)
 }
 
+// in returns the document in the bytes of an event, and true, if that has it whole.
+func (d *document) in(f event.Frame) (*document, bool) {
+	data, ok := f.DataOf(d.name)
+	if !ok || !bytes.Equal(data, d.text) {
+		return d, false
+	}
+	same := &document{name: d.name, text: data}
+	if d.json != nil {
+		same.json = d.json.In(data)
+	}
+	return same, true
+}
+
 func (d *document) event() event.Event { return event.Event{Name: d.name, Data: d.text} }
 
 // read makes a document of a response: it applies select, and reports whether

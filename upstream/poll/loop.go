@@ -1,6 +1,7 @@
 package poll
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"hash/maphash"
@@ -18,6 +19,9 @@ import (
 // errTimeout is the cause of a poll's end when the backend takes too long.
 var errTimeout = errors.New("the backend took too long")
 
+// errWorkTimeout is the cause of its end when the document takes too long.
+var errWorkTimeout = errors.New("select, until and the comparison of the document took longer than timeout")
+
 // seed makes digests of bodies unpredictable for those who write them.
 var seed = maphash.MakeSeed()
 
@@ -32,6 +36,8 @@ type pollLoop struct {
 	since     validators // of the last response
 	sum       uint64     // of the last body
 	pace      fair.Pace  // of the last poll
+	kept      int64      // bytes that count for max_memory
+	permit    int64      // bytes of the permit to work; see beginWork
 }
 
 func newPollLoop(v *view) *pollLoop {
@@ -54,6 +60,7 @@ func (l *pollLoop) run() {
 	defer l.view.cancel()
 	defer l.view.poller.failures.forget(&l.view.publisher.outage)
 	defer l.view.publisher.releaseLease()
+	defer func() { l.view.poller.memory.replace(l.kept, 0) }()
 	for first := true; ; first = false {
 		started := time.Now()
 		came, header := l.pollAside(first)
@@ -156,6 +163,7 @@ func (l *pollLoop) pollSafely(first bool) (came outcome, header http.Header) {
 // viewers: the response may be about the principal and not about the document.
 // It returns the response's headers, if there was a response.
 func (l *pollLoop) poll(first bool) (outcome, http.Header) {
+	defer l.endWork()
 	if l.view.publisher.takeUnsent() {
 		l.sum, l.since = 0, validators{}
 	}
@@ -212,12 +220,17 @@ func (l *pollLoop) process(resp *subrequest.Response, first bool) outcome {
 		l.since = l.validatorsOf(resp.Header)
 		return l.view.publisher.confirm(unchanged)
 	}
-	doc, finished, err := l.view.poller.config.read(l.view.ctx, resp)
+	ctx, cancel := context.WithTimeoutCause(l.view.ctx, time.Duration(l.view.poller.config.Timeout), errWorkTimeout)
+	defer cancel()
+	doc, finished, err := l.view.poller.config.read(ctx, resp)
 	if err != nil {
 		return l.view.publisher.publishStale(0, err)
 	}
+	if !l.keep(l.view.keptBytes(doc, resp.Body)) {
+		return l.exceed(first)
+	}
 	l.since, l.sum = l.validatorsOf(resp.Header), sum
-	came := l.view.publisher.publishChange(doc)
+	came := l.view.publisher.publishChange(ctx, doc)
 	if finished && came != failed {
 		return l.view.publisher.publishComplete()
 	}

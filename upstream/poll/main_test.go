@@ -189,6 +189,9 @@ func (e *env) end() {
 	}
 	e.Retire()
 	synctest.Wait()
+	if counted, _ := e.Memory(); counted != 0 {
+		e.t.Errorf("%d bytes still count for max_memory", counted)
+	}
 	if !e.Done() || e.Views() > 0 || e.Known() > 0 || e.leases.Len() > 0 {
 		e.t.Errorf("%d views, %d remembered things and %d topic leases are left", e.Views(), e.Known(), e.leases.Len())
 	}

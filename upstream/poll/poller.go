@@ -14,6 +14,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/caddy-sse/caddy-sse/hub"
 	"github.com/caddy-sse/caddy-sse/internal/fair"
@@ -42,13 +43,15 @@ type Poller struct {
 	observer Observer
 	failures *outageLog
 
-	slots *fair.Slots // of max_in_flight
+	slots  *fair.Slots         // of max_in_flight
+	work   *semaphore.Weighted // bytes of documents
+	memory memory
 
 	publishFailures loglimit.Limiter
 
 	number int // among those that publish on the same topics
 
-	warnMaxViews, warnMaxViewsPerClient sync.Once // that a bound is met: each once, or strangers would fill the log
+	warnMaxViews, warnMaxViewsPerClient, warnMaxMemory sync.Once // that a bound is met: each once, or strangers would fill the log
 
 	mu        sync.Mutex
 	views     map[string]*view
@@ -70,6 +73,8 @@ func New(c *Config, h *hub.Hub, log *zap.Logger, o Observer) *Poller {
 		log:       log,
 		observer:  o,
 		slots:     fair.NewSlots(c.MaxInFlight),
+		work:      semaphore.NewWeighted(2 * c.MaxBody),
+		memory:    memory{max: c.MaxMemory},
 		failures:  newOutageLog(log),
 		number:    c.Leases.nextPollerNumber(),
 		views:     make(map[string]*view),
@@ -122,6 +127,8 @@ func (p *Poller) checkLimitsLocked(t *target) error {
 			Reason:     "too many documents are polled from your address; try again later",
 			RetryAfter: time.Duration(max(p.config.Linger, caddy.Duration(5*time.Second))),
 		}
+	case p.memory.isFull():
+		return p.refuseMemory()
 	}
 	return nil
 }

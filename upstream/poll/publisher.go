@@ -91,20 +91,20 @@ func (p *publisher) snapshot() []*store.Entry {
 }
 
 // publishChange publishes the difference to the last document, if there is any.
-func (p *publisher) publishChange(doc *document) outcome {
+func (p *publisher) publishChange(ctx context.Context, doc *document) outcome {
 	if p.view.state.doc != nil && p.view.state.doc.equal(doc) {
 		return p.confirm(unchanged)
 	}
-	return p.publishAll(doc, p.changes(doc))
+	return p.publishAll(doc, p.changes(ctx, doc))
 }
 
 // changes returns the events that bring the viewers to a new document.
-func (p *publisher) changes(doc *document) []event.Event {
+func (p *publisher) changes(ctx context.Context, doc *document) []event.Event {
 	whole := []event.Event{doc.event()}
 	if p.view.state.doc == nil || p.view.state.stale != nil || p.view.state.doc.json == nil || doc.json == nil {
 		return whole
 	}
-	events, err := p.view.poller.config.mode.Events(p.view.ctx, p.view.state.doc.json, doc.json)
+	events, err := p.view.poller.config.mode.Events(ctx, p.view.state.doc.json, doc.json)
 	if err != nil {
 		p.view.poller.log.Error("change can't be expressed as events, sending the whole document", p.view.fields(zap.Error(err))...)
 		return whole

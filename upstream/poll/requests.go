@@ -37,7 +37,11 @@ func (v *view) poll(as *principal, since validators) (*subrequest.Response, erro
 		return nil, err
 	}
 	defer func() { v.loop.pace = slot.Release() }()
-	return v.send(v.ctx, v.target, as, since)
+	resp, err := v.send(v.ctx, v.target, as, since)
+	if err == nil && isDocument(resp.Status) {
+		err = v.loop.beginWork(resp)
+	}
+	return resp, err
 }
 
 // acquireSlot acquires a slot for a poll. The client that has created the view

@@ -1,6 +1,7 @@
 package poll
 
 import (
+	"bytes"
 	"net/http"
 	"sync"
 	"time"
@@ -23,6 +24,7 @@ type documentState struct {
 
 	doc      *document    // the newest that the backend confirmed
 	at       *store.Entry // the event that brought it
+	whole    *store.Entry // the whole document, with the position of at, which may be a patch
 	stale    *store.Entry // set while the backend fails
 	complete *store.Entry // set when the document is finished
 
@@ -111,9 +113,21 @@ func (s *documentState) storeResponse(resp *subrequest.Response, result outcome,
 		if etag == "" {
 			etag = `"` + digest(string(resp.Body)) + `"`
 		}
-		s.cached = &cachedResponse{resp.Header, resp.Body, etag, asked}
+		s.cached = &cachedResponse{resp.Header, s.sharedLocked(resp.Body), etag, asked}
 	default:
 		s.cached = nil
+	}
+}
+
+// sharedLocked returns bytes that are kept already, if they are equal to the body.
+func (s *documentState) sharedLocked(body []byte) []byte {
+	switch {
+	case s.doc != nil && bytes.Equal(body, s.doc.text):
+		return s.doc.text
+	case s.cached != nil && bytes.Equal(body, s.cached.body):
+		return s.cached.body
+	default:
+		return body
 	}
 }
 
@@ -174,9 +188,32 @@ func (s *documentState) refuse(resp *subrequest.Response) {
 }
 
 func (s *documentState) set(doc *document, at, stale *store.Entry) {
+	whole := s.whole
+	if doc != s.doc || at != s.at {
+		doc, whole = s.makeWhole(doc, at)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.doc, s.at, s.stale = doc, at, stale
+	s.doc, s.at, s.whole, s.stale = doc, at, whole, stale
+}
+
+// makeWhole returns the event for viewers that have no document yet, and the
+// document in that event's own bytes, so that there is one copy of them.
+func (s *documentState) makeWhole(doc *document, at *store.Entry) (*document, *store.Entry) {
+	if doc == nil || at == nil {
+		return doc, nil
+	}
+	if shared, ok := doc.in(at.Frame); ok || !s.incremental {
+		return shared, at
+	}
+	e := doc.event()
+	e.ID = at.ID
+	frame, err := e.Encode()
+	if err != nil { // it was encoded before
+		return doc, at
+	}
+	doc, _ = doc.in(frame)
+	return doc, &store.Entry{Seq: at.Seq, ID: at.ID, Frame: frame}
 }
 
 func (s *documentState) isStale() bool {
@@ -190,25 +227,12 @@ func (s *documentState) snapshot() []*store.Entry {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var entries []*store.Entry
-	for _, e := range []*store.Entry{s.wholeLocked(), s.stale, s.complete} {
+	for _, e := range []*store.Entry{s.whole, s.stale, s.complete} {
 		if e != nil {
 			entries = append(entries, e)
 		}
 	}
 	return entries
-}
-
-// wholeLocked returns the whole document as an event, with the position of the
-// event that brought it. That one may have been a patch.
-func (s *documentState) wholeLocked() *store.Entry {
-	if s.doc == nil || !s.incremental {
-		return s.at
-	}
-	frame, err := s.doc.event().Encode()
-	if err != nil { // it was encoded before
-		return s.at
-	}
-	return &store.Entry{Seq: s.at.Seq, ID: s.at.ID, Frame: frame.WithID(s.at.ID)}
 }
 
 // setStatus records the status of the backend's last response.
