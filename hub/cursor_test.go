@@ -61,6 +61,25 @@ func TestResumedCursorReadsMissedEventsFirst(t *testing.T) {
 	wantRead(t, nothing)
 }
 
+func TestSubscribeAllReadsWholeLogFirst(t *testing.T) {
+	h := newHub(t, store.History{MaxEvents: 3})
+	for _, data := range []string{"1", "2", "3", "4"} {
+		publish(t, h, data, "a")
+	}
+	c := h.SubscribeAll([]string{"a"})
+	defer c.Close()
+	if !woken(c) || c.CaughtUp() {
+		t.Error("the cursor takes the log for read")
+	}
+	publish(t, h, "5", "b")
+	if entries, err := read(c); !errors.Is(err, hub.ErrLost) {
+		t.Errorf("the oldest event has left: read %q, %v", dataOf(entries), err)
+	}
+	all := h.SubscribeAll([]string{"a"})
+	defer all.Close()
+	wantRead(t, all, "3", "4")
+}
+
 func TestNextReadContinuesAfterBoundedRead(t *testing.T) {
 	h := newHub(t, store.History{})
 	c := subscribe(t, h, "a")
@@ -258,6 +277,15 @@ func TestLateWakeUpOfReadEventIsNoLoss(t *testing.T) {
 	publish(t, h, "2", "a")
 	busy(t, h, 2)
 	wantRead(t, c, "2")
+}
+
+// The wake-up is for an event that the history still has.
+func TestReadInTheMiddleOfWakeUpIsNoLoss(t *testing.T) {
+	h := newHub(t, store.History{MaxEvents: 3})
+	c := subscribe(t, h, "a")
+	busy(t, h, 10)
+	c.BeginWake(10)
+	wantRead(t, c)
 }
 
 func TestSkipMovesForwardOnly(t *testing.T) {

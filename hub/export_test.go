@@ -17,3 +17,7 @@ func (h *Hub) Waiting() int {
 	defer h.queueMu.Unlock()
 	return len(h.queue)
 }
+
+// BeginWake leaves the cursor as it is in the middle of being woken for a batch
+// that ends at last.
+func (c *Cursor) BeginWake(last uint64) { c.newest.Store(last) }

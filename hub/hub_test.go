@@ -483,6 +483,7 @@ func TestDigestIsKeyedAndUnambiguous(t *testing.T) {
 	seen := map[string][]string{}
 	for _, parts := range [][]string{
 		nil, {""}, {"", ""}, {"a"}, {"a", ""}, {"", "a"}, {"ab"}, {"a", "b"}, {"ab", "c"}, {"a", "bc"}, {"abc"}, {"\x00\x00\x00\x00\x00\x00\x00\x01a"},
+		{"a\x00\x00\x00\x00\x00\x00\x00\x00b"}, {"a\x00\x00\x00\x00\x00\x00\x00\x01b"},
 	} {
 		d := h.Digest(parts...)
 		if before, taken := seen[d]; taken {

@@ -98,13 +98,13 @@ func TestTopicsOmitsInternalTopics(t *testing.T) {
 	for _, f := range []struct {
 		topics []string
 		count  int
-	}{{[]string{"a", "b"}, 2}, {[]string{"a"}, 1}, {[]string{"\x00poll/x", "\x00end/y"}, 0}} {
+	}{{[]string{"a", "b"}, 2}, {[]string{"a"}, 1}, {[]string{" c"}, 1}, {[]string{"\x00poll/x", "\x00end/y"}, 0}} {
 		defer h.Subscribe(f.topics).Close()
 		if n := hub.CountTopics(f.topics); n != f.count {
 			t.Errorf("%q are %d, want %d", f.topics, n, f.count)
 		}
 	}
-	if got := h.Topics(); !maps.Equal(got, map[string]int{"a": 2, "b": 1}) {
+	if got := h.Topics(); !maps.Equal(got, map[string]int{"a": 2, "b": 1, " c": 1}) {
 		t.Errorf("%v", got)
 	}
 }
