@@ -8,8 +8,9 @@
 //	a client                     the free slots     1/2 of all, rounded up
 //	a path of a host             2 times as many    2/3
 //	a host's slow requests       3 times as many    3/4
-//	a host's slow and new ones   5 times as many    5/6
-//	a host                       9 times as many    9/10
+//	a host's slow and new ones   9 times as many    9/10
+//	a host's slow and fast ones  9 times as many    9/10
+//	a host                       19 times as many   19/20
 //
 // The bound moves with the free slots, as in switches that share a buffer among
 // their ports (Choudhury and Hahne, Dynamic Queue Length Thresholds for
@@ -17,10 +18,10 @@
 // holders take everything; here the second gets half of what the first has left,
 // and so on. A holder that holds nothing gets a slot as long as any is free.
 //
-// Each kind of holder may hold more than the kind above it. So one client can't
-// use up its path, a path can't use up its host's slow requests, these leave
-// slots to new requests, slow and new ones to fast ones, and a host to other
-// hosts. The number of slots is never exceeded.
+// So one client can't use up its path, and a path can't use up what slow requests
+// have. Slow requests leave slots to new and to fast ones; new ones leave slots to
+// fast ones, and fast ones, which may begin to hang, to new ones; a host leaves
+// slots to other hosts. The number of slots is never exceeded.
 package fair
 
 import (
@@ -83,8 +84,8 @@ const (
 	client = 1
 	path   = 2
 	slow   = 3
-	unsure = 5 // slow and new
-	host   = 9
+	others = 9 // all but those of one pace
+	host   = 19
 )
 
 // holder is what slots count for.
@@ -98,7 +99,7 @@ type holder struct {
 }
 
 // holders are those of one request: the narrowest first, nil at the end.
-type holders [5]*holder
+type holders [6]*holder
 
 // queue holds the waiting requests with equal values. It waits for one of its
 // holders that can't get a slot, so a slot that becomes free costs no look at
@@ -183,7 +184,10 @@ func (s *Slots) holdersLocked(r Request) (hs holders) {
 			add(holderKey{kind: slow, host: r.Host})
 		}
 		if r.Pace != Fast {
-			add(holderKey{kind: unsure, host: r.Host})
+			add(holderKey{kind: others, host: r.Host, name: "not fast"})
+		}
+		if r.Pace != New {
+			add(holderKey{kind: others, host: r.Host, name: "not new"})
 		}
 		add(holderKey{kind: host, host: r.Host})
 	}

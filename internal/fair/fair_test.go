@@ -157,11 +157,15 @@ func TestEachHolderHasItsPartOfTheSlots(t *testing.T) {
 		},
 		"new requests of a host": {
 			func(i int) fair.Request { return fair.Request{Client: fmt.Sprint(i), Host: "h", Path: fmt.Sprint(i)} },
-			map[int]int{1: 1, 5: 5, 6: 5, 16: 14, 100: 84},
+			map[int]int{1: 1, 9: 9, 10: 9, 16: 15, 100: 90},
 		},
-		"a host": {
+		"fast requests of a host": {
 			func(i int) fair.Request { return fair.Request{Host: "h", Path: fmt.Sprint(i), Pace: fair.Fast} },
 			map[int]int{1: 1, 9: 9, 10: 9, 16: 15, 100: 90},
+		},
+		"a host": {
+			func(i int) fair.Request { return fair.Request{Host: "h", Path: fmt.Sprint(i), Pace: fair.Pace(i % 2)} },
+			map[int]int{1: 1, 20: 19, 100: 95},
 		},
 		"requests that have nothing in common": {
 			func(i int) fair.Request { return fair.Request{Client: fmt.Sprint(i), Host: fmt.Sprint(i)} },
@@ -170,7 +174,7 @@ func TestEachHolderHasItsPartOfTheSlots(t *testing.T) {
 	} {
 		for slots, part := range test.parts {
 			within(t, slots, func(r *room) {
-				r.ask(many(2*slots+2, test.request)...)
+				r.ask(many(6*slots, test.request)...)
 				r.wantHeld(t, name, part, all)
 				for range part { // others take their places
 					r.release(0)
@@ -182,7 +186,7 @@ func TestEachHolderHasItsPartOfTheSlots(t *testing.T) {
 }
 
 func TestEachKindOfHolderLeavesSlotsToTheNext(t *testing.T) {
-	for _, slots := range []int{12, 16, 100} {
+	for _, slots := range []int{20, 40, 100} {
 		within(t, slots, func(r *room) {
 			one := func(client, host, path string, pace fair.Pace) func(int) fair.Request {
 				return func(i int) fair.Request {
@@ -329,8 +333,9 @@ func (r *room) mayHave(q fair.Request) bool {
 	}
 	return r.held(func(o fair.Request) bool { return o.Host == q.Host && o.Path == q.Path }) < 2*free &&
 		(q.Pace != fair.Slow || r.held(func(o fair.Request) bool { return o.Host == q.Host && o.Pace == fair.Slow }) < 3*free) &&
-		(q.Pace == fair.Fast || r.held(func(o fair.Request) bool { return o.Host == q.Host && o.Pace != fair.Fast }) < 5*free) &&
-		r.held(func(o fair.Request) bool { return o.Host == q.Host }) < 9*free
+		(q.Pace == fair.Fast || r.held(func(o fair.Request) bool { return o.Host == q.Host && o.Pace != fair.Fast }) < 9*free) &&
+		(q.Pace == fair.New || r.held(func(o fair.Request) bool { return o.Host == q.Host && o.Pace != fair.New }) < 9*free) &&
+		r.held(func(o fair.Request) bool { return o.Host == q.Host }) < 19*free
 }
 
 // BenchmarkAcquire measures a slot's acquisition and release, while others wait
@@ -349,6 +354,9 @@ func BenchmarkAcquire(b *testing.B) {
 					done <- struct{}{}
 				}()
 			}
+			for s.Waiting() < waiting {
+				time.Sleep(time.Millisecond)
+			}
 			one := fair.Request{Client: "192.0.2.1", Host: "example.com", Path: "/v1/orders/1"}
 			b.ReportAllocs()
 			for b.Loop() {
@@ -363,5 +371,43 @@ func BenchmarkAcquire(b *testing.B) {
 				<-done
 			}
 		})
+	}
+}
+
+// BenchmarkHandover measures a slot's way to a request that waits, while n wait.
+func BenchmarkHandover(b *testing.B) {
+	for name, request := range map[string]func(i int) fair.Request{
+		"clients of one path": func(i int) fair.Request { return fair.Request{Client: fmt.Sprint(i), Host: "h", Path: "/"} },
+		"paths of one client": func(i int) fair.Request { return fair.Request{Client: "a", Host: "h", Path: fmt.Sprint(i)} },
+	} {
+		for _, n := range []int{200, 10000} {
+			b.Run(fmt.Sprint(name, n), func(b *testing.B) {
+				s := fair.NewSlots(100)
+				ctx, cancel := context.WithCancel(b.Context())
+				granted, done := make(chan *fair.Slot, n), make(chan struct{})
+				for i := range n {
+					go func() {
+						for {
+							slot, err := s.Acquire(ctx, request(i))
+							if err != nil {
+								done <- struct{}{}
+								return
+							}
+							granted <- slot
+						}
+					}()
+				}
+				for s.Waiting() < n-100 {
+					time.Sleep(time.Millisecond)
+				}
+				for b.Loop() {
+					(<-granted).Release()
+				}
+				cancel()
+				for range n {
+					<-done
+				}
+			})
+		}
 	}
 }

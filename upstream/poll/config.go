@@ -61,7 +61,7 @@ type Config struct {
 	// Limits the polls of the rule that are in flight at a time, authorization
 	// checks included. Further polls wait for a slot. Clients, paths and hosts
 	// share the slots: one client has at most half of them, one path of a host
-	// two thirds, one host nine tenths, each rounded up. Default: 100.
+	// two thirds, one host 95 %, each rounded up. Default: 100.
 	MaxInFlight int `json:"max_in_flight,omitempty"`
 
 	// Sets what viewers receive when the document changes. New viewers receive

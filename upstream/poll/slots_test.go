@@ -119,10 +119,24 @@ func TestSlowViewsLeaveSlotsToFastOnes(t *testing.T) {
 		}
 		advance(20 * time.Second)
 		e.annWants(t, "/fast")
-		slow.want(t, 12, 14) // slow ones have 3/4, and with new ones 5/6, of 16
+		slow.want(t, 12, 15) // slow ones have 3/4, and with new ones 9/10, of 16
 		for i, v := range e.viewers[:40] {
 			v.want(t, fmt.Sprintf(`"/%d"`, i))
 		}
+	})
+}
+
+func TestFastViewsThatBeginToHangDelayNoNewView(t *testing.T) {
+	within(t, poll.Config{Interval: second, Max: second, Timeout: 10 * second}, func(e *env) {
+		for i := range 900 {
+			e.start(newRequest(fmt.Sprintf("/slow/%d", i)), &caller{client: fmt.Sprint(i)}, "")
+		}
+		advance(2 * time.Second)
+		e.hanging(isSlow)
+		advance(5 * time.Second)
+		e.annWants(t, "/fast?n=1")
+		advance(time.Minute) // some are slow by now, and others hang for the first time
+		e.annWants(t, "/fast?n=2")
 	})
 }
 
