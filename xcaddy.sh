@@ -293,7 +293,7 @@ test_go() {
 	fi
 	# Caddy runs in these tests, too. GOENV keeps Go's settings.
 	GOENV=$(go env GOENV) with_own_data \
-		go test ${race[@]+"${race[@]}"} -v -timeout 10m ./... 2>&1 | summary "$in_ci"
+		go test ${race[@]+"${race[@]}"} -v -timeout 20m ./... 2>&1 | summary "$in_ci"
 }
 
 # missing_for_e2e prints the missing tools that the end-to-end tests need.
