@@ -95,7 +95,7 @@ func FuzzRecord(f *testing.F) {
 	})
 }
 
-func TestAFileThatCanNotBeMadeSmallerLeavesNothingBehind(t *testing.T) {
+func TestFailedShrinkLeavesNoTempFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log.db")
 	f, err := OpenFile(path, FileOptions{})
 	if err != nil {
@@ -146,7 +146,7 @@ func damageLeaves(t *testing.T, path string) {
 	}
 }
 
-func TestALinkToAFileStaysOneWhenTheFileIsMadeSmaller(t *testing.T) {
+func TestShrinkKeepsSymbolicLink(t *testing.T) {
 	real, link := filepath.Join(t.TempDir(), "log.db"), filepath.Join(t.TempDir(), "log.db")
 	for _, path := range []string{real, link} {
 		f, err := OpenFile(path, FileOptions{})

@@ -42,7 +42,7 @@ func limitFiles(t *testing.T, size int64) (lift func()) {
 	return lift
 }
 
-func TestAFullDiskRefusesEventsUntilThereIsRoom(t *testing.T) {
+func TestFullDiskRefusesEventsUntilSpaceIsFree(t *testing.T) {
 	path := pathOf(t)
 	f := openFile(t, path)
 	head := uint64(0)
@@ -94,7 +94,7 @@ func TestAFullDiskRefusesEventsUntilThereIsRoom(t *testing.T) {
 }
 
 // What the history lets go of makes room by itself.
-func TestAFullDiskRecoversWhenEventsLeave(t *testing.T) {
+func TestTrimFreesSpaceOnFullDisk(t *testing.T) {
 	f := openFile(t, pathOf(t))
 	defer limitFiles(t, 2<<20)()
 	seq := uint64(1)

@@ -38,7 +38,7 @@ func TestLogIsCreatedWithoutHardLinks(t *testing.T) {
 	}
 }
 
-func TestLogThatSeveralProcessesCreateIsOneFile(t *testing.T) {
+func TestConcurrentCreationsMakeOneFile(t *testing.T) {
 	for name, prepare := range map[string]func(*testing.T){"with hard links": func(*testing.T) {}, "without hard links": withoutHardLinks} {
 		t.Run(name, func(t *testing.T) {
 			prepare(t)

@@ -10,13 +10,13 @@ import (
 	"github.com/caddy-sse/caddy-sse/store/storetest"
 )
 
-func TestLazyIsAStore(t *testing.T) {
+func TestLazyImplementsStore(t *testing.T) {
 	storetest.Run(t, func(*testing.T) store.Store {
 		return store.NewLazy(func() (store.Store, error) { return store.NewMemory(), nil })
 	})
 }
 
-func TestALazyStoreIsOpenedOnceWhoeverUsesItFirst(t *testing.T) {
+func TestLazyOpensOnce(t *testing.T) {
 	var opened atomic.Int32
 	l := store.NewLazy(func() (store.Store, error) {
 		opened.Add(1)
@@ -36,7 +36,7 @@ func TestALazyStoreIsOpenedOnceWhoeverUsesItFirst(t *testing.T) {
 	}
 }
 
-func TestALazyStoreThatIsClosedUnusedIsNeverOpened(t *testing.T) {
+func TestClosedLazyIsNeverOpened(t *testing.T) {
 	l := store.NewLazy(func() (store.Store, error) {
 		t.Error("it was opened")
 		return store.NewMemory(), nil
@@ -49,7 +49,7 @@ func TestALazyStoreThatIsClosedUnusedIsNeverOpened(t *testing.T) {
 	}
 }
 
-func TestALazyStoreThatCanNotBeOpenedTakesNothing(t *testing.T) {
+func TestLazyThatFailsToOpenRefusesAppends(t *testing.T) {
 	failure := errors.New("no such disk")
 	opened := 0
 	l := store.NewLazy(func() (store.Store, error) {

@@ -12,7 +12,7 @@ import (
 	"github.com/caddy-sse/caddy-sse/store/storetest"
 )
 
-func TestMemoryIsAStore(t *testing.T) {
+func TestMemoryImplementsStore(t *testing.T) {
 	storetest.Run(t, func(t *testing.T) store.Store {
 		m := store.NewMemory()
 		t.Cleanup(func() {
@@ -24,14 +24,14 @@ func TestMemoryIsAStore(t *testing.T) {
 	})
 }
 
-func TestTwoLogsHaveEpochsAndSecretsOfTheirOwn(t *testing.T) {
+func TestEachLogHasItsOwnEpochAndSecret(t *testing.T) {
 	a, b := store.NewMemory(), store.NewMemory()
 	if a.Epoch() == b.Epoch() || slices.Equal(a.Secret(), b.Secret()) {
 		t.Errorf("%q and %q", a.Epoch(), b.Epoch())
 	}
 }
 
-func TestAnEntryIsOnItsTopicsOnly(t *testing.T) {
+func TestEntryIsOnItsTopicsOnly(t *testing.T) {
 	e := &store.Entry{Topics: []string{"a", "b/c"}}
 	for topic, want := range map[string]bool{"a": true, "b/c": true, "b": false, "": false, "A": false} {
 		if e.On(topic) != want {
@@ -40,7 +40,7 @@ func TestAnEntryIsOnItsTopicsOnly(t *testing.T) {
 	}
 }
 
-func TestAnEntryCountsItsFrameItsIDAndItsTopics(t *testing.T) {
+func TestEntrySizeCountsFrameIDAndTopics(t *testing.T) {
 	var empty store.Entry
 	e := store.Entry{ID: "12", Topics: []string{"abc", "defg"}, Frame: make(event.Frame, 1000)}
 	if got := e.Size() - empty.Size(); got != 1009 {
@@ -49,7 +49,7 @@ func TestAnEntryCountsItsFrameItsIDAndItsTopics(t *testing.T) {
 }
 
 // What is trimmed must be free to go, though the log's arrays live on.
-func TestTrimmedEntriesAreNotKeptAlive(t *testing.T) {
+func TestTrimmedEntriesAreFreed(t *testing.T) {
 	m := store.NewMemory()
 	var freed int
 	counted := make(chan struct{}, 100)

@@ -13,7 +13,7 @@ import (
 // directory, which is empty at first.
 func RunDurable(t *testing.T, open func(t *testing.T, dir string) store.Store) {
 	Run(t, func(t *testing.T) store.Store { return open(t, t.TempDir()) })
-	t.Run("any walk equals the naive model, whenever the log is opened again", func(t *testing.T) {
+	t.Run("any sequence of calls and reopens matches the model", func(t *testing.T) {
 		rapid.Check(t, func(rt *rapid.T) {
 			dir := t.TempDir()
 			w := newWalker(t, open(t, dir))
