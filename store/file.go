@@ -100,12 +100,12 @@ func (f *File) Append(entries []*Entry, records []IdempotencyRecord) error {
 	return nil
 }
 
-// cleanupBatch is how much of what has left the log is removed from the file in
-// one step.
+// cleanupBatch is the number of entries that have left the log which one write
+// transaction removes from the file.
 const cleanupBatch = 2000
 
-// update changes the file in one step, and takes the occasion to remove some of
-// what has left the log.
+// update changes the file in one write transaction, which also removes some of
+// the entries that have left the log.
 func (f *File) update(change func(b buckets) error) error {
 	if err := f.checkPath(); err != nil {
 		return err
@@ -155,7 +155,7 @@ func (f *File) commit(change func(tx *bbolt.Tx) error) error {
 	return err
 }
 
-// Trim implements [Store]. What has left the log leaves the file with the next
+// Trim implements [Store]. Entries that have left the log leave the file with the next
 // Append, or now, if there was none since the last Trim.
 func (f *File) Trim(h History, now time.Time) error {
 	f.writeMu.Lock()

@@ -46,7 +46,7 @@ func TestFileSizeIsBoundedByHistory(t *testing.T) {
 	}
 }
 
-// What is in the file is read by position all the while.
+// Readers read the file by position all the while.
 func TestMostlyFreeFileShrinks(t *testing.T) {
 	path := pathOf(t)
 	f := openFile(t, path)

@@ -212,7 +212,7 @@ func TestLeftoverTempFilesAreRemoved(t *testing.T) {
 	}
 }
 
-// What is written to a file without a name is acknowledged, and gone.
+// An append to a file without a name would be acknowledged, and lost.
 func TestRemovedFileRefusesAppends(t *testing.T) {
 	for what, spoil := range map[string]func(path string) error{
 		"removed": os.Remove,

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// Lazy is a store that is opened by [Lazy.Open], or when it is first used. If
-// that fails it stays empty and takes nothing.
+// Lazy is a store that [Lazy.Open] or the first use opens. If that fails, it stays
+// empty and refuses appends.
 type Lazy struct {
 	open   func() (Store, error)
 	once   sync.Once
@@ -35,7 +35,7 @@ func (l *Lazy) store() Store {
 	return l.opened
 }
 
-// Close implements [Store]. What was not opened stays closed.
+// Close implements [Store]. A store that nothing has opened stays closed.
 func (l *Lazy) Close() error {
 	l.once.Do(func() {
 		l.err = errors.New("the store is closed")

@@ -48,7 +48,8 @@ func TestEntrySizeCountsFrameIDAndTopics(t *testing.T) {
 	}
 }
 
-// What is trimmed must be free to go, though the log's arrays live on.
+// The garbage collector must be able to free trimmed entries, though the log keeps
+// its arrays.
 func TestTrimmedEntriesAreFreed(t *testing.T) {
 	m := store.NewMemory()
 	var freed int

@@ -63,12 +63,12 @@ func (r *room) ask(requests ...fair.Request) {
 			defer close(g.done)
 			g.slot, g.err = r.Acquire(ctx, request)
 		}()
-		r.settle()
+		r.collectGranted()
 	}
 }
 
-// settle moves those that have a slot by now from the waiting to the holding.
-func (r *room) settle() {
+// collectGranted moves those that have a slot by now from the waiting to the holding.
+func (r *room) collectGranted() {
 	synctest.Wait()
 	r.waiting = slices.DeleteFunc(r.waiting, func(g *guest) bool {
 		select {
@@ -84,7 +84,7 @@ func (r *room) settle() {
 func (r *room) release(i int) (pace fair.Pace) {
 	pace = r.holding[i].slot.Release()
 	r.holding = slices.Delete(r.holding, i, i+1)
-	r.settle()
+	r.collectGranted()
 	return pace
 }
 
@@ -93,7 +93,7 @@ func (r *room) leave(i int) error {
 	g.cancel(errLeft)
 	<-g.done
 	r.waiting = slices.Delete(r.waiting, i, i+1)
-	r.settle()
+	r.collectGranted()
 	return g.err
 }
 
