@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"math"
 	"os"
 	"slices"
 	"sync"
@@ -15,36 +14,38 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// File is a store that keeps the log in a file, so that it outlives the
-// process: what [File.Append] has taken is on the disk when it returns, as far
-// as the disk can be believed. Where each entry is, and the newest entries
-// themselves, are in memory as well: who follows the log reads no file.
+// File is a store that keeps the log in a file, so that it outlives the process.
+// [File.Append] returns after the disk has reported a sync. The index and the
+// newest entries, up to 8 MiB, are in memory as well, so that subscribers at the
+// end of the log read no file.
 //
-// One process at a time can have the file open.
+// One process at a time can have the file open. If the file is damaged, truncated
+// or written by another process, the store fails: Append, Trim and Close, and
+// reads of entries that aren't in memory, return the same error from then on.
 type File struct {
 	path    string
-	info    os.FileInfo  // the file that is written to
-	size    atomic.Int64 // of the file, as the store left it
+	info    os.FileInfo  // identifies the open file
+	size    atomic.Int64 // of the file after the last write
 	epoch   string
 	secret  []byte
 	failure *failure
 
-	// writeMu is held by whoever changes the file.
+	// writeMu serializes changes to the file. It guards the fields up to mu.
 	writeMu sync.Mutex
-	// firstOnDisk is the position of the oldest entry in the file, which may hold
-	// more than the log: what has left goes with the next append.
+	// firstOnDisk is the position of the oldest entry in the file. Entries that
+	// the log has dropped stay in the file until the next update.
 	firstOnDisk uint64
-	// droppedRecords are the numbers of records that are in the file and no more in
-	// the dedup index.
+	// droppedRecords are the numbers of the records that the dedup index has
+	// dropped and the file still holds.
 	droppedRecords    []uint64
-	uncommitted       bool      // the file may hold an append that was refused
+	uncommitted       bool      // the file may hold an append that failed
 	appendedSinceTrim bool      // since the last Trim
-	lastCleanup       time.Time // when what has left was last removed from the file
-	lastShrink        time.Time // when it was last tried to make the file smaller
-	nameUnsynced      bool      // the file's name may not last yet
+	lastCleanup       time.Time // when update last removed dropped entries
+	lastShrink        time.Time // the last attempt to shrink the file
+	nameUnsynced      bool      // the directory must be synced
 
-	// mu guards the rest. All that index and records hold is in the file,
-	// too: an entry is added to the file first, and removed from it last.
+	// mu guards the rest. The file holds everything that index and dedup hold:
+	// an entry is added to the file first and removed from it last.
 	mu    sync.RWMutex
 	db    *database
 	index index
@@ -53,7 +54,7 @@ type File struct {
 
 var _ Store = (*File)(nil)
 
-// cacheBytes is how much of the newest entries is kept in memory.
+// cacheBytes limits the size of the newest entries that are kept in memory.
 const cacheBytes = 8 << 20
 
 // Epoch implements [Store].
@@ -62,8 +63,8 @@ func (f *File) Epoch() string { return f.epoch }
 // Secret implements [Store].
 func (f *File) Secret() []byte { return f.secret }
 
-// Append implements [Store]. It fails when the disk is full, and works again
-// when it isn't any more.
+// Append implements [Store]. It fails while the disk is full, and succeeds again
+// when there is space.
 func (f *File) Append(entries []*Entry, records []IdempotencyRecord) error {
 	if len(entries) == 0 && len(records) == 0 {
 		return nil
@@ -82,7 +83,7 @@ func (f *File) Append(entries []*Entry, records []IdempotencyRecord) error {
 	}
 	err := write()
 	if err != nil && f.backlog() > 0 && f.cleanUpAll() == nil {
-		err = write() // what has left made room
+		err = write() // the cleanup freed space
 	}
 	if err != nil {
 		return fmt.Errorf("writing to %s: %w", f.path, err)
@@ -131,8 +132,8 @@ func (f *File) update(change func(b buckets) error) error {
 	return nil
 }
 
-// commit changes the file in a transaction. It succeeds if the transaction is the
-// newest in the file that is found after a restart.
+// commit calls change in a transaction and commits it. Before and after, it checks
+// that the store owns the file and that the file has kept its name.
 func (f *File) commit(change func(tx *bbolt.Tx) error) error {
 	db, before := f.db, f.db.meta.tx
 	if err := db.writeWriter(db.mark, before); err != nil {
@@ -145,7 +146,7 @@ func (f *File) commit(change func(tx *bbolt.Tx) error) error {
 		case err == nil:
 			err = cmp.Or(f.checkOwner(before+1), f.checkPath())
 		case f.failure.get() != nil:
-			return err // the transaction may go on
+			return err // the transaction may still be running
 		default: // it may have reached the disk all the same
 			err = cmp.Or(f.checkOwner(before, before+1), err)
 			f.uncommitted = f.uncommitted || db.meta.tx != before
@@ -172,9 +173,9 @@ func (f *File) Trim(h History, now time.Time) error {
 	return f.shrink(now)
 }
 
-// cleanUp removes what has left the log from the file, unless an append will soon
-// do so by the way. While events only leave, one by one, it waits until a
-// second's are together.
+// cleanUp removes dropped entries from the file, unless the next append can do so
+// at no extra cost. Without appends it runs at most once a second, unless the log
+// is empty.
 func (f *File) cleanUp(now time.Time) error {
 	behind := f.backlog()
 	idle := !f.appendedSinceTrim && (f.index.len() == 0 || now.Sub(f.lastCleanup) >= time.Second)
@@ -186,7 +187,7 @@ func (f *File) cleanUp(now time.Time) error {
 	return f.cleanUpAll()
 }
 
-// backlog is how much is in the file and not, or no more, in the log.
+// backlog returns the number of entries and records that the file must lose.
 func (f *File) backlog() int {
 	n := int(f.index.tail()-f.firstOnDisk) + len(f.droppedRecords)
 	if f.uncommitted {
@@ -204,8 +205,8 @@ func (f *File) cleanUpAll() error {
 	return nil
 }
 
-// Close implements [Store]. It does not wait for calls that a failure left
-// behind.
+// Close implements [Store]. If the store has failed, Close doesn't wait for calls
+// that are in progress.
 func (f *File) Close() error {
 	f.writeMu.Lock()
 	defer f.writeMu.Unlock()
@@ -216,10 +217,10 @@ func (f *File) Close() error {
 	return errors.Join(err, closeErr)
 }
 
-// closeDatabase closes the database, or, if the store has failed, only gives the
-// file to other processes: bbolt would wait for locks that may never be
-// released. The memory map stays until the process ends, and so does the open
-// file if it is in use.
+// closeDatabase closes the database. If the store has failed, closeDatabase only
+// unlocks the file: bbolt would wait for locks that may never be released. The
+// memory map then stays until the process ends, and so does the open file if a
+// call is using it.
 func (f *File) closeDatabase() error {
 	err := f.do(f.db.Close)
 	if f.failure.get() != nil {
@@ -231,19 +232,19 @@ func (f *File) closeDatabase() error {
 	return err
 }
 
-// The file's buckets. The log's keys are positions, those of the records their
-// numbers; the sequence of both is the log's head.
+// The file's buckets. The keys of the log are positions, the keys of the records
+// are numbers. The sequence of both buckets is the log's head.
 var (
 	metaBucket   = []byte("meta")
 	logBucket    = []byte("log")
 	recordBucket = []byte("receipts")
 )
 
-// fillPercent is how full pages are made: all keys but the records' that go are
-// written and removed in their order.
+// fillPercent is high because keys are appended in order, and nearly all are
+// removed in order.
 const fillPercent = 0.95
 
-// buckets are those of one transaction.
+// buckets are the buckets of one transaction.
 type buckets struct{ log, records *bbolt.Bucket }
 
 func bucketsOf(tx *bbolt.Tx) buckets {
@@ -254,7 +255,7 @@ func bucketsOf(tx *bbolt.Tx) buckets {
 
 func keyOf(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
 
-// putEntries adds entries behind the head.
+// putEntries adds entries after the head.
 func (b buckets) putEntries(head uint64, entries []*Entry) error {
 	for _, e := range entries {
 		if err := b.log.Put(keyOf(e.Seq), appendRecord(nil, e)); err != nil {
@@ -274,8 +275,8 @@ func (b buckets) putRecords(number uint64, records []IdempotencyRecord) error {
 	return nil
 }
 
-// removeUncommitted removes what is beyond the newest: it is of an append that was reported
-// to have failed, when the disk did take it.
+// removeUncommitted removes entries after the head and records after a number. An
+// append leaves them if it fails after its last write has reached the disk.
 func (b buckets) removeUncommitted(head, number uint64) error {
 	for _, c := range []struct {
 		*bbolt.Cursor
@@ -294,8 +295,8 @@ func (b buckets) setHead(head uint64) error {
 	return errors.Join(b.log.SetSequence(head), b.records.SetSequence(head))
 }
 
-// remove removes the entries from one position up to before another, and
-// records by their numbers.
+// remove removes the entries from position from up to, not including, position
+// to, and the records with the numbers.
 func (b buckets) remove(from, to uint64, records []uint64) error {
 	for ; from < to; from++ {
 		if err := b.log.Delete(keyOf(from)); err != nil {
@@ -308,137 +309,4 @@ func (b buckets) remove(from, to uint64, records []uint64) error {
 		}
 	}
 	return nil
-}
-
-// Range implements [Store].
-func (f *File) Range() (tail, head uint64) {
-	f.mu.RLock()
-	defer f.mu.RUnlock()
-	return f.index.tail(), f.index.head
-}
-
-// Oldest implements [Store].
-func (f *File) Oldest() (time.Time, bool) {
-	f.mu.RLock()
-	defer f.mu.RUnlock()
-	return f.index.oldest()
-}
-
-// IdempotencyRecord implements [Store].
-func (f *File) IdempotencyRecord(scope string, key HashedKey) (time.Time, string, bool) {
-	f.mu.RLock()
-	defer f.mu.RUnlock()
-	return f.dedup.find(scope, key)
-}
-
-// Entry implements [Store]. An entry that can't be read is none.
-func (f *File) Entry(seq uint64) *Entry {
-	return f.loadOne(func(*index) uint64 { return seq })
-}
-
-// Lookup implements [Store]. An entry that can't be read is none.
-func (f *File) Lookup(id string) *Entry {
-	return f.loadOne(func(x *index) uint64 { return x.byID[id] })
-}
-
-// Last implements [Store]. An entry that can't be read is none.
-func (f *File) Last(topic string) *Entry {
-	return f.loadOne(func(x *index) uint64 { return x.last(topic) })
-}
-
-// Topics implements [Store].
-func (f *File) Topics(prefix string) []string {
-	f.mu.RLock()
-	defer f.mu.RUnlock()
-	return f.index.topicsWith(prefix)
-}
-
-// loadOne reads the entry whose position find returns.
-func (f *File) loadOne(find func(x *index) uint64) *Entry {
-	f.mu.RLock()
-	seq := find(&f.index)
-	if !f.index.has(seq) {
-		f.mu.RUnlock()
-		return nil
-	}
-	entries, err := f.loadAndUnlock([]uint64{seq}, nil)
-	if err != nil {
-		return nil
-	}
-	return entries[0]
-}
-
-// Read implements [Store]. It fails when the file is damaged, or can't be read.
-func (f *File) Read(topics []string, after uint64, maxBytes int, buf []*Entry) (Batch, error) {
-	var room [32]uint64
-	var b Batch
-	f.mu.RLock()
-	seqs := f.index.find(topics, after, maxBytes, room[:0], &b)
-	entries, err := f.loadAndUnlock(seqs, buf)
-	if err != nil {
-		return Batch{}, fmt.Errorf("reading %s: %w", f.path, err)
-	}
-	b.Entries = entries
-	return b, nil
-}
-
-// loadAndUnlock appends entries of the log, those that aren't in memory from
-// the file. It is called with mu held for reading, and lets go of it before
-// it waits for the disk: the transaction holds on to what was in the file.
-func (f *File) loadAndUnlock(seqs []uint64, buf []*Entry) ([]*Entry, error) {
-	start := len(buf)
-	var missing []uint64
-	for _, seq := range seqs {
-		e := f.index.entry(seq)
-		buf = append(buf, e)
-		if e == nil {
-			missing = append(missing, seq)
-		}
-	}
-	if len(missing) == 0 {
-		f.mu.RUnlock()
-		return buf, nil
-	}
-	db := f.db
-	tx, err := run(f, func() (*bbolt.Tx, error) { return db.Begin(false) })
-	f.mu.RUnlock()
-	if err != nil {
-		return nil, err
-	}
-	loaded, err := run(f, func() ([]*Entry, error) {
-		defer tx.Rollback() //nolint:errcheck // it only reads
-		return readEntries(tx, missing)
-	})
-	if err != nil {
-		return nil, err
-	}
-	for i, e := range buf[start:] {
-		if e == nil {
-			buf[start+i], loaded = loaded[0], loaded[1:]
-		}
-	}
-	return buf, nil
-}
-
-// readEntries reads the entries at the positions, which are in order.
-func readEntries(tx *bbolt.Tx, seqs []uint64) ([]*Entry, error) {
-	entries := make([]*Entry, len(seqs))
-	log := tx.Bucket(logBucket).Cursor()
-	last := uint64(math.MaxUint64)
-	var key, value []byte
-	for i, seq := range seqs {
-		if seq == last+1 { // as a rule a reader's entries are near each other
-			key, value = log.Next()
-		} else {
-			key, value = log.Seek(keyOf(seq))
-		}
-		if last = seq; len(key) != 8 || binary.BigEndian.Uint64(key) != seq {
-			return nil, fmt.Errorf("the event at %d: %w", seq, ErrDamaged)
-		}
-		var err error
-		if entries[i], err = parseRecord(seq, value); err != nil {
-			return nil, fmt.Errorf("the event at %d: %w", seq, err)
-		}
-	}
-	return entries, nil
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/caddy-sse/caddy-sse/store"
 )
 
-// manyEvents makes a file of 100,000 events.
+// manyEvents creates a file of 100,000 events and returns its path.
 func manyEvents(b *testing.B) string {
 	path := pathOf(b)
 	f := openFile(b, path)
@@ -42,7 +42,7 @@ func BenchmarkFileOpenWith100000Events(b *testing.B) {
 
 func BenchmarkFileReadAtTheHead(b *testing.B) {
 	f := openFile(b, pathOf(b))
-	fillPercent(b, f, 1, 10_000, "x")
+	fill(b, f, 1, 10_000, "x")
 	buf := make([]*store.Entry, 0, 8)
 	b.ReportAllocs()
 	for b.Loop() {
@@ -53,7 +53,7 @@ func BenchmarkFileReadAtTheHead(b *testing.B) {
 	}
 }
 
-// Of a log that was just opened nothing is in memory.
+// A log that was just opened has no entry in memory.
 func BenchmarkFileReadUncached(b *testing.B) {
 	f := openFile(b, manyEvents(b))
 	buf := make([]*store.Entry, 0, 1000)

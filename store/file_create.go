@@ -11,8 +11,8 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// create makes the file of an empty log, unless there is a file. It appears
-// whole or not at all.
+// create creates the file of an empty log, unless the path exists. The file
+// appears complete or not at all.
 func create(path string) error {
 	if _, err := os.Stat(path); err == nil || !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -35,9 +35,9 @@ func create(path string) error {
 // link is [os.Link]. Tests replace it.
 var link = os.Link
 
-// linkOrRename gives a new file its name, unless another process has made a file of
-// that name. A hard link never replaces a file. File systems without hard links,
-// such as some container volumes have, get a rename under a lock.
+// linkOrRename gives the file made the name path, unless path exists. A hard link
+// never replaces a file. On file systems without hard links, such as those of some
+// container volumes, linkOrRename renames the file under a lock.
 func linkOrRename(made, path string) error {
 	err := link(made, path)
 	if err == nil || exists(path) {
@@ -57,7 +57,7 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// newTempDB makes an empty file beside another.
+// newTempDB creates an empty database in a temporary file in the directory of path.
 func newTempDB(path string) (*database, error) {
 	file, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".new-*")
 	if err != nil {
@@ -92,7 +92,7 @@ func initialize(tx *bbolt.Tx) error {
 	)
 }
 
-// newEpoch returns what tells a new log from all others, and its secret.
+// newEpoch returns the epoch and the secret of a new log.
 func newEpoch() (epoch string, secret []byte) {
 	secret = make([]byte, 32)
 	_, _ = rand.Read(secret) // never fails

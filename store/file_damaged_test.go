@@ -11,7 +11,7 @@ import (
 	"github.com/caddy-sse/caddy-sse/store"
 )
 
-// damages are ways in which a file may be no log any more.
+// damages are ways to damage a file.
 var damages = map[string]func(content []byte) []byte{
 	"cut in half":    func(b []byte) []byte { return b[:len(b)/2] },
 	"cut to a page":  func(b []byte) []byte { return b[:4096] },
@@ -28,8 +28,8 @@ var damages = map[string]func(content []byte) []byte{
 	"another topic": func(b []byte) []byte { return bytes.ReplaceAll(b, []byte("topic-of-this"), []byte("topic-of-that")) },
 }
 
-// damagedFile returns the path of a log of a few large events that has been
-// damaged, and what is in it now.
+// damagedFile creates a log of a few large events and damages its file. It returns
+// the path and the damaged content.
 func damagedFile(t *testing.T, damage func([]byte) []byte) (path string, content []byte) {
 	t.Helper()
 	path = pathOf(t)

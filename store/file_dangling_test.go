@@ -6,8 +6,7 @@ import (
 	"testing"
 )
 
-// A link whose target is missing, on a volume that is not mounted say, is
-// somebody's file too.
+// The target of a link may be on a volume that is not mounted.
 func TestLogDoesNotReplaceDanglingLink(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "log")

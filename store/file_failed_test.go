@@ -12,8 +12,8 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// A commit can fail when its last write has reached the disk all the same. What
-// it added was refused, and must not come back.
+// A commit can fail after its last write has reached the disk. The entries of such
+// an append must not appear later.
 func TestRefusedAppendIsRemovedFromFile(t *testing.T) {
 	for name, next := range map[string]func(t *testing.T, f *File){
 		"by the next append": func(t *testing.T, f *File) {
@@ -110,7 +110,7 @@ func TestFailedShrinkLeavesNoTempFile(t *testing.T) {
 	damageLeaves(t, path)
 	for range 3 {
 		if err := f.replace(); err == nil {
-			t.Fatal("it is copied, damage and all")
+			t.Fatal("the damaged file is copied")
 		}
 	}
 	if left, err := filepath.Glob(path + ".new-*"); len(left) > 0 || err != nil {
@@ -118,7 +118,7 @@ func TestFailedShrinkLeavesNoTempFile(t *testing.T) {
 	}
 }
 
-// damageLeaves makes pages that hold something ones of a kind that there is not.
+// damageLeaves changes the type of the leaf pages in use to an invalid one.
 func damageLeaves(t *testing.T, path string) {
 	t.Helper()
 	raw, err := os.ReadFile(path)

@@ -73,7 +73,7 @@ func TestFullDiskRefusesEventsUntilSpaceIsFree(t *testing.T) {
 	untilFull()
 	kept := head
 	if err := next(); err == nil || !strings.Contains(err.Error(), path) {
-		t.Errorf("it is full, and says %v", err)
+		t.Errorf("the append to a full disk returns %v", err)
 	}
 	if _, err := f.Read([]string{"a"}, 0, 1<<20, nil); err != nil {
 		t.Errorf("reading from a full disk: %v", err)
@@ -93,7 +93,6 @@ func TestFullDiskRefusesEventsUntilSpaceIsFree(t *testing.T) {
 	}
 }
 
-// What the history lets go of makes room by itself.
 func TestTrimFreesSpaceOnFullDisk(t *testing.T) {
 	f := openFile(t, pathOf(t))
 	defer limitFiles(t, 2<<20)()

@@ -9,7 +9,7 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// load reads all but the frames.
+// load reads everything but the frames into the index and the dedup index.
 func (f *File) load() error {
 	return f.db.View(func(tx *bbolt.Tx) error {
 		if err := f.loadMeta(tx); err != nil {
@@ -25,21 +25,21 @@ func (f *File) load() error {
 func (f *File) loadMeta(tx *bbolt.Tx) error {
 	meta := tx.Bucket(metaBucket)
 	if meta == nil || tx.Bucket(logBucket) == nil || tx.Bucket(recordBucket) == nil {
-		return fmt.Errorf("%w: it is no log", ErrDamaged)
+		return fmt.Errorf("%w: it contains no log", ErrDamaged)
 	}
 	if v := meta.Get([]byte("format")); len(v) != 1 || v[0] != formatVersion {
-		return fmt.Errorf("it is of format %v, and this version reads %d: it was made by another version", v, formatVersion)
+		return fmt.Errorf("its format is %v, and this version reads %d: use the version that created it", v, formatVersion)
 	}
 	f.epoch = string(meta.Get([]byte("epoch")))
 	f.secret = append([]byte(nil), meta.Get([]byte("secret"))...)
-	sum := meta.Get([]byte("checksum")) // which early files don't have
+	sum := meta.Get([]byte("checksum")) // early files have none
 	if f.epoch == "" || len(f.secret) == 0 || sum != nil && !bytes.Equal(sum, epochChecksum(f.epoch, f.secret)) {
-		return fmt.Errorf("%w: its epoch or its secret is not what was written", ErrDamaged)
+		return fmt.Errorf("%w: the checksum of its epoch and secret is wrong", ErrDamaged)
 	}
 	return nil
 }
 
-// epochChecksum returns the checksum of what never changes in a file.
+// epochChecksum returns the checksum of an epoch and a secret.
 func epochChecksum(epoch string, secret []byte) []byte {
 	sum := crc32.Checksum([]byte(epoch), castagnoli)
 	return binary.BigEndian.AppendUint32(nil, crc32.Update(sum, castagnoli, secret))
@@ -53,7 +53,7 @@ func (f *File) loadLog(tx *bbolt.Tx) error {
 			return err
 		}
 		if f.index.len() > 0 && seq != f.index.head+1 {
-			return fmt.Errorf("%w: there is nothing between %d and %d", ErrDamaged, f.index.head, seq)
+			return fmt.Errorf("%w: the events between %d and %d are missing", ErrDamaged, f.index.head, seq)
 		}
 		e, frame, err := parseHead(seq, value)
 		if err != nil {
@@ -65,14 +65,14 @@ func (f *File) loadLog(tx *bbolt.Tx) error {
 	if err != nil {
 		return err
 	}
-	// Both buckets have the head, so that an empty log uses no position again.
-	// Early files have it once.
+	// Both buckets have the head: with one, damage to it could make an empty log
+	// reuse positions. Early files have one.
 	head, copied := log.Sequence(), tx.Bucket(recordBucket).Sequence()
 	if copied != 0 && copied != head {
-		return fmt.Errorf("%w: it ends at %d, or at %d", ErrDamaged, head, copied)
+		return fmt.Errorf("%w: the last position is %d in one place and %d in another", ErrDamaged, head, copied)
 	}
 	if f.index.len() > 0 && f.index.head != head {
-		return fmt.Errorf("%w: it ends at %d instead of %d", ErrDamaged, f.index.head, head)
+		return fmt.Errorf("%w: the last event is %d instead of %d", ErrDamaged, f.index.head, head)
 	}
 	f.index.head = head
 	f.firstOnDisk = f.index.tail()
@@ -96,7 +96,7 @@ func (f *File) loadRecords(tx *bbolt.Tx) error {
 
 func parseNumber(key []byte) (uint64, error) {
 	if len(key) != 8 {
-		return 0, fmt.Errorf("%w: %x is no number", ErrDamaged, key)
+		return 0, fmt.Errorf("%w: %x is no key of eight bytes", ErrDamaged, key)
 	}
 	return binary.BigEndian.Uint64(key), nil
 }

@@ -7,8 +7,8 @@ import (
 	"os"
 )
 
-// unlock does nothing where locks end with the file that they were made with.
+// unlock does nothing: on these systems, closing the file releases the lock.
 func unlock(*os.File) {}
 
-// renameNew is for file systems without hard links, which these systems have.
+// renameNew is not needed: these systems have hard links.
 func renameNew(string, string) error { return errors.ErrUnsupported }

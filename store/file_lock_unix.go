@@ -10,13 +10,13 @@ import (
 	"syscall"
 )
 
-// unlock lets go of a file whose memory map can't be reached any more: the map
-// would hold on to the lock when the file is closed.
+// unlock releases bbolt's lock. A memory map that is still in use would otherwise
+// keep the lock when the file is closed.
 func unlock(file *os.File) { _ = syscall.Flock(int(file.Fd()), syscall.LOCK_UN) }
 
-// renameNew renames a file unless there is one of the new name. Processes that
-// do so at the same time take turns by a lock on a file of its own, which
-// removeLeftovers removes.
+// renameNew renames a file, unless the new name exists. A lock on a file of its own
+// serializes processes that do so at the same time. removeTempFiles removes that
+// file.
 func renameNew(from, to string) error {
 	file, err := os.OpenFile(to+".new-lock", os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {

@@ -13,30 +13,34 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// FileOptions say how a file is opened. The zero ones are the defaults.
+// FileOptions configures [OpenFile]. The zero value has the defaults.
 type FileOptions struct {
-	// Wait is how long to wait for a process that has the file open, one that
-	// is about to end say. Zero means 3 s.
+	// Wait limits how long OpenFile waits for another process, for example one
+	// that is exiting, to close the file. Zero means 3 s.
 	Wait time.Duration
-	// Replaced, if it is set, makes a damaged file be set aside and a new log
-	// be begun in its place. It is told where the old one is now, and why.
+	// OnReplace, if set, makes OpenFile rename a damaged file and create an
+	// empty log in its place. OpenFile calls it with the new path of the damaged
+	// file and the damage. If nil, OpenFile fails.
 	OnReplace func(aside string, cause error)
 }
 
-// formatVersion is the version of what is in the file.
+// formatVersion is the version of the file format.
 const formatVersion = 1
 
-// OpenFile opens the log in a file, and makes an empty one if there is no file.
-// A file that is made can be read and written by its owner only, and so can a
-// directory; one that is there keeps its mode. The path may be a symbolic link.
+// OpenFile opens the log in a file. If the file doesn't exist, OpenFile creates an
+// empty log, and the directories of its path. Only the owner can access a file or
+// a directory that OpenFile creates; an existing one keeps its mode. The path may
+// be a symbolic link.
 //
-// It fails if another process has the file open, and with [ErrDamaged] if the
-// file is damaged and no [FileOptions.OnReplace] is set; the file is as it was.
+// OpenFile verifies the structure of the file and reads everything but the frames.
+// It fails if another process has the file open, and with [ErrDamaged] if the file
+// is damaged and [FileOptions.OnReplace] is nil. It doesn't change a file that it
+// doesn't open.
 func OpenFile(path string, o FileOptions) (*File, error) {
 	if err := makeDir(filepath.Dir(path)); err != nil {
 		return nil, err
 	}
-	// A link stays one when the file is made anew.
+	// shrink replaces the file and must not replace the link.
 	if real, err := filepath.EvalSymlinks(path); err == nil {
 		path = real
 	}
@@ -46,13 +50,13 @@ func OpenFile(path string, o FileOptions) (*File, error) {
 	}
 	aside := path + ".damaged-" + time.Now().UTC().Format("20060102T150405.000000000Z")
 	if err := os.Rename(path, aside); err != nil {
-		return nil, fmt.Errorf("setting a damaged file aside: %w", err)
+		return nil, fmt.Errorf("renaming a damaged file: %w", err)
 	}
 	o.OnReplace(aside, err)
 	return openFile(path, o)
 }
 
-// makeDir makes a directory, and those above it, so that they last.
+// makeDir creates a directory and its parents, and syncs them.
 func makeDir(path string) error {
 	if _, err := os.Stat(path); err == nil || !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -68,7 +72,7 @@ func makeDir(path string) error {
 
 func openFile(path string, o FileOptions) (*File, error) {
 	if err := create(path); err != nil {
-		return nil, fmt.Errorf("making %s: %w", path, err)
+		return nil, fmt.Errorf("creating %s: %w", path, err)
 	}
 	wait := cmp.Or(o.Wait, 3*time.Second)
 	deadline := time.Now().Add(wait)
@@ -77,7 +81,7 @@ func openFile(path string, o FileOptions) (*File, error) {
 		switch {
 		case err == nil:
 			removeTempFiles(path)
-			_ = f.shrinkTo(1, 2) // a file that stays large works as well
+			_ = f.shrinkTo(1, 2) // a large file works as well
 			return f, nil
 		case !errors.Is(err, errChanged) || time.Now().After(deadline):
 			return nil, fmt.Errorf("opening %s: %w", path, err)
@@ -86,11 +90,11 @@ func openFile(path string, o FileOptions) (*File, error) {
 }
 
 // errChanged means that the file changes although it is locked.
-var errChanged = errors.New("another process writes to it although this one has locked it: locks have no effect on its file system, so move the file to another, and restart")
+var errChanged = errors.New("another process writes to the file although this one has locked it: locks have no effect on this file system, use a local one")
 
 // tryOpen verifies the file and opens it. It fails with errChanged if another
-// process changes the file meanwhile: one that is about to end, and replaced
-// the file by a smaller one, or one that the lock does not keep out.
+// process changes the file meanwhile: a process that exits may replace the file by
+// a smaller one, and a lock may have no effect.
 func tryOpen(path string, wait time.Duration) (*File, error) {
 	meta, err := verifyFile(path, wait)
 	if err != nil {
@@ -104,16 +108,15 @@ func tryOpen(path string, wait time.Duration) (*File, error) {
 	f := &File{path: path, db: db, failure: newFailure(), index: newIndex()}
 	f.dedup.onDrop = func(number uint64) { f.droppedRecords = append(f.droppedRecords, number) }
 	if err := f.own(); err != nil {
-		_ = f.closeDatabase() // nothing is written to a damaged file
+		_ = f.closeDatabase() // Close would write to a damaged file
 		return nil, err
 	}
 	return f, nil
 }
 
 // own loads the log and makes the store the owner of the file. It fails with
-// errChanged if the file is no more as it was verified: bbolt has read the list of
-// free pages then, and what it reads later may not fit. A file that can't be
-// loaded stays as it is.
+// errChanged if the file has changed since it was verified, because bbolt's list
+// of free pages may be out of date. It doesn't change a file that it can't load.
 func (f *File) own() (err error) {
 	if f.info, err = f.db.file.Stat(); err != nil {
 		return err
@@ -124,7 +127,7 @@ func (f *File) own() (err error) {
 		return errChanged
 	}
 	if now, changed := readMeta(f.db.file); changed == nil && now != f.db.meta {
-		return errChanged // an append overwrites pages that were in use before
+		return errChanged // err may be due to pages that an append has overwritten
 	}
 	if err == nil {
 		err = cmp.Or(f.db.writeOwner(), f.db.waitForWriter())
@@ -135,8 +138,8 @@ func (f *File) own() (err error) {
 	return f.checkOwner(f.db.meta.tx)
 }
 
-// verifyFile verifies the structure of the file before bbolt relies on it, with
-// a lock that lasts as long.
+// verifyFile verifies the structure of the file before bbolt relies on it. It holds
+// a shared lock meanwhile.
 func verifyFile(path string, wait time.Duration) (dbMeta, error) {
 	db, err := openDatabase(path, &bbolt.Options{Timeout: wait, ReadOnly: true}, checkNotEmpty)
 	if err != nil {
@@ -154,8 +157,8 @@ func verifyFile(path string, wait time.Duration) (dbMeta, error) {
 	return meta, err
 }
 
-// removeTempFiles removes what a crash has left half made. Whoever has locked
-// the file itself is the only one that makes any.
+// removeTempFiles removes the temporary files that a crash has left. Only the
+// process that has locked the file creates such files.
 func removeTempFiles(path string) {
 	made, _ := filepath.Glob(filepath.Join(filepath.Dir(path), "*.new-*"))
 	for _, name := range made {
@@ -165,24 +168,24 @@ func removeTempFiles(path string) {
 	}
 }
 
-// statSameFile returns information about the file of a name. It fails if there is
-// another file than is, or none.
+// statSameFile returns information about the file at a path. It fails if that file
+// is not the same as is.
 func statSameFile(path string, is os.FileInfo) (os.FileInfo, error) {
 	found, err := os.Stat(path)
 	if err == nil && !os.SameFile(is, found) {
-		err = errors.New("another file is in its place")
+		err = errors.New("the path leads to another file")
 	}
 	return found, err
 }
 
-// checkNotEmpty refuses a file that has lost all, which bbolt would take for a
-// new one.
+// checkNotEmpty fails if the file is too short for a database. bbolt would
+// initialize an empty file.
 func checkNotEmpty(file *os.File) error {
 	info, err := file.Stat()
 	switch {
 	case err != nil:
 	case !info.Mode().IsRegular():
-		err = errors.New("it is no file")
+		err = errors.New("it is no regular file")
 	case info.Size() < 2*4096:
 		err = fmt.Errorf("%w: it has %d bytes", ErrDamaged, info.Size())
 	}

@@ -11,31 +11,31 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// A file never gets smaller by itself: what is free in it is used again. One
-// that is mostly free, since the history was made smaller or after a burst, is
-// copied into a new one of what is in it, if it is not small anyway.
+// bbolt reuses free pages but never shrinks a file. The store copies a file of at
+// least smallFile bytes that is mostly free, for example after a burst, into a
+// smaller file.
 const (
 	smallFile   = 32 << 20
-	shrinkPause = time.Minute // from one look to the next
-	shrinkRetry = time.Hour   // after one that has failed
+	shrinkPause = time.Minute // between two checks
+	shrinkRetry = time.Hour   // after a failed attempt
 )
 
-// shrink makes a file smaller of which less than a quarter is in use. Events
-// that are published meanwhile wait, so it is not done for less.
+// shrink shrinks the file if less than a quarter of it is in use. Publishers wait
+// meanwhile, so shrink does nothing if more is in use.
 func (f *File) shrink(now time.Time) error {
 	if now.Sub(f.lastShrink) < shrinkPause {
 		return nil
 	}
 	f.lastShrink = now
 	err := f.shrinkTo(1, 4)
-	if err != nil { // each try writes much, and keeps the disk from others
+	if err != nil { // each attempt writes much to the disk
 		f.lastShrink = now.Add(shrinkRetry - shrinkPause)
 	}
 	return err
 }
 
-// shrinkTo makes a file smaller if the part of it that is in use is less than
-// so many of so many. Where that fails the file stays as it is.
+// shrinkTo shrinks the file if less than parts/of of it is in use. If it fails, the
+// file stays unchanged.
 func (f *File) shrinkTo(parts, of int64) error {
 	info, err := os.Stat(f.path)
 	if err != nil {
@@ -48,7 +48,7 @@ func (f *File) shrinkTo(parts, of int64) error {
 	return f.replace()
 }
 
-// usedBytes is how many bytes of the file hold something.
+// usedBytes returns the size of the pages that are in use.
 func (f *File) usedBytes() (bytes int64, err error) {
 	db := f.db
 	return run(f, func() (int64, error) {
@@ -62,8 +62,8 @@ func (f *File) usedBytes() (bytes int64, err error) {
 	})
 }
 
-// replace puts a copy in the file's place. The copy is locked before anybody
-// else can find it.
+// replace replaces the file by a compact copy. It locks the copy before the copy
+// gets its name.
 func (f *File) replace() error {
 	db, err := newTempDB(f.path)
 	if err != nil {
@@ -72,7 +72,7 @@ func (f *File) replace() error {
 	made, old := db.Path(), f.db
 	db.AllocSize = growthBytes
 	err = f.do(func() error {
-		db.NoSync = true // it is of no use before it is complete
+		db.NoSync = true // only the complete copy must be on the disk
 		defer func() { db.NoSync = false }()
 		return errors.Join(bbolt.Compact(db.DB, old.DB, 8<<20), db.Sync())
 	})
@@ -96,18 +96,19 @@ func (f *File) replace() error {
 	f.mu.Lock()
 	f.db = db
 	f.mu.Unlock()
-	return errors.Join(f.checkPath(), f.do(old.Close)) // which waits for those who read it
+	return errors.Join(f.checkPath(), f.do(old.Close)) // waits for readers
 }
 
-// checkPath sees to it that the file that is written to is the one that is found
-// after a restart: it fails if somebody has removed it, or put a copy back.
+// checkPath fails if the path no longer leads to the open file, because it was
+// removed or replaced: a restart would not find what the store writes. The store
+// fails for good if the file was truncated.
 func (f *File) checkPath() error {
 	if err := f.failure.get(); err != nil {
 		return err
 	}
 	info, err := statSameFile(f.path, f.info)
 	if err != nil {
-		return fmt.Errorf("the file was removed or replaced while it was in use, restart to go on with what is there now: %w", err)
+		return fmt.Errorf("the file was removed or replaced while it was in use: restart Caddy to use the file that is there now: %w", err)
 	}
 	if err := f.checkSize(info); err != nil {
 		return f.failure.fail(err)
@@ -123,7 +124,7 @@ func (f *File) checkPath() error {
 	return nil
 }
 
-// syncDir makes the names beside a file last, where a directory can be synced.
+// syncDir syncs the directory of a path, except on Windows, which can't.
 func syncDir(path string) error {
 	if runtime.GOOS == "windows" {
 		return nil

@@ -52,7 +52,7 @@ func TestMostlyFreeFileShrinks(t *testing.T) {
 	f := openFile(t, path)
 	const n = 120
 	for seq := uint64(1); seq <= n; seq++ {
-		fillPercent(t, f, seq, 1, strings.Repeat("x", 400<<10))
+		fill(t, f, seq, 1, strings.Repeat("x", 400<<10))
 	}
 	large := sizeOf(t, path)
 	done := make(chan struct{})
@@ -71,7 +71,7 @@ func TestMostlyFreeFileShrinks(t *testing.T) {
 	if size := sizeOf(t, path); large < 45<<20 || size > 18<<20 {
 		t.Errorf("the file had %d bytes, and has %d", large, size)
 	}
-	fillPercent(t, f, n+1, 1, "y")
+	fill(t, f, n+1, 1, "y")
 	if err := f.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -104,7 +104,7 @@ func TestOpenShrinksMostlyFreeFile(t *testing.T) {
 	path := pathOf(t)
 	f := openFile(t, path)
 	for seq := uint64(1); seq <= 100; seq++ {
-		fillPercent(t, f, seq, 1, strings.Repeat("x", 400<<10))
+		fill(t, f, seq, 1, strings.Repeat("x", 400<<10))
 	}
 	now := time.Now()
 	for _, kept := range []int{100, 40} { // the first Trim looks at the size, the second within a minute doesn't

@@ -21,7 +21,7 @@ func TestFileImplementsStore(t *testing.T) {
 	storetest.RunDurable(t, func(t *testing.T, dir string) store.Store { return openFile(t, filepath.Join(dir, "log.db")) })
 }
 
-// openFile opens a file that is closed when the test ends, if it isn't then.
+// openFile opens a file and closes it when the test ends.
 func openFile(t testing.TB, path string) *store.File {
 	t.Helper()
 	f, err := store.OpenFile(path, store.FileOptions{})
@@ -45,8 +45,8 @@ func appendTo(t testing.TB, s store.Store, entries ...*store.Entry) {
 	}
 }
 
-// fillPercent appends n entries on the topic a from a position on.
-func fillPercent(t testing.TB, s store.Store, from uint64, n int, data string) {
+// fill appends n entries on the topic a, the first at the position from.
+func fill(t testing.TB, s store.Store, from uint64, n int, data string) {
 	t.Helper()
 	var batch []*store.Entry
 	for i := range n {
@@ -102,7 +102,7 @@ func TestCrashLosesNoAppendedEvent(t *testing.T) {
 			t.Errorf("after %d the record says %q, %v, %v", seq, answer, at, ok)
 		}
 		wantEntries(t, again, seq-1, seq)
-		fillPercent(t, again, seq+1, 1, "after the crash")
+		fill(t, again, seq+1, 1, "after the crash")
 		if err := again.Close(); err != nil {
 			t.Fatal(err)
 		}

@@ -6,11 +6,11 @@ import (
 	"time"
 )
 
-// index knows where each entry of a log is. Of a [File] it holds the newest
-// entries whole, of a [Memory] all of them. An entry on one topic costs about 20
-// bytes beside the entry, and about 100 if it must be read from the file.
+// index finds the entries of a log by topic and id. The index of a [File] holds the
+// newest entries, the index of a [Memory] all. An entry on one topic costs about 20
+// bytes in addition to the entry, and about 100 if it is only in the file.
 type index struct {
-	stored  []storedEntry // the oldest entries: they must be read from the file
+	stored  []storedEntry // the oldest entries, which are only in the file
 	entries []*Entry      // the entries after these, up to head
 	head    uint64
 	bytes   int64 // the size of all entries
@@ -20,7 +20,7 @@ type index struct {
 	entriesBytes int64 // the size of entries
 }
 
-// storedEntry is what the index knows of an entry that is not in memory.
+// storedEntry is the index's data about an entry that is only in the file.
 type storedEntry struct {
 	at     int64 // in nanoseconds of Unix time
 	size   int64
@@ -29,7 +29,7 @@ type storedEntry struct {
 	topics []*topicLog
 }
 
-// topicLog is the positions of a topic's entries, in order.
+// topicLog holds the positions of a topic's entries, in order.
 type topicLog struct {
 	name string
 	seqs []uint64
@@ -62,7 +62,7 @@ func (x *index) frameLen(seq uint64) int {
 	return x.stored[seq-x.tail()].frame
 }
 
-// add adds an entry behind the head, and keeps it in memory.
+// add adds an entry after the head, and keeps it in memory.
 func (x *index) add(e *Entry) {
 	x.addTopics(e)
 	x.entries = append(x.entries, e)
@@ -71,8 +71,8 @@ func (x *index) add(e *Entry) {
 	x.entriesBytes += size
 }
 
-// addStored adds an entry behind the head that stays in the file. Its frame,
-// which e need not have, is of a length. No entry may be in memory yet.
+// addStored adds an entry after the head that is only in the file. frame is the
+// length of its frame, which e may lack. The index must hold no entry in memory.
 func (x *index) addStored(e *Entry, frame int) {
 	x.addTopics(e)
 	x.stored = append(x.stored, x.storedEntry(e, frame))
@@ -137,7 +137,7 @@ func (x *index) topicsWith(prefix string) []string {
 	return found
 }
 
-// exceeds reports whether the oldest entry must leave the log.
+// exceeds reports whether the log must drop its oldest entry.
 func (x *index) exceeds(h History, now time.Time) bool {
 	oldest, ok := x.oldest()
 	if ok && h.MaxAge > 0 && now.Sub(oldest) >= h.MaxAge {
@@ -149,7 +149,7 @@ func (x *index) exceeds(h History, now time.Time) bool {
 	return h.MaxEvents > 0 && x.len() > h.MaxEvents || h.MaxBytes > 0 && x.bytes > h.MaxBytes
 }
 
-// drop removes the oldest entry. It is the oldest of its topics too.
+// drop removes the oldest entry, which is also the oldest of each of its topics.
 func (x *index) drop() {
 	seq := x.tail()
 	if len(x.stored) > 0 {
@@ -159,7 +159,7 @@ func (x *index) drop() {
 		}
 		x.dropID(s.id, seq)
 		x.bytes -= s.size
-		*s = storedEntry{} // so that the array keeps nothing alive
+		*s = storedEntry{} // so that the array keeps no pointers
 		x.stored = x.stored[1:]
 		return
 	}
@@ -183,16 +183,17 @@ func (x *index) dropID(id string, seq uint64) {
 	}
 }
 
-// popEntry removes the oldest entry that is in memory from there.
+// popEntry removes the oldest of the entries that are in memory.
 func (x *index) popEntry() *Entry {
 	e := x.entries[0]
-	x.entries[0] = nil // so that the array doesn't keep it alive
+	x.entries[0] = nil // so that the array keeps no pointer
 	x.entries = x.entries[1:]
 	x.entriesBytes -= e.Size()
 	return e
 }
 
-// limitCache keeps no more than about maxBytes in memory, but the newest entry.
+// limitCache keeps at most maxBytes of entries in memory, and at least the newest
+// entry.
 func (x *index) limitCache(maxBytes int64) {
 	for x.entriesBytes > maxBytes && len(x.entries) > 1 {
 		e := x.popEntry()
@@ -200,8 +201,8 @@ func (x *index) limitCache(maxBytes int64) {
 	}
 }
 
-// find returns the positions of the entries that a read gives. It appends them
-// to seqs, and sets the bounds of b.
+// find returns the positions of the entries that a read returns. It appends them to
+// seqs, and sets Tail, UpTo and More of b.
 func (x *index) find(topics []string, after uint64, maxBytes int, seqs []uint64, b *Batch) []uint64 {
 	b.Tail, b.UpTo = x.tail(), x.head
 	var room [8]topicReader
@@ -216,7 +217,7 @@ func (x *index) find(topics []string, after uint64, maxBytes int, seqs []uint64,
 	readers.init()
 	for total, last := 0, uint64(0); len(readers) > 0; {
 		seq := readers.next()
-		if seq == last { // it is on several of the topics
+		if seq == last { // an entry on several of the topics
 			continue
 		}
 		if total += x.frameLen(seq); total > maxBytes && last != 0 {
@@ -228,11 +229,11 @@ func (x *index) find(topics []string, after uint64, maxBytes int, seqs []uint64,
 	return seqs
 }
 
-// topicReader is the unread positions of a topic: at least one.
+// topicReader holds the unread positions of a topic: at least one.
 type topicReader []uint64
 
-// topicReaders merges the positions of several topics: a heap, ordered by each
-// topic's next position. A read takes from it only the positions that it gives.
+// topicReaders merges the positions of several topics. It is a heap, ordered by each
+// topic's next position, so a read costs only the positions that it returns.
 type topicReaders []topicReader
 
 func (h topicReaders) init() {
@@ -241,8 +242,8 @@ func (h topicReaders) init() {
 	}
 }
 
-// next removes and returns the lowest position. One on several topics is
-// returned for each.
+// next removes and returns the lowest position. It returns the position of an entry
+// on several topics once for each.
 func (h *topicReaders) next() uint64 {
 	first := &(*h)[0]
 	seq := (*first)[0]
@@ -272,8 +273,8 @@ func (h topicReaders) down(i int) {
 	}
 }
 
-// after returns the positions behind one. Readers are nearly always at the end,
-// so that is tried first.
+// after returns the positions after seq. It looks at the end first, where nearly all
+// readers are.
 func (t *topicLog) after(seq uint64) []uint64 {
 	n := len(t.seqs)
 	if n == 0 || t.seqs[n-1] <= seq {

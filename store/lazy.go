@@ -17,10 +17,10 @@ type Lazy struct {
 
 var _ Store = (*Lazy)(nil)
 
-// NewLazy returns a store that open opens, at most once.
+// NewLazy returns a store that calls open at most once.
 func NewLazy(open func() (Store, error)) *Lazy { return &Lazy{open: open} }
 
-// Open opens the store, if it isn't yet. It returns the same error each time.
+// Open opens the store if it isn't open. Each call returns the same error.
 func (l *Lazy) Open() error {
 	l.once.Do(func() {
 		if l.opened, l.err = l.open(); l.err != nil {
@@ -86,7 +86,7 @@ func (l *Lazy) Read(topics []string, after uint64, maxBytes int, buf []*Entry) (
 	return l.store().Read(topics, after, maxBytes, buf)
 }
 
-// failedStore is an empty log that takes nothing, for a reason.
+// failedStore is an empty log whose Append fails.
 type failedStore struct {
 	*Memory
 	err error

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Memory is a store that keeps the log in memory: it ends with the process. It
-// is an index that holds every entry whole.
+// Memory is a store that keeps the log in memory until the process ends. It is an
+// index that holds every entry.
 type Memory struct {
 	epoch  string
 	secret []byte

@@ -7,16 +7,17 @@ import (
 	"time"
 )
 
-// ErrDamaged tells that a file does not hold what was written to it.
+// ErrDamaged means that a file does not contain what was written to it.
 var ErrDamaged = errors.New("the file is damaged")
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// An entry's record begins with two checksums, of its head and of its frame:
-// the frames need not be read when a log is opened.
+// An entry's record begins with two checksums, one of its head and one of its
+// frame, so that opening a log reads no frames.
 const checksumBytes = 8
 
-// appendRecord appends an entry as it is on disk. The position is its key.
+// appendRecord appends the encoding of an entry. It omits the position, which is
+// the record's key.
 func appendRecord(b []byte, e *Entry) []byte {
 	start := len(b)
 	b = append(b, make([]byte, checksumBytes)...)
@@ -38,8 +39,8 @@ func appendRecord(b []byte, e *Entry) []byte {
 	return append(b, e.Frame...)
 }
 
-// parseHead reads all of an entry but its frame, and returns the frame's bytes,
-// which are still the file's.
+// parseHead decodes an entry without its frame. It returns the frame as a part of
+// record.
 func parseHead(seq uint64, record []byte) (e *Entry, frame []byte, err error) {
 	if len(record) < checksumBytes {
 		return nil, nil, ErrDamaged
@@ -57,7 +58,7 @@ func parseHead(seq uint64, record []byte) (e *Entry, frame []byte, err error) {
 	return e, p.rest, nil
 }
 
-// parseRecord reads an entry whole, into memory of its own.
+// parseRecord decodes an entry, and copies its frame.
 func parseRecord(seq uint64, record []byte) (*Entry, error) {
 	e, frame, err := parseHead(seq, record)
 	if err != nil {
@@ -101,8 +102,8 @@ func appendText(b []byte, s string) []byte {
 	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
 }
 
-// parser reads what the append functions wrote. Once it has failed it gives
-// zeros.
+// parser decodes what the append functions encode. After a failure it returns zero
+// values.
 type parser struct {
 	rest   []byte
 	failed bool
@@ -135,7 +136,7 @@ func (p *parser) number() uint64 {
 	return n
 }
 
-// count is a number of things of at least a byte each.
+// count decodes a number of items of at least one byte each.
 func (p *parser) count() uint64 {
 	n := p.number()
 	if n > uint64(len(p.rest)) {

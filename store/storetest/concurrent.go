@@ -9,8 +9,7 @@ import (
 	"github.com/caddy-sse/caddy-sse/store"
 )
 
-// concurrent lets readers check what must hold at any time while the log is
-// written and trimmed.
+// concurrent checks what readers see while the log is appended to and trimmed.
 func concurrent(t *testing.T, s store.Store) {
 	const batches, perBatch, kept = 300, 4, 64
 	l := &log{TB: t, Store: s}
@@ -33,7 +32,7 @@ func concurrent(t *testing.T, s store.Store) {
 	l.wantRange(batches*perBatch-kept+1, batches*perBatch)
 }
 
-// follow reads what a writer appends, as a hub's cursor does.
+// follow reads like a hub's cursor while a writer appends.
 func follow(s store.Store, topics []string, perBatch int, done <-chan struct{}) error {
 	var pos uint64
 	for last := false; ; {
@@ -66,7 +65,7 @@ func follow(s store.Store, topics []string, perBatch int, done <-chan struct{}) 
 
 func checkBatch(b store.Batch, topics []string, after uint64, perBatch int) error {
 	if !b.More && b.UpTo%uint64(perBatch) != 0 {
-		return fmt.Errorf("a batch is seen in part, up to %d", b.UpTo)
+		return fmt.Errorf("only a part of a batch is visible, up to %d", b.UpTo)
 	}
 	for _, e := range b.Entries {
 		switch {

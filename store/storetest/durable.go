@@ -9,8 +9,8 @@ import (
 	"github.com/caddy-sse/caddy-sse/store"
 )
 
-// RunDurable tests stores that outlive the process: open opens the one in a
-// directory, which is empty at first.
+// RunDurable tests stores that outlive the process, with the tests of [Run] and with
+// reopened stores. open opens the store in a directory, which is empty at first.
 func RunDurable(t *testing.T, open func(t *testing.T, dir string) store.Store) {
 	Run(t, func(t *testing.T) store.Store { return open(t, t.TempDir()) })
 	t.Run("any sequence of calls and reopens matches the model", func(t *testing.T) {

@@ -14,7 +14,7 @@ import (
 
 var day = store.Window{MaxCount: 1000, MaxAge: 24 * time.Hour}
 
-// newRecord is of so long after the start.
+// newRecord returns a record whose time is at after start.
 func newRecord(scope, key string, at time.Duration, window store.Window) store.IdempotencyRecord {
 	return store.IdempotencyRecord{Scope: scope, Key: keyOf(key), Time: start.Add(at), Outcome: fmt.Sprint(key, " at ", at), Window: window}
 }
@@ -24,19 +24,19 @@ func keyOf(name string) (key store.HashedKey) {
 	return key
 }
 
-// wantRecord looks for the record as it went in.
+// wantRecord fails the test if the record is not found as it was appended.
 func (l *log) wantRecord(r store.IdempotencyRecord) {
 	l.Helper()
 	at, answer, ok := l.IdempotencyRecord(r.Scope, r.Key)
 	if !ok || !at.Equal(r.Time) || answer != r.Outcome {
-		l.Errorf("%s of %s is of %v and says %q (%v), want %+v", r.Key, r.Scope, at, answer, ok, r)
+		l.Errorf("%s of %s has time %v and outcome %q (%v), want %+v", r.Key, r.Scope, at, answer, ok, r)
 	}
 }
 
 func (l *log) wantNoRecord(scope, key string) {
 	l.Helper()
 	if at, answer, ok := l.IdempotencyRecord(scope, keyOf(key)); ok || answer != "" || !at.IsZero() {
-		l.Errorf("%s of %s is of %v and says %q (%v), want none", key, scope, at, answer, ok)
+		l.Errorf("%s of %s has time %v and outcome %q (%v), want none", key, scope, at, answer, ok)
 	}
 }
 
@@ -134,7 +134,7 @@ func recordsByAge(t *testing.T, s store.Store) {
 	l.wantRecord(kept[0])
 }
 
-// putRecords is the naive way to keep records.
+// putRecords appends records to the model.
 func (m *naiveLog) putRecords(records []store.IdempotencyRecord) {
 	for _, r := range records {
 		m.records = slices.DeleteFunc(m.records, func(o store.IdempotencyRecord) bool { return o.Scope == r.Scope && o.Key == r.Key })
@@ -164,7 +164,7 @@ func (m *naiveLog) expire(now time.Time) {
 	})
 }
 
-// drawRecords draws some, of times that go on.
+// drawRecords draws records with increasing times.
 func (w *walker) drawRecords(t *rapid.T, atLeast int) (records []store.IdempotencyRecord) {
 	for range rapid.IntRange(atLeast, 4).Draw(t, "records") {
 		w.naive.now += time.Duration(rapid.IntRange(0, 3).Draw(t, "later")) * time.Second
@@ -201,7 +201,7 @@ func (w *walker) checkRecords(t *rapid.T) {
 		}
 		for _, r := range of {
 			if at, answer, ok := w.log.IdempotencyRecord(r.Scope, r.Key); !ok || !at.Equal(r.Time) || answer != r.Outcome {
-				t.Fatalf("%+v is of %v and says %q (%v)", r, at, answer, ok)
+				t.Fatalf("%+v has time %v and outcome %q (%v)", r, at, answer, ok)
 			}
 		}
 	}

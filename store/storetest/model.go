@@ -13,8 +13,8 @@ import (
 	"github.com/caddy-sse/caddy-sse/store"
 )
 
-// model walks stores at random beside a list, which any answer is checked
-// against.
+// model makes random calls to stores, and compares the results with those of a
+// simple model.
 func model(t *testing.T, open func(t *testing.T) store.Store) {
 	rapid.Check(t, func(rt *rapid.T) { rt.Repeat(newWalker(t, open(t)).actions()) })
 }
@@ -26,14 +26,14 @@ func newWalker(t *testing.T, s store.Store) *walker {
 func (w *walker) actions() map[string]func(*rapid.T) {
 	return map[string]func(*rapid.T){
 		"append": w.append,
-		"sign":   w.putRecords,
+		"record": w.putRecords,
 		"trim":   w.trim,
 		"read":   w.read,
 		"":       w.check,
 	}
 }
 
-// naiveLog is the naive log.
+// naiveLog is the model: a list.
 type naiveLog struct {
 	entries []*store.Entry
 	tail    uint64
@@ -113,7 +113,7 @@ func (w *walker) trim(t *rapid.T) {
 	w.naive.expire(start.Add(w.naive.now))
 }
 
-// read reads on from a random place, by random pieces, to the end.
+// read reads from a random position to the end, in batches of random sizes.
 func (w *walker) read(t *rapid.T) {
 	topics := topics(t, 0)
 	after := rapid.Uint64Range(0, w.log.head).Draw(t, "after")
@@ -148,7 +148,7 @@ func (w *walker) check(t *rapid.T) {
 	}
 	oldest, ok := s.Oldest()
 	if ok != (len(m.entries) > 0) || ok && !oldest.Equal(m.entries[0].Time) {
-		t.Fatalf("the oldest is of %v, %v", oldest, ok)
+		t.Fatalf("the time of the oldest is %v, %v", oldest, ok)
 	}
 	for seq := max(1, tail-1); seq <= head+1; seq++ {
 		i, held := slices.BinarySearchFunc(m.entries, seq, func(e *store.Entry, seq uint64) int { return cmp.Compare(e.Seq, seq) })

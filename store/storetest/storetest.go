@@ -1,5 +1,5 @@
-// Package storetest is what every store must do. A store's own test calls
-// [Run] with a way to open an empty one.
+// Package storetest tests implementations of [store.Store]. The test of a store
+// calls [Run], or [RunDurable] if the store outlives the process.
 package storetest
 
 import (
@@ -12,8 +12,8 @@ import (
 	"github.com/caddy-sse/caddy-sse/store"
 )
 
-// Run tests stores that open makes. Each must be empty, and open must see to
-// it that what the store holds is freed when its test ends.
+// Run tests the stores that open returns. Each must be empty. open must register a
+// cleanup that closes the store when its test ends.
 func Run(t *testing.T, open func(t *testing.T) store.Store) {
 	for _, c := range []struct {
 		name string
@@ -53,8 +53,8 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 	t.Run("any sequence of calls matches the model", func(t *testing.T) { model(t, open) })
 }
 
-// start is when the first entry of a test is published, without the monotonic
-// reading that no disk keeps.
+// start is the time from which entries count their seconds. It has no monotonic
+// clock reading, which a file doesn't keep.
 var start = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
 // log numbers the entries that a test appends.
