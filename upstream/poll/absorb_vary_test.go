@@ -41,6 +41,7 @@ func TestRequestFromWhichVaryTakesAnythingReachesBackend(t *testing.T) {
 		{nil, []string{"X-Api-Key", "k"}, []string{"X-Api-Key", "k"}, true},
 		{nil, nil, []string{"Connection", "X-Api-Key", "X-Api-Key", "k"}, false},
 		{nil, nil, []string{"Connection", "keep-alive"}, true},
+		{nil, []string{"X-Forwarded-For", "192.0.2.1"}, []string{"X-Forwarded-For", "192.0.2.2"}, true},
 	} {
 		c := absorbing
 		c.Vary = test.vary

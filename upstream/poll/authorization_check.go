@@ -45,9 +45,7 @@ func (v *view) confirmRefusal(first check, since validators) check {
 			break
 		}
 		o := check{principal: other}
-		if o.resp, o.err = v.check(other, since); o.resp != nil {
-			v.poller.learn(v, o.resp)
-		}
+		o.resp, o.err = v.check(other, since)
 		said = append(said, o)
 		if o.isGood() {
 			break
@@ -125,9 +123,6 @@ func (sub *Subscription) authorize(ctx context.Context, t *target) (*subrequest.
 	defer cancel()
 	defer context.AfterFunc(ctx, cancel)()
 	resp, err := v.authorizationCheck(asking, t, sub.principal)
-	if resp != nil {
-		v.poller.learn(v, resp)
-	}
 	switch {
 	case ctx.Err() != nil:
 		return nil, ctx.Err()

@@ -181,7 +181,7 @@ func (l *pollLoop) poll(first bool) (outcome, http.Header) {
 	switch {
 	case l.view.ctx.Err() != nil: // it has no viewers
 		return ended, nil
-	case resp != nil && l.keyChanged(resp, first): // its viewers reconnect, each to their own view
+	case l.keyChanged(first): // its viewers reconnect, each to their own view
 		if err != nil || subrequest.IsFailure(resp.Status) { // not recovered
 			l.view.poller.failures.forget(&l.view.publisher.outage)
 		}
@@ -237,12 +237,10 @@ func (l *pollLoop) process(resp *subrequest.Response, first bool) outcome {
 	return came
 }
 
-// keyChanged records which requests have the same response, as this one says,
-// whatever its status. It reports whether the view's viewers belong to other
-// views now: because of this response, or of an earlier one to another view of
+// keyChanged reports whether the view's viewers belong to other views now:
+// because of a response to this view, whatever its status, or to another view of
 // the URL.
-func (l *pollLoop) keyChanged(resp *subrequest.Response, first bool) bool {
-	l.view.poller.learn(l.view, resp)
+func (l *pollLoop) keyChanged(first bool) bool {
 	if l.view.state.hasKey(l.view.poller.key(l.view.target)) {
 		return false
 	}

@@ -62,9 +62,14 @@ func (v *view) slotRequest() fair.Request {
 	return fair.Request{Host: v.target.host, Path: v.target.path}
 }
 
-// send makes a request. Its timeout starts now.
+// send makes a request, and records what the response says about the requests
+// that have the same response. Its timeout starts now.
 func (v *view) send(ctx context.Context, t *target, as *principal, since validators) (*subrequest.Response, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, time.Duration(v.poller.config.Timeout), errTimeout)
 	defer cancel()
-	return as.requester.Do(t.request(ctx, as, since), v.poller.config.MaxBody)
+	resp, err := as.requester.Do(t.request(ctx, as, since), v.poller.config.MaxBody)
+	if resp != nil {
+		v.poller.learn(v, resp)
+	}
+	return resp, err
 }

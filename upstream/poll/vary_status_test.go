@@ -164,3 +164,33 @@ func TestOutageIsNotOverWhenFailureSeparatesViewers(t *testing.T) {
 		wantLines(t, log, "warn example.com 503")
 	})
 }
+
+// Polls carry the first viewer's browser. The refusal that another viewer gets
+// with it is not the one that counts for the view.
+func TestVaryOfRefusalThatDoesNotCountIsHeeded(t *testing.T) {
+	for _, alices := range []*subrequest.Response{document("1"), status(http.StatusServiceUnavailable)} {
+		within(t, shared, func(e *env) {
+			alice, bob := e.subscribe(as("alice", "User-Agent", "new")), e.subscribe(as("bob", "User-Agent", "old"))
+			e.setFunc(func(r *http.Request) (*subrequest.Response, error) {
+				switch {
+				case r.Header.Get("Cookie") == "alice":
+					return alices, nil
+				case r.Header.Get("User-Agent") == "new":
+					resp := status(http.StatusForbidden)
+					resp.Header.Set("Vary", "User-Agent")
+					return resp, nil
+				default:
+					return document("1"), nil
+				}
+			})
+			advance(3 * time.Second)
+			if !alice.hasEnded() || !bob.hasEnded() && !bob.isRevoked() {
+				t.Errorf("the viewers still share a view while alice gets %d", alices.Status)
+			}
+			e.resume(as("bob", "User-Agent", "old"), bob.lastID()).want(t, "1")
+			if e.Views() != 1 {
+				t.Errorf("%d views, want bob's", e.Views())
+			}
+		})
+	}
+}
