@@ -57,7 +57,7 @@ type Requester struct {
 
 	vars         map[string]any
 	user         string
-	originalPath string
+	original     Original
 	clientIP     string
 	trustedProxy bool
 }
@@ -77,7 +77,7 @@ func New(r *http.Request, handler caddyhttp.Handler) *Requester {
 	q.trustedProxy, _ = vars[caddyhttp.TrustedProxyVarKey].(bool)
 	q.clientIP, _ = vars[caddyhttp.ClientIPVarKey].(string)
 	if original, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok {
-		q.originalPath = original.URL.EscapedPath()
+		q.original = Original{original.Method, original.URL}
 	}
 	if repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
 		q.user, _ = repl.GetString(userIDPlaceholder)
@@ -133,10 +133,19 @@ func (q *Requester) ClientIPHeaders() []string {
 // the server trusts: the remote address is then the proxy's.
 func (q *Requester) ViaTrustedProxy() bool { return q.trustedProxy }
 
+// Original returns the method and the URL of the client's request before
+// rewrites.
+func (q *Requester) Original() Original { return q.original }
+
 // OriginalPath returns the path of the client's request before rewrites. Two
 // original paths that are rewritten to the same one may lead to different next
 // handlers.
-func (q *Requester) OriginalPath() string { return q.originalPath }
+func (q *Requester) OriginalPath() string {
+	if q.original.URL == nil {
+		return ""
+	}
+	return q.original.URL.EscapedPath()
+}
 
 // ClientNetwork returns the client's IPv4 address or the /64 network of its IPv6
 // address, as reported by trusted proxies.
@@ -175,6 +184,7 @@ func (q *Requester) Do(req *http.Request, maxBody int64) (resp *Response, err er
 	}()
 	repl := caddy.NewReplacer()
 	req = caddyhttp.PrepareRequest(req.WithContext(ctx), repl, rec, q.server)
+	restoreOriginal(req)
 	q.restoreClient(req.Context(), repl)
 	err = q.handler.ServeHTTP(rec, req)
 	return rec.response(caller, err)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"net/http"
 	"net/textproto"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -26,7 +27,7 @@ type cachedResponse struct {
 // document has no view, the cached response is older than the interval or than
 // the last invalidation, or the backend might answer this request differently.
 func (p *Poller) Absorb(w http.ResponseWriter, r *http.Request, caller Requester) bool {
-	if !p.config.Absorb || !p.hasViews(Hostname(r.Host), r.URL.Path) || !isAbsorbable(r) {
+	if !p.config.Absorb || !p.hasViews(Hostname(r.Host), r.URL.Path) || !isAbsorbable(r) || hasPosition(caller.Original().URL) {
 		return false
 	}
 	asStream := r
@@ -58,7 +59,7 @@ func isAbsorbable(r *http.Request) bool {
 	switch {
 	case r.Method != http.MethodGet && r.Method != http.MethodHead, hasBody(r), len(r.Header["Upgrade"]) > 0:
 		return false
-	case stream.WithoutPosition(r.URL.RawQuery) != r.URL.RawQuery: // the parameter may mean something to the backend
+	case hasPosition(r.URL):
 		return false
 	}
 	if len(r.Header["Cache-Control"]) == 0 && strings.EqualFold(r.Header.Get("Pragma"), "no-cache") { // RFC 9111 §5.4
@@ -71,6 +72,12 @@ func isAbsorbable(r *http.Request) bool {
 		}
 	}
 	return true
+}
+
+// hasPosition reports whether a URL's query has a parameter that polls leave out.
+// To the backend it may mean something in an ordinary request.
+func hasPosition(u *url.URL) bool {
+	return u != nil && stream.WithoutPosition(u.RawQuery) != u.RawQuery
 }
 
 // hasBody reports whether a request has, or may have, a body. Over HTTP/3 an

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -132,10 +133,16 @@ func (c *caller) Do(r *http.Request, _ int64) (*subrequest.Response, error) { re
 func (c *caller) User() string                                              { return c.user }
 func (c *caller) Vars() map[string]string                                   { return c.vars }
 func (c *caller) ViaTrustedProxy() bool                                     { return c.trusted }
-func (c *caller) OriginalPath() string                                      { return c.original }
-func (c *caller) ClientIP() string                                          { return c.clientIP }
-func (c *caller) ClientIPHeaders() []string                                 { return c.clientIPHeaders }
-func (c *caller) ClientNetwork() string                                     { return c.client }
+func (c *caller) Original() subrequest.Original {
+	u, err := url.Parse(c.original)
+	if err != nil {
+		panic(err)
+	}
+	return subrequest.Original{Method: http.MethodGet, URL: u}
+}
+func (c *caller) ClientIP() string          { return c.clientIP }
+func (c *caller) ClientIPHeaders() []string { return c.clientIPHeaders }
+func (c *caller) ClientNetwork() string     { return c.client }
 
 // env is a poller, the hub that it publishes on and the backend that it polls.
 type env struct {

@@ -29,7 +29,7 @@ type Requester interface {
 	User() string
 	Vars() map[string]string
 	ViaTrustedProxy() bool
-	OriginalPath() string
+	Original() subrequest.Original
 	ClientIP() string
 	ClientIPHeaders() []string
 	ClientNetwork() string

@@ -33,6 +33,7 @@ type target struct {
 	path     string
 	header   http.Header // without the principal's
 	body     []byte      // of a POST
+	original subrequest.Original
 
 	principal *principal
 
@@ -66,23 +67,20 @@ func setOf(names ...string) map[string]bool {
 
 // newTarget makes a viewer's request repeatable.
 func newTarget(r *http.Request, query []byte, caller Requester, h *hub.Hub, c *Config) *target {
-	u := *r.URL
-	u.RawQuery = stream.WithoutPosition(u.RawQuery)
-	u.Fragment, u.RawFragment = "", ""
-	// A request line may say more (RFC 9112 §3.2.2), of which the host is known;
-	// and an empty query is none.
-	u.Scheme, u.User, u.Host, u.ForceQuery = "", nil, "", false
+	u := polledURL(r.URL)
 	t := &target{
 		method:    r.Method,
-		url:       &u,
+		url:       u,
 		host:      r.Host,
 		hostname:  Hostname(r.Host),
 		path:      u.Path,
 		header:    make(http.Header, len(r.Header)),
 		body:      query,
+		original:  polledOriginal(caller.Original()),
 		principal: newPrincipal(r, caller, c.varyBy),
 	}
-	parts := []string{c.Scope, scheme(r), t.method, t.host, u.EscapedPath(), u.RawQuery, string(query), caller.OriginalPath(), strconv.FormatBool(caller.ViaTrustedProxy())}
+	parts := []string{c.Scope, scheme(r), t.method, t.host, u.EscapedPath(), u.RawQuery, string(query), strconv.FormatBool(caller.ViaTrustedProxy())}
+	parts = append(parts, t.originalParts()...)
 	var vars []string
 	for _, name := range slices.Sorted(maps.Keys(caller.Vars())) {
 		vars = append(vars, name, caller.Vars()[name])
@@ -108,6 +106,38 @@ func newTarget(r *http.Request, query []byte, caller Requester, h *hub.Hub, c *C
 	t.private = h.Digest(append([]string{t.shared}, t.principal.keyParts()...)...)
 	t.principal.id = t.private
 	return t
+}
+
+// polledURL returns a URL as polls have it: without a position and a fragment. A
+// request line may say more (RFC 9112 §3.2.2), of which the host is known; and an
+// empty query is none.
+func polledURL(from *url.URL) *url.URL {
+	u := *from
+	u.RawQuery = stream.WithoutPosition(u.RawQuery)
+	u.Fragment, u.RawFragment = "", ""
+	u.Scheme, u.User, u.Host, u.ForceQuery = "", nil, "", false
+	return &u
+}
+
+// polledOriginal returns an original request line as polls have it. Absorb looks
+// up the view of a GET for a HEAD, too.
+func polledOriginal(o subrequest.Original) subrequest.Original {
+	if o.URL != nil {
+		o.URL = polledURL(o.URL)
+	}
+	if o.Method == http.MethodHead {
+		o.Method = http.MethodGet
+	}
+	return o
+}
+
+// originalParts returns the parts of the view key that are the original request
+// line's.
+func (t *target) originalParts() []string {
+	if t.original.URL == nil {
+		return []string{"", "", ""}
+	}
+	return []string{t.original.Method, t.original.URL.EscapedPath(), t.original.URL.RawQuery}
 }
 
 // appendCounted appends a name, the number of its values, and the values. The
@@ -232,7 +262,7 @@ func (t *target) request(ctx context.Context, as *principal, since validators) *
 		r.Body = io.NopCloser(bytes.NewReader(t.body))
 	}
 	since.setHeader(r.Header)
-	return r.WithContext(subrequest.WithClientIP(ctx, as.clientIP))
+	return r.WithContext(subrequest.WithOriginal(subrequest.WithClientIP(ctx, as.clientIP), t.original))
 }
 
 // Hostname returns a Host header without its port, in lower case.
