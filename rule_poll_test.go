@@ -498,6 +498,23 @@ func TestPollUsesETag(t *testing.T) {
 	c.expect("", `2`)
 }
 
+func TestBackendWhoseClockIsAheadIsPolledInTime(t *testing.T) {
+	doc := newDocument(`1`)
+	s := polled(t, "1s", func(w http.ResponseWriter, r *http.Request) {
+		ahead := time.Now().UTC().Add(2 * time.Hour)
+		w.Header().Set("Date", ahead.Format(http.TimeFormat))
+		w.Header().Set("Retry-After", ahead.Add(time.Second).Format(http.TimeFormat))
+		w.Header().Set("Cache-Control", "no-cache, max-age=31536000")
+		doc.ServeHTTP(w, r)
+	})
+	for i, protocol := range protocols {
+		viewer := s.open(protocol, fmt.Sprintf("/api/%d", i))
+		viewer.next()
+		doc.set(fmt.Sprint("2", i))
+		viewer.expect("", fmt.Sprint("2", i))
+	}
+}
+
 func TestPollingStopsWithoutViewers(t *testing.T) {
 	doc := newDocument(`1`)
 	s := polled(t, "100ms {\n linger 0\n }", doc.ServeHTTP)

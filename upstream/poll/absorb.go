@@ -65,8 +65,8 @@ func isAbsorbable(r *http.Request) bool {
 	if len(r.Header["Cache-Control"]) == 0 && strings.EqualFold(r.Header.Get("Pragma"), "no-cache") { // RFC 9111 §5.4
 		return false
 	}
-	for directive := range listMembers(r.Header, "Cache-Control") {
-		switch strings.ToLower(directive) {
+	for name := range directives(r.Header) {
+		switch name {
 		case "no-cache", "no-store":
 			return false
 		}
@@ -138,7 +138,7 @@ func (c *Config) satisfies(request http.Header, k *cachedResponse) bool {
 	if isCrossOrigin(request) && k.header.Get("Access-Control-Allow-Origin") != "*" {
 		return false // polls send no Origin: the response lacks the CORS decision
 	}
-	if limit, ok := maxAge(request); ok && k.age(time.Now()) >= limit {
+	if limit, ok := age(request, "max-age"); ok && k.age(time.Now()) >= limit {
 		return false
 	}
 	decides := false

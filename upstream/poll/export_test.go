@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"time"
 )
 
 // originalJitter is the jitter outside of tests.
@@ -70,6 +71,9 @@ func IsCacheableForAll(h http.Header) bool { return isCacheableForAll(h) }
 func Satisfies(request, response http.Header) bool {
 	return new(Config).satisfies(request, &cachedResponse{header: response})
 }
+
+// Freshness exports freshness for fuzzing.
+func Freshness(h http.Header) time.Duration { return freshness(h) }
 
 // ListMembers returns the members of a list header.
 func ListMembers(h http.Header, name string) []string { return slices.Collect(listMembers(h, name)) }

@@ -16,6 +16,7 @@ func FuzzHeaders(f *testing.F) {
 		{"public, private=\"x, y\"", "cookie", "text/html,*/*;q=0.8"},
 		{"no-store,,public=", "Accept-Encoding,\tX-Y", "application/json;q=NaN"},
 		{",;=\"", "AUTHORIZATION", "\xff/\x00"},
+		{`no-cache="Set-Cookie, max-age=60", x="\", public`, "", ""},
 	} {
 		f.Add(s[0], s[1], s[2])
 	}
@@ -26,6 +27,13 @@ func FuzzHeaders(f *testing.F) {
 				if member == "" || strings.Contains(member, ",") || strings.TrimSpace(member) != member {
 					t.Errorf("%q has the member %q", answer.Get(name), member)
 				}
+			}
+		}
+		for _, against := range []string{"no-store", "No-Cache", "s-maxage=0"} {
+			h := answer.Clone()
+			h.Add("Cache-Control", against)
+			if d := poll.Freshness(h); d != 0 {
+				t.Errorf("%v is fresh for %v", h, d)
 			}
 		}
 		lower := strings.ToLower(control)

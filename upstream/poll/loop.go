@@ -38,6 +38,7 @@ type pollLoop struct {
 	pace      fair.Pace  // of the last poll
 	kept      int64      // bytes that count for max_memory
 	permit    int64      // bytes of the permit to work; see beginWork
+	delayed   bool       // a response delays the next poll for long; see logDelay
 }
 
 func newPollLoop(v *view) *pollLoop {
@@ -86,11 +87,26 @@ func (l *pollLoop) run() {
 		now := time.Now()
 		l.notBefore = now.Add(retryAfter(header, now))
 		pause := l.schedule.next(came, took, header, now)
-		l.view.state.recordPoll(came, now, now.Add(pause))
+		l.view.state.recordPoll(came, now, now.Add(pause), l.schedule.delayedBy)
+		l.logDelay(pause)
 		if !l.wait(pause) {
 			return
 		}
 	}
+}
+
+// logDelay logs, once until the delay is over, that a response keeps viewers from
+// changes for long. Strangers choose the URLs of views, so that there is a limit
+// for all of them.
+func (l *pollLoop) logDelay(pause time.Duration) {
+	delayed := l.schedule.delayedBy != "" && pause > l.schedule.maxSilence()
+	if delayed && !l.delayed {
+		if suppressed, ok := l.view.poller.delays.Allow(time.Now()); ok {
+			l.view.poller.log.Warn("a response delays the next poll for long, viewers get changes late: with ignore_max_age, Cache-Control delays no poll", l.view.fields(
+				zap.String("header", l.schedule.delayedBy), zap.Duration("delay", pause), zap.Int("not_logged_since", suppressed))...)
+		}
+	}
+	l.delayed = delayed
 }
 
 const (

@@ -52,6 +52,8 @@ type pollStatus struct {
 	changed time.Time
 	due     time.Time
 	pause   time.Duration
+
+	delayedBy string
 }
 
 // ViewInfo describes a view. It holds no credential, and only the names of the
@@ -73,6 +75,10 @@ type ViewInfo struct {
 	Polls uint64 `json:"polls"`
 	// Interval is the current pause between two polls, in seconds.
 	Interval float64 `json:"interval"`
+	// DelayedBy names the header of the last response, Cache-Control or
+	// Retry-After, that makes the next poll later than the rule would. It is
+	// empty if none does.
+	DelayedBy string `json:"delayed_by,omitempty"`
 	// Status is the status of the last response; 502 or 504 if there was none.
 	Status int `json:"status"`
 	// Bytes is the size of the document.
@@ -119,6 +125,7 @@ func (v *view) infoLocked() ViewInfo {
 		Viewers:   v.viewers.streams,
 		Polls:     v.state.pollStatus.polls,
 		Interval:  v.state.pollStatus.pause.Seconds(),
+		DelayedBy: v.state.pollStatus.delayedBy,
 		Status:    v.state.pollStatus.status,
 		Confirmed: nonZero(v.state.pollStatus.polled),
 		Changed:   nonZero(v.state.pollStatus.changed),

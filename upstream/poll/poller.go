@@ -47,7 +47,7 @@ type Poller struct {
 	work   *semaphore.Weighted // bytes of documents
 	memory memory
 
-	publishFailures loglimit.Limiter
+	publishFailures, delays loglimit.Limiter
 
 	number int // among those that publish on the same topics
 

@@ -84,9 +84,8 @@ func isCacheableForAll(h http.Header) bool {
 		}
 	}
 	public := false
-	for directive := range listMembers(h, "Cache-Control") {
-		name, _, _ := strings.Cut(directive, "=")
-		switch strings.ToLower(name) {
+	for name := range directives(h) {
+		switch name {
 		case "public":
 			public = true
 		case "private", "no-store":

@@ -3,7 +3,6 @@ package poll
 import (
 	"math/rand/v2"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -21,6 +20,10 @@ type schedule struct {
 	failing *backoff.ExponentialBackOff
 	first   bool
 	jitter  jitter
+
+	// delayedBy names the header of the last response that makes the next poll
+	// wait longer than it would without; empty if none does.
+	delayedBy string
 }
 
 // outcome is the result of a poll, for the schedule.
@@ -41,6 +44,8 @@ const (
 	// pause after repeated failures, unless the interval is longer.
 	minBackoff = 5 * time.Second
 	maxBackoff = 15 * time.Second
+	// defaultMaxSilence is the delay that the log names, without max.
+	defaultMaxSilence = time.Minute
 	// maxWait limits the delay that a response's headers may demand.
 	maxWait = 24 * time.Hour
 )
@@ -63,8 +68,9 @@ func newSchedule(c *Config) *schedule {
 // next returns how long to wait for the next poll, given the outcome and the
 // duration of the last one, and the headers of its response, if there was one.
 func (s *schedule) next(o outcome, took time.Duration, h http.Header, now time.Time) time.Duration {
+	s.delayedBy = ""
 	if o == failed {
-		return max(s.backOff(), retryAfter(h, now))
+		return s.delay(s.backOff(), retryAfter(h, now), "Retry-After")
 	}
 	s.failing = nil
 	switch o {
@@ -79,9 +85,28 @@ func (s *schedule) next(o outcome, took time.Duration, h http.Header, now time.T
 		wait = time.Duration(s.jitter.firstPause() * float64(wait))
 	}
 	if !s.ignoreMaxAge {
-		wait = max(wait, freshness(h)-took)
+		wait = s.delay(wait, freshness(h)-took, "Cache-Control")
 	}
-	return max(wait, retryAfter(h, now))
+	return s.delay(wait, retryAfter(h, now), "Retry-After")
+}
+
+// delay returns the longer of two pauses. The second one is what a header of the
+// response demands.
+func (s *schedule) delay(wait, demanded time.Duration, header string) time.Duration {
+	if demanded <= wait {
+		return wait
+	}
+	s.delayedBy = header
+	return demanded
+}
+
+// maxSilence returns how long a response may delay the next poll without a line
+// in the log: max, or a minute if the rule doesn't set it.
+func (s *schedule) maxSilence() time.Duration {
+	if s.max > s.interval {
+		return s.max
+	}
+	return max(s.interval, defaultMaxSilence)
 }
 
 // remainingPause returns how long to wait so that polls start a pause apart.
@@ -113,24 +138,6 @@ func (s *schedule) backOff() time.Duration {
 // retryAfter returns how long a response asks to wait.
 func retryAfter(h http.Header, now time.Time) time.Duration {
 	return subrequest.RetryAfter(h, now, maxWait)
-}
-
-// freshness returns how long a response stays fresh (RFC 9111 §4.2), less its
-// age.
-func freshness(h http.Header) time.Duration {
-	lasts, _ := maxAge(h)
-	return max(lasts-seconds(h.Get("Age")), 0)
-}
-
-// maxAge returns the max-age of Cache-Control, and false if there is none.
-func maxAge(h http.Header) (time.Duration, bool) {
-	for directive := range listMembers(h, "Cache-Control") {
-		name, value, _ := strings.Cut(directive, "=")
-		if strings.EqualFold(name, "max-age") {
-			return seconds(strings.Trim(value, `"`)), true
-		}
-	}
-	return 0, false
 }
 
 // seconds reads a number of seconds, up to maxWait.

@@ -163,7 +163,23 @@ func TestFreshDocumentIsNotPolled(t *testing.T) {
 		{[]string{"Cache-Control", "max-age=soon"}, interval},
 		{[]string{"Cache-Control", "max-age=-60"}, interval},
 		{[]string{"Cache-Control", "max-age=-9223372036854775808", "Age", "1"}, interval},
-		{[]string{"Cache-Control", "x-max-age=60, s-maxage=60"}, interval},
+		{[]string{"Cache-Control", "x-max-age=60, x-s-maxage=60"}, interval},
+		{[]string{"Cache-Control", "no-cache, max-age=31536000"}, interval},
+		{[]string{"Cache-Control", "max-age=31536000, No-Cache"}, interval},
+		{[]string{"Cache-Control", "max-age=31536000", "Cache-Control", "no-store"}, interval},
+		{[]string{"Cache-Control", "no-store, s-maxage=60, max-age=31536000"}, interval},
+		{[]string{"Cache-Control", "max-age=31536000, s-maxage=0"}, interval},
+		{[]string{"Cache-Control", "s-maxage=60, max-age=0"}, time.Minute},
+		{[]string{"Cache-Control", `S-MaxAge = "60"`}, time.Minute},
+		{[]string{"Cache-Control", "max-age=31536000, s-maxage=soon"}, interval},
+		{[]string{"Cache-Control", "max-age=31536000, max-age=60"}, time.Minute}, // RFC 9111 §4.2.1
+		{[]string{"Cache-Control", `no-cache="Set-Cookie", max-age=60`}, time.Minute},
+		{[]string{"Cache-Control", `no-cache=Set-Cookie, max-age=60`}, time.Minute},
+		{[]string{"Cache-Control", `max-age=60, no-cache="Set-Cookie, no-store, max-age=1"`}, time.Minute},
+		{[]string{"Cache-Control", `no-cache="Set-Cookie, max-age=60"`}, interval},
+		{[]string{"Cache-Control", `x="\", max-age=1", max-age=60`}, time.Minute},
+		{[]string{"Cache-Control", `x=", no-store, max-age=60`}, interval}, // the quote isn't closed
+		{[]string{"Cache-Control", "private, no-cache=\"set-cookie\"", "Cache-Control", "max-age=60"}, time.Minute},
 		{[]string{"Cache-Control", "max-age=9223372036854775807"}, 24 * time.Hour},
 		{[]string{"Cache-Control", "max-age=99999999999999999999"}, 24 * time.Hour}, // RFC 9111 §1.2.2
 		{[]string{"Cache-Control", "max-age=60", "Retry-After", "90"}, 90 * time.Second},
@@ -179,6 +195,27 @@ func TestFreshDocumentIsNotPolled(t *testing.T) {
 		c.IgnoreMaxAge = true
 		if got := scheduleOf(t, c).after(changed, test.header...); got != interval {
 			t.Errorf("%q, ignored: %v", test.header, got)
+		}
+	}
+}
+
+func TestRetryAfterDateCountsFromDateOfResponse(t *testing.T) {
+	at := func(d time.Duration) string { return epoch.Add(d).Format(http.TimeFormat) }
+	for _, test := range []struct {
+		header []string
+		want   time.Duration
+	}{
+		{[]string{"Retry-After", at(2*time.Hour + 10*time.Second), "Date", at(2 * time.Hour)}, 10 * time.Second}, // the clock is ahead
+		{[]string{"Retry-After", at(-time.Hour + 10*time.Second), "Date", at(-time.Hour)}, 10 * time.Second},     // and behind
+		{[]string{"Retry-After", at(90 * time.Second)}, 90 * time.Second},
+		{[]string{"Retry-After", at(90 * time.Second), "Date", "today"}, 90 * time.Second},
+		{[]string{"Retry-After", at(90 * time.Second), "Date", at(-time.Minute), "Age", "60"}, 90 * time.Second}, // from a cache
+		{[]string{"Retry-After", at(0), "Date", at(time.Hour)}, 0},
+		{[]string{"Retry-After", "90", "Date", at(time.Hour)}, 90 * time.Second},
+		{[]string{"Retry-After", at(0), "Date", "Thu, 01 Jan 1970 00:00:00 GMT"}, 24 * time.Hour},
+	} {
+		if got := retryAfter(headers(test.header...), epoch); got != test.want {
+			t.Errorf("%q: %v, want %v", test.header, got, test.want)
 		}
 	}
 }

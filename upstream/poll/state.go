@@ -242,12 +242,13 @@ func (s *documentState) setStatus(status int) {
 	s.pollStatus.status = status
 }
 
-// recordPoll records the outcome of a poll, and when the next one is due.
-func (s *documentState) recordPoll(result outcome, now, due time.Time) {
+// recordPoll records the outcome of a poll, when the next one is due, and which
+// header of the response delays that one, if any.
+func (s *documentState) recordPoll(result outcome, now, due time.Time, delayedBy string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.pollStatus.polls++
-	s.pollStatus.due, s.pollStatus.pause = due, due.Sub(now)
+	s.pollStatus.due, s.pollStatus.pause, s.pollStatus.delayedBy = due, due.Sub(now), delayedBy
 	if result != failed {
 		s.pollStatus.polled = now
 	}
