@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
@@ -50,6 +51,30 @@ func BenchmarkAbsorb(b *testing.B) {
 			for b.Loop() {
 				if e.Absorb(httptest.NewRecorder(), r, &caller{backend: e.backend}) != ordinary.absorbed {
 					b.Fatalf("absorbed: %v", !ordinary.absorbed)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkReadDocument measures what it takes to make a document of 1 MiB of a
+// poll's response: to validate it, and to decode what isn't plain UTF-8.
+func BenchmarkReadDocument(b *testing.B) {
+	doc := string(shaped(0, 1<<20, 1))
+	for _, c := range []struct{ name, contentType, body string }{
+		{"no type", "", doc},
+		{"JSON", "application/json; charset=utf-8", doc},
+		{"with a byte order mark", "application/json", "\xEF\xBB\xBF" + doc},
+		{"ISO-8859-1", "application/json; charset=iso-8859-1", strings.NewReplacer("ü", "\xfc", "ö", "\xf6").Replace(doc)},
+		{"not UTF-8", "application/json", strings.Replace(doc, "ü", "\xfc", 1)},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			resp := document(c.body, "Content-Type", c.contentType)
+			b.SetBytes(int64(len(c.body)))
+			b.ReportAllocs()
+			for b.Loop() {
+				if err := poll.ReadDocument(resp); err != nil {
+					b.Fatal(err)
 				}
 			}
 		})

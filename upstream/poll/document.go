@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"mime"
 	"unicode/utf8"
 
 	"github.com/caddy-sse/caddy-sse/diff"
@@ -15,9 +14,10 @@ import (
 
 // document is the body of a poll's response, as viewers receive it.
 type document struct {
-	name string         // name of its event, empty for none
-	json *diff.Document // nil if it is no JSON
-	text []byte
+	name   string         // name of its event, empty for none
+	json   *diff.Document // nil if it is no JSON
+	text   []byte
+	isJSON bool // the documents that follow it have to be JSON, too
 }
 
 // equal reports whether two documents are the same. White space and the order of
@@ -35,30 +35,29 @@ func (d *document) in(f event.Frame) (*document, bool) {
 	if !ok || !bytes.Equal(data, d.text) {
 		return d, false
 	}
-	same := &document{name: d.name, text: data}
+	same := *d
+	same.text = data
 	if d.json != nil {
 		same.json = d.json.In(data)
 	}
-	return same, true
+	return &same, true
 }
 
 func (d *document) event() event.Event { return event.Event{Name: d.name, Data: d.text} }
 
 // read makes a document of a response: it applies select, and reports whether
-// until finds the document finished.
-func (c *Config) read(ctx context.Context, resp *subrequest.Response) (d *document, finished bool, err error) {
-	if c.until != nil {
-		if finished, err = c.isFinished(ctx, resp.Body); err != nil {
-			return nil, false, err
+// until finds the document finished. If last is JSON, the document has to be.
+func (c *Config) read(ctx context.Context, resp *subrequest.Response, last *document) (d *document, finished bool, err error) {
+	t, body := mediaTypeOf(resp.Header), resp.Body
+	if !t.isJSON() && (last == nil || !last.isJSON) && c.selection == nil && c.until == nil {
+		d, err = newDocument(t, body)
+	} else {
+		text := decodeJSON(body, t.charset)
+		if d, finished, err = c.readJSON(ctx, text.text); errors.Is(err, diff.ErrNotJSON) {
+			err = text.invalid(t, err)
 		}
 	}
-	body := resp.Body
-	if c.selection != nil {
-		if body, err = c.runSelect(ctx, body); err != nil {
-			return nil, false, err
-		}
-	}
-	if d, err = newDocument(resp.Header.Get("Content-Type"), body); err != nil {
+	if err != nil {
 		return nil, false, err
 	}
 	if d.json != nil {
@@ -69,11 +68,29 @@ func (c *Config) read(ctx context.Context, resp *subrequest.Response) (d *docume
 	return d, finished, nil
 }
 
+func (c *Config) readJSON(ctx context.Context, text []byte) (d *document, finished bool, err error) {
+	if c.until != nil {
+		if finished, err = c.isFinished(ctx, text); err != nil {
+			return nil, false, err
+		}
+	}
+	if c.selection != nil {
+		if text, err = c.runSelect(ctx, text); err != nil {
+			return nil, false, err
+		}
+	}
+	parsed, err := diff.Parse(text)
+	if err != nil {
+		return nil, false, err
+	}
+	return &document{json: parsed, text: parsed.Bytes(), isJSON: true}, finished, nil
+}
+
 // isFinished reports whether the last output of until is neither false nor null.
 func (c *Config) isFinished(ctx context.Context, body []byte) (bool, error) {
 	out, err := c.until.Run(ctx, body)
 	if err != nil {
-		return false, fmt.Errorf("until: %w", err)
+		return false, programError(fmt.Errorf("until: %w", err))
 	}
 	if len(out) == 0 {
 		return false, nil
@@ -87,27 +104,31 @@ func (c *Config) runSelect(ctx context.Context, body []byte) ([]byte, error) {
 	out, err := c.selection.Run(ctx, body)
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("select: %w", err)
+		return nil, programError(fmt.Errorf("select: %w", err))
 	case len(out) != 1:
-		return nil, fmt.Errorf("select returned %d values instead of one: wrap the program in [ ]", len(out))
+		return nil, programError(fmt.Errorf("select returned %d values instead of one: wrap the program in [ ]", len(out)))
 	}
 	return out[0], nil
 }
 
-// newDocument makes JSON compact, leaves other text as it is, and wraps binary
-// data in an envelope.
-func newDocument(contentType string, body []byte) (*document, error) {
-	parsed, err := diff.Parse(body)
+// newDocument makes a document of a type that need not be JSON: it makes JSON
+// compact, leaves other text as it is, and wraps binary data in an envelope.
+func newDocument(t mediaType, body []byte) (*document, error) {
+	text := bytes.TrimPrefix(body, []byte(bomUTF8))
+	parsed, err := diff.Parse(text)
 	switch {
 	case err == nil:
-		return &document{json: parsed, text: parsed.Bytes()}, nil
+		return &document{json: parsed, text: parsed.Bytes(), isJSON: isContainer(parsed.Bytes()) && !t.isJSONLines()}, nil
 	case !errors.Is(err, diff.ErrNotJSON):
 		return nil, err
 	case utf8.Valid(body):
 		return &document{text: body}, nil
 	}
-	if t, _, err := mime.ParseMediaType(contentType); err == nil {
-		contentType = t
-	}
-	return &document{text: event.Binary(contentType, body)}, nil
+	return &document{text: event.Binary(t.name, body)}, nil
 }
+
+func programError(err error) error { return &documentError{failedProgram, -1, err} }
+
+// isContainer reports whether a JSON text is an object or an array. A text that
+// is a number may be followed by any other text.
+func isContainer(text []byte) bool { return text[0] == '{' || text[0] == '[' }

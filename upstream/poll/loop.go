@@ -238,7 +238,7 @@ func (l *pollLoop) process(resp *subrequest.Response, first bool) outcome {
 	}
 	ctx, cancel := context.WithTimeoutCause(l.view.ctx, time.Duration(l.view.poller.config.Timeout), errWorkTimeout)
 	defer cancel()
-	doc, finished, err := l.view.poller.config.read(ctx, resp)
+	doc, finished, err := l.view.poller.config.read(ctx, resp, l.view.state.doc)
 	if err != nil {
 		return l.view.publisher.publishStale(0, err)
 	}

@@ -208,7 +208,7 @@ func (p *publisher) publishStale(status int, err error) outcome {
 	}
 	p.view.state.setStatus(status)
 	if p.outage == nil { // or it was logged, and could not be published
-		p.outage = p.view.poller.failures.begin(p.view.target.hostname, status, p.view.fields(zap.Error(err))...)
+		p.outage = p.view.poller.failures.begin(p.view.target.hostname, status, err, p.view.fields()...)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
