@@ -68,8 +68,11 @@ func (h *webhookRule) serve(w http.ResponseWriter, r *http.Request, next caddyht
 	case err != nil:
 		return h.refuse(w, r, err)
 	case delivery.HandshakeResponse != nil:
+		delivery.Release()
 		return h.answerHandshake(w, delivery.HandshakeResponse)
-	case h.Forward == webhook.ForwardSync:
+	}
+	defer delivery.Release()
+	if h.Forward == webhook.ForwardSync {
 		return h.forwardSync(w, r, next, delivery)
 	}
 	return h.serveDelivery(w, r, delivery)

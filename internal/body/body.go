@@ -15,13 +15,20 @@ import (
 // body with 413, an incomplete one with 400 and a late one with 408. If w isn't
 // nil, Read has it close the connection after a body that is too large.
 func Read(w http.ResponseWriter, r *http.Request, maxBytes int64) ([]byte, *refusal.Error) {
+	return ReadWithin(nil, w, r, maxBytes)
+}
+
+// ReadWithin reads a body as [Read] does. It refuses a body for which the budget
+// has no room with 503. The caller releases the hold when it no longer needs the
+// body.
+func ReadWithin(h *Hold, w http.ResponseWriter, r *http.Request, maxBytes int64) ([]byte, *refusal.Error) {
 	if r.ContentLength > maxBytes {
 		return nil, tooLarge(maxBytes)
 	}
 	if r.Body == nil {
 		return nil, nil
 	}
-	content, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBytes))
+	content, err := io.ReadAll(h.Reader(http.MaxBytesReader(w, r.Body, maxBytes)))
 	if err != nil {
 		return nil, brokenOff(err)
 	}
@@ -39,6 +46,9 @@ func tooLarge(maxBytes int64) *refusal.Error {
 // brokenOff returns the refusal for a failed read. The limit may be another
 // handler's, for example that of request_body.
 func brokenOff(err error) *refusal.Error {
+	if refused := TooMany(err); refused != nil {
+		return refused
+	}
 	var tooMany *http.MaxBytesError
 	if errors.As(err, &tooMany) {
 		return tooLarge(tooMany.Limit)

@@ -2,9 +2,9 @@ package webhook
 
 import (
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"net/http"
-	"net/url"
 	"regexp"
 	"strings"
 	"unicode/utf8"
@@ -87,9 +87,8 @@ func (r *request) binaryCloudEvent() ([]byte, *refusal.Error) {
 		if !ok || !attributeName.MatchString(attribute) || attribute == "data" || attribute == "datacontenttype" {
 			continue
 		}
-		// Section 3.1.3.2: other characters than printable ASCII are percent-encoded.
-		text, err := url.PathUnescape(values[0])
-		if len(values) > 1 || err != nil || !utf8.ValidString(text) {
+		text := attributeValue(values[0])
+		if len(values) > 1 || !utf8.ValidString(text) {
 			return nil, badCloudEvent("header ce-%s comes more than once or is malformed", attribute)
 		}
 		event[attribute] = text
@@ -110,6 +109,59 @@ func (r *request) binaryCloudEvent() ([]byte, *refusal.Error) {
 		return nil, badCloudEvent("the CloudEvent can't be written as JSON")
 	}
 	return encoded, nil
+}
+
+// attributeValue decodes a header as the HTTP protocol binding says (section
+// 3.1.3.2): it unescapes quoted strings, and then percent signs, once. The SDKs
+// send both, and percent signs that encode nothing, which stand for themselves.
+func attributeValue(header string) string {
+	var text []byte
+	for header != "" {
+		plain, quoted, found := strings.Cut(header, `"`)
+		text = append(text, plain...)
+		if !found {
+			break
+		}
+		content, rest, closed := unquote(quoted)
+		if !closed { // the quotation mark stands for itself
+			text = append(append(text, '"'), quoted...)
+			break
+		}
+		text, header = append(text, content...), rest
+	}
+	return percentDecode(text)
+}
+
+// unquote returns what a quoted string (RFC 9110 §5.6.4) holds after its first
+// quotation mark, and what follows it. It returns false if the string has no end.
+func unquote(s string) (content []byte, rest string, closed bool) {
+	for i := 0; i < len(s); i++ {
+		switch {
+		case s[i] == '"':
+			return content, s[i+1:], true
+		case s[i] == '\\' && i+1 < len(s):
+			i++
+		}
+		content = append(content, s[i])
+	}
+	return nil, "", false
+}
+
+// percentDecode decodes each percent sign before two hexadecimal digits.
+func percentDecode(text []byte) string {
+	decoded := text[:0]
+	for i := 0; i < len(text); i++ {
+		var octet [1]byte
+		if text[i] == '%' && i+2 < len(text) {
+			if _, err := hex.Decode(octet[:], text[i+1:i+3]); err == nil {
+				decoded = append(decoded, octet[0])
+				i += 2
+				continue
+			}
+		}
+		decoded = append(decoded, text[i])
+	}
+	return string(decoded)
 }
 
 // setData sets the event's data to the content of a binary CloudEvent.

@@ -16,6 +16,8 @@ import (
 	"github.com/caddy-sse/caddy-sse/jq"
 )
 
+const byteOrderMark = "\ufeff"
+
 // content is a decoded body, or one part of it, with its media type. It parses
 // the body at most once in each way, and only if it has to. It never changes.
 type content struct {
@@ -31,7 +33,12 @@ type content struct {
 	tree   func() ([]byte, error) // the form as a JSON object
 }
 
+// newContent drops a byte order mark before text. JSON.parse, encoding/json and
+// gjson take it for a mistake (RFC 8259 §8.1).
 func newContent(body []byte, media mediaType) *content {
+	if text, ok := bytes.CutPrefix(body, []byte(byteOrderMark)); ok && utf8.Valid(text) {
+		body = text
+	}
 	c := &content{body: body, media: media}
 	c.isJSON = sync.OnceValue(func() bool { return json.Valid(c.body) })
 	c.json = sync.OnceValues(c.parseJSON)
@@ -49,6 +56,28 @@ func (c *content) parseJSON() ([]byte, error) {
 		return nil, errors.New(c.notJSON())
 	}
 	return c.body, nil
+}
+
+// checkJSON refuses a body that isn't the JSON that its media type promises: a
+// page's JSON.parse would fail on it. A request without a body has no JSON to
+// break.
+func (c *content) checkJSON() *refusal.Error {
+	if len(c.body) == 0 || !c.media.isJSON() && !c.media.isJSONLines() {
+		return nil
+	}
+	_, err := c.json()
+	switch {
+	case err == nil:
+		return nil
+	case !utf8.Valid(c.body):
+		return notUTF8()
+	}
+	var syntax *json.SyntaxError
+	var document json.RawMessage
+	if c.media.isJSON() && errors.As(json.Unmarshal(c.body, &document), &syntax) {
+		return refusal.Newf(http.StatusBadRequest, "the body isn't JSON: see its byte %d", syntax.Offset)
+	}
+	return refusal.Newf(http.StatusBadRequest, "%s", err)
 }
 
 // notJSON has a hint for what GitHub, for one, sends by default.

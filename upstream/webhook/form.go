@@ -40,12 +40,21 @@ func formToJSON(body string) ([]byte, error) {
 
 var errNoForm = errors.New("the body isn't a form (" + formType + ")")
 
-func setField(root map[string]any, pair string) error {
+// parsePair returns a field of a form.
+func parsePair(pair string) (name, value string, err error) {
 	rawName, rawValue, _ := strings.Cut(pair, "=")
 	name, nameErr := url.QueryUnescape(rawName)
 	value, valueErr := url.QueryUnescape(rawValue)
 	if nameErr != nil || valueErr != nil || strings.Contains(pair, ";") {
-		return errNoForm
+		return "", "", errNoForm
+	}
+	return name, value, nil
+}
+
+func setField(root map[string]any, pair string) error {
+	name, value, err := parsePair(pair)
+	if err != nil {
+		return err
 	}
 	if !utf8.ValidString(name) || !utf8.ValidString(value) {
 		return errors.New("the form's text is not UTF-8")

@@ -31,6 +31,8 @@ func FuzzBody(f *testing.F) {
 	f.Add([]byte(`{"specversion":"1.0","id":"1","source":"/","type":"t"}`), "application/cloudevents+json", "identity", "")
 	f.Add([]byte(`[{"specversion":"1.0","id":"1","source":"/","type":"t"}]`), "application/cloudevents-batch+json", "", "")
 	f.Add([]byte("\xff"), "image/png", "", "caf%C3%A9")
+	f.Add([]byte("\ufeff{\"a\":1}"), "application/json", "", `"a \"b\" %20" 100%`)
+	f.Add([]byte(multipartBody("b", `form-data; name="a[b]"`, "1", `form-data; name="f"; filename="f"`, "x")), "multipart/form-data; boundary=b", "", "")
 	f.Fuzz(func(t *testing.T, body []byte, contentType, coding, attribute string) {
 		for i, rule := range rules {
 			r := httptest.NewRequest(http.MethodPost, "/hooks", strings.NewReader(string(body)))

@@ -76,6 +76,17 @@ func only(query url.Values, name string) string {
 	return ""
 }
 
+// githubPing: docs.github.com, "Webhook events and payloads", "ping". GitHub sends
+// it when a webhook is made, whatever the events that were chosen. The signature
+// doesn't cover the header: the body has to be a ping, too.
+func githubPing(_ *verifier, r *request) (*HandshakeResponse, *refusal.Error) {
+	var message struct{ Zen string }
+	if r.Header.Get("X-GitHub-Event") != "ping" || json.Unmarshal(r.content.body, &message) != nil || message.Zen == "" {
+		return nil, nil
+	}
+	return &HandshakeResponse{Status: http.StatusNoContent}, nil
+}
+
 // slackVerification: docs.slack.dev, "url_verification event".
 func slackVerification(_ *verifier, r *request) (*HandshakeResponse, *refusal.Error) {
 	var message struct{ Type, Challenge string }

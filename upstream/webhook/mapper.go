@@ -198,6 +198,9 @@ func (m *mapper) add(delivery *Delivery, p *part) *refusal.Error {
 	if len(m.refresh) > 0 && len(m.topics) == 0 { // the rule publishes nothing
 		return nil
 	}
+	if len(data) == 0 && m.data == nil && p.media.isJSON() {
+		return refusal.Newf(http.StatusBadRequest, "the body is empty, but its content type says JSON")
+	}
 	topics, refused := m.topicsOf(p)
 	if refused != nil {
 		return refused

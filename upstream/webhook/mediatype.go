@@ -9,6 +9,7 @@ const (
 	formType       = "application/x-www-form-urlencoded"
 	cloudEventType = "application/cloudevents+json"
 	batchType      = "application/cloudevents-batch+json"
+	multipartType  = "multipart/form-data"
 )
 
 // mediaType is a parsed Content-Type (RFC 9110 §8.3).

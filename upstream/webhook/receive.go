@@ -1,6 +1,7 @@
 package webhook
 
 import (
+	"cmp"
 	"net/http"
 
 	"github.com/caddyserver/caddy/v2"
@@ -32,14 +33,26 @@ func (wh *Webhook) Handshake(r *http.Request, repl *caddy.Replacer) (*HandshakeR
 //
 // Receive reads the body to its end and puts its bytes back, so that another
 // handler can read it. repl must be the request's own; Receive doesn't change
-// it.
-func (wh *Webhook) Receive(w http.ResponseWriter, r *http.Request, repl *caddy.Replacer) (*Delivery, error) {
-	delivery, refused := wh.receive(w, newRequest(r, repl))
+// it. Call the delivery's Release when the body is no longer needed.
+func (wh *Webhook) Receive(w http.ResponseWriter, r *http.Request, repl *caddy.Replacer) (received *Delivery, err error) {
+	request := newRequest(r, repl)
+	request.hold = largeBodies.Hold(clientNetwork(r), wh.maxBody())
+	defer func() {
+		if received == nil {
+			request.hold.Release()
+		}
+	}()
+	delivery, refused := wh.receive(w, request)
 	if refused != nil { // a nil *refusal.Error must not become an error
 		return nil, refused
 	}
+	delivery.hold = request.hold
 	return delivery, nil
 }
+
+// Release ends the delivery: the memory of its body counts no more against what
+// the bodies of all rules may hold together.
+func (d *Delivery) Release() { d.hold.Release() }
 
 func (wh *Webhook) receive(w http.ResponseWriter, r *request) (*Delivery, *refusal.Error) {
 	if response, refused := wh.answerUnsignedHandshake(r); response != nil || refused != nil {
@@ -51,7 +64,7 @@ func (wh *Webhook) receive(w http.ResponseWriter, r *request) (*Delivery, *refus
 	if refused := r.decode(wh.maxBody()); refused != nil {
 		return nil, refused
 	}
-	if refused := r.content.checkDuplicateKeys(); refused != nil {
+	if refused := r.readContent(); refused != nil {
 		return wh.forwardOnly(r, refused)
 	}
 	if wh.verifier.objectOnly && !r.content.isObject() {
@@ -60,7 +73,11 @@ func (wh *Webhook) receive(w http.ResponseWriter, r *request) (*Delivery, *refus
 	if delivery, refused := wh.receiveHandshake(r); delivery != nil || refused != nil {
 		return delivery, refused
 	}
-	r.content = r.content.redacted(wh.verifier.redact)
+	redacted, refused := r.content.redacted(wh.verifier.redact)
+	if refused != nil {
+		return wh.forwardOnly(r, refused)
+	}
+	r.content = redacted
 	delivery, refused := wh.mapper.deliveryOf(r)
 	if refused != nil {
 		return wh.forwardOnly(r, refused)
@@ -149,8 +166,5 @@ func (wh *Webhook) answer(h handshake, r *request) (*HandshakeResponse, *refusal
 }
 
 func (wh *Webhook) maxBody() int64 {
-	if wh.MaxBody > 0 {
-		return wh.MaxBody
-	}
-	return DefaultMaxBody
+	return cmp.Or(wh.MaxBody, wh.verifier.maxBody, DefaultMaxBody)
 }

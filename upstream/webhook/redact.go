@@ -3,23 +3,31 @@ package webhook
 import (
 	"bytes"
 	"encoding/json"
+	"net/http"
 	"net/url"
 	"slices"
 	"strings"
+
+	"github.com/caddy-sse/caddy-sse/internal/refusal"
 )
 
 // redacted returns the content without the members of these names, at any
-// depth. It removes white space and changes nothing else.
-func (c *content) redacted(names []string) *content {
+// depth. It removes white space and changes nothing else. It refuses a body in
+// which it can't find them.
+func (c *content) redacted(names []string) (*content, *refusal.Error) {
 	switch {
-	case len(names) == 0:
-		return c
+	case len(names) == 0 || len(c.body) == 0:
+		return c, nil
 	case c.isJSON():
-		return newContent(redactJSON(c.body, names), c.media)
-	case c.media.isForm():
-		return newContent(redactForm(string(c.body), names), c.media)
+		return newContent(redactJSON(c.body, names), c.media), nil
+	case !c.media.isForm():
+		return nil, refusal.Newf(http.StatusBadRequest, "the body is neither JSON nor a form, so the secrets in it can't be removed")
 	}
-	return c
+	form, ok := redactForm(string(c.body), names)
+	if !ok {
+		return nil, refusal.Newf(http.StatusBadRequest, "%s", errNoForm)
+	}
+	return newContent(form, c.media), nil
 }
 
 // redactJSON removes members from valid JSON.
@@ -58,21 +66,25 @@ func redactJSON(document []byte, names []string) []byte {
 	}
 }
 
-// redactForm removes fields from a form, and members from the JSON objects in
-// its other fields.
-func redactForm(form string, names []string) []byte {
+// redactForm removes fields from a form, and members from the JSON documents in
+// its other fields. It returns false if the text isn't a form.
+func redactForm(form string, names []string) ([]byte, bool) {
 	var pairs []string
 	for pair := range strings.SplitSeq(form, "&") {
-		rawName, rawValue, _ := strings.Cut(pair, "=")
-		name, _ := url.QueryUnescape(rawName)
-		if slices.Contains(names, name) {
+		name, value, err := parsePair(pair)
+		if err != nil {
+			return nil, false
+		}
+		if slices.ContainsFunc(splitName(name), func(part string) bool { return slices.Contains(names, part) }) {
 			continue
 		}
-		value, err := url.QueryUnescape(rawValue)
-		if err == nil && strings.HasPrefix(value, "{") && json.Valid([]byte(value)) {
-			pair = rawName + "=" + url.QueryEscape(string(redactJSON([]byte(value), names)))
+		if document := strings.TrimPrefix(value, byteOrderMark); json.Valid([]byte(document)) {
+			if redacted := redactJSON([]byte(document), names); string(redacted) != document {
+				rawName, _, _ := strings.Cut(pair, "=")
+				pair = rawName + "=" + url.QueryEscape(string(redacted))
+			}
 		}
 		pairs = append(pairs, pair)
 	}
-	return []byte(strings.Join(pairs, "&"))
+	return []byte(strings.Join(pairs, "&")), true
 }

@@ -3,11 +3,14 @@ package webhook
 import (
 	"bytes"
 	"compress/gzip"
+	"fmt"
 	"io"
 	"net/http"
+	"net/netip"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	bodies "github.com/caddy-sse/caddy-sse/internal/body"
 	"github.com/caddy-sse/caddy-sse/internal/refusal"
@@ -24,6 +27,9 @@ type request struct {
 	// raw is the original body. Signatures cover it, and the app gets it.
 	// Nothing has verified it yet while key is nil.
 	raw []byte
+
+	// hold is what the body holds of [largeBodies].
+	hold *bodies.Hold
 
 	// key is the one that signed the request, if the sender signs requests.
 	key key
@@ -43,8 +49,31 @@ func newRequest(r *http.Request, repl *caddy.Replacer) *request {
 
 // read reads the body and puts it back, so that another handler can read it.
 func (r *request) read(w http.ResponseWriter, maxBytes int64) (refused *refusal.Error) {
-	r.raw, refused = bodies.Read(w, r.Request, maxBytes)
+	r.raw, refused = bodies.ReadWithin(r.hold, w, r.Request, maxBytes)
+	if refused != nil && refused.Status == http.StatusRequestEntityTooLarge && refused.Reason == tooLarge(maxBytes) {
+		refused.Reason += ruleLimit
+	}
 	return refused
+}
+
+// tooLarge is what [bodies.ReadWithin] says of a body beyond the rule's limit,
+// and not beyond another handler's.
+func tooLarge(maxBytes int64) string {
+	return fmt.Sprintf("the body is larger than %d bytes", maxBytes)
+}
+
+const ruleLimit = " (the rule's max_body)"
+
+// readContent parses the decoded body as far as every rule needs it. It refuses a
+// body that other readers could understand in another way.
+func (r *request) readContent() *refusal.Error {
+	if refused := r.readMultipart(); refused != nil {
+		return refused
+	}
+	if refused := r.content.checkJSON(); refused != nil {
+		return refused
+	}
+	return r.content.checkDuplicateKeys()
 }
 
 // decode undoes the body's content coding (RFC 9110 §8.4). The limit applies to
@@ -62,12 +91,14 @@ func (r *request) decode(maxBytes int64) *refusal.Error {
 	if err != nil {
 		return notGzip(err)
 	}
-	body, err := io.ReadAll(io.LimitReader(unzip, maxBytes+1))
+	body, err := io.ReadAll(io.LimitReader(r.hold.Reader(unzip), maxBytes+1))
 	switch {
+	case bodies.TooMany(err) != nil:
+		return bodies.TooMany(err)
 	case err != nil:
 		return notGzip(err)
 	case int64(len(body)) > maxBytes:
-		return refusal.Newf(http.StatusRequestEntityTooLarge, "the body is larger than %d bytes when it is unzipped", maxBytes)
+		return refusal.Newf(http.StatusRequestEntityTooLarge, "%s when it is unzipped%s", tooLarge(maxBytes), ruleLimit)
 	}
 	r.content = newContent(body, r.media)
 	return nil
@@ -77,4 +108,19 @@ func notGzip(err error) *refusal.Error {
 	refused := refusal.Newf(http.StatusBadRequest, "the Content-Encoding is gzip, but the body isn't gzip")
 	refused.Err = err
 	return refused
+}
+
+// clientNetwork returns the client's address, or the /64 network of an IPv6
+// address, as trusted proxies report it.
+func clientNetwork(r *http.Request) string {
+	address, _ := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
+	ip, err := netip.ParseAddr(address)
+	if err != nil || ip.Unmap().Is4() {
+		return address
+	}
+	network, err := ip.WithZone("").Prefix(64)
+	if err != nil {
+		return address
+	}
+	return network.String()
 }

@@ -44,6 +44,8 @@ type sender struct {
 	// types. Senders that sign the body must not set it: anyone on the way could
 	// add headers that lead a delivery to another topic.
 	cloudEvents bool
+	// maxBody is the default of the rule's max_body. Zero is the usual one.
+	maxBody int64
 	// objectOnly refuses bodies that aren't JSON objects.
 	objectOnly bool
 	// redact are names of members, at any depth, that are credentials. The
@@ -96,15 +98,19 @@ var senders = map[string]sender{
 		topic:     "github/{json.repository.full_name}",
 		event:     "{http.request.header.X-GitHub-Event}",
 		id:        "{http.request.header.X-GitHub-Delivery}",
+		maxBody:   25 << 20, // GitHub's own limit
+
+		signedHandshake: githubPing,
 	},
 	// docs.gitlab.com, "Webhooks": a header holds the secret token itself. A
 	// retried delivery has the same idempotency key.
 	"gitlab": {
-		method: byToken,
-		header: "X-Gitlab-Token",
-		topic:  "gitlab/{json.project.path_with_namespace}",
-		event:  "{json.object_kind}",
-		id:     "{http.request.header.Idempotency-Key}",
+		method:  byToken,
+		header:  "X-Gitlab-Token",
+		topic:   "gitlab/{json.project.path_with_namespace}",
+		event:   "{json.object_kind}",
+		id:      "{http.request.header.Idempotency-Key}",
+		maxBody: 25 << 20, // GitLab's default limit
 	},
 	// docs.gitea.com, "Webhooks". Forgejo sends the same headers.
 	"gitea": {

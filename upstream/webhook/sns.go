@@ -155,6 +155,7 @@ func (s *sns) unreachable(reason string, err error) *refusal.Error {
 // uniqueTexts returns the members of an object that are strings. A key that comes
 // twice is an error: another reader could take the value that isn't signed.
 func uniqueTexts(body []byte) (map[string]string, error) {
+	body = bytes.TrimPrefix(body, []byte(byteOrderMark))
 	dec := json.NewDecoder(bytes.NewReader(body))
 	if token, err := dec.Token(); err != nil || token != json.Delim('{') {
 		return nil, errors.New("it is not a JSON object")

@@ -1,6 +1,7 @@
 package webhook
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/json"
@@ -70,10 +71,11 @@ type clientState struct{ secrets secrets }
 
 func (c *clientState) check(r *request) *refusal.Error {
 	wrong := unauthorized("a notification's clientState is wrong or missing")
-	if !json.Valid(r.raw) {
+	body := bytes.TrimPrefix(r.raw, []byte(byteOrderMark))
+	if !json.Valid(body) {
 		return wrong
 	}
-	notifications := gjson.GetBytes(r.raw, "value").Array()
+	notifications := gjson.GetBytes(body, "value").Array()
 	valid := len(notifications) > 0
 	for _, n := range notifications {
 		state := n.Get("clientState")

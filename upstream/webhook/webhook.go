@@ -11,11 +11,17 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/caddy-sse/caddy-sse/hub"
+	bodies "github.com/caddy-sse/caddy-sse/internal/body"
 	"github.com/caddy-sse/caddy-sse/store"
 )
 
-// DefaultMaxBody is the default limit of a body's size in bytes: 1 MiB.
+// DefaultMaxBody is the default limit of a body's size in bytes: 1 MiB. Senders
+// of larger bodies have another one.
 const DefaultMaxBody = 1 << 20
+
+// largeBodies limits what the bodies of all rules hold beyond their first MiB:
+// 128 MiB together.
+var largeBodies = bodies.NewBudget(128 << 20)
 
 // Webhook turns verified POST requests into events.
 //
@@ -103,7 +109,10 @@ type Webhook struct {
 	Data string `json:"data,omitempty"`
 
 	// Limits the size of a body in bytes. The module refuses a larger body with
-	// 413. Default, and what zero means: 1048576 (1 MiB).
+	// 413. The bodies of all rules that are being received hold at most 128 MiB
+	// together, or four times max_body if that is more; the first MiB of each
+	// doesn't count. Default, and what zero means: 1048576 (1 MiB); for github
+	// and gitlab, which send as much, 26214400 (25 MiB).
 	MaxBody int64 `json:"max_body,omitempty"`
 
 	// Sets how many deliveries the module remembers by their ids, and how long.
@@ -186,6 +195,7 @@ type Delivery struct {
 	// rules that forward requests set it; other rules return it as an error.
 	Refused error
 
+	hold      *bodies.Hold
 	refreshed map[RefreshTarget]bool // the members of Refresh
 	firstByID map[string]Message     // the first message of each event ID
 }
