@@ -29,6 +29,7 @@ func (h *Handler) parsePoll(d *caddyfile.Dispenser) error {
 		"event":          word(&p.Event),
 		"vary":           words(&p.Vary),
 		"share":          p.parseShare,
+		"accept":         p.parseAccept,
 		"absorb":         flag(&p.Absorb),
 		"method":         word(&p.Method),
 		"max_request":    size(&p.MaxRequest),
@@ -70,6 +71,19 @@ func (p pollParser) parseSend(d *caddyfile.Dispenser) error {
 	default:
 		return d.Errf("send takes a way to tell changes and what it needs, got %d arguments: a jq program is put in backticks", len(args))
 	}
+}
+
+// parseAccept parses media types, each an argument of its own or in lists.
+func (p pollParser) parseAccept(d *caddyfile.Dispenser) error {
+	var types []string
+	if err := words(&types)(d); err != nil {
+		return err
+	}
+	for i, t := range types {
+		types[i] = strings.TrimRight(t, ", ")
+	}
+	p.Accept = strings.Join(types, ", ")
+	return nil
 }
 
 func (p pollParser) parseRefresh(d *caddyfile.Dispenser) error {

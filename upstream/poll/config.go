@@ -119,11 +119,17 @@ type Config struct {
 	// is `checked`, unless the rule has `vary`.
 	Share string `json:"share,omitempty"`
 
+	// Sets the Accept header of polls, such as "application/vnd.api+json".
+	// Viewers with different Accept headers then share a view. Default: the
+	// viewer's own without text/event-stream; if nothing is left, and with
+	// absorb, "application/json, application/*;q=0.8, text/*;q=0.5".
+	Accept string `json:"accept,omitempty"`
+
 	// Answers ordinary GET and HEAD requests for a polled document from the
 	// last poll. That response must be no older than the interval, and no
 	// unsafe request may have invalidated it since. Requests with no-cache in
 	// Cache-Control or Pragma go to the backend. The Accept header no longer
-	// separates viewers: polls ask for JSON. Default: false.
+	// separates viewers: polls ask for JSON, or as accept says. Default: false.
 	Absorb bool `json:"absorb,omitempty"`
 
 	// Sets the method of the requests that open streams: GET (the default), or
@@ -233,6 +239,9 @@ func (c *Config) check() error {
 }
 
 func (c *Config) compile() (err error) {
+	if err = c.checkAccept(); err != nil {
+		return fmt.Errorf("poll: %w", err)
+	}
 	if c.mode, err = diff.NewMode(c.Send, c.SendArgument); err != nil {
 		return fmt.Errorf("poll: %w", err)
 	}

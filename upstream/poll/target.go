@@ -2,7 +2,6 @@ package poll
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"io"
 	"maps"
@@ -99,8 +98,8 @@ func newTarget(r *http.Request, query []byte, caller Requester, h *hub.Hub, c *C
 			parts = appendCounted(parts, name, values...)
 		}
 	}
-	if c.Absorb {
-		t.header["Accept"] = []string{subrequest.DefaultAccept}
+	if accept := c.ruleAccept(); accept != "" { // also if the request has none
+		t.header["Accept"] = []string{accept}
 	}
 	t.shared = h.Digest(parts...)
 	t.private = h.Digest(append([]string{t.shared}, t.principal.keyParts()...)...)
@@ -149,10 +148,10 @@ func appendCounted(parts []string, name string, values ...string) []string {
 // headerValues returns the values of a viewer's header that polls send.
 func (t *target) headerValues(name string, r *http.Request, c *Config) []string {
 	switch {
-	case name == "Accept" && c.Absorb:
-		return nil // absorb needs the same Accept in all polls
+	case name == "Accept" && c.ruleAccept() != "":
+		return nil // it separates no viewers
 	case name == "Accept":
-		return []string{cmp.Or(stream.OtherTypes(r.Header), subrequest.DefaultAccept)}
+		return []string{c.accept(r.Header)}
 	case !c.isSent(name):
 		return nil
 	default:
