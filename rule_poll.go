@@ -91,12 +91,31 @@ func (p *pollRule) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.
 		return p.serveStream(w, r, next)
 	case !isSafe(r.Method):
 		return p.passUnsafe(w, r, next)
-	case config.Absorb && p.poller.Absorb(w, r, subrequest.New(r, next)):
-		p.logAbsorbed(r)
-		return nil
+	case config.Method == http.MethodGet && (r.Method == http.MethodGet || r.Method == http.MethodHead):
+		return p.passRead(w, r, next)
 	default:
 		return next.ServeHTTP(w, r)
 	}
+}
+
+// passRead passes a request for a document that is no stream to the next handler,
+// or answers it from the last poll. The response varies by Accept: a cache would
+// otherwise answer the next request for a stream with it.
+func (p *pollRule) passRead(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	response := recordResponse(w, func(status int, header http.Header) {
+		if isFinal(status) {
+			addVary(header, "Accept")
+		}
+	})
+	if p.handler.Poll.Absorb && p.poller.Absorb(response, r, subrequest.New(r, next)) {
+		p.logAbsorbed(r)
+		return nil
+	}
+	err := next.ServeHTTP(response, r)
+	if response.status() == 0 { // Caddy responds, or an error route
+		addVary(w.Header(), "Accept")
+	}
+	return err
 }
 
 func (p *pollRule) logAbsorbed(r *http.Request) {
@@ -108,7 +127,7 @@ func (p *pollRule) logAbsorbed(r *http.Request) {
 
 func (p *pollRule) serveStream(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	p.cors.SetHeaders(w.Header(), r)
-	w.Header().Add("Vary", "Accept")
+	addVary(w.Header(), "Accept")
 	reason := stream.ClientLeft // or no stream has begun
 	release, err := p.acquire(r, next)
 	if err != nil {

@@ -47,6 +47,18 @@ func refuseAccept(w http.ResponseWriter, r *http.Request) {
 	refusal.Newf(http.StatusNotAcceptable, "here is a stream of events: ask for %s", stream.MediaType).Write(w, r)
 }
 
+// addVary adds a header's name to a response's Vary, unless that has it already.
+func addVary(response http.Header, name string) {
+	for _, value := range response["Vary"] {
+		for member := range strings.SplitSeq(value, ",") {
+			if member = strings.TrimSpace(member); member == "*" || strings.EqualFold(member, name) {
+				return
+			}
+		}
+	}
+	response.Add("Vary", name)
+}
+
 // responseRecorder is Caddy's recorder, which passes the response on, for
 // handlers that flush before they write a status: the server sends a 200 then,
 // while Caddy's recorder alone would drop the flush.
