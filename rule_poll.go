@@ -85,8 +85,8 @@ func (p *pollRule) cleanup() error {
 func (p *pollRule) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	config := p.handler.Poll
 	switch {
-	case p.cors.Preflight(w, r):
-		return nil
+	case p.cors.IsPreflight(r):
+		return p.servePreflight(w, r, next)
 	case r.Method == config.Method && stream.Prefers(r.Header) && !p.cors.IsUntrustedOrigin(r):
 		return p.serveStream(w, r, next)
 	case !isSafe(r.Method):

@@ -110,8 +110,8 @@ func (s *subscribeRule) cleanup() error {
 func (s *subscribeRule) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	return s.tokens.serve(w, r, func(w http.ResponseWriter, r *http.Request) error {
 		switch {
-		case s.cors.Preflight(w, r):
-			return nil
+		case s.cors.IsPreflight(r):
+			return s.servePreflight(w, r, next)
 		case r.Method != http.MethodGet && r.Method != http.MethodHead:
 			return passOrRefuse(w, r, next, refuseMethod(http.MethodGet, http.MethodHead, http.MethodOptions))
 		case !stream.Accepts(r.Header):

@@ -53,10 +53,6 @@ func isOrigin(o string) bool {
 	return !strings.HasSuffix(u.Host, ":") && (u.Scheme != "https" || port != "443") && (u.Scheme != "http" || port != "80")
 }
 
-// allowedHeaders are the headers of EventSource, its polyfills and fetch-based
-// clients that need permission.
-const allowedHeaders = "Last-Event-ID, Cache-Control, Authorization"
-
 // SetHeaders adds the headers that let the page of the request read the response.
 func (c *CORS) SetHeaders(h http.Header, r *http.Request) {
 	switch origin := r.Header.Get("Origin"); {
@@ -86,26 +82,4 @@ func (c *CORS) IsUntrustedOrigin(r *http.Request) bool {
 func (c *CORS) RemoveHeaders(h http.Header) {
 	h.Del("Access-Control-Allow-Origin")
 	h.Del("Access-Control-Allow-Credentials")
-}
-
-// Preflight responds to a CORS-preflight request from an allowed origin for the
-// method that opens streams. It returns false for any other request.
-func (c *CORS) Preflight(w http.ResponseWriter, r *http.Request) bool {
-	if r.Method != http.MethodOptions || r.Header.Get("Access-Control-Request-Method") != c.method {
-		return false
-	}
-	if !c.any && !slices.Contains(c.origins, strings.ToLower(r.Header.Get("Origin"))) {
-		return false
-	}
-	h := w.Header()
-	c.SetHeaders(h, r)
-	h.Set("Access-Control-Allow-Methods", c.method)
-	headers := allowedHeaders
-	if c.method != http.MethodGet {
-		headers += ", Content-Type" // of the request's body
-	}
-	h.Set("Access-Control-Allow-Headers", headers)
-	h.Set("Access-Control-Max-Age", "7200")
-	w.WriteHeader(http.StatusNoContent)
-	return true
 }

@@ -122,24 +122,27 @@ func TestCORSKeepsEarlierVary(t *testing.T) {
 	}
 }
 
-// preflight sends a browser's preflight request. The headers that it requests
-// include one that is not allowed.
+// preflight sends a browser's preflight request.
 func preflight(c *access.CORS, origin, method string) (*httptest.ResponseRecorder, bool) {
 	r := from(http.MethodOptions, origin)
 	r.Header.Set("Access-Control-Request-Method", method)
-	r.Header.Set("Access-Control-Request-Headers", "x-evil, last-event-id")
+	r.Header.Set("Access-Control-Request-Headers", "baggage,last-event-id,traceparent,x-api-key")
 	w := httptest.NewRecorder()
-	return w, c.Preflight(w, r)
+	ok := c.IsPreflight(r)
+	if ok {
+		c.RespondToPreflight(w, r)
+	}
+	return w, ok
 }
 
-func TestPreflightAllowsOnlyWhatStreamsNeed(t *testing.T) {
+func TestPreflightPermitsTheHeadersThatItAsksFor(t *testing.T) {
 	w, ok := preflight(cors(t, "https://app.example.com"), "https://app.example.com", "GET")
 	want := http.Header{
 		"Vary":                             {"Origin"},
 		"Access-Control-Allow-Origin":      {"https://app.example.com"},
 		"Access-Control-Allow-Credentials": {"true"},
 		"Access-Control-Allow-Methods":     {"GET"},
-		"Access-Control-Allow-Headers":     {"Last-Event-ID, Cache-Control, Authorization"},
+		"Access-Control-Allow-Headers":     {"Last-Event-ID, Cache-Control, Authorization, baggage, traceparent, x-api-key"},
 		"Access-Control-Max-Age":           {"7200"},
 	}
 	if !ok || w.Code != http.StatusNoContent || !sameHeaders(w.Header(), want) {
@@ -157,8 +160,8 @@ func TestOtherOptionsRequestsPass(t *testing.T) {
 	get := from(http.MethodGet, "https://app.example.com")
 	get.Header.Set("Access-Control-Request-Method", "GET")
 	for name, r := range map[string]*http.Request{"a plain OPTIONS": plain, "a GET": get} {
-		if w := httptest.NewRecorder(); c.Preflight(w, r) || len(w.Header()) > 0 {
-			t.Errorf("Preflight responds to %s: %v", name, w.Header())
+		if c.IsPreflight(r) {
+			t.Errorf("%s counts as a preflight", name)
 		}
 	}
 	for _, request := range [][2]string{
@@ -204,6 +207,55 @@ func TestCrossOriginPostIsUntrusted(t *testing.T) {
 		}
 		if got := cors(t, c.origins...).IsUntrustedOrigin(r); got != c.untrusted {
 			t.Errorf("%+v: %v", c, got)
+		}
+	}
+}
+
+func TestPreflightPermitsOnlyHeaderNames(t *testing.T) {
+	for requested, want := range map[string]string{
+		"":                         "",
+		" , x-a,,X-B\t,x-a,x b,ä,": ", x-a, X-B",
+		"AUTHORIZATION,*":          ", *",
+		strings.Repeat("x,", 20):   ", x",
+	} {
+		r := from(http.MethodOptions, "https://app.example.com")
+		r.Header.Set("Access-Control-Request-Method", "GET")
+		r.Header.Set("Access-Control-Request-Headers", requested)
+		w := httptest.NewRecorder()
+		cors(t, "https://app.example.com").RespondToPreflight(w, r)
+		if got := w.Header().Get("Access-Control-Allow-Headers"); got != "Last-Event-ID, Cache-Control, Authorization"+want {
+			t.Errorf("%q: %q", requested, got)
+		}
+	}
+}
+
+func TestBackendPermitsCredentialsOnlyToTheWholeRequest(t *testing.T) {
+	good := http.Header{
+		"Access-Control-Allow-Origin":      {"https://app.example.com"},
+		"Access-Control-Allow-Credentials": {"true"},
+		"Access-Control-Allow-Headers":     {"X-Api-Key, Content-Type", "Baggage"},
+	}
+	r := from(http.MethodOptions, "https://app.example.com")
+	r.Header.Set("Access-Control-Request-Headers", "baggage,x-api-key")
+	for _, status := range []int{200, 204} {
+		if !access.PermitsCredentials(r, status, good) {
+			t.Errorf("%d permits nothing", status)
+		}
+	}
+	for _, status := range []int{101, 301, 401, 405, 502} {
+		if access.PermitsCredentials(r, status, good) {
+			t.Errorf("%d permits credentials", status)
+		}
+	}
+	for _, c := range [][2]string{
+		{"Access-Control-Allow-Origin", "*"}, {"Access-Control-Allow-Origin", "https://other.example"}, {"Access-Control-Allow-Origin", ""},
+		{"Access-Control-Allow-Credentials", "TRUE"}, {"Access-Control-Allow-Credentials", ""},
+		{"Access-Control-Allow-Headers", "*"}, {"Access-Control-Allow-Headers", "X-Api-Key"}, {"Access-Control-Allow-Headers", ""},
+	} {
+		h := good.Clone()
+		h.Set(c[0], c[1])
+		if access.PermitsCredentials(r, 204, h) {
+			t.Errorf("%v permits credentials", h)
 		}
 	}
 }
