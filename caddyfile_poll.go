@@ -41,6 +41,7 @@ func (h *Handler) parsePoll(d *caddyfile.Dispenser) error {
 		"max_in_flight":  count(&p.MaxInFlight),
 
 		"max_views_per_client": count(&p.MaxViewsPerClient),
+		"check_addresses":      p.parseCheckAddresses,
 	}, (*poll.Config).Validate)
 }
 
@@ -55,6 +56,18 @@ func (p pollParser) parseShare(d *caddyfile.Dispenser) error {
 		p.Share = args[0]
 	default:
 		return d.Errf("share %s is unknown: write `share`, or `share unchecked` to skip the check of each viewer", strings.Join(args, " "))
+	}
+	return nil
+}
+
+func (p pollParser) parseCheckAddresses(d *caddyfile.Dispenser) error {
+	switch args := d.RemainingArgs(); {
+	case len(args) == 0:
+		p.CheckAddresses = "on"
+	case len(args) == 1 && (args[0] == "on" || args[0] == "off"):
+		p.CheckAddresses = args[0]
+	default:
+		return d.Errf("check_addresses %s is unknown: write `check_addresses on`, or `check_addresses off`", strings.Join(args, " "))
 	}
 	return nil
 }

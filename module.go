@@ -32,8 +32,11 @@ type App struct {
 
 	shared map[string]*sharedHub
 	places map[*caddyhttp.Server][]*place // of the rules that are not provisioned yet; see placeOf
-	tasks  []task
-	log    *zap.Logger
+	// placeholders are those of the configuration's handlers; see
+	// placeholdersOfHandlers.
+	placeholders []string
+	tasks        []task
+	log          *zap.Logger
 }
 
 // CaddyModule returns the module's information.
@@ -49,6 +52,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 	}
 	a.log = ctx.Logger()
 	a.shared = make(map[string]*sharedHub)
+	a.placeholders = nil
 	a.places = make(map[*caddyhttp.Server][]*place)
 	if a.Hubs == nil {
 		a.Hubs = make(map[string]*HubConfig)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/caddy-sse/caddy-sse/internal/refusal"
 	"github.com/caddy-sse/caddy-sse/stream"
+	"github.com/caddy-sse/caddy-sse/subrequest"
 )
 
 // ruleKind serves the requests of one rule. Each kind of rule has a type that
@@ -44,6 +45,8 @@ type rule struct {
 	hub *sharedHub
 	log *zap.Logger
 
+	placeholders []string // which subrequests repeat
+
 	place        place
 	placeUnknown error // why the place is unknown; see keptPlace
 }
@@ -63,7 +66,12 @@ func newRule(ctx caddy.Context, id ruleID) (*rule, error) {
 		return nil, err
 	}
 	place, unknown := app.placeOf(ctx)
-	return &rule{id: id, app: app, hub: hub, log: ctx.Logger(), place: place, placeUnknown: unknown}, nil
+	return &rule{id: id, app: app, hub: hub, log: ctx.Logger(), placeholders: app.placeholdersOfHandlers(ctx), place: place, placeUnknown: unknown}, nil
+}
+
+// requester returns a requester for the client of req.
+func (r *rule) requester(req *http.Request, next caddyhttp.Handler) *subrequest.Requester {
+	return subrequest.New(req, next, r.placeholders...)
 }
 
 // shutdown ends the hub's streams if no configuration takes them over.

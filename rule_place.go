@@ -27,10 +27,14 @@ type place struct {
 	// and how: the handlers that they pass before it, the conditions under which
 	// they go elsewhere, and the server's options about clients.
 	passed string
+
+	// addressDecides is true if a handler or matcher behind the rule may refuse a
+	// client because of its address.
+	addressDecides bool
 }
 
 // newPlace returns a place that no other configuration has.
-func newPlace() place { return place{rand.Text(), rand.Text()} }
+func newPlace() place { return place{rand.Text(), rand.Text(), true} }
 
 // placeOf returns the place of the rule being provisioned. If that is unknown, it
 // returns a new place, and an error that says why. Each rule calls it once: the
@@ -154,7 +158,7 @@ func findPlaces(listen []string, config json.RawMessage) ([]*place, error) {
 	if err := json.Unmarshal(config, &server); err != nil {
 		return nil, fmt.Errorf("reading the server's configuration: %w", err)
 	}
-	f := &placeFinder{named: string(server.NamedRoutes)}
+	f := &placeFinder{named: string(server.NamedRoutes), addresses: newAddressFinder(&server)}
 	at := &way{routes: []any{listen}, passed: []any{server.clients()}}
 	err := f.visit(server.Routes, at)
 	return f.places, err
@@ -173,13 +177,18 @@ func (s *rawServer) clients() []any {
 type way struct {
 	routes, passed []any
 	handlesErrors  bool
+	addressDecides bool // behind that point
+}
+
+func (w *way) clone() *way {
+	return &way{slices.Clone(w.routes), slices.Clone(w.passed), w.handlesErrors, w.addressDecides}
 }
 
 func (w *way) place() *place {
 	if w.handlesErrors {
 		return nil
 	}
-	return &place{digest(w.routes), digest(w.passed)}
+	return &place{digest(w.routes), digest(w.passed), w.addressDecides}
 }
 
 func digest(parts []any) string {
@@ -193,15 +202,21 @@ func digest(parts []any) string {
 
 // placeFinder collects the places of the rules of a server.
 type placeFinder struct {
-	named  string // the server's named routes
-	places []*place
+	named     string // the server's named routes
+	addresses *addressFinder
+	places    []*place
 }
 
 // visit collects the places in a list of routes.
 func (f *placeFinder) visit(routes []rawRoute, to *way) error {
 	var before []passedRoute
-	for _, r := range routes {
-		here := &way{slices.Clone(to.routes), slices.Clone(to.passed), to.handlesErrors}
+	decides := make([]bool, len(routes)) // which of the routes decide by address
+	for i := range routes {
+		decides[i] = f.addresses.decides(&routes[i])
+	}
+	for i, r := range routes {
+		here := to.clone()
+		here.addressDecides = !r.Terminal && (to.addressDecides || decidesBehind(routes, decides, i))
 		for _, b := range before {
 			if effect := b.effectOn(&r); effect != "" {
 				here.passed = append(here.passed, effect)
@@ -222,9 +237,23 @@ func (f *placeFinder) visit(routes []rawRoute, to *way) error {
 	return nil
 }
 
+// decidesBehind reports whether the requests of a route may reach one that
+// decides, behind it in its list.
+func decidesBehind(routes []rawRoute, decides []bool, at int) bool {
+	group := routes[at].Group
+	for i := at + 1; i < len(routes); i++ {
+		if decides[i] && (group == "" || group != routes[i].Group) {
+			return true
+		}
+	}
+	return false
+}
+
 // visitHandlers collects the places in the handlers of a route.
 func (f *placeFinder) visitHandlers(handlers []json.RawMessage, here *way) error {
+	addressDecidesBehind := here.addressDecides
 	for i, raw := range handlers {
+		here.addressDecides = addressDecidesBehind || f.addresses.handles(handlers[i+1:])
 		if err := f.visitHandler(raw, here); err != nil || i == len(handlers)-1 {
 			return err
 		}

@@ -56,7 +56,7 @@ func (p *pollRule) provision(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
-	config.Scope, config.Leases = scope, &p.hub.topicLeases
+	config.Scope, config.Leases, config.AddressDecides = scope, &p.hub.topicLeases, p.place.addressDecides
 	if err := config.Provision(); err != nil {
 		return err
 	}
@@ -107,7 +107,7 @@ func (p *pollRule) passRead(w http.ResponseWriter, r *http.Request, next caddyht
 			addVary(header, "Accept")
 		}
 	})
-	if p.handler.Poll.Absorb && p.poller.Absorb(response, r, subrequest.New(r, next)) {
+	if p.handler.Poll.Absorb && p.poller.Absorb(response, r, p.requester(r, next)) {
 		p.logAbsorbed(r)
 		return nil
 	}
@@ -135,7 +135,7 @@ func (p *pollRule) serveStream(w http.ResponseWriter, r *http.Request, next cadd
 	}
 	defer func() { release(reason) }()
 	done := limitBodyTime(r)
-	viewing, refused, err := p.poller.Subscribe(r, subrequest.New(r, next))
+	viewing, refused, err := p.poller.Subscribe(r, p.requester(r, next))
 	done()
 	if viewing == nil {
 		return p.serveNoStream(w, r, next, refused, err)
@@ -160,6 +160,8 @@ func (p *pollRule) serveNoStream(w http.ResponseWriter, r *http.Request, next ca
 	switch {
 	case r.Context().Err() != nil && !errors.As(err, new(*refusal.Error)):
 		return nil // the client has left; over HTTP/1, a late body looks the same
+	case errors.Is(err, subrequest.ErrConnectionAborted):
+		panic(http.ErrAbortHandler) // as the handler did
 	case errors.Is(err, subrequest.ErrEventStream):
 		p.cors.RemoveHeaders(w.Header()) // the backend adds its own
 		return next.ServeHTTP(w, r)

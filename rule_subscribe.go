@@ -8,6 +8,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
 
 	"github.com/caddy-sse/caddy-sse/access"
 	"github.com/caddy-sse/caddy-sse/hub"
@@ -64,9 +65,19 @@ func (s *subscribeRule) provision(ctx caddy.Context) error {
 		}
 		s.authorizer = access.NewAuthorizer(s.hub.Digest, s.log, newAuthorizeMetrics(s.id))
 	}
+	s.warnOfUnreachedBan()
 	var err error
 	s.topics, err = compileTopics(s.handler)
 	return err
+}
+
+// warnOfUnreachedBan logs that handlers behind the rule may refuse clients by
+// their addresses: no request of a stream gets there.
+func (s *subscribeRule) warnOfUnreachedBan() {
+	if s.authorizer == nil && s.placeUnknown == nil && s.place.addressDecides {
+		s.log.Warn("what refuses clients by their addresses stands behind the rule, and its streams don't get there: put both in a route block, the refusal first",
+			zap.String("rule", s.id.name))
+	}
 }
 
 func validateSubscribe(h *Handler) error {

@@ -1,6 +1,7 @@
 package caddysse
 
 import (
+	"errors"
 	"net/http"
 	"time"
 
@@ -23,9 +24,11 @@ func (s *subscribeRule) authorize(w http.ResponseWriter, r *http.Request, next c
 	if refused != nil {
 		return nil, s.refuse(w, r, refused)
 	}
-	principal := access.NewPrincipal(r, subrequest.New(r, next))
+	principal := access.NewPrincipal(r, s.requester(r, next))
 	grant, denial, err := s.authorizer.Authorize(r.Context(), principal, uris, time.Duration(config.Recheck))
 	switch {
+	case errors.Is(err, subrequest.ErrConnectionAborted):
+		panic(http.ErrAbortHandler) // as the handler did
 	case err != nil:
 		s.log.Error("authorization check can't be sent", zap.Error(err))
 		return nil, s.refuse(w, r, &refusal.Error{Status: http.StatusBadGateway, Kind: refusal.NotStreamable, Reason: "the authorization check can't be sent: " + err.Error(), Err: err})

@@ -66,7 +66,7 @@ func NewAuthorizer(digest func(parts ...string) string, log *zap.Logger, o Obser
 type decision struct {
 	refused *subrequest.Response
 	failure *Failure
-	err     error // the configuration can't work
+	err     error // the configuration can't work, or aborts the connection
 	pace    fair.Pace
 }
 
@@ -159,7 +159,7 @@ func (a *Authorizer) request(ctx context.Context, p *Principal, uri string, pace
 	switch {
 	case errors.Is(err, subrequest.ErrTooLarge), errors.Is(err, subrequest.ErrEventStream): // only of 2xx responses
 		return decision{}
-	case errors.Is(err, subrequest.ErrNoResponse):
+	case errors.Is(err, subrequest.ErrNoResponse), errors.Is(err, subrequest.ErrConnectionAborted):
 		return decision{err: err}
 	case ctx.Err() != nil: // no caller waits
 		return undecided

@@ -2,6 +2,7 @@ package access
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -48,7 +49,7 @@ func AlwaysGranted() *Grant { return &Grant{end: func() {}} }
 
 // Authorize checks all URIs as the principal. It returns a grant, which the
 // caller must end; or the backend's refusal; or an error if the configuration
-// can't work. The grant repeats the checks within each recheck interval. Zero:
+// can't work or aborts the connection. The grant repeats the checks within each recheck interval. Zero:
 // it doesn't.
 //
 // A failing backend refuses nobody: the grant repeats the checks until the
@@ -115,7 +116,7 @@ func (g *Grant) recheckNow() {
 	switch {
 	case g.ctx.Err() != nil:
 		return
-	case d.refused != nil, d.err != nil && g.granted != nil:
+	case d.refused != nil, errors.Is(d.err, subrequest.ErrConnectionAborted), d.err != nil && g.granted != nil:
 		close(g.revoked)
 		return
 	case d.err != nil: // like a failure: an earlier check admitted the subscriber

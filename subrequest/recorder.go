@@ -100,6 +100,8 @@ func (rec *recorder) panicError(ctx context.Context, p any) error {
 	switch {
 	case p == http.ErrAbortHandler && ctx.Err() != nil: // the caller cancelled it
 		return context.Cause(ctx)
+	case p == http.ErrAbortHandler && rec.status == 0:
+		return ErrConnectionAborted
 	case p == http.ErrAbortHandler:
 		return ErrAborted
 	default:

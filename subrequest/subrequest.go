@@ -22,6 +22,10 @@ var (
 	ErrEventStream = errors.New("the response is an event stream already")
 	// ErrAborted is returned for a response that ends before it is complete.
 	ErrAborted = errors.New("the response broke off")
+	// ErrConnectionAborted is returned if a handler aborts the connection before
+	// it responds, as the directive abort does. It panics then with
+	// [http.ErrAbortHandler], and so should the caller for its own client.
+	ErrConnectionAborted = errors.New("a handler aborted the connection")
 	// ErrNoResponse is returned if no handler wrote a response: the route has
 	// no handler after this module's.
 	ErrNoResponse = errors.New("no handler answered")
@@ -56,6 +60,7 @@ type Requester struct {
 	server  *caddyhttp.Server
 
 	vars         map[string]any
+	placeholders map[string]any
 	user         string
 	original     Original
 	clientIP     string
@@ -64,9 +69,10 @@ type Requester struct {
 
 // New returns a requester for the client of r, whose subrequests go to handler.
 // It copies the values that earlier handlers have set for the client: the user's
-// id, and the variables that are text, numbers or booleans.
-func New(r *http.Request, handler caddyhttp.Handler) *Requester {
-	q := &Requester{handler: handler, vars: make(map[string]any)}
+// id, and the variables and the named placeholders that are text, numbers or
+// booleans.
+func New(r *http.Request, handler caddyhttp.Handler, placeholders ...string) *Requester {
+	q := &Requester{handler: handler, vars: make(map[string]any), placeholders: make(map[string]any)}
 	q.server, _ = r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
 	vars, _ := r.Context().Value(caddyhttp.VarsCtxKey).(map[string]any)
 	for name, value := range vars {
@@ -81,6 +87,11 @@ func New(r *http.Request, handler caddyhttp.Handler) *Requester {
 	}
 	if repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
 		q.user, _ = repl.GetString(userIDPlaceholder)
+		for _, name := range placeholders {
+			if value, ok := repl.Get(name); ok && isScalar(value) {
+				q.placeholders[name] = value
+			}
+		}
 	}
 	return q
 }
@@ -102,12 +113,16 @@ const userIDPlaceholder = "http.auth.user.id"
 // empty if there is none.
 func (q *Requester) User() string { return q.user }
 
-// Vars returns the variables that earlier handlers have set. Each value is
-// written with its type, so that values that differ are written differently.
+// Vars returns the variables and, in braces, the placeholders that earlier
+// handlers have set. Each value is written with its type, so that values that
+// differ are written differently.
 func (q *Requester) Vars() map[string]string {
-	vars := make(map[string]string, len(q.vars))
+	vars := make(map[string]string, len(q.vars)+len(q.placeholders))
 	for name, value := range q.vars {
 		vars[name] = fmt.Sprintf("%T:%v", value, value)
+	}
+	for name, value := range q.placeholders {
+		vars["{"+name+"}"] = fmt.Sprintf("%T:%v", value, value)
 	}
 	return vars
 }
@@ -190,12 +205,16 @@ func (q *Requester) Do(req *http.Request, maxBody int64) (resp *Response, err er
 	return rec.response(caller, err)
 }
 
-// restoreClient gives a subrequest the user's id and the variables that earlier
-// handlers have set on the client's request, and the client's address: an earlier
-// handler may have removed the header that the server determined it from.
+// restoreClient gives a subrequest the user's id, the variables and the
+// placeholders that earlier handlers have set on the client's request, and the
+// client's address: an earlier handler may have removed the header that the server
+// determined it from.
 func (q *Requester) restoreClient(ctx context.Context, repl *caddy.Replacer) {
 	if q.user != "" {
 		repl.Set(userIDPlaceholder, q.user)
+	}
+	for name, value := range q.placeholders {
+		repl.Set(name, value)
 	}
 	vars, ok := ctx.Value(caddyhttp.VarsCtxKey).(map[string]any)
 	if !ok {

@@ -37,7 +37,7 @@ func (p *Poller) Absorb(w http.ResponseWriter, r *http.Request, caller Requester
 	}
 	t := newTarget(asStream, nil, caller, p.hub, p.config)
 	k := p.cachedFor(t)
-	if k == nil || !t.carriesAll(r.Header) && !isCacheableForAll(k.header) || !p.config.satisfies(r.Header, k) || variesBy(k.header, t.principal.trusted) {
+	if k == nil || !p.mayAbsorb(t, time.Now()) || !t.carriesAll(r.Header) && !isCacheableForAll(k.header) || !p.config.satisfies(r.Header, k) || variesBy(k.header, t.principal.trusted) {
 		return false
 	}
 	k.write(w, r)

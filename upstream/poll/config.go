@@ -152,6 +152,18 @@ type Config struct {
 	// path, above it or below it polls that view in any case.
 	Refresh []string `json:"refresh,omitempty"`
 
+	// Decides whether the backend is asked about each viewer's own address. The
+	// polls of viewers without credentials carry none.
+	//
+	// - `on`: a viewer whose address has not been checked for a minute causes a
+	//   request of its own before its stream begins, and gets the response if
+	//   that is a refusal
+	// - `off`: no such request
+	//
+	// Default: `on` if a matcher or handler behind the rule may decide by address,
+	// or if the module can't tell; otherwise `off`.
+	CheckAddresses string `json:"check_addresses,omitempty"`
+
 	// Turns invalidation off: unsafe requests cause no poll. Default: false.
 	RefreshOff bool `json:"refresh_off,omitempty"`
 
@@ -159,6 +171,9 @@ type Config struct {
 	// waits until the response is no longer fresh. Invalidation polls at once
 	// in any case.
 	IgnoreMaxAge bool `json:"ignore_max_age,omitempty"`
+
+	// AddressDecides is the default of CheckAddresses.
+	AddressDecides bool `json:"-"`
 
 	// Scope separates the rule's views from those of other rules on the hub,
 	// whose handlers and selection may differ. A rule should keep its scope
@@ -179,6 +194,12 @@ type Config struct {
 const (
 	shareChecked   = "checked"
 	shareUnchecked = "unchecked"
+)
+
+// The values of [Config].CheckAddresses.
+const (
+	checkOn  = "on"
+	checkOff = "off"
 )
 
 // minInterval protects backends from a mistyped interval.
@@ -227,6 +248,8 @@ func (c *Config) check() error {
 		return errors.New("poll: absorb works with method GET only: remove method POST or absorb")
 	case c.Share != "" && c.Share != shareChecked && c.Share != shareUnchecked:
 		return fmt.Errorf("poll: unknown share %q: use %s or %s", c.Share, shareChecked, shareUnchecked)
+	case c.CheckAddresses != "" && c.CheckAddresses != checkOn && c.CheckAddresses != checkOff:
+		return fmt.Errorf("poll: unknown check_addresses %q: use %s or %s", c.CheckAddresses, checkOn, checkOff)
 	case c.RefreshOff && len(c.Refresh) > 0:
 		return errors.New("poll: refresh off excludes refresh paths: remove one of the two")
 	}
@@ -266,6 +289,12 @@ func compile(src string) (*jq.Program, error) {
 		return nil, nil
 	}
 	return jq.Compile(src)
+}
+
+// checksAddresses reports whether the backend is asked about each viewer's own
+// address.
+func (c *Config) checksAddresses() bool {
+	return c.CheckAddresses == checkOn || c.CheckAddresses == "" && c.AddressDecides
 }
 
 // refreshedBy reports whether an unsafe request to one of the paths invalidates

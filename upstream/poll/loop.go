@@ -280,13 +280,20 @@ func (l *pollLoop) validatorsOf(h http.Header) validators {
 
 // isPermanent reports whether polling again would not help.
 func isPermanent(err error) bool {
-	return errors.Is(err, subrequest.ErrEventStream) || errors.Is(err, subrequest.ErrNoResponse) || errors.Is(err, subrequest.ErrTooLarge)
+	return errors.Is(err, subrequest.ErrEventStream) || errors.Is(err, subrequest.ErrNoResponse) || errors.Is(err, subrequest.ErrTooLarge) ||
+		errors.Is(err, subrequest.ErrConnectionAborted)
+}
+
+// isCallersCase reports whether a document can't be polled for a reason that is
+// the caller's to handle: it is an event stream, or the connection was aborted.
+func isCallersCase(err error) bool {
+	return errors.Is(err, subrequest.ErrEventStream) || errors.Is(err, subrequest.ErrConnectionAborted)
 }
 
 // notStreamable returns the refusal for viewers of a document that can't be
-// polled. An event stream passes to the viewer as it is.
+// polled, or the caller's case.
 func notStreamable(err error) error {
-	if errors.Is(err, subrequest.ErrEventStream) {
+	if isCallersCase(err) {
 		return err
 	}
 	return &refusal.Error{Status: http.StatusBadGateway, Kind: refusal.NotStreamable, Reason: "this document can't be streamed: " + err.Error(), Err: err}
@@ -295,7 +302,7 @@ func notStreamable(err error) error {
 // failForGood ends a view whose document can't be polled.
 func (l *pollLoop) failForGood(err error) {
 	l.view.state.fail(err, nil)
-	if !errors.Is(err, subrequest.ErrEventStream) {
+	if !isCallersCase(err) {
 		l.view.poller.log.Error("document can't be polled", l.view.fields(zap.Error(err))...)
 	}
 }

@@ -47,6 +47,8 @@ type Poller struct {
 	work   *semaphore.Weighted // bytes of documents
 	memory memory
 
+	addressChecks addressChecks
+
 	publishFailures, delays loglimit.Limiter
 
 	number int // among those that publish on the same topics

@@ -27,6 +27,10 @@ type principal struct {
 var addresses = setOf("X-Forwarded-For", "Forwarded", "X-Real-Ip", "True-Client-Ip", "Cf-Connecting-Ip", "Fastly-Client-Ip", "Fly-Client-Ip",
 	"X-Client-Ip", "Client-Ip", "X-Cluster-Client-Ip", "X-Azure-Clientip", "X-Envoy-External-Address")
 
+// IsAddressHeader reports whether proxies name the client's address in a header,
+// beside those that the server's configuration names.
+func IsAddressHeader(name string) bool { return addresses[http.CanonicalHeaderKey(name)] }
+
 // anonymousAddress is the address of a request on behalf of all clients without
 // credentials. A backend that decides by address refuses it. With the first
 // client's address, all would get what that one may see.
@@ -116,6 +120,11 @@ func (a *principal) keyParts() []string {
 	if !a.isPersonal() {
 		return a.header["Forwarded"]
 	}
+	return a.parts()
+}
+
+// parts returns all that the principal holds.
+func (a *principal) parts() []string {
 	parts := []string{a.requester.User(), subrequest.CertificateDigest(a.tls)}
 	for _, name := range slices.Sorted(maps.Keys(a.header)) {
 		parts = appendCounted(parts, name, a.header[name]...)

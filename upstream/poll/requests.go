@@ -11,16 +11,11 @@ import (
 // authorizationCheck asks the backend whether a viewer may share the view, by the
 // viewer's own request. The viewer's client causes it.
 func (v *view) authorizationCheck(ctx context.Context, t *target, as *principal) (*subrequest.Response, error) {
-	started := time.Now()
-	request := v.slotRequest()
-	request.Client = as.requester.ClientNetwork()
-	slot, err := v.poller.slots.Acquire(ctx, request)
-	if err != nil {
-		return nil, err
+	resp, err := v.poller.askAs(ctx, t, as, v.poller.config.MaxBody)
+	if resp != nil {
+		v.poller.learn(v, resp)
 	}
-	defer slot.Release()
-	defer func() { v.poller.observer.Polled(AuthorizationCheck, time.Since(started)) }()
-	return v.send(ctx, t, as, validators{})
+	return resp, err
 }
 
 // check polls as another viewer, and observes it as an authorization check.

@@ -28,8 +28,9 @@ type Subscription struct {
 //
 // It fails with a [refusal.Error] if the rule has no room for another view, the
 // request's body is too large or the document can't be polled, with
-// [subrequest.ErrEventStream] if the backend responds with an event stream, and
-// with the request context's error if the viewer has left. The request's body
+// [subrequest.ErrEventStream] if the backend responds with an event stream, with
+// [subrequest.ErrConnectionAborted] if a handler aborts the connection, and with
+// the request context's error if the viewer has left. The request's body
 // stays readable.
 func (p *Poller) Subscribe(r *http.Request, caller Requester) (*Subscription, *subrequest.Response, error) {
 	body, err := p.config.query(r)
@@ -37,6 +38,13 @@ func (p *Poller) Subscribe(r *http.Request, caller Requester) (*Subscription, *s
 		return nil, nil, err
 	}
 	t := newTarget(r, body, caller, p.hub, p.config)
+	refused, undecided, err := p.checkAddress(r.Context(), t)
+	switch {
+	case refused != nil || err != nil:
+		return nil, refused, err
+	case undecided != nil:
+		t = t.unshared(undecided)
+	}
 	for range maxAttempts {
 		sub, refused, err := p.attempt(r.Context(), t)
 		switch {

@@ -36,6 +36,11 @@ type target struct {
 
 	principal *principal
 
+	// own is the viewer itself, with its own address, if that has to be checked.
+	// ownKey is a digest of the request as that principal.
+	own    *principal
+	ownKey string
+
 	// shared is a digest of the key without the vary candidates. private is a
 	// digest of shared and the principal.
 	shared, private string
@@ -104,6 +109,7 @@ func newTarget(r *http.Request, query []byte, caller Requester, h *hub.Hub, c *C
 	t.shared = h.Digest(parts...)
 	t.private = h.Digest(append([]string{t.shared}, t.principal.keyParts()...)...)
 	t.principal.id = t.private
+	t.setOwn(r, caller, h, c)
 	return t
 }
 
