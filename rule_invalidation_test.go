@@ -1,9 +1,12 @@
 package caddysse_test
 
 import (
+	"io"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 )
 
 // A response has no authority over another host's documents (RFC 9111 §4.4).
@@ -34,6 +37,41 @@ func TestLocationOfAnotherHostIsNotInvalidated(t *testing.T) {
 					t.Errorf("%d polls, want 2", n)
 				}
 			})
+		}
+	}
+}
+
+// The application answers 202 and changes the document later, from a queue, and
+// leaves its ETag, as one does that makes it of the list's own row.
+func TestEffectOfQueuedWriteIsSentDespiteLongInterval(t *testing.T) {
+	var content atomic.Value
+	content.Store(`[]`)
+	s := polled(t, "1h {\n absorb\n }", func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPost {
+			body, _ := io.ReadAll(r.Body)
+			time.AfterFunc(150*time.Millisecond, func() { content.Store(string(body)) })
+			w.WriteHeader(http.StatusAccepted)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("ETag", `"list"`)
+		if r.Header.Get("If-None-Match") == `"list"` {
+			w.WriteHeader(http.StatusNotModified)
+			return
+		}
+		_, _ = io.WriteString(w, content.Load().(string))
+	})
+	for _, protocol := range protocols {
+		content.Store(`[]`)
+		path := "/api/" + strings.ReplaceAll(protocol, "/", "")
+		c := s.open(protocol, path)
+		c.expect("", `[]`)
+		if resp := s.doOver(protocol, "POST", path+"/1", `["`+protocol+`"]`); resp.StatusCode != http.StatusAccepted {
+			t.Fatal(resp.Status)
+		}
+		c.expect("", `["`+protocol+`"]`)
+		if resp := s.doOver(protocol, "GET", path, ""); resp.body != `["`+protocol+`"]` {
+			t.Errorf("an ordinary request got %s", resp.body)
 		}
 	}
 }

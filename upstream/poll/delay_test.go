@@ -4,27 +4,13 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
-	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
-	"github.com/caddy-sse/caddy-sse/store"
 	"github.com/caddy-sse/caddy-sse/subrequest"
 	"github.com/caddy-sse/caddy-sse/upstream/poll"
 )
-
-// withinLog runs a test with fake time and a log.
-func withinLog(t *testing.T, c poll.Config, test func(e *env, log *observer.ObservedLogs)) {
-	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
-		core, log := observer.New(zap.InfoLevel)
-		e := newEnvWith(t, c, store.NewMemory(), zap.New(core), nil)
-		defer e.end()
-		test(e, log)
-	})
-}
 
 func TestNoCacheDocumentIsPolledDespiteMaxAge(t *testing.T) {
 	for _, control := range []string{"no-cache, max-age=31536000", "no-store, max-age=31536000", "max-age=31536000, s-maxage=0"} {
@@ -62,7 +48,7 @@ func TestLongDelayByResponseIsLoggedOnceAndListed(t *testing.T) {
 		}, "Retry-After", false},
 		{"nothing", poll.Config{}, func() *subrequest.Response { return document("1") }, "", false},
 	} {
-		withinLog(t, test.config, func(e *env, log *observer.ObservedLogs) {
+		logged(t, test.config, func(e *env, log *observer.ObservedLogs) {
 			e.set(test.answer())
 			e.subscribe(newRequest("/doc"))
 			e.subscribe(newRequest("/doc?of=another"))
@@ -81,7 +67,7 @@ func TestLongDelayByResponseIsLoggedOnceAndListed(t *testing.T) {
 }
 
 func TestDelayIsLoggedAgainAfterItWasOver(t *testing.T) {
-	withinLog(t, poll.Config{}, func(e *env, log *observer.ObservedLogs) {
+	logged(t, poll.Config{}, func(e *env, log *observer.ObservedLogs) {
 		e.set(document("1", "Cache-Control", "max-age=600"))
 		e.subscribe(newRequest("/doc"))
 		e.set(document("1"))

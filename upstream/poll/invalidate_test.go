@@ -1,6 +1,7 @@
 package poll_test
 
 import (
+	"fmt"
 	"net/http"
 	"slices"
 	"testing"
@@ -38,6 +39,12 @@ func (e *env) wantPolls(want ...time.Duration) {
 	}
 }
 
+// keepChanging makes the document differ in each response, so that a write is
+// followed by no more polls than the one that it causes.
+func (b *backend) keepChanging() {
+	b.setFunc(func(*http.Request) (*subrequest.Response, error) { return document(fmt.Sprint(b.polls())), nil })
+}
+
 const ms = time.Millisecond
 
 // aMinute has an interval long enough that only invalidations cause polls.
@@ -45,6 +52,7 @@ var aMinute = poll.Config{Interval: 60 * second}
 
 func TestSingleInvalidationCostsOnePollAtOnce(t *testing.T) {
 	within(t, aMinute, func(e *env) {
+		e.keepChanging()
 		e.subscribe(newRequest("/doc"))
 		advance(time.Second)
 		e.forget()
@@ -82,6 +90,7 @@ func TestBurstCostsPollAtStartAndEnd(t *testing.T) {
 
 func TestBurstOfTwoInvalidationsCostsTwoPolls(t *testing.T) {
 	within(t, aMinute, func(e *env) {
+		e.keepChanging()
 		e.subscribe(newRequest("/doc"))
 		advance(time.Second)
 		e.forget()
@@ -116,6 +125,7 @@ func TestEndlessBurstCostsOnePollPerSecond(t *testing.T) {
 
 func TestSeparateInvalidationsEachPollAtOnce(t *testing.T) {
 	within(t, aMinute, func(e *env) {
+		e.keepChanging()
 		e.subscribe(newRequest("/doc"))
 		advance(time.Second)
 		e.forget()
@@ -126,6 +136,7 @@ func TestSeparateInvalidationsEachPollAtOnce(t *testing.T) {
 
 func TestEachBurstPollsAtOnce(t *testing.T) {
 	within(t, aMinute, func(e *env) {
+		e.keepChanging()
 		e.subscribe(newRequest("/doc"))
 		advance(time.Second)
 		e.forget()
@@ -270,6 +281,7 @@ func TestInvalidationBelowRefreshPathPollsWholeRule(t *testing.T) {
 		"/doc": true, "/": false, // only what is at a path, above or below it
 	} {
 		within(t, poll.Config{Interval: 60 * second, Refresh: []string{"/checkout", "/admin/stock/"}}, func(e *env) {
+			e.keepChanging()
 			e.subscribe(newRequest("/doc"))
 			e.subscribe(newRequest("/doc/2", "Authorization", "x"))
 			e.subscribe(newRequest("http://other.example.com/doc"))

@@ -33,7 +33,8 @@ type pollLoop struct {
 	schedule  *schedule
 	notBefore time.Time  // the backend's Retry-After
 	refreshed time.Time  // when a write last caused a poll
-	since     validators // of the last response
+	validated validation // of the last body
+	read      time.Time  // when it was asked for
 	sum       uint64     // of the last body
 	pace      fair.Pace  // of the last poll
 	kept      int64      // bytes that count for max_memory
@@ -87,6 +88,7 @@ func (l *pollLoop) run() {
 		now := time.Now()
 		l.notBefore = now.Add(retryAfter(header, now))
 		pause := l.schedule.next(came, took, header, now)
+		l.view.state.setDoubtful(l.schedule.aftermath.looking)
 		l.view.state.recordPoll(came, now, now.Add(pause), l.schedule.delayedBy)
 		l.logDelay(pause)
 		if !l.wait(pause) {
@@ -118,7 +120,8 @@ const (
 
 // wait waits until the next poll is due. The first write of a burst makes it due
 // at once; the others of the burst cause one more poll when the burst is over,
-// however long polls take. wait returns false when the view ends.
+// however long polls take. If writes have caused too many polls, or the backend
+// has asked for time, it is due later. wait returns false when the view ends.
 func (l *pollLoop) wait(pause time.Duration) bool {
 	timer := time.NewTimer(pause)
 	defer timer.Stop()
@@ -126,8 +129,10 @@ func (l *pollLoop) wait(pause time.Duration) bool {
 	for {
 		select {
 		case <-timer.C:
-			if !due.IsZero() {
-				l.refreshed = time.Now()
+			if due.IsZero() {
+				l.schedule.pollInTime(time.Now())
+			} else {
+				l.pollForWrite(time.Now())
 			}
 			return true
 		case <-l.view.ctx.Done():
@@ -136,12 +141,12 @@ func (l *pollLoop) wait(pause time.Duration) bool {
 		}
 		now := time.Now()
 		began, newest := l.view.state.writes()
-		switch {
-		case now.Before(l.notBefore):
-			due = l.notBefore
-			timer.Reset(due.Sub(now))
+		switch wait := max(l.notBefore.Sub(now), l.schedule.writePolls.wait(now)); {
+		case wait > 0:
+			due = now.Add(wait)
+			timer.Reset(wait)
 		case due.IsZero() && began.After(l.refreshed):
-			l.refreshed = now
+			l.pollForWrite(now)
 			return true
 		default:
 			if due.IsZero() {
@@ -150,6 +155,23 @@ func (l *pollLoop) wait(pause time.Duration) bool {
 			timer.Reset(min(newest.Add(debounce).Sub(now), due.Sub(now)))
 		}
 	}
+}
+
+// pollForWrite begins a poll that a write causes.
+func (l *pollLoop) pollForWrite(now time.Time) {
+	l.refreshed = now
+	l.schedule.pollForWrite(now)
+	l.view.state.setDoubtful(true)
+}
+
+// condition returns the validators to send with a poll: none if a write may have
+// changed the document since the last whole response. A backend may keep the ETag
+// of a list whose item has changed.
+func (l *pollLoop) condition() validators {
+	if _, newest := l.view.state.writes(); l.schedule.aftermath.looking || !l.read.After(newest) {
+		return validators{}
+	}
+	return l.validated.condition()
 }
 
 // pollAside polls on a goroutine of its own: a request through Caddy's handlers
@@ -181,15 +203,17 @@ func (l *pollLoop) pollSafely(first bool) (came outcome, header http.Header) {
 func (l *pollLoop) poll(first bool) (outcome, http.Header) {
 	defer l.endWork()
 	if l.view.publisher.takeUnsent() {
-		l.sum, l.since = 0, validators{}
+		l.sum = 0
+		l.validated.forget()
 	}
 	if u := l.view.target.checkFailure; first && u != nil {
 		return l.view.publisher.publishStale(u.status, u.err), u.header
 	}
 	o, asked := check{principal: l.view.nextPrincipal()}, time.Now()
-	o.resp, o.err = l.view.poll(o.principal, l.since)
+	since := l.condition()
+	o.resp, o.err = l.view.poll(o.principal, since)
 	if !o.isGood() {
-		o = l.view.confirmRefusal(o, l.since)
+		o = l.view.confirmRefusal(o, since)
 	}
 	l.view.recordAuthorization(o.principal, o.isGood())
 	l.view.state.recordPrincipal(o.principal)
@@ -211,15 +235,15 @@ func (l *pollLoop) poll(first bool) (outcome, http.Header) {
 	case err != nil:
 		return l.view.publisher.publishStale(0, err), nil
 	}
-	result := l.process(resp, first)
+	result := l.process(resp, asked, first)
 	l.view.storeResponse(resp, result, asked)
 	return result, resp.Header
 }
 
 // process decides what a response means, and publishes it.
-func (l *pollLoop) process(resp *subrequest.Response, first bool) outcome {
+func (l *pollLoop) process(resp *subrequest.Response, asked time.Time, first bool) outcome {
 	l.view.state.setStatus(resp.Status)
-	unmodified := resp.Status == http.StatusNotModified && l.since != (validators{})
+	unmodified := resp.Status == http.StatusNotModified && l.view.state.doc != nil // whether it was asked or not
 	switch {
 	case subrequest.IsFailure(resp.Status):
 		return l.view.publisher.publishStale(resp.Status, nil)
@@ -233,7 +257,7 @@ func (l *pollLoop) process(resp *subrequest.Response, first bool) outcome {
 	}
 	sum := maphash.Bytes(seed, resp.Body)
 	if l.view.state.doc != nil && sum == l.sum {
-		l.since = l.validatorsOf(resp.Header)
+		l.validate(resp.Header, true, asked)
 		return l.view.publisher.confirm(unchanged)
 	}
 	ctx, cancel := context.WithTimeoutCause(l.view.ctx, time.Duration(l.view.poller.config.Timeout), errWorkTimeout)
@@ -245,7 +269,8 @@ func (l *pollLoop) process(resp *subrequest.Response, first bool) outcome {
 	if !l.keep(l.view.keptBytes(doc, resp.Body)) {
 		return l.exceed(first)
 	}
-	l.since, l.sum = l.validatorsOf(resp.Header), sum
+	l.validate(resp.Header, false, asked)
+	l.sum = sum
 	came := l.view.publisher.publishChange(ctx, doc)
 	if finished && came != failed {
 		return l.view.publisher.publishComplete()
@@ -265,6 +290,19 @@ func (l *pollLoop) keyChanged(first bool) bool {
 	}
 	l.view.state.dropKey()
 	return true
+}
+
+// validate records the validators of a whole response. It logs if they turn out
+// to be useless.
+func (l *pollLoop) validate(h http.Header, same bool, asked time.Time) {
+	useless := l.validated.useless
+	l.validated.observe(l.validatorsOf(h), same, asked, time.Now())
+	l.read = asked
+	if !useless && l.validated.useless {
+		l.view.poller.warnUseless.Do(func() {
+			l.view.poller.log.Warn("a document changes while its ETag and Last-Modified stay: polls of such documents are no longer conditional", l.view.fields()...)
+		})
+	}
 }
 
 // validatorsOf returns the validators of a response to a GET.

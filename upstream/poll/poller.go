@@ -54,6 +54,7 @@ type Poller struct {
 	number int // among those that publish on the same topics
 
 	warnMaxViews, warnMaxViewsPerClient, warnMaxMemory sync.Once // that a bound is met: each once, or strangers would fill the log
+	warnUseless                                        sync.Once // that validators are
 
 	mu        sync.Mutex
 	views     map[string]*view

@@ -184,6 +184,7 @@ func TestPollSendsETagBack(t *testing.T) {
 		if tag, sent := e.last().Header["If-None-Match"]; sent {
 			t.Errorf("%q is sent the first time", tag)
 		}
+		advance(3 * time.Second)
 		e.setFunc(func(r *http.Request) (*subrequest.Response, error) {
 			if r.Header.Get("If-None-Match") != `W/"1"` {
 				t.Errorf("%q is sent", r.Header.Get("If-None-Match"))
@@ -511,6 +512,7 @@ func TestHostnameDropsPort(t *testing.T) {
 
 func TestBurstOfInvalidationsCostsTwoPolls(t *testing.T) {
 	within(t, poll.Config{Interval: 60 * second}, func(e *env) {
+		e.keepChanging()
 		e.subscribe(newRequest("/doc"))
 		advance(time.Second)
 		e.take(time.Second)
@@ -543,6 +545,7 @@ func TestInvalidationDuringPollCausesAnotherPoll(t *testing.T) {
 
 func TestInvalidationRestartsInterval(t *testing.T) {
 	within(t, poll.Config{Interval: 10 * second}, func(e *env) {
+		e.keepChanging()
 		e.subscribe(newRequest("/doc"))
 		advance(7 * time.Second)
 		e.Invalidate("example.com", "/doc")

@@ -21,6 +21,10 @@ type schedule struct {
 	first   bool
 	jitter  jitter
 
+	aftermath  aftermath  // of the newest write
+	writePolls writePolls // of all writes
+	isFollowUp bool       // the next poll is earlier than without the write
+
 	// delayedBy names the header of the last response that makes the next poll
 	// wait longer than it would without; empty if none does.
 	delayedBy string
@@ -65,18 +69,34 @@ func newSchedule(c *Config) *schedule {
 	return &schedule{interval: interval, max: time.Duration(c.Max), ignoreMaxAge: c.IgnoreMaxAge, pause: interval, first: true, jitter: defaultJitter}
 }
 
+// pollForWrite begins a poll that a write causes.
+func (s *schedule) pollForWrite(now time.Time) {
+	s.writePolls.spend(now)
+	s.aftermath.begin()
+	s.pause = s.interval
+}
+
+// pollInTime begins a poll at the time that next has returned.
+func (s *schedule) pollInTime(now time.Time) {
+	if s.isFollowUp {
+		s.writePolls.spend(now)
+	}
+}
+
 // next returns how long to wait for the next poll, given the outcome and the
 // duration of the last one, and the headers of its response, if there was one.
 func (s *schedule) next(o outcome, took time.Duration, h http.Header, now time.Time) time.Duration {
-	s.delayedBy = ""
+	s.delayedBy, s.isFollowUp = "", false
 	if o == failed {
 		return s.delay(s.backOff(), retryAfter(h, now), "Retry-After")
 	}
 	s.failing = nil
-	switch o {
-	case changed:
-		s.pause = s.interval
-	case unchanged, notModified:
+	switch {
+	case o == changed:
+		s.pause, s.aftermath = s.interval, aftermath{}
+	case s.aftermath.looking: // it says nothing about how quiet the document is
+		s.aftermath.polled(now.Add(-took), now, s.jitter.fraction)
+	default:
 		s.pause = min(time.Duration(float64(s.pause)*slowdown), s.max)
 	}
 	wait := remainingPause(withJitter(s.pause, s.jitter.fraction), took)
@@ -86,6 +106,11 @@ func (s *schedule) next(o outcome, took time.Duration, h http.Header, now time.T
 	}
 	if !s.ignoreMaxAge {
 		wait = s.delay(wait, freshness(h)-took, "Cache-Control")
+	}
+	if s.aftermath.looking {
+		if again := max(s.aftermath.due.Sub(now), s.writePolls.wait(now)); again < wait {
+			wait, s.delayedBy, s.isFollowUp = again, "", true
+		}
 	}
 	return s.delay(wait, retryAfter(h, now), "Retry-After")
 }

@@ -36,6 +36,7 @@ type documentState struct {
 
 	burstBegan time.Time // the first write of the newest burst
 	lastWrite  time.Time
+	doubtful   bool // a write may still change the document
 
 	cached     *cachedResponse // for ordinary requests
 	pollStatus pollStatus      // for the admin API
@@ -132,11 +133,11 @@ func (s *documentState) sharedLocked(body []byte) []byte {
 }
 
 // fresh returns the stored response, or nil if it is older than maxAge or than a
-// write.
+// write, or if the write's effect may still come.
 func (s *documentState) fresh(now time.Time, maxAge time.Duration) *cachedResponse {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.cached == nil || now.Sub(s.cached.polled) > maxAge || !s.cached.polled.After(s.lastWrite) {
+	if s.cached == nil || s.doubtful || now.Sub(s.cached.polled) > maxAge || !s.cached.polled.After(s.lastWrite) {
 		return nil
 	}
 	return s.cached
@@ -164,6 +165,13 @@ func (s *documentState) recordWrite() {
 		s.burstBegan = now
 	}
 	s.lastWrite = now
+}
+
+// setDoubtful sets whether a write may still change the document.
+func (s *documentState) setDoubtful(doubtful bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.doubtful = doubtful
 }
 
 // writes returns the times of the first and of the last write of the newest
