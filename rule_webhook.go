@@ -3,6 +3,7 @@ package caddysse
 import (
 	"encoding/json"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -139,27 +140,53 @@ func (h *webhookRule) store(r *http.Request, delivery *webhook.Delivery) (outcom
 			h.logPublishFailure(len(messages), err)
 		}
 	}()
-	if h.async != nil {
+	key := h.IdempotencyKey(deliveryScope(h.scope, r), delivery)
+	dropped := droppedKey(key)
+	if h.async != nil && !h.hasForwarded(key, dropped) {
 		request, err := h.async.storedRequest(r, delivery.Body)
 		messages = append([]hub.Message{request}, messages...)
 		if err != nil {
 			return outcome, err
 		}
 	}
-	outcome, err = h.hub.PublishAll(messages, h.IdempotencyKey(deliveryScope(h.scope, r), delivery))
+	if delivery.IsDropped() {
+		if key = dropped; len(messages) == 0 {
+			return outcome, nil
+		}
+	}
+	outcome, err = h.hub.PublishAll(messages, key)
 	if len(outcome.IDs) > 0 && forward.IsMessage(outcome.IDs[0]) { // not the sender's
 		outcome.IDs = outcome.IDs[1:]
 	}
 	return outcome, err
 }
 
+// droppedKey returns the key of a delivery that the rule drops and only forwards
+// to the app. The key is another one than that of the same delivery under a rule
+// that wants it: such a rule publishes the delivery when the sender repeats it.
+func droppedKey(key hub.IdempotencyKey) hub.IdempotencyKey {
+	if key.ID != "" {
+		key.ID = "dropped " + key.ID
+	}
+	return key
+}
+
+// hasForwarded reports whether the rule has stored a request for the app under one
+// of the keys.
+func (h *webhookRule) hasForwarded(keys ...hub.IdempotencyKey) bool {
+	return slices.ContainsFunc(keys, func(key hub.IdempotencyKey) bool {
+		_, before := h.hub.PublishedBefore(key)
+		return before
+	})
+}
+
 // resultOf returns the metric label of a delivery that is not refused.
 func resultOf(delivery *webhook.Delivery, outcome hub.Outcome) webhook.Result {
 	switch {
+	case delivery.IsDropped():
+		return webhook.Dropped
 	case outcome.Duplicate:
 		return webhook.Duplicate
-	case len(delivery.Messages)+len(delivery.Refresh) == 0:
-		return webhook.Dropped
 	}
 	return webhook.Accepted
 }

@@ -314,7 +314,7 @@ func TestIdempotencyKeysSurviveRestartPerRule(t *testing.T) {
 	other := send("b", "d1", `{"of":"b"}`)
 	again := func() {
 		t.Helper()
-		for want, got := range map[string]string{first: send("a", "d1", `{"want":true}`), dropped: send("a", "d2", `{"want":true}`), other: send("b", "d1", `{"of":"b"}`)} {
+		for want, got := range map[string]string{first: send("a", "d1", `{"want":true}`), dropped: send("a", "d2", `{"want":false}`), other: send("b", "d1", `{"of":"b"}`)} {
 			if got != want {
 				t.Errorf("got %q, and %q the first time", got, want)
 			}

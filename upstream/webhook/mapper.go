@@ -33,6 +33,8 @@ type mapper struct {
 	senderTopic *fieldTemplate // a second default topic
 	event       optionalTemplate
 	id          optionalTemplate
+	hook        string // the header that names one of the sender's webhooks
+	keepsNoIDs  bool   // the option `dedupe off`
 	split       *jq.Program
 	// senderSplit means that split comes from the sender's row: a body that
 	// doesn't fit it is one event.
@@ -50,7 +52,10 @@ func newMapper(wh *Webhook, s sender) (*mapper, error) {
 	if wh.Select != "" && wh.Data != "" {
 		return nil, errors.New("select and data both set the event's data: use one of them")
 	}
-	m := &mapper{senderSplit: wh.Split == "", cloudEvents: s.cloudEvents, status: s.status, noBody: s.noBody}
+	m := &mapper{
+		senderSplit: wh.Split == "", cloudEvents: s.cloudEvents, status: s.status, noBody: s.noBody,
+		hook: s.hook, keepsNoIDs: wh.Dedupe != nil && wh.Dedupe.Off,
+	}
 	if err := m.compileTemplates(wh, s); err != nil {
 		return nil, err
 	}
@@ -125,9 +130,9 @@ func (m *mapper) deliveryOf(r *request) (*Delivery, *refusal.Error) {
 	if refused != nil && !m.splits(r) {
 		return nil, refused
 	}
-	delivery := &Delivery{ID: id, Status: m.status, NoBody: m.noBody}
-	if m.splits(r) && m.id.usesBody() { // it may be the ID of one of many elements
-		delivery.ID = ""
+	delivery := &Delivery{Status: m.status, NoBody: m.noBody}
+	if !m.splits(r) || !m.id.usesBody() { // else it may be the ID of one of many elements
+		delivery.ID = m.recordID(r, id)
 	}
 	parts, refused := m.parts(whole)
 	if refused != nil {
@@ -180,7 +185,7 @@ func (m *mapper) parts(whole *part) (parts []*part, refused *refusal.Error) {
 // add adds the event and the refresh targets of a part to the delivery. It
 // evaluates when and select before the topics: a part that they drop needs none.
 func (m *mapper) add(delivery *Delivery, p *part) *refusal.Error {
-	id, refused := m.eventID(p)
+	id, refused := m.eventID(delivery, p)
 	if refused != nil {
 		return refused
 	}
@@ -246,15 +251,40 @@ func messageDigest(m Message) [8]byte {
 // deliveryID returns the ID of the delivery, or a digest of an ID that an event
 // stream can't carry. The same ID always has the same digest.
 func (m *mapper) deliveryID(p *part) (string, *refusal.Error) {
-	template := m.id
-	if p.request.id != nil && template.lenient {
-		template = *p.request.id
-	}
-	id, refused := template.expand(p)
+	id, refused := m.idTemplate(p.request).expand(p)
 	if refused != nil || id == "" {
 		return "", refused
 	}
 	return sendableID(id), nil
+}
+
+// idTemplate returns the template of the delivery's ID. It may depend on which of
+// the sender's headers were signed.
+func (m *mapper) idTemplate(r *request) optionalTemplate {
+	if r.scheme != nil && r.scheme.id != nil && m.id.lenient {
+		return *r.scheme.id
+	}
+	return m.id
+}
+
+// recordID returns the ID that the module remembers the delivery by. An ID that
+// the signature doesn't cover may come with several bodies, by design of the
+// sender, by mistake, or by an attacker: it counts together with the body.
+func (m *mapper) recordID(r *request, id string) string {
+	if id == "" || m.idTemplate(r).isSigned(r.scheme) {
+		return id
+	}
+	return fmt.Sprintf("%s %x", id, m.digest(r, r.content))
+}
+
+// digest is that of a content, for one of the sender's webhooks.
+func (m *mapper) digest(r *request, c *content) []byte {
+	digest := sha256.New()
+	if m.hook != "" {
+		_, _ = fmt.Fprintf(digest, "%q ", r.Header.Get(m.hook))
+	}
+	digest.Write(c.body)
+	return digest.Sum(nil)
 }
 
 func sendableID(id string) string {
@@ -265,13 +295,21 @@ func sendableID(id string) string {
 	return base64.RawURLEncoding.EncodeToString(digest[:24])
 }
 
-// eventID refuses early data without an ID: an attacker can send it again.
-func (m *mapper) eventID(p *part) (id string, refused *refusal.Error) {
+// eventID refuses early data without an ID: an attacker can send it again. If the
+// module keeps no record of the delivery, the event's ID alone decides what a
+// duplicate is, so it gets the body's digest as [mapper.recordID] does.
+func (m *mapper) eventID(d *Delivery, p *part) (id string, refused *refusal.Error) {
+	counted := p.request.content
 	if id = p.id; id == "" {
 		id, refused = m.deliveryID(p)
+		counted = p.content
 	}
-	if refused == nil && id == "" && bodies.IsEarly(p.request.Request) {
+	switch {
+	case refused != nil:
+	case id == "" && bodies.IsEarly(p.request.Request):
 		refused = bodies.TooEarly()
+	case id != "" && (d.ID == "" || m.keepsNoIDs) && !m.idTemplate(p.request).isSigned(p.request.scheme):
+		id = sendableID(fmt.Sprintf("%s-%x", id, m.digest(p.request, counted)[:8]))
 	}
 	return id, refused
 }

@@ -33,9 +33,8 @@ type request struct {
 
 	// key is the one that signed the request, if the sender signs requests.
 	key key
-	// id is the template of the delivery's ID, if that depends on which of the
-	// sender's headers were signed.
-	id *optionalTemplate
+	// scheme is the one that the signature follows, if the sender signs requests.
+	scheme *scheme
 
 	// content is the decoded body, and without secrets once it is redacted.
 	content *content

@@ -117,12 +117,12 @@ func TestIdempotencyKeyNeedsDeliveryID(t *testing.T) {
 		body string
 		want string
 	}{
-		{"an id in a header", webhook.Webhook{ID: "{http.request.header.X-Id}"}, `{}`, "h1"},
-		{"of a split body", webhook.Webhook{ID: "{http.request.header.X-Id}", Split: ".[]"}, `[1,2]`, "h1"},
+		{"an id in a header", webhook.Webhook{ID: "{http.request.header.X-Id}"}, `{}`, "h1 44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"},
+		{"of a split body", webhook.Webhook{ID: "{http.request.header.X-Id}", Split: ".[]"}, `[1,2]`, "h1 49a64717d5d4cb19952e6eac2946415cf6879adacf9908e7d872332d32c6e684"},
 		{"an id in the body", webhook.Webhook{ID: "{json.id}"}, `{"id":"b1"}`, "b1"},
 		{"ids of parts", webhook.Webhook{ID: "{json.id}", Split: ".items[]"}, `{"id":"account","items":[{"id":"b1"}]}`, ""},
 		{"no id", webhook.Webhook{}, `{}`, ""},
-		{"what is dropped", webhook.Webhook{ID: "{http.request.header.X-Id}", When: "false"}, `{}`, "h1"},
+		{"what is dropped", webhook.Webhook{ID: "{http.request.header.X-Id}", When: "false"}, `{}`, "h1 44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"},
 		{"off", webhook.Webhook{ID: "{http.request.header.X-Id}", Dedupe: &webhook.Dedupe{Off: true}}, `{}`, ""},
 	} {
 		wh := open(t, tc.wh)

@@ -38,6 +38,7 @@ type sender struct {
 	topic string // the template of a second default topic
 	event string // the default template of the event's name
 	id    string // the default template of the delivery's ID
+	hook  string // the header that tells apart several webhooks of the sender on one URL
 	split string // the default jq program that splits a body
 
 	// cloudEvents means that the module reads CloudEvents' headers and media
@@ -98,6 +99,7 @@ var senders = map[string]sender{
 		topic:     "github/{json.repository.full_name}",
 		event:     "{http.request.header.X-GitHub-Event}",
 		id:        "{http.request.header.X-GitHub-Delivery}",
+		hook:      "X-GitHub-Hook-ID",
 		maxBody:   25 << 20, // GitHub's own limit
 
 		signedHandshake: githubPing,
@@ -110,6 +112,7 @@ var senders = map[string]sender{
 		topic:   "gitlab/{json.project.path_with_namespace}",
 		event:   "{json.object_kind}",
 		id:      "{http.request.header.Idempotency-Key}",
+		hook:    "X-Gitlab-Webhook-UUID",
 		maxBody: 25 << 20, // GitLab's default limit
 	},
 	// docs.gitea.com, "Webhooks". Forgejo sends the same headers.
@@ -132,6 +135,7 @@ var senders = map[string]sender{
 		topic:     "bitbucket/{json.repository.full_name}",
 		event:     "{http.request.header.X-Event-Key}",
 		id:        "{http.request.header.X-Request-UUID}",
+		hook:      "X-Hook-UUID",
 	},
 	// docs.stripe.com, "Verify webhook signatures manually". The header also
 	// has v0 signatures, which are for test events: the module ignores them.

@@ -140,6 +140,11 @@ func (s *scheme) hasHeader(header http.Header) bool {
 	})
 }
 
+// signsHeader reports whether the signature covers a header.
+func (s *scheme) signsHeader(name string) bool {
+	return slices.Contains(s.signed, signedPart{headerPart, textproto.CanonicalMIMEHeaderKey(name)})
+}
+
 // anyAlgorithm is a checker with schemes that differ in the algorithm. The
 // prefix of the signature selects one; the first is the default.
 type anyAlgorithm []*scheme
@@ -171,7 +176,7 @@ func (s *scheme) check(r *request) *refusal.Error {
 	if key == nil {
 		return wrongSignature(s.mismatch(len(signatures)))
 	}
-	r.key, r.id = key, s.id
+	r.key, r.scheme = key, s
 	return s.checkTime(timestamp)
 }
 

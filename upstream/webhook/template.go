@@ -75,6 +75,19 @@ func (t *fieldTemplate) usesBody() bool {
 	})
 }
 
+// isSigned reports whether the template reads only what proves the request: the
+// body, which holds the secret or is sent with it, and the headers that the
+// signature covers. There is no scheme if the sender doesn't sign requests.
+func (t optionalTemplate) isSigned(s *scheme) bool {
+	return t.fieldTemplate == nil || !slices.ContainsFunc(t.Placeholders(), func(name string) bool {
+		if strings.HasPrefix(name, jsonPrefix) || strings.HasPrefix(name, formPrefix) {
+			return false
+		}
+		header, ok := strings.CutPrefix(name, "http.request.header.")
+		return !ok || s == nil || !s.signsHeader(header)
+	})
+}
+
 // errLookup ends an expansion; the lookupError says more.
 var errLookup = errors.New("placeholder gives no text")
 

@@ -59,7 +59,8 @@ type Webhook struct {
 	Event string `json:"event,omitempty"`
 
 	// Sets the id of the delivery, as a template. A delivery that the sender
-	// repeats must have the same id. An empty id leaves the event without one.
+	// repeats must have the same id. An id that the signature doesn't cover, such
+	// as a header, counts together with the body. An empty id leaves the event without one.
 	// The module replaces an id that an event stream can't carry (one longer
 	// than 64 bytes or with a space, for example) by 32 characters of its
 	// SHA-256. Default: what the sender defines, for example the header
@@ -171,8 +172,9 @@ type Dedupe struct {
 // Delivery is one incoming webhook request, verified and mapped.
 type Delivery struct {
 	// ID is the sender's identifier of the request as a whole, or empty. A
-	// repeated request has the same ID; every other request has another one. It
-	// is empty if each event of the request has an ID of its own.
+	// repeated request has the same ID; every other request has another one: if
+	// the signature doesn't cover the sender's identifier, ID holds the body's
+	// digest, too. It is empty if each event of the request has an ID of its own.
 	ID string
 	// Body is the request's original body.
 	Body []byte
@@ -203,6 +205,11 @@ type Delivery struct {
 // Message is one event and its topics: at least one, each once. The event's ID
 // is the delivery's or its own, or empty.
 type Message = hub.Message
+
+// IsDropped reports whether the rule wants nothing of the delivery.
+func (d *Delivery) IsDropped() bool {
+	return len(d.Messages) == 0 && len(d.Refresh) == 0 && d.Refused == nil
+}
 
 // IdempotencyKey returns the key that the module remembers a delivery by,
 // within the scope of the rule. It is the zero key if the delivery has no ID.
