@@ -3,6 +3,7 @@ package caddysse_test
 import (
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 )
@@ -102,5 +103,25 @@ func TestLargeWebhooksAreLimitedInSumOfAllRules(t *testing.T) {
 		if resp := s.do("POST", "/hooks/second", large, fromGitHub(large)...); resp.StatusCode != http.StatusAccepted {
 			t.Fatalf("afterwards: %s %s", resp.Status, resp.body)
 		}
+	}
+}
+
+func TestGitHubsDefaultContentTypeIsReadAsJSON(t *testing.T) {
+	s := startSite(t, "", senders)
+	for _, protocol := range protocols {
+		t.Run(protocol, func(t *testing.T) {
+			c := s.open(protocol, "/events")
+			send := func(payload string) response {
+				form := "payload=" + url.QueryEscape(payload)
+				return s.doOver(protocol, "POST", "/hooks/github", form, append(fromGitHub(form), "Content-Type", "application/x-www-form-urlencoded")...)
+			}
+			if resp := send(`{"zen":"x","repository":{"full_name":"a/b"}}`); resp.StatusCode != http.StatusUnprocessableEntity || !strings.HasPrefix(resp.body, "select can read nothing") {
+				t.Errorf("got %s %q", resp.Status, resp.body)
+			}
+			if resp := send(`{"action":"opened","issue":{"number":7},"repository":{"full_name":"a/b"},"over":"` + protocol + `"}`); resp.StatusCode != http.StatusAccepted {
+				t.Fatalf("got %s %q", resp.Status, resp.body)
+			}
+			c.expect("issues", `{"action":"opened","number":7}`) // the first event
+		})
 	}
 }

@@ -4,9 +4,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/url"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/caddy-sse/caddy-sse/internal/refusal"
 )
 
 const (
@@ -39,6 +42,35 @@ func formToJSON(body string) ([]byte, error) {
 }
 
 var errNoForm = errors.New("the body isn't a form (" + formType + ")")
+
+// payloadField is the field of a form in which some senders send their JSON.
+const payloadField = "payload"
+
+// payloadOf returns the JSON that a sender has put into a form. It returns false if
+// the content is no form, or has other fields, too.
+func payloadOf(c *content) (string, bool) {
+	if !c.media.isForm() || c.isJSON() {
+		return "", false
+	}
+	form, err := c.form()
+	if err != nil || len(form) != 1 || len(form[payloadField]) != 1 {
+		return "", false
+	}
+	return form[payloadField][0], true
+}
+
+// unwrapPayload replaces a form by the JSON in it.
+func (r *request) unwrapPayload() *refusal.Error {
+	payload, ok := payloadOf(r.content)
+	if !ok {
+		return nil
+	}
+	r.content = newContent([]byte(payload), jsonType)
+	if len(r.content.body) == 0 || !r.content.isJSON() {
+		return refusal.Newf(http.StatusBadRequest, "the form's field %q isn't JSON", payloadField)
+	}
+	return nil
+}
 
 // parsePair returns a field of a form.
 func parsePair(pair string) (name, value string, err error) {

@@ -389,7 +389,9 @@ func checkTopic(topic string) *refusal.Error {
 func (m *mapper) eventData(p *part) (data []byte, ok bool, refused *refusal.Error) {
 	switch {
 	case m.selection != nil:
-		data, refused = m.selected(p)
+		if data, refused = m.selected(p); refused == nil && p.givesNothing(m.selection, data) {
+			refused = unprocessable("select can read nothing of %s: it gives only null. Mend it, or drop such requests with when", p.kind())
+		}
 		return data, data != nil, refused
 	case m.data != nil:
 		data, refused = m.dataText(p)

@@ -20,6 +20,8 @@ type mediaType struct {
 	name string
 }
 
+var jsonType = mediaType{"application/json", "application/json"}
+
 func parseMediaType(header string) mediaType {
 	name, _, err := mime.ParseMediaType(header)
 	if err != nil { // a malformed parameter doesn't hide the type

@@ -26,7 +26,7 @@ type part struct {
 
 // element returns the part that is one JSON document of p.
 func (p *part) element(document []byte) *part {
-	return &part{content: newContent(document, mediaType{"application/json", "application/json"}), request: p.request, ctx: p.ctx}
+	return &part{content: newContent(document, jsonType), request: p.request, ctx: p.ctx}
 }
 
 // lookupError is the reason why a placeholder has no text.

@@ -95,7 +95,7 @@ func TestSlackCredentialsAreNeverPublished(t *testing.T) {
 	for body, want := range map[string]string{
 		`{"token":"S3CRET","type":"event_callback","event":{"type":"function_executed","bot_access_token":"S3CRET"}}`: `{"type":"event_callback","event":{"type":"function_executed"}}`,
 		"token=S3CRET&command=%2Fdeploy&text=a+b&response_url=https%3A%2F%2Fhooks.slack.com%2FS3CRET":                 "command=%2Fdeploy&text=a+b",
-		"payload=" + url.QueryEscape(interaction):                                                                     "payload=" + url.QueryEscape(`{"type":"block_actions","actions":[{"value":"a&b"}]}`),
+		"payload=" + url.QueryEscape(interaction):                                                                     `{"type":"block_actions","actions":[{"value":"a&b"}]}`,
 	} {
 		now := strconv.FormatInt(time.Now().Unix(), 10)
 		r := post("/t", body, "X-Slack-Request-Timestamp", now, "X-Slack-Signature", "v0="+hexMAC(sha256.New, "k", "v0:", now, ":", body))

@@ -64,10 +64,16 @@ func tooLarge(maxBytes int64) string {
 const ruleLimit = " (the rule's max_body)"
 
 // readContent parses the decoded body as far as every rule needs it. It refuses a
-// body that other readers could understand in another way.
-func (r *request) readContent() *refusal.Error {
+// body that other readers could understand in another way. inForm means that the
+// sender sends its JSON in a form, too.
+func (r *request) readContent(inForm bool) *refusal.Error {
 	if refused := r.readMultipart(); refused != nil {
 		return refused
+	}
+	if inForm {
+		if refused := r.unwrapPayload(); refused != nil {
+			return refused
+		}
 	}
 	if refused := r.content.checkJSON(); refused != nil {
 		return refused

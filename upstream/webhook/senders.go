@@ -45,6 +45,8 @@ type sender struct {
 	// types. Senders that sign the body must not set it: anyone on the way could
 	// add headers that lead a delivery to another topic.
 	cloudEvents bool
+	// jsonInForm means that the sender may send its JSON in a field of a form.
+	jsonInForm bool
 	// maxBody is the default of the rule's max_body. Zero is the usual one.
 	maxBody int64
 	// objectOnly refuses bodies that aren't JSON objects.
@@ -102,6 +104,7 @@ var senders = map[string]sender{
 		hook:      "X-GitHub-Hook-ID",
 		maxBody:   25 << 20, // GitHub's own limit
 
+		jsonInForm:      true, // by default
 		signedHandshake: githubPing,
 	},
 	// docs.gitlab.com, "Webhooks": a header holds the secret token itself. A
@@ -115,15 +118,18 @@ var senders = map[string]sender{
 		hook:    "X-Gitlab-Webhook-UUID",
 		maxBody: 25 << 20, // GitLab's default limit
 	},
-	// docs.gitea.com, "Webhooks". Forgejo sends the same headers.
+	// docs.gitea.com, "Webhooks". Forgejo sends the same headers. The signature
+	// covers the JSON, also if that is in a form.
 	"gitea": {
 		header:    "X-Gitea-Signature",
 		algorithm: "sha256",
 		encoding:  "hex",
-		signed:    "{body}",
+		signed:    "{payload}",
 		topic:     "gitea/{json.repository.full_name}",
 		event:     "{http.request.header.X-Gitea-Event}",
 		id:        "{http.request.header.X-Gitea-Delivery}",
+
+		jsonInForm: true,
 	},
 	// support.atlassian.com, "Manage webhooks" (Bitbucket Cloud).
 	"bitbucket": {
@@ -162,6 +168,7 @@ var senders = map[string]sender{
 		id:              "{json.event_id}",
 		status:          http.StatusOK,
 		noBody:          true,
+		jsonInForm:      true, // interactions
 		redact:          []string{"token", "bot_access_token", "response_url", "response_urls"},
 		signedHandshake: slackVerification,
 	},

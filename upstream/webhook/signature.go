@@ -50,9 +50,10 @@ const (
 	literalPart partKind = iota
 	bodyPart
 	headerPart
-	timePart   // the time in the header of the signature
-	urlPart    // the URL that the sender has called
-	paramsPart // a form's fields as Twilio signs them
+	timePart    // the time in the header of the signature
+	urlPart     // the URL that the sender has called
+	paramsPart  // a form's fields as Twilio signs them
+	payloadPart // the body, or the JSON in the only field of a form
 )
 
 // signedPart is one part of a signed message. Its text is the name of a header
@@ -75,7 +76,7 @@ func (s sender) compileSigned() (signed []signedPart, err error) {
 		if err != nil {
 			return nil, fmt.Errorf("signed `%s`: %w", s.signed, err)
 		}
-		hasBody = hasBody || compiled.kind == bodyPart || compiled.kind == paramsPart
+		hasBody = hasBody || compiled.kind == bodyPart || compiled.kind == paramsPart || compiled.kind == payloadPart
 		hasTime = hasTime || compiled.kind == timePart ||
 			compiled.kind == headerPart && compiled.text == textproto.CanonicalMIMEHeaderKey(s.timestamp)
 		signed = append(signed, compiled)
@@ -96,6 +97,8 @@ func (s sender) compileSignedPart(p template.Part) (signedPart, error) {
 	switch {
 	case p.Text == "body":
 		return signedPart{kind: bodyPart}, nil
+	case p.Text == "payload" && s.jsonInForm:
+		return signedPart{kind: payloadPart}, nil
 	case p.Text == "timestamp" && s.timePrefix != "":
 		return signedPart{kind: timePart}, nil
 	case p.Text == "timestamp" && s.timestamp == "":
@@ -314,6 +317,12 @@ func (s *scheme) messages(r *request, timestamp string) (messages [][][]byte) {
 					return nil
 				}
 				message = append(message, params)
+			case payloadPart:
+				payload, ok := payloadOf(newContent(r.raw, r.media))
+				if !ok {
+					payload = string(r.raw)
+				}
+				message = append(message, []byte(payload))
 			default:
 				message = append(message, []byte(p.text))
 			}
