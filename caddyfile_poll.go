@@ -26,6 +26,7 @@ func (h *Handler) parsePoll(d *caddyfile.Dispenser) error {
 		"send":           p.parseSend,
 		"select":         word(&p.Select),
 		"until":          word(&p.Until),
+		"expect":         word(&p.Expect),
 		"event":          word(&p.Event),
 		"vary":           words(&p.Vary),
 		"share":          p.parseShare,

@@ -50,6 +50,7 @@ const (
 	MaxViewsClient   = "max_views_per_client"
 	MaxMemory        = "max_memory"
 	NotStreamable    = "unwatchable"
+	NoDocument       = "no_document" // a redirect, or another page
 	BackendUndecided = "backend_can_not_tell"
 	NotStored        = "not_stored"
 )

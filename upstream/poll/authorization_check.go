@@ -14,11 +14,12 @@ type check struct {
 	principal *principal
 	resp      *subrequest.Response
 	err       error
+	unlike    bool // the response is another page than the document
 }
 
 // isGood reports whether the response is a document, or confirms one.
 func (o check) isGood() bool {
-	return o.err == nil && (isDocument(o.resp.Status) || o.resp.Status == http.StatusNotModified)
+	return o.err == nil && !o.unlike && (isDocument(o.resp.Status) || o.resp.Status == http.StatusNotModified)
 }
 
 // refuses reports whether the backend refuses the principal.
@@ -46,6 +47,7 @@ func (v *view) confirmRefusal(first check, since validators) check {
 		}
 		o := check{principal: other}
 		o.resp, o.err = v.check(other, since)
+		o.unlike = v.isUnlike(o.resp)
 		said = append(said, o)
 		if o.isGood() {
 			break
@@ -67,7 +69,7 @@ func (v *view) otherPrincipal(than []check) *principal {
 // are refused.
 func (v *view) decide(said []check) check {
 	if v.ctx.Err() != nil {
-		return check{said[0].principal, nil, context.Cause(v.ctx)}
+		return check{principal: said[0].principal, err: context.Cause(v.ctx)}
 	}
 	counts, refused := said[len(said)-1], 0
 	for _, o := range said {
@@ -84,6 +86,9 @@ func (v *view) decide(said []check) check {
 	if refused < len(said) {
 		for _, o := range said {
 			if o.refuses() {
+				if isTemporaryRedirect(o.resp.Status) {
+					v.recordRedirect()
+				}
 				v.revoke(o.principal)
 			}
 		}
@@ -102,8 +107,11 @@ type checkFailure struct {
 
 // newCheckFailure returns the failure of a response, or of an error without one.
 func newCheckFailure(resp *subrequest.Response, err error) *checkFailure {
-	if err != nil {
+	switch {
+	case err != nil:
 		return &checkFailure{err: err}
+	case isDocument(resp.Status): // but another page
+		return &checkFailure{header: resp.Header}
 	}
 	return &checkFailure{status: resp.Status, header: resp.Header}
 }
@@ -131,8 +139,11 @@ func (sub *Subscription) authorize(ctx context.Context, t *target) (*subrequest.
 	case err != nil, subrequest.IsFailure(resp.Status):
 		sub.checkFailure = newCheckFailure(resp, err)
 		return nil, nil
-	case isDocument(resp.Status):
+	case isDocument(resp.Status) && !v.isUnlike(resp):
 		return nil, nil
+	}
+	if refused := v.refusalInstead(resp); refused != nil {
+		return nil, refused
 	}
 	return resp, nil
 }

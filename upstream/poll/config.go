@@ -88,6 +88,19 @@ type Config struct {
 	// module ignores changes outside of that part. Default: the whole document.
 	Select string `json:"select,omitempty"`
 
+	// Sets what a successful response has to be; any other is a failed poll, such
+	// as a login page or an error page with status 200.
+	//
+	// - `json`: one JSON text, of any media type
+	// - `html`: text/html or application/xhtml+xml
+	// - a media type such as `text/csv`, or a range such as `image/*`; a response
+	//   without Content-Type has the type that its bytes show
+	//
+	// Default: the type of the view's first document, if that had one. If the
+	// first was JSON, all have to be. `*/*` admits all types; a response with a
+	// JSON type has to be JSON in any case.
+	Expect string `json:"expect,omitempty"`
+
 	// Sets a jq program over the backend's document that decides whether the
 	// document is finished. If the last output is neither false nor null,
 	// viewers receive the event `complete` and their streams end. A client
@@ -188,6 +201,7 @@ type Config struct {
 	varyBy           *varyBy
 	eventName        *eventName
 	selection, until *jq.Program
+	expected         expectation
 }
 
 // The values of [Config].Share.
@@ -274,6 +288,12 @@ func (c *Config) compile() (err error) {
 	if c.eventName, err = newEventName(c.Event); err != nil {
 		return fmt.Errorf("poll: event: %w", err)
 	}
+	if c.expected, err = newExpectation(c.Expect); err != nil {
+		return fmt.Errorf("poll: %w", err)
+	}
+	if option := c.readsJSON(); option != "" && !c.expected.mayBeJSON() {
+		return fmt.Errorf("poll: %s reads JSON, which expect %s excludes: remove one of the two", option, c.Expect)
+	}
 	if c.selection, err = compile(c.Select); err != nil {
 		return fmt.Errorf("poll: select: %w", err)
 	}
@@ -281,6 +301,21 @@ func (c *Config) compile() (err error) {
 		return fmt.Errorf("poll: until: %w", err)
 	}
 	return nil
+}
+
+// readsJSON returns an option that has no meaning for other documents than JSON;
+// empty if none is set.
+func (c *Config) readsJSON() string {
+	switch {
+	case c.Select != "":
+		return "select"
+	case c.Until != "":
+		return "until"
+	case c.Send != "full":
+		return "send " + c.Send
+	default:
+		return ""
+	}
 }
 
 // compile compiles a jq program. It returns nil if src is empty.

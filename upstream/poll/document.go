@@ -17,7 +17,8 @@ type document struct {
 	name   string         // name of its event, empty for none
 	json   *diff.Document // nil if it is no JSON
 	text   []byte
-	isJSON bool // the documents that follow it have to be JSON, too
+	isJSON bool   // the documents that follow it have to be JSON, too
+	media  string // the response's media type; empty if it had none
 }
 
 // equal reports whether two documents are the same. White space and the order of
@@ -46,12 +47,15 @@ func (d *document) in(f event.Frame) (*document, bool) {
 func (d *document) event() event.Event { return event.Event{Name: d.name, Data: d.text} }
 
 // read makes a document of a response: it applies select, and reports whether
-// until finds the document finished. If last is JSON, the document has to be.
-func (c *Config) read(ctx context.Context, resp *subrequest.Response, last *document) (d *document, finished bool, err error) {
+// until finds the document finished.
+func (c *Config) read(ctx context.Context, resp *subrequest.Response, want expectation) (d *document, finished bool, err error) {
 	t, body := mediaTypeOf(resp.Header), resp.Body
-	if !t.isJSON() && (last == nil || !last.isJSON) && c.selection == nil && c.until == nil {
+	switch {
+	case !want.admitsType(t, body):
+		err = want.unexpected(t)
+	case !t.isJSON() && !want.json && c.selection == nil && c.until == nil:
 		d, err = newDocument(t, body)
-	} else {
+	default:
 		text := decodeJSON(body, t.charset)
 		if d, finished, err = c.readJSON(ctx, text.text); errors.Is(err, diff.ErrNotJSON) {
 			err = text.invalid(t, err)
@@ -60,6 +64,7 @@ func (c *Config) read(ctx context.Context, resp *subrequest.Response, last *docu
 	if err != nil {
 		return nil, false, err
 	}
+	d.media = t.name
 	if d.json != nil {
 		d.name = c.eventName.expand(d.text)
 	} else {

@@ -118,8 +118,9 @@ type documentError struct {
 
 // The kinds of documentErrors.
 const (
-	invalidJSON   = "json"
-	failedProgram = "program" // select or until
+	invalidJSON    = "json"
+	unexpectedType = "type"
+	failedProgram  = "program" // select or until
 )
 
 func (e *documentError) Error() string { return e.err.Error() }

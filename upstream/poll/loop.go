@@ -40,6 +40,7 @@ type pollLoop struct {
 	kept      int64      // bytes that count for max_memory
 	permit    int64      // bytes of the permit to work; see beginWork
 	delayed   bool       // a response delays the next poll for long; see logDelay
+	another   anotherType
 }
 
 func newPollLoop(v *view) *pollLoop {
@@ -212,6 +213,7 @@ func (l *pollLoop) poll(first bool) (outcome, http.Header) {
 	o, asked := check{principal: l.view.nextPrincipal()}, time.Now()
 	since := l.condition()
 	o.resp, o.err = l.view.poll(o.principal, since)
+	o.unlike = l.view.isChecked() && l.view.isUnlike(o.resp)
 	if !o.isGood() {
 		o = l.view.confirmRefusal(o, since)
 	}
@@ -229,7 +231,7 @@ func (l *pollLoop) poll(first bool) (outcome, http.Header) {
 	case first && isPermanent(err):
 		l.failForGood(notStreamable(err))
 		return ended, nil
-	case first && (err != nil || subrequest.IsFailure(resp.Status)) && l.view.isChecked():
+	case first && (err != nil || subrequest.IsFailure(resp.Status) || o.unlike) && l.view.isChecked():
 		l.view.state.fail(errUndecided, newCheckFailure(resp, err))
 		return ended, nil
 	case err != nil:
@@ -250,7 +252,7 @@ func (l *pollLoop) process(resp *subrequest.Response, asked time.Time, first boo
 	case !unmodified && !isDocument(resp.Status):
 		l.view.publisher.end(resp, first)
 		return ended
-	case l.view.target.checkFailure != nil: // its viewers reconnect, and are checked again
+	case l.view.target.checkFailure != nil && !l.view.isUnlike(resp): // its viewers reconnect, and are checked again
 		return ended
 	case unmodified:
 		return l.view.publisher.confirm(notModified)
@@ -262,7 +264,7 @@ func (l *pollLoop) process(resp *subrequest.Response, asked time.Time, first boo
 	}
 	ctx, cancel := context.WithTimeoutCause(l.view.ctx, time.Duration(l.view.poller.config.Timeout), errWorkTimeout)
 	defer cancel()
-	doc, finished, err := l.view.poller.config.read(ctx, resp, l.view.state.doc)
+	doc, finished, err := l.view.poller.config.read(ctx, resp, l.expectation(resp))
 	if err != nil {
 		return l.view.publisher.publishStale(0, err)
 	}

@@ -100,6 +100,7 @@ const smallDocument = 64 << 10
 // worked on at a time as two of the largest have. The poll holds its slot until
 // then, so that few responses wait.
 func (l *pollLoop) beginWork(resp *subrequest.Response) error {
+	l.endWork() // on the response to an earlier principal
 	size := int64(len(resp.Body))
 	if size < smallDocument {
 		return nil

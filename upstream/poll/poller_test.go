@@ -346,7 +346,7 @@ func TestPollTimesOut(t *testing.T) {
 func TestRemovedDocumentSendsGone(t *testing.T) {
 	for code, want := range map[int][]string{
 		404: {"1", "gone"}, 410: {"1", "gone"},
-		401: {"1"}, 403: {"1"}, 400: {"1"}, 204: {"1"}, 302: {"1"},
+		401: {"1"}, 403: {"1"}, 400: {"1"}, 204: {"1"}, 301: {"1"},
 	} {
 		within(t, poll.Config{}, func(e *env) {
 			v := e.subscribe(newRequest("/doc"))

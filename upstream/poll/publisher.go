@@ -222,7 +222,13 @@ func (p *publisher) publishStale(status int, err error) outcome {
 // Viewers that wait for the first poll get the response as it is; so do the
 // others, when they reconnect.
 func (p *publisher) end(resp *subrequest.Response, first bool) {
+	if !first && isTemporaryRedirect(resp.Status) {
+		p.view.recordRedirect()
+	}
+	instead := p.view.refusalInstead(resp)
 	switch {
+	case first && instead != nil:
+		p.view.state.fail(instead, nil)
 	case first:
 		p.view.state.refuse(resp)
 	case p.view.poller.isRetired(): // the next configuration decides

@@ -13,6 +13,7 @@ type resource struct {
 	views        int             // number of views of the URL
 	varies       map[string]bool // the vary candidates that separate its viewers
 	cacheability cacheability
+	redirects    bool        // a view had a document, and then a temporary redirect
 	expiry       *time.Timer // runs while the URL has no views
 }
 
@@ -41,7 +42,7 @@ const resourceMemory = 10 * time.Minute
 // retireResourceLocked removes the resource of a URL without views: after
 // resourceMemory, or at once if it holds nothing of use or there are too many.
 func (p *Poller) retireResourceLocked(key string, r *resource) {
-	if p.retired || len(r.varies) == 0 && r.cacheability != noLongerPublic || len(p.resources) > 2*p.config.MaxViews {
+	if p.retired || len(r.varies) == 0 && r.cacheability != noLongerPublic && !r.redirects || len(p.resources) > 2*p.config.MaxViews {
 		delete(p.resources, key)
 		return
 	}
