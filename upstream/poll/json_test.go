@@ -41,6 +41,7 @@ func TestBrokenJSONKeepsLastGoodDocument(t *testing.T) {
 			logged(t, poll.Config{Interval: second}, func(e *env, log *observer.ObservedLogs) {
 				e.set(asJSON(`{"n":1}`, "ETag", `"good"`))
 				v := e.subscribe(newRequest("/doc"))
+				advance(3 * time.Second) // from then on, the validator counts
 				e.set(asJSON(body, "ETag", `"bad"`))
 				advance(5 * time.Second)
 				v.want(t, `{"n":1}`, "stale")

@@ -110,7 +110,7 @@ func TestSecondChangeWithinTheSecondIsSeen(t *testing.T) {
 			v := e.subscribe(newRequest("/doc"))
 			for i := range 20 {
 				advance(7*time.Second - time.Duration(time.Now().Nanosecond())) // at the beginning of a second
-				first, second := fmt.Sprint("a", i%10), fmt.Sprint("b", i%10)
+				first, second := fmt.Sprint(10+i%10), fmt.Sprint(20+i%10)
 				advance(50 * ms)
 				f.write(first)
 				e.Invalidate("example.com", "/doc") // the poll sees the first change only
