@@ -275,7 +275,7 @@ func (h *History) parseBound(d *caddyfile.Dispenser, arg string) error {
 //		topic     <template>...
 //		allow     <pattern>...
 //		cors      <origin>...
-//		heartbeat <duration>
+//		heartbeat <duration> [<event>]
 //		retry     <duration>
 //		max_age   <duration>
 //
@@ -301,7 +301,7 @@ func (h *Handler) parse(d *caddyfile.Dispenser, hubs map[string]*HubConfig) erro
 		"hub":       word(&h.Hub),
 		"allow":     words(&h.Allow),
 		"cors":      words(&h.CORS),
-		"heartbeat": duration(&h.Heartbeat),
+		"heartbeat": h.parseHeartbeat,
 		"retry":     duration(&h.Retry),
 		"max_age":   duration(&h.MaxAge),
 

@@ -39,6 +39,21 @@ func (h *Handler) parseMaxStreams(d *caddyfile.Dispenser) error {
 	return nil
 }
 
+// parseHeartbeat parses the interval, and the name of the event if there is one.
+func (h *Handler) parseHeartbeat(d *caddyfile.Dispenser) error {
+	args := d.RemainingArgs()
+	if len(args) == 0 || len(args) > 2 {
+		return d.Errf("heartbeat takes a duration, and perhaps the name of an event: write for example heartbeat 15s, or heartbeat 15s ping")
+	}
+	if len(args) == 2 {
+		if args[1] == "" {
+			return d.Errf("heartbeat needs a name for its event, such as ping, or none")
+		}
+		h.HeartbeatEvent = args[1]
+	}
+	return setDuration(d, "heartbeat", args[0], &h.Heartbeat)
+}
+
 func (h *Handler) parseAuthorize(d *caddyfile.Dispenser) error {
 	h.Authorize = new(access.Authorize)
 	if err := word(&h.Authorize.URI)(d); err != nil {

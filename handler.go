@@ -78,10 +78,16 @@ type Handler struct {
 	// origin only.
 	CORS []string `json:"cors,omitempty"`
 
-	// Sends a comment as a heartbeat after this time without an event.
-	// Default: 15s. At least 1s and less than 30s, after which idle HTTP/3
-	// connections end.
+	// Sends a heartbeat after this time without an event: the stream's `retry`
+	// field again. Default: 15s. At least 1s and less than 30s, after which
+	// idle HTTP/3 connections end.
 	Heartbeat caddy.Duration `json:"heartbeat,omitempty"`
+
+	// Makes the heartbeat an event of this name with the data `{}`, without an
+	// id, by which a page can see that its stream is alive. It is sent at each
+	// interval of `heartbeat`, also while other events are sent. Default: empty,
+	// the heartbeat is no event.
+	HeartbeatEvent string `json:"heartbeat_event,omitempty"`
 
 	// How long clients wait before they reconnect. Each client receives a
 	// random time from half of it to one and a half, so that they don't all

@@ -67,7 +67,7 @@ var sharedOptions = []sharedOption{
 	{"envelope", func(h *Handler) bool { return h.Envelope },
 		"envelope says which topic an event is from: it needs topic"},
 	{"cors", func(h *Handler) bool { return len(h.CORS) > 0 }, noStreams},
-	{"heartbeat", func(h *Handler) bool { return h.Heartbeat != 0 }, noStreams},
+	{"heartbeat", func(h *Handler) bool { return h.Heartbeat != 0 || h.HeartbeatEvent != "" }, noStreams},
 	{"retry", func(h *Handler) bool { return h.Retry != 0 }, noStreams},
 	{"max_age", func(h *Handler) bool { return h.MaxAge != 0 }, noStreams},
 	{"shutdown_event", func(h *Handler) bool { return h.ShutdownEvent }, noStreams},

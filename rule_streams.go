@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"github.com/caddy-sse/caddy-sse/access"
+	"github.com/caddy-sse/caddy-sse/event"
 	"github.com/caddy-sse/caddy-sse/stream"
 )
 
@@ -55,6 +56,9 @@ func (s *ruleStreams) provision(ctx caddy.Context, h *Handler, method string) (e
 	if s.cors, err = access.NewCORS(h.CORS, method); err != nil {
 		return err
 	}
+	if s.options.HeartbeatEvent, err = heartbeatEvent(h); err != nil {
+		return err
+	}
 	if s.limits, err = acquireLimits(s.rule, h.MaxStreams); err != nil {
 		return err
 	}
@@ -79,8 +83,27 @@ func validateStreams(h *Handler) error {
 			return err
 		}
 	}
+	if _, err := heartbeatEvent(h); err != nil {
+		return err
+	}
 	_, err := access.NewCORS(h.CORS, "")
 	return err
+}
+
+// heartbeatEvent returns the event that is the rule's heartbeat, or nil if the
+// heartbeat is no event.
+func heartbeatEvent(h *Handler) (event.Frame, error) {
+	if h.HeartbeatEvent == "" {
+		return nil, nil
+	}
+	frame, err := stream.HeartbeatEvent(h.HeartbeatEvent)
+	if err == nil && h.Poll != nil && h.Poll.Event == h.HeartbeatEvent {
+		err = fmt.Errorf("%q is the name of the documents' events, too: use another name, such as alive", h.HeartbeatEvent)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("heartbeat: %w", err)
+	}
+	return frame, nil
 }
 
 // provisionServer makes the connections of the rule's server known to its

@@ -253,7 +253,7 @@ func stalledHTTP3Stream(s *site) *client {
 		s.t.Fatal(err)
 	}
 	s.t.Cleanup(func() { resp.Body.Close() })
-	if line, err := bufio.NewReaderSize(resp.Body, 16).ReadString('\n'); err != nil || line != ":\n" {
+	if line, err := bufio.NewReaderSize(resp.Body, 16).ReadString('\n'); err != nil || !strings.HasPrefix(line, "retry: ") {
 		s.t.Fatalf("the stream began with %q, %v", line, err)
 	}
 	return s.open("HTTP/3.0", "/events/beside")

@@ -30,7 +30,7 @@ func (hold) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handle
 	w.Header().Set("Content-Type", "text/event-stream")
 	heartbeat := time.NewTicker(15 * time.Second)
 	defer heartbeat.Stop()
-	for text := "data: held\n\n"; ; text = ":\n" {
+	for text := "data: held\n\n"; ; text = "retry: 3000\n" {
 		if _, err := io.WriteString(w, text); err != nil {
 			return nil
 		}

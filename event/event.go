@@ -138,12 +138,11 @@ func CheckName(name string) error {
 	return nil
 }
 
-// Heartbeat is a comment that keeps an idle stream open. No blank line follows it,
-// since some clients dispatch an empty event for a blank line.
-var Heartbeat = Frame(":\n")
-
-// Retry returns a field that sets the client's reconnection time. Like
-// [Heartbeat] it has no blank line.
+// Retry returns a field that sets the client's reconnection time. It begins a
+// stream, and repeated it is the heartbeat that keeps an idle one open.
+//
+// Neither a comment nor a blank line stands with it: some clients drop an event
+// that a comment precedes, and others dispatch an empty event for a blank line.
 func Retry(d time.Duration) Frame {
 	return fmt.Appendf(nil, "retry: %d\n", d.Milliseconds())
 }

@@ -142,24 +142,25 @@ func TestFrameDoesNotShareMemoryWithData(t *testing.T) {
 	}
 }
 
-func TestHeartbeatRetryAndPositionDispatchNoEvent(t *testing.T) {
-	stream := string(event.Heartbeat) + string(event.Retry(1500*time.Millisecond)) + string(event.Position("p1")) + string(event.Heartbeat)
-	if want := ":\nretry: 1500\nid: p1\n\n:\n"; stream != want {
+func TestRetryAndPositionDispatchNoEvent(t *testing.T) {
+	retry := string(event.Retry(1500 * time.Millisecond))
+	stream := retry + retry + string(event.Position("p1")) + retry
+	if want := "retry: 1500\nretry: 1500\nid: p1\n\nretry: 1500\n"; stream != want {
 		t.Fatalf("%q, want %q", stream, want)
 	}
 	d := eventtest.Decode(stream)
 	if got := eventtest.All(t, d); len(got) != 0 {
 		t.Errorf("%+v", got)
 	}
-	if d.Retry() != 1500*time.Millisecond || d.Comments() != 2 {
+	if d.Retry() != 1500*time.Millisecond || d.Comments() != 0 {
 		t.Errorf("retry %v, %d comments", d.Retry(), d.Comments())
 	}
 }
 
-func TestHeartbeatBetweenEventsChangesNeither(t *testing.T) {
+func TestRetryBetweenEventsChangesNeither(t *testing.T) {
 	a := encode(t, event.Event{ID: "1", Data: []byte("a")})
 	b := encode(t, event.Event{Data: []byte("b")})
-	got := eventtest.All(t, eventtest.Decode(a+string(event.Heartbeat)+string(event.Retry(time.Second))+b))
+	got := eventtest.All(t, eventtest.Decode(a+strings.Repeat(string(event.Retry(time.Second)), 3)+b))
 	if len(got) != 2 || string(got[0].Data) != "a" || string(got[1].Data) != "b" || got[1].Name != "" {
 		t.Errorf("%+v", got)
 	}

@@ -22,6 +22,7 @@ type conn struct {
 	options *Options
 	summary Summary
 
+	heartbeat   event.Frame    // the same for the whole stream
 	out         []byte         // the next write, unless it is a single frame
 	entries     []*store.Entry // the cursor's last batch
 	hasPosition bool           // the client has a position
@@ -87,9 +88,11 @@ func (s *conn) run(r *http.Request, group *Group) (Reason, error) {
 			if ready = s.src.Cursor.Ready(); !s.src.Cursor.CaughtUp() {
 				ready = alwaysReady
 			}
-			heartbeat.Reset(s.options.Heartbeat)
+			if s.options.HeartbeatEvent == nil {
+				heartbeat.Reset(s.options.Heartbeat)
+			}
 		case <-heartbeat.C:
-			if err := s.send(event.Heartbeat); err != nil {
+			if err := s.send(s.heartbeat); err != nil {
 				return WriteFailed, err
 			}
 			heartbeat.Reset(s.options.Heartbeat)

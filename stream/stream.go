@@ -28,9 +28,12 @@ const (
 // Options configure streams. Many streams may share one value, which must not
 // change while a stream uses it.
 type Options struct {
-	// Heartbeat is the time without an event after which a stream sends a
-	// comment. It must be positive; see [DefaultHeartbeat].
+	// Heartbeat is the time without an event after which a stream sends its
+	// retry field again. It must be positive; see [DefaultHeartbeat].
 	Heartbeat time.Duration
+	// HeartbeatEvent, if not nil, is sent at each Heartbeat instead, also while
+	// the stream sends other events; see [HeartbeatEvent]. Streams share it.
+	HeartbeatEvent event.Frame
 	// Retry is the mean time that a client waits before it reconnects; see
 	// [DefaultRetry]. Each stream sends a random time from half of Retry to one
 	// and a half of it, so that clients do not reconnect all at once. Zero makes
@@ -172,7 +175,12 @@ func Serve(w http.ResponseWriter, r *http.Request, src Source, group *Group, o *
 		w.Header().Set("Connection", "close")
 	}
 	WriteHeader(w)
-	s.out = append(append(s.out, event.Heartbeat...), event.Retry(jitterAround(o.Retry))...)
+	retry := event.Retry(jitterAround(o.Retry))
+	s.heartbeat = retry
+	if o.HeartbeatEvent != nil {
+		s.heartbeat = o.HeartbeatEvent
+	}
+	s.out = append(s.out, retry...)
 	s.summary.Err = s.sendInitial()
 	if s.summary.Err != nil {
 		s.summary.Reason = WriteFailed

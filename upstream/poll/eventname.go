@@ -9,10 +9,8 @@ import (
 
 	"github.com/caddy-sse/caddy-sse/event"
 	"github.com/caddy-sse/caddy-sse/internal/template"
+	"github.com/caddy-sse/caddy-sse/stream"
 )
-
-// reservedNames are names of events that hold no whole document.
-var reservedNames = []string{"reset", "stale", "gone", "complete", "patch", "merge", "added", "changed", "removed"}
 
 // eventName is the template of the name of events that hold whole documents.
 type eventName struct {
@@ -43,7 +41,7 @@ func newEventName(src string) (*eventName, error) {
 
 // checkEventName returns an error if a document's event must not have that name.
 func checkEventName(name string) error {
-	if slices.Contains(reservedNames, name) {
+	if slices.Contains(stream.ReservedNames, name) {
 		return fmt.Errorf("%q is the name of another event: use another name", name)
 	}
 	return event.CheckName(name)
