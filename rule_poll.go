@@ -146,12 +146,18 @@ func (p *pollRule) serveStream(w http.ResponseWriter, r *http.Request, next cadd
 	}
 	position := stream.LastEventID(r)
 	if viewing.Finished(position) {
-		w.Header().Set("Cache-Control", "no-store") // it is for this position only, and a cache may store a 204
-		w.WriteHeader(http.StatusNoContent)         // an EventSource doesn't reconnect after a 204
+		writeFinished(w)
 		return nil
 	}
 	reason = p.run(w, r, viewing.Source(position))
 	return nil
+}
+
+// writeFinished tells a client that it need not come back: an EventSource doesn't
+// reconnect after a 204.
+func writeFinished(w http.ResponseWriter) {
+	w.Header().Set("Cache-Control", "no-store") // it is for this position only, and a cache may store a 204
+	w.WriteHeader(http.StatusNoContent)
 }
 
 // serveNoStream responds to a client that gets no stream: with the backend's
@@ -162,6 +168,9 @@ func (p *pollRule) serveNoStream(w http.ResponseWriter, r *http.Request, next ca
 		return nil // the client has left; over HTTP/1, a late body looks the same
 	case errors.Is(err, subrequest.ErrConnectionAborted):
 		panic(http.ErrAbortHandler) // as the handler did
+	case errors.Is(err, poll.ErrFinished):
+		writeFinished(w)
+		return nil
 	case errors.Is(err, subrequest.ErrEventStream):
 		p.cors.RemoveHeaders(w.Header()) // the backend adds its own
 		return next.ServeHTTP(w, r)

@@ -10,6 +10,7 @@ func (p *Poller) Invalidate(hostname string, paths ...string) {
 	if p.config.RefreshOff && !p.config.Absorb {
 		return
 	}
+	p.finished.forget(hostname, paths, p.config.refreshedBy(paths))
 	see := func(v *view) { v.loop.refresh() }
 	if p.config.RefreshOff { // don't poll, but the stored response is too old to be absorbed
 		see = func(v *view) { v.state.recordWrite() }

@@ -43,6 +43,8 @@ type Poller struct {
 	observer Observer
 	failures *outageLog
 
+	finished finished // those who have been told that their document is finished
+
 	slots  *fair.Slots         // of max_in_flight
 	work   *semaphore.Weighted // bytes of documents
 	memory memory

@@ -8,8 +8,17 @@ import (
 )
 
 // Finished reports whether the client already knows that the document is
-// finished. It should not reconnect.
+// finished. It should not reconnect: the caller responds with 204, and so it does
+// without a poll if the client asks again.
 func (v *Subscription) Finished(lastEventID string) bool {
+	if !v.hasFinished(lastEventID) {
+		return false
+	}
+	v.poller.finished.add(v.finished, v.view.target)
+	return true
+}
+
+func (v *Subscription) hasFinished(lastEventID string) bool {
 	complete := v.view.state.completion()
 	if complete == nil {
 		return false

@@ -16,6 +16,7 @@ type Subscription struct {
 	view      *view
 	poller    *Poller
 	principal *principal
+	finished  string  // see finishedKey
 	viewer    *viewer // nil until the backend lets the viewer in
 	once      sync.Once
 
@@ -29,6 +30,7 @@ type Subscription struct {
 // It fails with a [refusal.Error] if the rule has no room for another view, the
 // request's body is too large or the document can't be polled, with
 // [subrequest.ErrEventStream] if the backend responds with an event stream, with
+// [ErrFinished] if the client should stay away, with
 // [subrequest.ErrConnectionAborted] if a handler aborts the connection, and with
 // the request context's error if the viewer has left. The request's body
 // stays readable.
@@ -38,6 +40,10 @@ func (p *Poller) Subscribe(r *http.Request, caller Requester) (*Subscription, *s
 		return nil, nil, err
 	}
 	t := newTarget(r, body, caller, p.hub, p.config)
+	finished := p.finishedKey(t, r, caller)
+	if p.finished.knows(finished) {
+		return nil, nil, ErrFinished
+	}
 	refused, undecided, err := p.checkAddress(r.Context(), t)
 	switch {
 	case refused != nil || err != nil:
@@ -51,6 +57,7 @@ func (p *Poller) Subscribe(r *http.Request, caller Requester) (*Subscription, *s
 		case refused != nil || err != nil:
 			return nil, refused, err
 		case sub.viewer != nil:
+			sub.finished = finished
 			return sub, nil, nil
 		case sub.checkFailure != nil:
 			t = t.unshared(sub.checkFailure)
