@@ -99,12 +99,16 @@ func (s side) find(at int, path []digest) (found int, ok bool) {
 }
 
 // itemEvents returns removals, then changes, then additions: a client never
-// holds more items than it must.
+// holds more items than it must. An item whose key is the name of a prototype needs
+// a snapshot if it changes: pages keep items in objects, by their keys.
 func itemEvents(from, to keyedList) ([]event.Event, error) {
 	var removed, changed, added []event.Event
 	full := func() bool { return len(removed)+len(changed)+len(added) > MaxItemEvents }
 	for _, it := range from.items.members {
 		if _, ok := to.items.member(it.name.digest); !ok && !full() {
+			if isPrototypeName(from.raw(it.name)) {
+				return nil, errSnapshot
+			}
 			removed = append(removed, itemEvent("removed", from.raw(it.name), nil, from.raw(it.value)))
 		}
 	}
@@ -114,6 +118,8 @@ func itemEvents(from, to keyedList) ([]event.Event, error) {
 		}
 		old, ok := from.items.member(it.name.digest)
 		switch {
+		case (!ok || old.digest != it.value.digest) && isPrototypeName(to.raw(it.name)):
+			return nil, errSnapshot
 		case !ok:
 			added = append(added, itemEvent("added", to.raw(it.name), to.raw(it.value), nil))
 		case old.digest != it.value.digest:

@@ -8,7 +8,8 @@ import (
 
 // mergeDiffer describes a change as a JSON merge patch (RFC 7396). There, null
 // removes a member, so the patch can't set a member to null or to an object with
-// a null in it.
+// a null in it. Neither does it name an object's prototype, at any depth that
+// clients merge.
 func mergeDiffer(ctx context.Context, from, to *Document) ([]event.Event, error) {
 	if from.text[0] != '{' || to.text[0] != '{' || from.ambiguous || to.ambiguous {
 		return nil, errSnapshot
@@ -37,7 +38,9 @@ func (m *mergeWriter) writeMembers(from, to *object) bool {
 	m.patch = append(m.patch, '{')
 	for _, old := range from.members {
 		if _, ok := to.member(old.name.digest); !ok {
-			m.writeName(m.from.raw(old.name))
+			if !m.writeName(m.from.raw(old.name)) {
+				return false
+			}
 			m.patch = append(m.patch, "null,"...)
 		}
 	}
@@ -46,8 +49,7 @@ func (m *mergeWriter) writeMembers(from, to *object) bool {
 		if exists && old.digest == updated.value.digest {
 			continue
 		}
-		m.writeName(m.to.raw(updated.name))
-		if !m.writeValue(old, exists, updated.value) {
+		if !m.writeName(m.to.raw(updated.name)) || !m.writeValue(old, exists, updated.value) {
 			return false
 		}
 		m.patch = append(m.patch, ',')
@@ -56,8 +58,9 @@ func (m *mergeWriter) writeMembers(from, to *object) bool {
 	return len(m.patch) < m.limit
 }
 
-func (m *mergeWriter) writeName(raw []byte) {
+func (m *mergeWriter) writeName(raw []byte) bool {
 	m.patch = append(append(m.patch, raw...), ':')
+	return !isPrototypeName(raw)
 }
 
 func (m *mergeWriter) writeValue(old value, exists bool, updated value) bool {
@@ -65,7 +68,7 @@ func (m *mergeWriter) writeValue(old value, exists bool, updated value) bool {
 		return m.writeObject(old, updated)
 	}
 	raw := m.to.raw(updated)
-	if null, _ := hasNull(raw, 0); null {
+	if ok, _ := isMergeable(raw, 0); !ok {
 		return false
 	}
 	if len(m.patch)+len(raw) >= m.limit || !m.budget.spend(len(raw)) {
@@ -75,21 +78,25 @@ func (m *mergeWriter) writeValue(old value, exists bool, updated value) bool {
 	return true
 }
 
-// hasNull reports whether the value at a position is null or an object with a
-// null in it, and returns the position after it if it isn't. Nulls in arrays are
-// safe: RFC 7396 takes an array as it is. (For objects in arrays,
-// github.com/evanphx/json-patch v5.9.11 doesn't.)
-func hasNull(text []byte, at int) (null bool, end int) {
+// isMergeable reports whether a merge patch can hold the value at a position, and
+// returns the position after it if so: it is neither null nor an object with a null
+// or the name of a prototype in it. Both are safe in arrays: RFC 7396 takes an array
+// as it is. (For objects in arrays, github.com/evanphx/json-patch v5.9.11 doesn't.)
+func isMergeable(text []byte, at int) (ok bool, end int) {
 	if text[at] != '{' {
-		return text[at] == 'n', endOfValue(text, at)
+		return text[at] != 'n', endOfValue(text, at)
 	}
 	for at++; text[at] != '}'; {
 		if text[at] == ',' {
 			at++
 		}
-		if null, at = hasNull(text, endOfString(text, at)+1); null {
-			return true, 0
+		colon := endOfString(text, at)
+		if isPrototypeName(text[at:colon]) {
+			return false, 0
+		}
+		if ok, at = isMergeable(text, colon+1); !ok {
+			return false, 0
 		}
 	}
-	return false, at + 1
+	return true, at + 1
 }

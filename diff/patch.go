@@ -35,6 +35,8 @@ type patchWriter struct {
 	*comparison
 	patch []byte
 	path  []byte // of the current value: a JSON Pointer as JSON, without quotes
+
+	namesPrototype bool // a path would; the document is sent whole
 }
 
 // writeChange writes the operations that turn from into to, or a single replace
@@ -47,6 +49,9 @@ func (p *patchWriter) writeChange(from, to value, max int) bool {
 	limit := start + len(`,{"op":"replace","path":"","value":}`) + len(p.path) + to.len()
 	if p.writeSteps(from, to, min(limit, max)) {
 		return true
+	}
+	if p.namesPrototype {
+		return false
 	}
 	p.patch = p.patch[:start]
 	return p.writeOperation("replace", p.to.raw(to), max)
@@ -72,7 +77,7 @@ func (p *patchWriter) writeSteps(from, to value, max int) bool {
 // 6902 §4.1).
 func (p *patchWriter) writeMembers(from, to *object, max int) bool {
 	for _, m := range from.members {
-		if _, ok := to.member(m.name.digest); !ok && !p.writeAt(nameToken(p.from.raw(m.name)), p.removal(max)) {
+		if _, ok := to.member(m.name.digest); !ok && !p.writeAtName(p.from.raw(m.name), p.removal(max)) {
 			return false
 		}
 	}
@@ -81,8 +86,8 @@ func (p *patchWriter) writeMembers(from, to *object, max int) bool {
 		if exists && old.digest == m.value.digest {
 			continue
 		}
-		token := nameToken(p.to.raw(m.name))
-		if !p.writeAt(token, func() bool { return p.writeValue(old, exists && token != "", m.value, max) }) {
+		name := p.to.raw(m.name)
+		if !p.writeAtName(name, func() bool { return p.writeValue(old, exists && len(name) > len(`""`), m.value, max) }) {
 			return false
 		}
 	}
@@ -116,6 +121,16 @@ func (p *patchWriter) writeItems(skipped int, from, to []value, max int) bool {
 		}
 	}
 	return true
+}
+
+// writeAtName is writeAt for the member of a name, which is JSON. It returns false
+// for names that clients can't follow.
+func (p *patchWriter) writeAtName(name []byte, write func() bool) bool {
+	if isPrototypeName(name) {
+		p.namesPrototype = true
+		return false
+	}
+	return p.writeAt(nameToken(name), write)
 }
 
 // writeAt calls write one level further down.
