@@ -4,6 +4,7 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { EventSource } from 'eventsource';
 import { launch, open } from './lib/browser.mjs';
 import { Gate } from './lib/gate.mjs';
 import { Program, root, until } from './lib/program.mjs';
@@ -106,21 +107,23 @@ test('the watchdog of wire.md opens another stream when the network is silent, a
   assert.equal(script.split('40_000').length, 3);
   const gate = await Gate.open(http);
   t.after(() => gate.close());
-  const browser = await launch();
-  t.after(() => browser.close());
-  const page = await open(browser, gate.url);
-  const streams = () => gate.requests.filter((request) => request.startsWith('GET /events')).length;
-  await page.evaluate(() => { window.shown = []; window.show = (data) => window.shown.push(JSON.parse(data).n); });
-  await page.addScriptTag({ content: script.replaceAll('40_000', '3_000') });
-  await until('the stream opens', () => streams() === 1);
+  class PageSource extends EventSource {
+    constructor(path) { super(new URL(path, gate.url)); }
+  }
+  const shown = [];
+  const page = new Function('EventSource', 'show', `${script.replaceAll('40_000', '3_000')}
+    return () => { clearTimeout(timer); source.close(); };`);
+  t.after(page(PageSource, (data) => shown.push(JSON.parse(data).n)));
+  const streams = () => gate.requests.filter((request) => request.startsWith('GET /events'));
+  await until('the stream opens', () => streams().length === 1);
   await sleep(5000);
-  assert.equal(streams(), 1, 'a stream with pings is replaced');
+  assert.equal(streams().length, 1, 'a stream with pings is replaced');
   await publish(1);
-  await page.waitForFunction(() => window.shown.length === 1);
+  await until('the page has the first event', () => shown.length === 1);
   for (const socket of gate.sockets) socket.pause(); // nothing arrives any more, and nothing ends
   await publish(2);
-  await page.waitForFunction(() => window.shown.length === 2);
-  assert.ok(streams() >= 2);
-  assert.match(gate.requests.findLast((request) => request.startsWith('GET /events')), /^GET \/events\?last_event_id=[\w-]+ /);
-  assert.deepEqual(await page.evaluate(() => window.shown), [1, 2]);
+  await until('the page has the second event', () => shown.length === 2);
+  assert.equal(streams().length, 2);
+  assert.match(streams()[1], /^GET \/events\?last_event_id=[\w-]+ /);
+  assert.deepEqual(shown, [1, 2]);
 });
