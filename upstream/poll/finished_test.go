@@ -60,7 +60,10 @@ func TestRequestAfter204CostsBackendNothing(t *testing.T) {
 func TestOthersThanThe204sClientAreAskedFor(t *testing.T) {
 	within(t, poll.Config{Until: `.status == "shipped"`}, func(e *env) {
 		position := e.finishes(func() *http.Request { return newRequest("/doc", "Cookie", "alice") })
+		elsewhere := newRequest("/doc", "Cookie", "alice")
+		elsewhere.RemoteAddr = "198.51.100.7:1"
 		for name, r := range map[string]*http.Request{
+			"another address":  elsewhere,
 			"another user":     newRequest("/doc", "Cookie", "bob"),
 			"nobody":           newRequest("/doc"),
 			"another document": newRequest("/other", "Cookie", "alice"),
