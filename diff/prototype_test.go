@@ -39,7 +39,7 @@ func TestChangeBesidePrototypesNameIsNoReasonForWholeDocument(t *testing.T) {
 	for _, tc := range []struct{ mode, old, now, want string }{
 		{"patch", `{"a":1,"__proto__":1}`, `{"a":2,"__proto__":1}`, `patch [{"op":"replace","path":"/v/a","value":2}]`},
 		{"patch", `{"a":1}`, `{"a":{"__proto__":1}}`, `patch [{"op":"replace","path":"/v/a","value":{"__proto__":1}}]`},
-		{"patch", `{"proto":"__proto__","pad":"`+strings.Repeat("x", 200)+`"}`, `{"proto":"constructor","pad":"`+strings.Repeat("x", 200)+`"}`, `patch [{"op":"replace","path":"/v/proto","value":"constructor"}]`},
+		{"patch", `{"proto":"__proto__","pad":"` + strings.Repeat("x", 200) + `"}`, `{"proto":"constructor","pad":"` + strings.Repeat("x", 200) + `"}`, `patch [{"op":"replace","path":"/v/proto","value":"constructor"}]`},
 		{"merge", `{"a":1,"__proto__":1}`, `{"a":2,"__proto__":1}`, `merge {"v":{"a":2}}`},
 		{"merge", `{"a":1}`, `{"a":[{"__proto__":1}]}`, `merge {"v":{"a":[{"__proto__":1}]}}`},
 	} {
