@@ -58,11 +58,16 @@ func (v *view) slotRequest() fair.Request {
 }
 
 // send makes a request, and records what the response says about the requests
-// that have the same response. Its timeout starts now.
+// that have the same response. Its timeout starts now. A poll is safe to repeat:
+// if the backend has closed the connection without a response, it is made again,
+// once. The transport does so for some requests, but for no POST.
 func (v *view) send(ctx context.Context, t *target, as *principal, since validators) (*subrequest.Response, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, time.Duration(v.poller.config.Timeout), errTimeout)
 	defer cancel()
 	resp, err := as.requester.Do(t.request(ctx, as, since), v.poller.config.MaxBody)
+	if err == nil && subrequest.ClosedWithoutResponse(resp) {
+		resp, err = as.requester.Do(t.request(ctx, as, since), v.poller.config.MaxBody)
+	}
 	if resp != nil {
 		v.poller.learn(v, resp)
 	}
