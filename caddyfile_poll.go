@@ -24,7 +24,8 @@ func (h *Handler) parsePoll(d *caddyfile.Dispenser) error {
 		"timeout":        duration(&p.Timeout),
 		"linger":         p.parseLinger,
 		"send":           p.parseSend,
-		"select":         word(&p.Select),
+		"select":         p.parseSelect,
+		"ignore_text":    words(&p.IgnoreText),
 		"until":          word(&p.Until),
 		"expect":         word(&p.Expect),
 		"event":          word(&p.Event),
@@ -71,6 +72,21 @@ func (p pollParser) parseCheckAddresses(d *caddyfile.Dispenser) error {
 		return d.Errf("check_addresses %s is unknown: write `check_addresses on`, or `check_addresses off`", strings.Join(args, " "))
 	}
 	return nil
+}
+
+func (p pollParser) parseSelect(d *caddyfile.Dispenser) error {
+	switch args := d.RemainingArgs(); {
+	case len(args) == 2 && args[0] == "css":
+		p.SelectCSS = args[1]
+		return nil
+	case len(args) == 1 && args[0] == "css":
+		return d.Err("select css needs a selector: put it in quotes, since # begins a comment")
+	case len(args) == 1 && args[0] != "":
+		p.Select = args[0]
+		return nil
+	default:
+		return d.Errf("select takes a jq program, or css and a selector, got %d arguments: put each in backticks", len(args))
+	}
 }
 
 func (p pollParser) parseSend(d *caddyfile.Dispenser) error {

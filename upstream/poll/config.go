@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"regexp"
 	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/caddy-sse/caddy-sse/diff"
+	"github.com/caddy-sse/caddy-sse/internal/markup"
 	"github.com/caddy-sse/caddy-sse/jq"
 )
 
@@ -100,6 +102,20 @@ type Config struct {
 	// first was JSON, all have to be. `*/*` admits all types; a response with a
 	// JSON type has to be JSON in any case.
 	Expect string `json:"expect,omitempty"`
+
+	// Sets a CSS selector that selects the elements of an HTML or XML document to
+	// send, each on a line of its own. The module ignores changes outside of them.
+	// A document without such an element counts as a failed poll. Names of XML
+	// elements are compared without case and have their prefixes: dc\:date.
+	// Excludes `select`, `until`, and `send` other than `full`. Default: the whole
+	// document.
+	SelectCSS string `json:"select_css,omitempty"`
+
+	// Sets regular expressions (RE2) for text that changes without meaning, such
+	// as a form's token: the module ignores what matches when it compares two
+	// documents, after `select`. The document is sent with that text. Default: all
+	// text counts.
+	IgnoreText []string `json:"ignore_text,omitempty"`
 
 	// Sets a jq program over the backend's document that decides whether the
 	// document is finished. If the last output is neither false nor null,
@@ -202,6 +218,8 @@ type Config struct {
 	eventName        *eventName
 	selection, until *jq.Program
 	expected         expectation
+	elements         *markup.Selector
+	ignored          []*regexp.Regexp
 }
 
 // The values of [Config].Share.
@@ -264,6 +282,10 @@ func (c *Config) check() error {
 		return fmt.Errorf("poll: unknown share %q: use %s or %s", c.Share, shareChecked, shareUnchecked)
 	case c.CheckAddresses != "" && c.CheckAddresses != checkOn && c.CheckAddresses != checkOff:
 		return fmt.Errorf("poll: unknown check_addresses %q: use %s or %s", c.CheckAddresses, checkOn, checkOff)
+	case c.SelectCSS != "" && c.Select != "":
+		return errors.New("poll: select and select css exclude each other: select is a jq program for JSON, select css a selector for HTML and XML")
+	case c.SelectCSS != "" && (c.Send != "full" || c.Until != ""):
+		return errors.New("poll: send and until need JSON, which select css doesn't give: remove them, or select css")
 	case c.RefreshOff && len(c.Refresh) > 0:
 		return errors.New("poll: refresh off excludes refresh paths: remove one of the two")
 	}
@@ -296,6 +318,14 @@ func (c *Config) compile() (err error) {
 	}
 	if c.selection, err = compile(c.Select); err != nil {
 		return fmt.Errorf("poll: select: %w", err)
+	}
+	if c.SelectCSS != "" {
+		if c.elements, err = markup.Compile(c.SelectCSS); err != nil {
+			return fmt.Errorf("poll: select css: %w", err)
+		}
+	}
+	if c.ignored, err = compileIgnored(c.IgnoreText); err != nil {
+		return fmt.Errorf("poll: %w", err)
 	}
 	if c.until, err = compile(c.Until); err != nil {
 		return fmt.Errorf("poll: until: %w", err)

@@ -19,11 +19,16 @@ type document struct {
 	text   []byte
 	isJSON bool   // the documents that follow it have to be JSON, too
 	media  string // the response's media type; empty if it had none
+
+	meaning *meaning // what of it is compared; nil: all
 }
 
-// equal reports whether two documents are the same. White space and the order of
-// members don't matter in JSON.
+// equal reports whether two documents are the same, apart from text that the rule
+// ignores. White space and the order of members don't matter in JSON.
 func (d *document) equal(other *document) bool {
+	if d.meaning != nil && other.meaning != nil {
+		return *d.meaning == *other.meaning
+	}
 	if d.json != nil && other.json != nil {
 		return d.json.Equal(other.json)
 	}
@@ -53,6 +58,8 @@ func (c *Config) read(ctx context.Context, resp *subrequest.Response, want expec
 	switch {
 	case !want.admitsType(t, body):
 		err = want.unexpected(t)
+	case c.elements != nil:
+		d, err = c.readMarkup(ctx, t, resp.Header.Get("Content-Type"), body)
 	case !t.isJSON() && !want.json && c.selection == nil && c.until == nil:
 		d, err = newDocument(t, body)
 	default:
@@ -65,6 +72,7 @@ func (c *Config) read(ctx context.Context, resp *subrequest.Response, want expec
 		return nil, false, err
 	}
 	d.media = t.name
+	c.setMeaning(d)
 	if d.json != nil {
 		d.name = c.eventName.expand(d.text)
 	} else {

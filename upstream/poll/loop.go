@@ -40,6 +40,7 @@ type pollLoop struct {
 	kept      int64      // bytes that count for max_memory
 	permit    int64      // bytes of the permit to work; see beginWork
 	delayed   bool       // a response delays the next poll for long; see logDelay
+	changes   int        // in a row; see noteChange
 	another   anotherType
 }
 
@@ -255,10 +256,12 @@ func (l *pollLoop) process(resp *subrequest.Response, asked time.Time, first boo
 	case l.view.target.checkFailure != nil && !l.view.isUnlike(resp): // its viewers reconnect, and are checked again
 		return ended
 	case unmodified:
+		l.changes = 0
 		return l.view.publisher.confirm(notModified)
 	}
 	sum := maphash.Bytes(seed, resp.Body)
 	if l.view.state.doc != nil && sum == l.sum {
+		l.changes = 0
 		l.validate(resp.Header, true, asked)
 		return l.view.publisher.confirm(unchanged)
 	}
@@ -273,7 +276,9 @@ func (l *pollLoop) process(resp *subrequest.Response, asked time.Time, first boo
 	}
 	l.validate(resp.Header, false, asked)
 	l.sum = sum
+	before := l.view.state.doc
 	came := l.view.publisher.publishChange(ctx, doc)
+	l.noteChange(ctx, came, before, doc)
 	if finished && came != failed {
 		return l.view.publisher.publishComplete()
 	}

@@ -63,6 +63,7 @@ type Poller struct {
 	byPath    pathIndex            // the same by their paths
 	clients   map[string]int       // how many views each client has created
 	resources map[string]*resource // by target.shared, while there are views of it
+	restless  map[string]bool      // paths of documents that change with every poll; see isFirstRestless
 	retired   bool
 }
 
