@@ -93,8 +93,13 @@ func (h *Handler) parseVerify(d *caddyfile.Dispenser) error {
 		"algorithm": word(&v.Algorithm),
 		"encoding":  word(&v.Encoding),
 		"prefix":    word(&v.Prefix),
+		"separator": word(&v.Separator),
+		"key":       word(&v.Key),
 		"signed":    word(&v.Signed),
 		"timestamp": word(&v.Timestamp),
+
+		"timestamp_prefix": word(&v.TimestampPrefix),
+
 		"tolerance": duration(&v.Tolerance),
 		"url":       word(&v.URL),
 		"challenge": words(&v.Challenge),

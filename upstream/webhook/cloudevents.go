@@ -38,6 +38,23 @@ func badCloudEvent(format string, args ...any) *refusal.Error {
 	return refusal.Newf(http.StatusBadRequest, format, args...)
 }
 
+// refuseEventGrid refuses requests in the schema that Azure Event Grid had before
+// CloudEvents. Its handshake is another one, so that without a word Event Grid
+// would only show that the validation has failed.
+func (wh *Webhook) refuseEventGrid(r *request) *refusal.Error {
+	kind := r.Header.Get("Aeg-Event-Type")
+	isCloudEvent := strings.HasPrefix(r.media.name, "application/cloudevents") || r.Header.Get("Ce-Specversion") != ""
+	switch {
+	case !wh.verifier.cloudEvents || kind == "" || isCloudEvent:
+		return nil
+	case kind != "SubscriptionValidation" && wh.Verify.Sender != "cloudevents":
+		return nil
+	}
+	refused := badCloudEvent("this is Azure Event Grid's own schema: choose the event schema \"Cloud Event Schema v1.0\" for the subscription")
+	refused.Kind = string(BadHandshake)
+	return refused
+}
+
 // requiredAttributes are those that every CloudEvent has.
 var requiredAttributes = []string{"id", "source", "specversion", "type"}
 

@@ -113,9 +113,10 @@ func FuzzHeaders(f *testing.F) {
 	names := []string{
 		"X-Hub-Signature-256", "X-Hub-Signature", "X-Gitlab-Token", "X-Gitea-Signature", "Stripe-Signature", "X-Slack-Signature", "X-Shopify-Hmac-Sha256",
 		"X-Twilio-Signature", "X-Twilio-Email-Event-Webhook-Signature", "Paddle-Signature", "X-Signature-Ed25519", "Webhook-Signature", "Svix-Signature",
-		"X-Zm-Signature", "X-Twitter-Webhooks-Signature", "X-Signature", "X-Token", "Authorization",
+		"X-Zm-Signature", "X-Twitter-Webhooks-Signature", "X-Hubspot-Signature-V3", "X-Pagerduty-Signature", "X-Zendesk-Webhook-Signature", "X-Square-Hmacsha256-Signature",
+		"X-Wc-Webhook-Signature", "Linear-Signature", "X-Signature", "X-Token", "Authorization",
 	}
-	times := []string{"X-Slack-Request-Timestamp", "X-Twilio-Email-Event-Webhook-Timestamp", "X-Signature-Timestamp", "Webhook-Timestamp", "Svix-Timestamp", "X-Zm-Request-Timestamp", "Webhook-Id", "Svix-Id"}
+	times := []string{"X-Slack-Request-Timestamp", "X-Twilio-Email-Event-Webhook-Timestamp", "X-Signature-Timestamp", "Webhook-Timestamp", "Svix-Timestamp", "X-Zm-Request-Timestamp", "Webhook-Id", "Svix-Id", "X-Hubspot-Request-Timestamp", "X-Zendesk-Webhook-Signature-Timestamp"}
 	f.Fuzz(func(t *testing.T, target, signature, timestamp string, body []byte) {
 		u, err := url.ParseRequestURI(target)
 		if err != nil || u.Host != "" {

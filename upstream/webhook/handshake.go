@@ -1,9 +1,11 @@
 package webhook
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"io"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -85,6 +87,37 @@ func githubPing(_ *verifier, r *request) (*HandshakeResponse, *refusal.Error) {
 		return nil, nil
 	}
 	return &HandshakeResponse{Status: http.StatusNoContent}, nil
+}
+
+// wooCommercePing: WooCommerce's WC_Webhook::deliver_ping. It has no signature,
+// and nothing but the number of the webhook.
+func wooCommercePing(v *verifier, r *request) (*HandshakeResponse, *refusal.Error) {
+	if r.Method != http.MethodPost || r.Header.Get(v.header) != "" || !r.media.isForm() {
+		return nil, nil
+	}
+	start, err := io.ReadAll(io.LimitReader(r.Body, maxPing+1))
+	r.Body = struct { // the rest follows
+		io.Reader
+		io.Closer
+	}{io.MultiReader(bytes.NewReader(start), r.Body), r.Body}
+	if err != nil || !wooCommerceHook.Match(start) {
+		return nil, nil
+	}
+	return &HandshakeResponse{Status: http.StatusOK}, nil
+}
+
+// maxPing is the greatest length of WooCommerce's ping.
+const maxPing = 64
+
+var wooCommerceHook = regexp.MustCompile(`^webhook_id=[0-9]{1,20}$`)
+
+// bitbucketPing: confluence.atlassian.com, "Managing webhooks in Bitbucket Data
+// Center", the button "Test connection".
+func bitbucketPing(v *verifier, r *request) (*HandshakeResponse, *refusal.Error) {
+	if r.Method != http.MethodPost || r.Header.Get(v.header) != "" || r.Header.Get("X-Event-Key") != "diagnostics:ping" {
+		return nil, nil
+	}
+	return &HandshakeResponse{Status: http.StatusOK}, nil
 }
 
 // slackVerification: docs.slack.dev, "url_verification event".

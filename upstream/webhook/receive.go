@@ -58,6 +58,9 @@ func (wh *Webhook) receive(w http.ResponseWriter, r *request) (*Delivery, *refus
 	if response, refused := wh.answerUnsignedHandshake(r); response != nil || refused != nil {
 		return &Delivery{HandshakeResponse: response}, refused
 	}
+	if refused := wh.refuseEventGrid(r); refused != nil {
+		return nil, refused
+	}
 	if refused := wh.verify(w, r); refused != nil {
 		return nil, refused
 	}

@@ -1,10 +1,6 @@
 package webhook
 
 import (
-	"crypto/x509"
-	"encoding/base64"
-	"encoding/hex"
-	"errors"
 	"maps"
 	"net/http"
 	"slices"
@@ -29,6 +25,9 @@ type sender struct {
 	signed      string   // the template of the signed message
 	timestamp   string   // the header with the time of the signature in unix seconds
 	timePrefix  string   // or what precedes the time in the header of the signature
+	timeField   string   // or the time's GJSON path in the body
+	sizes       []string // the algorithms: the size of the signature chooses one
+	spelledURL  bool     // the sender decodes the URL before it signs it
 	url         string   // the template of the signed URL
 	alternative string   // the sender whose header names are accepted, too
 
@@ -79,14 +78,19 @@ const (
 // eachOfList splits a JSON array. Any other value is one event.
 const eachOfList = `if type == "array" then .[] else . end`
 
+// calledURL is the template of the URL that the sender has called.
+const calledURL = "{http.request.scheme}://{http.request.hostport}{http.request.orig_uri}"
+
 // senders are the kinds of senders that `verify` knows. To add one, add a row.
 var senders = map[string]sender{
 	"none": {method: byNothing, cloudEvents: true},
 	"hmac": {
-		options:   []string{"header", "algorithm", "encoding", "prefix", "signed", "timestamp"},
+		options: []string{"header", "algorithm", "encoding", "prefix", "separator", "key", "signed",
+			"timestamp", "timestamp_prefix", "url"},
 		algorithm: "sha256",
 		encoding:  "hex",
 		signed:    "{body}",
+		url:       calledURL,
 	},
 	"token": {method: byToken, options: []string{"header", "prefix"}, cloudEvents: true},
 	"basic": {method: byPassword, options: []string{"user"}, cloudEvents: true},
@@ -184,16 +188,17 @@ var senders = map[string]sender{
 		id:        "{http.request.header.X-Shopify-Topic} {http.request.header.X-Shopify-Event-Id}",
 	},
 	// twilio.com/docs, "Webhooks security". It expects a response in TwiML or
-	// no body at all.
+	// no body at all. A signature by a key of its own instead of the auth token
+	// may be of SHA-256.
 	"twilio": {
-		options:   []string{"url"},
-		header:    "X-Twilio-Signature",
-		algorithm: "sha1",
-		encoding:  "base64",
-		signed:    "{url}{params}",
-		url:       "{http.request.scheme}://{http.request.hostport}{http.request.orig_uri}",
-		id:        "{http.request.header.I-Twilio-Idempotency-Token}",
-		status:    http.StatusNoContent,
+		options:  []string{"url"},
+		header:   "X-Twilio-Signature",
+		sizes:    []string{"sha1", "sha256"},
+		encoding: "base64",
+		signed:   "{url}{params}",
+		url:      calledURL,
+		id:       "{http.request.header.I-Twilio-Idempotency-Token}",
+		status:   http.StatusNoContent,
 	},
 	// twilio.com/docs/sendgrid, "Event Webhook security features".
 	"sendgrid": {
@@ -318,6 +323,101 @@ var senders = map[string]sender{
 		status:            http.StatusOK,
 		unsignedHandshake: xCRC,
 	},
+	// developers.hubspot.com, "Validate requests", version 3. Its documents say
+	// that the eventId may repeat.
+	"hubspot": {
+		options:    []string{"url"},
+		header:     "X-HubSpot-Signature-v3",
+		algorithm:  "sha256",
+		encoding:   "base64",
+		timestamp:  "X-HubSpot-Request-Timestamp",
+		signed:     "{method}{url}{body}{timestamp}",
+		url:        calledURL,
+		spelledURL: true,
+		event:      "{json.subscriptionType}",
+		split:      eachOfList,
+	},
+	// developer.pagerduty.com, "Verifying webhook signatures". During a rotation
+	// the header has a signature of each secret.
+	"pagerduty": {
+		header:    "X-PagerDuty-Signature",
+		algorithm: "sha256",
+		encoding:  "hex",
+		prefix:    "v1=",
+		separator: ",",
+		signed:    "{body}",
+		event:     "{json.event.event_type}",
+		id:        "{json.event.id}",
+	},
+	// developer.zendesk.com, "Verifying webhook authenticity".
+	"zendesk": {
+		header:    "X-Zendesk-Webhook-Signature",
+		algorithm: "sha256",
+		encoding:  "base64",
+		timestamp: "X-Zendesk-Webhook-Signature-Timestamp",
+		signed:    "{timestamp}{body}",
+		event:     "{json.type}",
+		id:        "{http.request.header.X-Zendesk-Webhook-Invocation-Id}",
+		hook:      "X-Zendesk-Webhook-Id",
+	},
+	// developer.squareup.com, "Validate and process notifications".
+	"square": {
+		options:   []string{"url"},
+		header:    "X-Square-Hmacsha256-Signature",
+		algorithm: "sha256",
+		encoding:  "base64",
+		signed:    "{url}{body}",
+		url:       calledURL,
+		event:     "{json.type}",
+		id:        "{json.event_id}",
+	},
+	// woocommerce.github.io, "Webhooks". The id is made of the time in seconds.
+	// The ping isn't signed; WooCommerce doesn't save a webhook whose ping gets
+	// another status than 200.
+	"woocommerce": {
+		header:            "X-WC-Webhook-Signature",
+		algorithm:         "sha256",
+		encoding:          "base64",
+		signed:            "{body}",
+		event:             "{http.request.header.X-WC-Webhook-Topic}",
+		id:                "{http.request.header.X-WC-Webhook-Delivery-ID}",
+		hook:              "X-WC-Webhook-ID",
+		status:            http.StatusOK,
+		unsignedHandshake: wooCommercePing,
+	},
+	// confluence.atlassian.com, "Event payload" (Bitbucket Data Center). The test
+	// of a connection isn't signed.
+	"bitbucket-data-center": {
+		header:            "X-Hub-Signature",
+		algorithm:         "sha256",
+		encoding:          "hex",
+		prefix:            "sha256=",
+		signed:            "{body}",
+		topic:             "bitbucket/{json.repository.project.key}/{json.repository.slug}",
+		event:             "{http.request.header.X-Event-Key}",
+		id:                "{http.request.header.X-Request-Id}",
+		unsignedHandshake: bitbucketPing,
+	},
+	// linear.app/developers, "Webhooks". The body has the time.
+	"linear": {
+		header:    "Linear-Signature",
+		algorithm: "sha256",
+		encoding:  "hex",
+		signed:    "{body}",
+		timeField: "webhookTimestamp",
+		event:     "{json.type}",
+		id:        "{http.request.header.Linear-Delivery}",
+		status:    http.StatusOK,
+	},
+	// auth0.com/docs, "Custom log streams": the header holds what the stream's
+	// "Authorization Token" says. A body is a list of logs, or JSON lines.
+	"auth0": {
+		method: byToken,
+		header: "Authorization",
+		event:  "{json.data.type}",
+		id:     "{json.log_id}",
+		split:  eachOfList,
+	},
 }
 
 func standardWebhooks(family, alternative string) sender {
@@ -339,44 +439,4 @@ func standardWebhooks(family, alternative string) sender {
 // knownSenders lists the senders for an error.
 func knownSenders() string {
 	return strings.Join(slices.Sorted(maps.Keys(senders)), ", ")
-}
-
-// plainKey returns the bytes of the secret.
-func plainKey(secret string) ([]byte, error) { return []byte(secret), nil }
-
-// standardKey decodes a secret of Standard Webhooks: whsec_ and the key in
-// Base64. Its errors don't repeat the secret.
-func standardKey(secret string) ([]byte, error) {
-	if strings.HasPrefix(secret, "whpk_") || strings.HasPrefix(secret, "whsk_") {
-		return nil, errors.New("it is for the asymmetric scheme (v1a), which is not supported; use the endpoint's whsec_ secret")
-	}
-	key, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(secret, "whsec_"))
-	if err != nil {
-		return nil, errors.New("it is not whsec_ and Base64")
-	}
-	return key, nil
-}
-
-// hexKey decodes a public key as Discord shows it.
-func hexKey(secret string) ([]byte, error) {
-	key, err := hex.DecodeString(secret)
-	if err != nil {
-		return nil, errors.New("it is not a public key in hex")
-	}
-	return key, nil
-}
-
-// base64Key decodes a public key as SendGrid shows it: Base64 of its DER, with
-// or without the header and the footer of PEM.
-func base64Key(secret string) ([]byte, error) {
-	secret = strings.TrimPrefix(strings.TrimSpace(secret), "-----BEGIN PUBLIC KEY-----")
-	secret = strings.TrimSuffix(secret, "-----END PUBLIC KEY-----")
-	der, err := base64.StdEncoding.DecodeString(strings.Join(strings.Fields(secret), ""))
-	if err != nil {
-		return nil, errors.New("it is not a public key in Base64")
-	}
-	if _, err := x509.ParsePKIXPublicKey(der); err != nil && len(der) > 0 {
-		return nil, errors.New("it is not a public key")
-	}
-	return der, nil
 }

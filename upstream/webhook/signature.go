@@ -1,10 +1,11 @@
 package webhook
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/base64"
 	"encoding/hex"
-	"errors"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/textproto"
@@ -12,6 +13,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/tidwall/gjson"
 
 	"github.com/caddy-sse/caddy-sse/internal/refusal"
 	"github.com/caddy-sse/caddy-sse/internal/template"
@@ -29,8 +32,10 @@ type scheme struct {
 	signed     []signedPart
 	timestamp  string
 	timePrefix string
+	timeField  string // the time's GJSON path in the body
 	tolerance  time.Duration
 	url        *template.Template
+	spelledURL bool // the URL is signed with characters decoded, as HubSpot does
 	id         *optionalTemplate
 }
 
@@ -40,81 +45,7 @@ const maxSignatures = 20
 
 var encodings = map[string]func(string) ([]byte, error){
 	"hex":    hex.DecodeString,
-	"base64": base64.StdEncoding.DecodeString,
-}
-
-// partKind is a kind of part of a signed message.
-type partKind int
-
-const (
-	literalPart partKind = iota
-	bodyPart
-	headerPart
-	timePart    // the time in the header of the signature
-	urlPart     // the URL that the sender has called
-	paramsPart  // a form's fields as Twilio signs them
-	payloadPart // the body, or the JSON in the only field of a form
-)
-
-// signedPart is one part of a signed message. Its text is the name of a header
-// or the text of a literal.
-type signedPart struct {
-	kind partKind
-	text string
-}
-
-// compileSigned compiles the template of the signed message. A Caddyfile turns
-// {header.NAME} into {http.request.header.NAME} before.
-func (s sender) compileSigned() (signed []signedPart, err error) {
-	t, err := template.Compile(s.signed)
-	if err != nil {
-		return nil, fmt.Errorf("signed %w", err)
-	}
-	var hasBody, hasTime bool
-	for _, p := range t.Parts() {
-		compiled, err := s.compileSignedPart(p)
-		if err != nil {
-			return nil, fmt.Errorf("signed `%s`: %w", s.signed, err)
-		}
-		hasBody = hasBody || compiled.kind == bodyPart || compiled.kind == paramsPart || compiled.kind == payloadPart
-		hasTime = hasTime || compiled.kind == timePart ||
-			compiled.kind == headerPart && compiled.text == textproto.CanonicalMIMEHeaderKey(s.timestamp)
-		signed = append(signed, compiled)
-	}
-	if !hasBody {
-		return nil, fmt.Errorf("signed `%s`: {body} must be part of it", s.signed)
-	}
-	if s.timestamp != "" && !hasTime {
-		return nil, fmt.Errorf("signed `%s`: the timestamp must be part of it, or anyone could change it: write `signed {timestamp}.{body}`, or what the sender's manual says", s.signed)
-	}
-	return signed, nil
-}
-
-func (s sender) compileSignedPart(p template.Part) (signedPart, error) {
-	if !p.Placeholder {
-		return signedPart{literalPart, p.Text}, nil
-	}
-	switch {
-	case p.Text == "body":
-		return signedPart{kind: bodyPart}, nil
-	case p.Text == "payload" && s.jsonInForm:
-		return signedPart{kind: payloadPart}, nil
-	case p.Text == "timestamp" && s.timePrefix != "":
-		return signedPart{kind: timePart}, nil
-	case p.Text == "timestamp" && s.timestamp == "":
-		return signedPart{}, errors.New("it has a {timestamp}, but no option names the header that holds it: add `timestamp X-Timestamp`")
-	case p.Text == "timestamp":
-		return signedPart{headerPart, textproto.CanonicalMIMEHeaderKey(s.timestamp)}, nil
-	case p.Text == "url" && s.url != "":
-		return signedPart{kind: urlPart}, nil
-	case p.Text == "params" && s.url != "":
-		return signedPart{kind: paramsPart}, nil
-	}
-	header, ok := strings.CutPrefix(strings.TrimPrefix(p.Text, "http.request."), "header.")
-	if !ok || header == "" {
-		return signedPart{}, fmt.Errorf("unknown placeholder {%s}: want {body}, {timestamp} or {header.NAME}", p.Text)
-	}
-	return signedPart{headerPart, textproto.CanonicalMIMEHeaderKey(header)}, nil
+	"base64": decodeBase64,
 }
 
 // eitherHeaders is a checker with schemes that differ in the names of their
@@ -161,6 +92,20 @@ func (a anyAlgorithm) check(r *request) *refusal.Error {
 	return a[0].check(r)
 }
 
+// bySize is a checker with schemes that differ in the algorithm. The size of the
+// signature selects one; the first is the default.
+type bySize []*scheme
+
+func (b bySize) check(r *request) *refusal.Error {
+	for _, s := range b {
+		signature, err := s.decode(r.Header.Get(s.header))
+		if hmac, ok := s.keys[0].(*hmacKey); ok && err == nil && len(signature) == hmac.newHash().Size() {
+			return s.check(r)
+		}
+	}
+	return b[0].check(r)
+}
+
 // check refuses a request that none of the keys has signed. Its reasons don't
 // help an attacker to guess.
 func (s *scheme) check(r *request) *refusal.Error {
@@ -180,6 +125,9 @@ func (s *scheme) check(r *request) *refusal.Error {
 		return wrongSignature(s.mismatch(len(signatures)))
 	}
 	r.key, r.scheme = key, s
+	if body := bytes.TrimPrefix(r.raw, []byte(byteOrderMark)); s.timeField != "" && json.Valid(body) {
+		timestamp = gjson.GetBytes(body, s.timeField).String()
+	}
 	return s.checkTime(timestamp)
 }
 
@@ -295,54 +243,40 @@ func (s *scheme) signingKey(r *request, timestamp string, signatures [][]byte) (
 	return signing
 }
 
-// messages returns the messages that the sender may have signed, each in parts.
-// There are several only if the signature covers the URL, which has several
-// spellings.
-func (s *scheme) messages(r *request, timestamp string) (messages [][][]byte) {
-	for _, url := range s.urls(r) {
-		message := make([][]byte, 0, len(s.signed))
-		for _, p := range s.signed {
-			switch p.kind {
-			case bodyPart:
-				message = append(message, r.raw)
-			case headerPart:
-				message = append(message, []byte(r.Header.Get(p.text)))
-			case timePart:
-				message = append(message, []byte(timestamp))
-			case urlPart:
-				message = append(message, []byte(url))
-			case paramsPart:
-				params, ok := twilioParams(r, url)
-				if !ok {
-					return nil
-				}
-				message = append(message, params)
-			case payloadPart:
-				payload, ok := payloadOf(newContent(r.raw, r.media))
-				if !ok {
-					payload = string(r.raw)
-				}
-				message = append(message, []byte(payload))
-			default:
-				message = append(message, []byte(p.text))
-			}
-		}
-		messages = append(messages, message)
-	}
-	return messages
-}
-
 // checkTime refuses a signature whose time is too far from now. It runs after
 // the signature is verified, so that only the sender learns about the clock.
 func (s *scheme) checkTime(timestamp string) *refusal.Error {
-	if s.timestamp == "" && s.timePrefix == "" {
+	if s.timestamp == "" && s.timePrefix == "" && s.timeField == "" {
 		return nil
 	}
-	seconds, err := strconv.ParseUint(timestamp, 10, 40)
-	if err != nil {
-		return unauthorized("header %s is not a time in unix seconds", cmp.Or(s.timestamp, s.header))
+	signed, ok := parseTime(timestamp)
+	switch {
+	case ok:
+		return checkAge(signed, s.tolerance)
+	case s.timeField != "":
+		return unauthorized("the body's %s is not a time: unix seconds, milliseconds or RFC 3339", s.timeField)
 	}
-	return checkAge(time.Unix(int64(seconds), 0), s.tolerance)
+	return unauthorized("header %s is not a time: unix seconds, milliseconds or RFC 3339", cmp.Or(s.timestamp, s.header))
+}
+
+// parseTime parses unix seconds, unix milliseconds, which have three digits more,
+// or a time of RFC 3339.
+func parseTime(text string) (time.Time, bool) {
+	number, err := strconv.ParseUint(text, 10, 48)
+	switch {
+	case err != nil:
+		signed, err := time.Parse(time.RFC3339, text)
+		return signed, err == nil
+	case len(text) > 11:
+		return time.UnixMilli(int64(number)), true
+	}
+	return time.Unix(int64(number), 0), true
+}
+
+// decodeBase64 decodes both alphabets of RFC 4648, with or without padding.
+func decodeBase64(text string) ([]byte, error) {
+	text = strings.NewReplacer("-", "+", "_", "/").Replace(strings.TrimRight(text, "="))
+	return base64.RawStdEncoding.DecodeString(text)
 }
 
 func checkAge(signed time.Time, tolerance time.Duration) *refusal.Error {

@@ -15,7 +15,26 @@ import (
 // and without the default port, since Twilio's libraries accept both. If the
 // signature covers no URL, it returns one empty text.
 func (s *scheme) urls(r *request) []string {
-	if s.url == nil {
+	urls := s.spellings(r)
+	if !s.spelledURL {
+		return urls
+	}
+	for _, u := range slices.Clone(urls) {
+		urls = append(urls, hubSpotDecoder.Replace(u))
+	}
+	return urls
+}
+
+// hubSpotDecoder decodes what HubSpot decodes in a URL before it signs it:
+// developers.hubspot.com, "Validate requests".
+var hubSpotDecoder = strings.NewReplacer(
+	"%3A", ":", "%2F", "/", "%3F", "?", "%40", "@", "%21", "!", "%24", "$", "%27", "'",
+	"%28", "(", "%29", ")", "%2A", "*", "%2C", ",", "%3B", ";",
+	"%3a", ":", "%2f", "/", "%3f", "?", "%2a", "*", "%2c", ",", "%3b", ";",
+)
+
+func (s *scheme) spellings(r *request) []string {
+	if s.url == nil || !s.usesURL() {
 		return []string{""}
 	}
 	whole, _ := s.url.Expand(func(name string) (string, error) {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
-	"slices"
 	"strings"
 	"time"
 
@@ -24,14 +23,15 @@ const DefaultTolerance = caddy.Duration(5 * time.Minute)
 type Verify struct {
 	// Sets the kind of the sender. One of
 	//
-	//   - github, gitea, bitbucket, stripe, slack, shopify, twilio, paddle,
-	//     meta, websub, zoom, x: an HMAC, each with its own headers
+	//   - github, gitea, bitbucket, bitbucket-data-center, stripe, slack,
+	//     shopify, twilio, paddle, meta, websub, zoom, x, hubspot, pagerduty,
+	//     zendesk, square, woocommerce, linear: an HMAC, each with its own headers
 	//   - standard-webhooks, svix: the Standard Webhooks specification, v1
 	//     signatures, with either set of header names
 	//   - sendgrid: ECDSA; discord: Ed25519; the secret is a public key
 	//   - sns: Amazon SNS's signature in the body; the secrets are the names
 	//     (ARN) of the topics
-	//   - gitlab, cloudevents: a token in a header
+	//   - gitlab, cloudevents, auth0: a token in a header
 	//   - microsoft-graph: the clientState in each notification
 	//   - hmac: an HMAC that the options describe
 	//   - token: a header that holds the secret itself
@@ -60,7 +60,8 @@ type Verify struct {
 	// `sha256`.
 	Algorithm string `json:"algorithm,omitempty"`
 
-	// Sets the encoding of the signature: `hex` or `base64`. Default: `hex`.
+	// Sets the encoding of the signature: `hex` or `base64`, which is either
+	// alphabet of RFC 4648, with or without padding. Default: `hex`.
 	Encoding string `json:"encoding,omitempty"`
 
 	// Sets the text that precedes the signature or the token in its header, for
@@ -68,25 +69,47 @@ type Verify struct {
 	// this option, too, and ignores its case. Default: none.
 	Prefix string `json:"prefix,omitempty"`
 
-	// Sets the signed message, as a template of `{body}`, `{timestamp}` and
-	// `{header.NAME}`, for example `{timestamp}.{body}`. `{body}` is required.
-	// Each header in the message must come exactly once. Default: `{body}`.
+	// Sets what separates the signatures in a header that has several, and the
+	// time if timestamp_prefix is set, for example `,`. The module accepts the
+	// request if one of the signatures is right. It ignores what doesn't begin
+	// with prefix. Default: none; the header has one signature.
+	Separator string `json:"separator,omitempty"`
+
+	// Sets how the key is made of a secret: `text`, the secret as it is; `hex`
+	// or `base64`, decoded; `whsec`, Base64 after `whsec_` or `v1,whsec_`, as
+	// Standard Webhooks writes secrets. Default: `text`.
+	Key string `json:"key,omitempty"`
+
+	// Sets the signed message, as a template of `{body}`, `{timestamp}`,
+	// `{header.NAME}`, `{method}`, `{url}`, `{scheme}`, `{host}`, `{hostport}`,
+	// `{uri}`, `{path}` and `{query}`, for example `{timestamp}.{body}`.
+	// `{body}` is required. The parts of the URL are those that the sender has
+	// called, before rewrites; `{url}` is what the option url says. Each header
+	// in the message must come exactly once. Default: `{body}`.
 	Signed string `json:"signed,omitempty"`
 
-	// Sets the request header that holds the time of the signature in unix
-	// seconds, for example `X-Timestamp`. The signed message must include it,
-	// or anyone could change it. Default: none. Without a timestamp, an attacker
-	// can send a captured request again at any time.
+	// Sets the request header that holds the time of the signature, for example
+	// `X-Timestamp`, or a field of the body, for example `{json.sent_at}`. The
+	// time is in unix seconds, in unix milliseconds or as RFC 3339 says. The
+	// signed message must include it, or anyone could change it. Default: none.
+	// Without a timestamp, an attacker can send a captured request again at any
+	// time.
 	Timestamp string `json:"timestamp,omitempty"`
+
+	// Sets what precedes the time in the header of the signature, instead of
+	// timestamp, for example `t=` for `t=1492774577,v1=5257a8…`. It needs a
+	// separator. Default: none.
+	TimestampPrefix string `json:"timestamp_prefix,omitempty"`
 
 	// Limits how far the time of the signature may be from now, in the past or
 	// the future. Every sender that signs a time takes this option. Default, and
 	// what zero means: 5m, or, for sns, which signs the time of publication, 1h.
 	Tolerance caddy.Duration `json:"tolerance,omitempty"`
 
-	// For twilio, which signs the URL that it has called: sets that URL, as a
-	// template of Caddy's placeholders. If a proxy in front of this Caddy ends
-	// TLS or changes the host, set the URL that Twilio calls, for example
+	// For twilio, hubspot, square and hmac's `{url}`: sets the URL that the
+	// sender has called and signed, as a template of Caddy's placeholders. If a
+	// proxy in front of this Caddy ends TLS or changes the host, set the URL
+	// that the sender calls, for example
 	// `https://hooks.example.com{http.request.orig_uri}`. The module reads no
 	// headers of a proxy unless the template does. Default:
 	// `{http.request.scheme}://{http.request.hostport}{http.request.orig_uri}`.
@@ -231,7 +254,10 @@ func (v *Verify) setChecker(to *verifier, resolve resolver) (err error) {
 // schemes returns a checker of one scheme, or of one for each alternative that
 // the sender has, and the keys for handshakes.
 func (v *Verify) schemes(s sender, resolve resolver) (checker, []key, error) {
-	if len(s.algorithms) > 0 {
+	switch {
+	case len(s.sizes) > 0:
+		return v.bySize(s, resolve)
+	case len(s.algorithms) > 0:
 		return v.anyAlgorithm(s, resolve)
 	}
 	first, err := v.scheme(s, resolve)
@@ -258,53 +284,20 @@ func (v *Verify) anyAlgorithm(s sender, resolve resolver) (checker, []key, error
 	return all, all[0].keys, nil
 }
 
-// optionSenders names the senders that take an option, for errors. The senders
-// of all other options are hmac.
-var optionSenders = map[string]string{"url": "twilio", "user": "basic", "hosts": "sns", "challenge": "meta`, `websub` or `cloudevents"}
-
-// checkOptions refuses options that the sender doesn't take.
-func (v *Verify) checkOptions(s sender) error {
-	for _, option := range []struct {
-		name string
-		set  bool
-	}{
-		{"header", v.Header != ""},
-		{"algorithm", v.Algorithm != ""},
-		{"encoding", v.Encoding != ""},
-		{"prefix", v.Prefix != ""},
-		{"signed", v.Signed != ""},
-		{"timestamp", v.Timestamp != ""},
-		{"tolerance", v.Tolerance != 0},
-		{"url", v.URL != ""},
-		{"user", v.User != ""},
-		{"challenge", len(v.Challenge) > 0},
-		{"hosts", len(v.Hosts) > 0},
-	} {
-		allowed := slices.Contains(s.options, option.name) ||
-			option.name == "tolerance" && (s.timestamp != "" || s.timePrefix != "" || slices.Contains(s.options, "timestamp"))
-		if option.set && !allowed {
-			return fmt.Errorf("it takes no %s; only `verify %s` does", option.name, cmp.Or(optionSenders[option.name], "hmac"))
+func (v *Verify) bySize(s sender, resolve resolver) (checker, []key, error) {
+	var all bySize
+	for _, algorithm := range s.sizes {
+		s.algorithm = algorithm
+		scheme, err := v.scheme(s, resolve)
+		if err != nil {
+			return nil, nil, err
 		}
+		all = append(all, scheme)
 	}
-	if v.Tolerance < 0 {
-		return fmt.Errorf("the tolerance is %v: want a positive duration", time.Duration(v.Tolerance))
+	if len(all[0].keys) == 0 { // secrets whose placeholders aren't resolved yet
+		return all[0], nil, nil
 	}
-	if v.Tolerance > 0 && slices.Contains(s.options, "timestamp") && v.Timestamp == "" {
-		return errors.New("a tolerance needs a timestamp: add `timestamp X-Timestamp`")
-	}
-	return nil
-}
-
-// apply returns the sender's row with the rule's options in it.
-func (v *Verify) apply(s sender) sender {
-	s.header = cmp.Or(v.Header, s.header)
-	s.algorithm = cmp.Or(v.Algorithm, s.algorithm)
-	s.encoding = cmp.Or(v.Encoding, s.encoding)
-	s.prefix = cmp.Or(v.Prefix, s.prefix)
-	s.signed = cmp.Or(v.Signed, s.signed)
-	s.timestamp = cmp.Or(v.Timestamp, s.timestamp)
-	s.url = cmp.Or(v.URL, s.url)
-	return s
+	return all, all[0].keys, nil
 }
 
 func (s sender) checkHeaders() error {
@@ -334,6 +327,11 @@ func (v *Verify) keys(s sender, check func(key []byte) error, resolve resolver) 
 		decode := s.decodeKey
 		if decode == nil {
 			decode = plainKey
+		}
+		if v.Key != "" {
+			if decode = keyFormats[v.Key]; decode == nil {
+				return nil, fmt.Errorf("unknown key %q: want text, hex, base64 or whsec", v.Key)
+			}
 		}
 		return decodeAll("secret", v.Secrets, checked(decode, check), resolve)
 	case s.method == bySNS:
@@ -405,7 +403,7 @@ func (v *Verify) scheme(s sender, resolve resolver) (*scheme, error) {
 	scheme := &scheme{
 		keys: keys, decode: decode, encoding: s.encoding,
 		header: s.header, prefix: s.prefix, separator: s.separator, signed: signed,
-		timestamp: s.timestamp, timePrefix: s.timePrefix,
+		timestamp: s.timestamp, timePrefix: s.timePrefix, timeField: s.timeField, spelledURL: s.spelledURL,
 		tolerance: time.Duration(cmp.Or(v.Tolerance, DefaultTolerance)),
 	}
 	return scheme, scheme.compile(s)
