@@ -30,6 +30,7 @@ func (h *Handler) parsePoll(d *caddyfile.Dispenser) error {
 		"expect":         word(&p.Expect),
 		"event":          word(&p.Event),
 		"vary":           words(&p.Vary),
+		"ignore":         words(&p.Ignore),
 		"share":          p.parseShare,
 		"accept":         p.parseAccept,
 		"absorb":         flag(&p.Absorb),

@@ -44,7 +44,7 @@ var bodyHeaders = []string{"Accept", "Content-Type", "Content-Encoding", "Conten
 func NewPrincipal(r *http.Request, requester Requester) *Principal {
 	p := &Principal{requester: requester, host: r.Host, header: make(http.Header), remote: r.RemoteAddr, tls: r.TLS}
 	for name, values := range r.Header {
-		if !subrequest.IsRequestSpecific(name) && !slices.Contains(bodyHeaders, name) {
+		if !subrequest.IsRequestSpecific(name) && !subrequest.IsRequestID(name) && !slices.Contains(bodyHeaders, name) {
 			p.header[name] = slices.Clone(values)
 		}
 	}

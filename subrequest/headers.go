@@ -21,11 +21,9 @@ var requestSpecific = func() map[string]bool {
 		// The transport sets it, and decodes the response.
 		"Accept-Encoding",
 		// The request's way to this server (RFC 7838 §5, RFC 8470 §5.1, RFC 8586 §2).
-		"Alt-Used", "Early-Data", "Cdn-Loop",
+		"Alt-Used", "Early-Data", "Cdn-Loop", "Via",
 		// The browser's page and device.
 		"Origin", "Referer", "Dnt", "Upgrade-Insecure-Requests", "Save-Data", "Device-Memory", "Downlink", "Dpr", "Ect", "Rtt",
-		// Ids of a single request.
-		"Traceparent", "Tracestate", "Baggage", "X-Request-Id", "X-Correlation-Id", "X-Amzn-Trace-Id", "X-Cloud-Trace-Context", "Cf-Ray", "Via",
 	} {
 		set[name] = true
 	}

@@ -144,7 +144,7 @@ func (c *Config) satisfies(request http.Header, k *cachedResponse) bool {
 	decides := false
 	for name := range listMembers(k.header, "Vary") {
 		switch name = textproto.CanonicalMIMEHeaderKey(name); {
-		case name == "*", addresses[name]:
+		case name == "*", mayBeAddress(name):
 			return false
 		case name == "Accept":
 			decides = true

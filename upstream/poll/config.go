@@ -132,6 +132,13 @@ type Config struct {
 	// separate viewers in any case.
 	Vary []string `json:"vary,omitempty"`
 
+	// Sets headers that say nothing about who asks, such as "X-Shop-Visit" or
+	// "X-Shop-*". Polls don't send them, and they separate no viewers, unless
+	// the backend's Vary names them. A pattern matches no header whose name may
+	// be a credential's. Always ignored are headers that number requests, such
+	// as X-Request-Id.
+	Ignore []string `json:"ignore,omitempty"`
+
 	// Lets all viewers who may read a document share one view of it,
 	// regardless of their Authorization and Cookie headers, the user
 	// authenticated by Caddy, their client certificate and their address.
@@ -215,6 +222,7 @@ type Config struct {
 
 	mode             *diff.Mode
 	varyBy           *varyBy
+	ignoredHeaders   *ignoredHeaders
 	eventName        *eventName
 	selection, until *jq.Program
 	expected         expectation
@@ -305,6 +313,9 @@ func (c *Config) compile() (err error) {
 		return fmt.Errorf("poll: %w", err)
 	}
 	if c.varyBy, err = newVaryBy(c.Vary, c.Share != ""); err != nil {
+		return fmt.Errorf("poll: %w", err)
+	}
+	if c.ignoredHeaders, err = newIgnored(c.Ignore, c.varyBy); err != nil {
 		return fmt.Errorf("poll: %w", err)
 	}
 	if c.eventName, err = newEventName(c.Event); err != nil {

@@ -97,3 +97,6 @@ func (p *Poller) FillAddressChecks() {
 		p.addressChecks.record(strconv.Itoa(i), time.Now())
 	}
 }
+
+// WithoutPorts exports withoutPorts for fuzzing.
+func WithoutPorts(name, value string) string { return withoutPorts(name, []string{value})[0] }

@@ -40,7 +40,7 @@ func (p *Poller) learn(v *view, resp *subrequest.Response) {
 		return // it has ended, and the resource may be gone
 	}
 	known := p.resources[v.target.shared]
-	known.addVary(candidatesIn(resp.Header))
+	known.addVary(p.config.candidatesIn(resp.Header))
 	confirms := resp.Status == http.StatusNotModified && resp.Header.Get("Cache-Control") != ""
 	if p.config.varyBy == nil && (isDocument(resp.Status) || confirms) {
 		known.setPublic(isCacheableForAll(resp.Header) && !variesBy(resp.Header, v.target.principal.trusted))

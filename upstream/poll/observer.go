@@ -69,6 +69,11 @@ type ViewInfo struct {
 	Query []string `json:"query,omitempty"`
 	// Shared is true if all principals that may read the document share the view.
 	Shared bool `json:"shared"`
+	// DiffersBy is the header without which the view and another one of the URL
+	// would be one, and Advice what to write if it is no reason to poll twice.
+	// They are empty if there is no such view, or more than one such header.
+	DiffersBy string `json:"differs_by,omitempty"`
+	Advice    string `json:"advice,omitempty"`
 	// Viewers is the number of open streams; 0 while the view lingers.
 	Viewers int `json:"viewers"`
 	// Polls is the number of polls so far.
@@ -130,6 +135,9 @@ func (v *view) infoLocked() ViewInfo {
 		Confirmed: nonZero(v.state.pollStatus.polled),
 		Changed:   nonZero(v.state.pollStatus.changed),
 		Due:       nonZero(v.state.pollStatus.due),
+	}
+	if v.differsBy != "" {
+		info.DiffersBy, info.Advice = v.differsBy, differenceAdvice(v.differsBy)
 	}
 	if s.doc != nil {
 		info.Bytes = len(s.doc.text)

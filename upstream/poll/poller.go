@@ -58,13 +58,14 @@ type Poller struct {
 	warnMaxViews, warnMaxViewsPerClient, warnMaxMemory sync.Once // that a bound is met: each once, or strangers would fill the log
 	warnUseless                                        sync.Once // that validators are
 
-	mu        sync.Mutex
-	views     map[string]*view
-	byPath    pathIndex            // the same by their paths
-	clients   map[string]int       // how many views each client has created
-	resources map[string]*resource // by target.shared, while there are views of it
-	restless  map[string]bool      // paths of documents that change with every poll; see isFirstRestless
-	retired   bool
+	mu          sync.Mutex
+	views       map[string]*view
+	byPath      pathIndex            // the same by their paths
+	clients     map[string]int       // how many views each client has created
+	differences map[string]bool      // headers that the log has named; see compareLocked
+	resources   map[string]*resource // by target.shared, while there are views of it
+	restless    map[string]bool      // paths of documents that change with every poll; see isFirstRestless
+	retired     bool
 }
 
 // New returns a poller that publishes on the hub, and reports to the observer;
@@ -74,18 +75,19 @@ func New(c *Config, h *hub.Hub, log *zap.Logger, o Observer) *Poller {
 		o = noopObserver{}
 	}
 	return &Poller{
-		config:    c,
-		hub:       h,
-		log:       log,
-		observer:  o,
-		slots:     fair.NewSlots(c.MaxInFlight),
-		work:      semaphore.NewWeighted(2 * c.MaxBody),
-		memory:    memory{max: c.MaxMemory},
-		failures:  newOutageLog(log),
-		number:    c.Leases.nextPollerNumber(),
-		views:     make(map[string]*view),
-		clients:   make(map[string]int),
-		resources: make(map[string]*resource),
+		config:      c,
+		hub:         h,
+		log:         log,
+		observer:    o,
+		slots:       fair.NewSlots(c.MaxInFlight),
+		work:        semaphore.NewWeighted(2 * c.MaxBody),
+		memory:      memory{max: c.MaxMemory},
+		failures:    newOutageLog(log),
+		number:      c.Leases.nextPollerNumber(),
+		views:       make(map[string]*view),
+		clients:     make(map[string]int),
+		differences: make(map[string]bool),
+		resources:   make(map[string]*resource),
 	}
 }
 
@@ -150,6 +152,7 @@ func (p *Poller) startLocked(t *target, key string) *view {
 	v := newView(p, t, key, p.sharesLocked(t), maps.Clone(known.varies))
 	p.views[key] = v
 	p.byPath.add(v)
+	p.compareLocked(v)
 	p.clients[v.client]++
 	go v.loop.run()
 	return v

@@ -19,17 +19,9 @@ type principal struct {
 	remote    string
 	clientIP  string
 	trusted   []string // headers in which the server looks for the client's address
+	rare      []string // further headers of the request that hold the client's address
 	tls       *tls.ConnectionState
 }
-
-// addresses are headers in which proxies name the client's address, beside those
-// that the server's configuration names.
-var addresses = setOf("X-Forwarded-For", "Forwarded", "X-Real-Ip", "True-Client-Ip", "Cf-Connecting-Ip", "Fastly-Client-Ip", "Fly-Client-Ip",
-	"X-Client-Ip", "Client-Ip", "X-Cluster-Client-Ip", "X-Azure-Clientip", "X-Envoy-External-Address")
-
-// IsAddressHeader reports whether proxies name the client's address in a header,
-// beside those that the server's configuration names.
-func IsAddressHeader(name string) bool { return addresses[http.CanonicalHeaderKey(name)] }
 
 // anonymousAddress is the address of a request on behalf of all clients without
 // credentials. A backend that decides by address refuses it. With the first
@@ -49,13 +41,17 @@ func newPrincipal(r *http.Request, caller Requester, by *varyBy) *principal {
 // ownPrincipal returns the viewer itself as a principal, with its own address.
 func ownPrincipal(r *http.Request, caller Requester, by *varyBy) *principal {
 	a := &principal{requester: caller, header: make(http.Header), remote: r.RemoteAddr, clientIP: caller.ClientIP(), trusted: caller.ClientIPHeaders(), tls: r.TLS}
+	a.rare = a.rareAddressesIn(r.Header, by)
 	for name := range r.Header {
 		if !a.holds(name) {
 			continue
 		}
 		values := r.Header[name]
-		if credentials[name] {
+		switch {
+		case credentials[name]:
 			values = by.credentialValues(name, r)
+		case a.isAddress(name):
+			values = withoutPorts(name, values)
 		}
 		if len(values) > 0 {
 			a.header[name] = slices.Clone(values)
@@ -70,7 +66,7 @@ func (a *principal) holds(name string) bool { return credentials[name] || a.isAd
 
 // isAddress reports whether proxies name the client's address in a header.
 func (a *principal) isAddress(name string) bool {
-	return addresses[name] || slices.Contains(a.trusted, name)
+	return addresses[name] || slices.Contains(a.trusted, name) || slices.Contains(a.rare, name)
 }
 
 // variesBy reports whether a response's Vary names one of some headers.
@@ -99,7 +95,7 @@ func (a *principal) isPersonal() bool {
 // X-Forwarded-Proto and X-Forwarded-Host.
 func (a *principal) anonymize() {
 	forwarded := len(a.header["Forwarded"]) > 0
-	for _, name := range slices.AppendSeq(slices.Clone(a.trusted), maps.Keys(addresses)) {
+	for _, name := range slices.AppendSeq(slices.Concat(a.trusted, a.rare), maps.Keys(addresses)) {
 		a.header[name] = []string{anonymousAddress}
 	}
 	delete(a.header, "Forwarded")
@@ -114,11 +110,11 @@ func (a *principal) anonymize() {
 
 // keyParts returns the parts of the view key that are the principal's. The
 // address is one of them: a backend may decide by it, and not every cookie is a
-// secret. Of a principal without credentials, it is only whether the request has
-// Forwarded.
+// secret. Of a principal without credentials, it is only which headers with an
+// address the request has, of those that aren't made up.
 func (a *principal) keyParts() []string {
 	if !a.isPersonal() {
-		return a.header["Forwarded"]
+		return append(appendCounted(nil, "", a.rare...), a.header["Forwarded"]...)
 	}
 	return a.parts()
 }
@@ -129,11 +125,7 @@ func (a *principal) parts() []string {
 	for _, name := range slices.Sorted(maps.Keys(a.header)) {
 		parts = appendCounted(parts, name, a.header[name]...)
 	}
-	host, _, err := net.SplitHostPort(a.remote)
-	if err != nil {
-		host = a.remote
-	}
-	return appendCounted(parts, "", host, a.clientIP)
+	return appendCounted(parts, "", hostOf(a.remote), a.clientIP)
 }
 
 // isSameViewer reports whether another principal has the same credentials. Their

@@ -2,6 +2,7 @@ package poll
 
 import (
 	"context"
+	"maps"
 	"time"
 
 	"github.com/caddy-sse/caddy-sse/internal/fair"
@@ -58,18 +59,39 @@ func (v *view) slotRequest() fair.Request {
 }
 
 // send makes a request, and records what the response says about the requests
-// that have the same response. Its timeout starts now. A poll is safe to repeat:
-// if the backend has closed the connection without a response, it is made again,
-// once. The transport does so for some requests, but for no POST.
+// that have the same response. If the response's Vary names an ignored header of
+// the target, the request is repeated with it. The timeout starts now.
 func (v *view) send(ctx context.Context, t *target, as *principal, since validators) (*subrequest.Response, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, time.Duration(v.poller.config.Timeout), errTimeout)
 	defer cancel()
-	resp, err := as.requester.Do(t.request(ctx, as, since), v.poller.config.MaxBody)
-	if err == nil && subrequest.ClosedWithoutResponse(resp) {
-		resp, err = as.requester.Do(t.request(ctx, as, since), v.poller.config.MaxBody)
-	}
-	if resp != nil {
-		v.poller.learn(v, resp)
+	varies := v.state.variesNow()
+	resp, unsent, err := v.sendWith(ctx, t, as, since, varies)
+	if len(unsent) > 0 {
+		maps.Copy(unsent, varies)
+		resp, _, err = v.sendWith(ctx, t, as, since, unsent)
 	}
 	return resp, err
+}
+
+// sendWith makes a request with those ignored headers that varies has. It also
+// returns those that it should have had, according to the response. A poll is
+// safe to repeat: if the backend has closed the connection without a response, it
+// is made again, once. The transport does so for some requests, but for no POST.
+func (v *view) sendWith(ctx context.Context, t *target, as *principal, since validators, varies map[string]bool) (*subrequest.Response, map[string]bool, error) {
+	sent := t.request(ctx, as, since).Header
+	t.addIgnored(sent, varies)
+	do := func() (*subrequest.Response, error) {
+		request := t.request(ctx, as, since)
+		request.Header = sent.Clone() // handlers may change the request
+		return as.requester.Do(request, v.poller.config.MaxBody)
+	}
+	resp, err := do()
+	if err == nil && subrequest.ClosedWithoutResponse(resp) {
+		resp, err = do()
+	}
+	if resp == nil {
+		return nil, nil, err
+	}
+	v.poller.learn(v, resp)
+	return resp, v.poller.config.unsent(t, sent, resp.Header), err
 }

@@ -55,10 +55,15 @@ func (p *Poller) retireResourceLocked(key string, r *resource) {
 	})
 }
 
+// maxVaries limits the headers that separate a URL's viewers by Vary.
+const maxVaries = 50
+
 // addVary records headers that separate the URL's viewers.
 func (r *resource) addVary(names []string) {
 	for _, name := range names {
-		r.varies[name] = true
+		if len(r.varies) < maxVaries {
+			r.varies[name] = true
+		}
 	}
 }
 
@@ -80,7 +85,7 @@ func isCacheableForAll(h http.Header) bool {
 	}
 	for name := range listMembers(h, "Vary") {
 		name = textproto.CanonicalMIMEHeaderKey(name)
-		if name == "*" || credentials[name] || addresses[name] {
+		if name == "*" || credentials[name] || mayBeAddress(name) {
 			return false
 		}
 	}
@@ -96,9 +101,10 @@ func isCacheableForAll(h http.Header) bool {
 	return public
 }
 
-// candidatesIn returns the vary candidates that a response's Vary names; "*"
-// names all of them.
-func candidatesIn(h http.Header) []string {
+// candidatesIn returns the vary candidates and the ignored headers that a
+// response's Vary names; "*" names all candidates, and no ignored header: what
+// polls don't carry decides nothing.
+func (c *Config) candidatesIn(h http.Header) []string {
 	var names []string
 	for name := range listMembers(h, "Vary") {
 		name = textproto.CanonicalMIMEHeaderKey(name)
@@ -106,7 +112,7 @@ func candidatesIn(h http.Header) []string {
 			for candidate := range varyCandidates {
 				names = append(names, candidate)
 			}
-		} else if varyCandidates[name] {
+		} else if varyCandidates[name] || c.ignores(name) && !c.varyBy.drops(name) {
 			names = append(names, name)
 		}
 	}

@@ -48,6 +48,13 @@ func (s *documentState) setKey(key string, shared bool, varies map[string]bool) 
 	s.key, s.shared, s.varies = key, shared, varies
 }
 
+// variesNow returns the headers that joined the view's key. It is not changed.
+func (s *documentState) variesNow() map[string]bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.varies
+}
+
 // dropKey makes the view admit no viewer any more.
 func (s *documentState) dropKey() {
 	s.mu.Lock()

@@ -23,7 +23,8 @@ import (
 // Polls send a header only in one of four cases: it is part of the view key; it
 // is a vary candidate, which joins the key when the backend's Vary names it; it
 // can't separate viewers; or it is a credential, and all principals that may
-// read the document share the view.
+// read the document share the view. An ignored header joins the key when the
+// backend's Vary names it, too, and polls don't send it before.
 type target struct {
 	method   string
 	url      *url.URL
@@ -31,6 +32,7 @@ type target struct {
 	hostname string // the host without its port
 	path     string
 	header   http.Header // without the principal's
+	ignored  http.Header // sent only if the backend's Vary names them
 	body     []byte      // of a POST
 	original subrequest.Original
 
@@ -41,9 +43,10 @@ type target struct {
 	own    *principal
 	ownKey string
 
-	// shared is a digest of the key without the vary candidates. private is a
-	// digest of shared and the principal.
-	shared, private string
+	// base is a digest of the key without the headers and the principal. shared
+	// is a digest of the key without the vary candidates. private is a digest of
+	// shared and the principal.
+	base, shared, private string
 	// checkFailure is set if the viewer's authorization check failed without a
 	// decision.
 	checkFailure *checkFailure
@@ -79,6 +82,7 @@ func newTarget(r *http.Request, query []byte, caller Requester, h *hub.Hub, c *C
 		hostname:  Hostname(r.Host),
 		path:      u.Path,
 		header:    make(http.Header, len(r.Header)),
+		ignored:   make(http.Header),
 		body:      query,
 		original:  polledOriginal(caller.Original()),
 		principal: newPrincipal(r, caller, c.varyBy),
@@ -90,9 +94,13 @@ func newTarget(r *http.Request, query []byte, caller Requester, h *hub.Hub, c *C
 		vars = append(vars, name, caller.Vars()[name])
 	}
 	parts = appendCounted(parts, "", vars...)
+	t.base = h.Digest(parts...)
 	for _, name := range slices.Sorted(maps.Keys(r.Header)) {
 		if t.principal.holds(name) {
 			continue
+		}
+		if c.ignores(name) {
+			t.ignored[name] = slices.Clone(r.Header[name])
 		}
 		values := t.headerValues(name, r, c)
 		if len(values) == 0 {
@@ -173,7 +181,7 @@ func (t *target) carriesAll(request http.Header) bool {
 	hop := subrequest.ConnectionOptions(request)
 	for name, values := range request {
 		switch {
-		case name == "Accept", subrequest.IsRequestSpecific(name):
+		case name == "Accept", subrequest.IsRequestSpecific(name), len(t.ignored[name]) > 0:
 			continue
 		case hop[name]:
 			return false
@@ -197,6 +205,8 @@ func (c *Config) isSent(name string) bool {
 		return true
 	case c.Method == http.MethodPost && pageHeaders[name]:
 		return true
+	case c.ignores(name):
+		return false
 	default:
 		return !subrequest.IsRequestSpecific(name) && !by.drops(name)
 	}
@@ -227,7 +237,11 @@ func (t *target) key(shared bool, varies map[string]bool) []string {
 		parts = []string{"shared", t.shared}
 	}
 	for _, name := range slices.Sorted(maps.Keys(varies)) {
-		parts = appendCounted(parts, name, t.header[name]...)
+		values := t.header[name]
+		if len(values) == 0 {
+			values = t.ignored[name]
+		}
+		parts = appendCounted(parts, name, values...)
 	}
 	return parts
 }

@@ -47,6 +47,8 @@ type view struct {
 	key     string
 	shared  bool // among all principals that may see the document
 	viewers *viewers
+
+	differsBy string // the one header by which it differs from another view of the URL
 }
 
 func newView(p *Poller, t *target, key string, shared bool, varies map[string]bool) *view {
