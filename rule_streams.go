@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/caddy-sse/caddy-sse/access"
 	"github.com/caddy-sse/caddy-sse/event"
+	"github.com/caddy-sse/caddy-sse/internal/refusal"
 	"github.com/caddy-sse/caddy-sse/stream"
 )
 
@@ -33,6 +35,8 @@ type ruleStreams struct {
 	options stream.Options
 	group   *stream.Group
 	metrics *streamMetrics
+
+	logKeptBack sync.Once // each stream fails alike
 }
 
 func newRuleStreams(h *Handler, r *rule) *ruleStreams {
@@ -127,6 +131,12 @@ func (s *ruleStreams) cleanup() error { return s.limits.release() }
 
 // run serves a stream until it ends, and adds the outcome to the access log.
 func (s *ruleStreams) run(w http.ResponseWriter, r *http.Request, src stream.Source) stream.Reason {
+	if err := stream.CheckFlush(w); err != nil {
+		src.Cursor.Close()
+		s.reportKeptBack(err)
+		_ = s.refuse(w, r, &refusal.Error{Status: http.StatusInternalServerError, Reason: "no stream is possible here: a handler before it keeps back what is written", Err: err})
+		return stream.WriteFailed
+	}
 	open := newOpenStream(s, w, r, src.Cursor)
 	defer s.hub.addStream(open)()
 	defer limitConnection(r, s.options.WriteTimeout)()
@@ -145,9 +155,20 @@ func (s *ruleStreams) run(w http.ResponseWriter, r *http.Request, src stream.Sou
 	return summary.Reason
 }
 
+// reportKeptBack logs once which writer makes streams impossible.
+func (s *ruleStreams) reportKeptBack(err error) {
+	s.logKeptBack.Do(func() {
+		s.log.Error("streams can't reach their clients: put the rule before the handler that keeps them back, for example with route or order, or keep that handler off the rule's paths",
+			zap.String("rule", s.id.name), zap.Error(err))
+	})
+}
+
 func (s *ruleStreams) logEnd(r *http.Request, start stream.Start, summary *stream.Summary) {
-	if summary.Reason == stream.StoreFailed {
+	switch {
+	case summary.Reason == stream.StoreFailed:
 		s.log.Error("stream ended", zap.String("reason", string(summary.Reason)), zap.Error(summary.Err))
+	case errors.Is(summary.Err, stream.ErrKeptBack):
+		s.reportKeptBack(summary.Err)
 	}
 	logFields(r, func(enc zapcore.ObjectEncoder) {
 		enc.AddString("hub", s.id.hub)

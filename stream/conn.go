@@ -325,7 +325,10 @@ func (s *conn) send(b []byte) error {
 	if err != nil {
 		return err
 	}
-	return s.control.Flush()
+	if err := s.control.Flush(); !errors.Is(err, http.ErrNotSupported) {
+		return err
+	}
+	return noFlush(s.w)
 }
 
 // deadline is a timer that is initially not set. Once set, it can only be moved

@@ -175,6 +175,10 @@ func Serve(w http.ResponseWriter, r *http.Request, src Source, group *Group, o *
 		w.Header().Set("Connection", "close")
 	}
 	WriteHeader(w)
+	if err := checkBuffer(w); err != nil {
+		s.summary.Reason, s.summary.Err = WriteFailed, err
+		return s.summary
+	}
 	retry := event.Retry(jitterAround(o.Retry))
 	s.heartbeat = retry
 	if o.HeartbeatEvent != nil {
