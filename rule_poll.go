@@ -135,8 +135,19 @@ func (p *pollRule) serveStream(w http.ResponseWriter, r *http.Request, next cadd
 	}
 	defer func() { release(reason) }()
 	done := limitBodyTime(r)
-	viewing, refused, err := p.poller.Subscribe(r, p.requester(r, next))
+	requester := p.requester(r, next)
+	offer := requester.Offer(w, r, p.cors.RemoveHeaders) // the backend adds its own
+	viewing, refused, err := p.poller.Subscribe(r, requester)
 	done()
+	if taken, err := offer.End(); taken {
+		if viewing != nil {
+			viewing.Close()
+		}
+		if errors.Is(err, subrequest.ErrAborted) {
+			panic(http.ErrAbortHandler) // as the handler did
+		}
+		return err
+	}
 	if viewing == nil {
 		return p.serveNoStream(w, r, next, refused, err)
 	}

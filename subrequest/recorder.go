@@ -25,6 +25,9 @@ type recorder struct {
 	sent    http.Header // the header at the time of WriteHeader
 	body    []byte
 	err     error // why the handlers were stopped
+
+	take   func(*Response) http.ResponseWriter // see [Offer]; may be nil
+	client http.ResponseWriter                 // has taken the response over
 }
 
 // errRefusalCut stops the handlers when a refusal's page reaches the limit. A
@@ -51,7 +54,12 @@ func (rec *recorder) WriteHeader(status int) {
 	switch declared := contentLength(rec.sent); {
 	case status >= 300:
 	case isEventStream(rec.sent):
-		rec.stop(ErrEventStream)
+		if rec.take != nil {
+			rec.client = rec.take(rec.head())
+		}
+		if rec.client == nil {
+			rec.stop(ErrEventStream)
+		}
 	case rec.isHead:
 	case declared > rec.maxBody:
 		rec.stopTooLarge()
@@ -62,8 +70,11 @@ func (rec *recorder) WriteHeader(status int) {
 
 func (rec *recorder) Write(p []byte) (int, error) {
 	rec.WriteHeader(http.StatusOK)
-	if rec.err != nil {
+	switch {
+	case rec.err != nil:
 		return 0, rec.err
+	case rec.client != nil:
+		return rec.client.Write(p)
 	}
 	n := int(min(int64(len(p)), rec.maxBody-int64(len(rec.body))))
 	rec.body = append(rec.body, p[:n]...)
@@ -90,6 +101,9 @@ func contentLength(h http.Header) int64 {
 // FlushError writes the status 200, as the server does, if there is none.
 func (rec *recorder) FlushError() error {
 	rec.WriteHeader(http.StatusOK)
+	if rec.client != nil {
+		return http.NewResponseController(rec.client).Flush()
+	}
 	return rec.err
 }
 

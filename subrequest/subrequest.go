@@ -65,6 +65,7 @@ type Requester struct {
 	original     Original
 	clientIP     string
 	trustedProxy bool
+	offer        *Offer // nil: none
 }
 
 // New returns a requester for the client of r, whose subrequests go to handler.
@@ -184,14 +185,27 @@ func (q *Requester) ClientNetwork() string {
 // returns its status and header, too.
 //
 // The handlers see the client's own address, or that of [WithClientIP].
-func (q *Requester) Do(req *http.Request, maxBody int64) (resp *Response, err error) {
+func (q *Requester) Do(req *http.Request, maxBody int64) (*Response, error) {
 	if q.server == nil {
 		return nil, errors.New("not called from within an HTTP server")
 	}
+	switch q.offer.current() {
+	case offered:
+		return q.offer.do(q, req, maxBody)
+	case taken:
+		return nil, ErrEventStream
+	default:
+		return q.do(req, maxBody, nil)
+	}
+}
+
+// do makes a request. If take isn't nil, it may return the writer that takes an
+// event stream over.
+func (q *Requester) do(req *http.Request, maxBody int64, take func(*Response) http.ResponseWriter) (resp *Response, err error) {
 	caller := req.Context()
 	ctx, cancel := context.WithCancelCause(caller)
 	defer cancel(nil)
-	rec := &recorder{cancel: cancel, isHead: req.Method == http.MethodHead, header: make(http.Header), maxBody: maxBody}
+	rec := &recorder{cancel: cancel, isHead: req.Method == http.MethodHead, header: make(http.Header), maxBody: maxBody, take: take}
 	defer func() {
 		if p := recover(); p != nil {
 			resp, err = rec.response(caller, rec.panicError(caller, p))

@@ -40,6 +40,9 @@ func (p *Poller) Subscribe(r *http.Request, caller Requester) (*Subscription, *s
 		return nil, nil, err
 	}
 	t := newTarget(r, body, caller, p.hub, p.config)
+	if o, ok := caller.(interface{ WithdrawOffer() }); ok && !t.standsFor(r) {
+		o.WithdrawOffer() // of a stream that the backend responds with
+	}
 	finished := p.finishedKey(t, r, caller)
 	if p.finished.knows(finished) {
 		return nil, nil, ErrFinished

@@ -195,6 +195,21 @@ func (t *target) carriesAll(request http.Header) bool {
 	return true
 }
 
+// standsFor reports whether the response to a poll may be the response to the
+// viewer's own request, so that the backend need not get that as well. It must not
+// get a POST twice, whatever polls leave out of it.
+func (t *target) standsFor(r *http.Request) bool {
+	if t.method != http.MethodGet {
+		return true
+	}
+	for _, name := range []string{"Origin", "Range", "If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since", "If-Range"} {
+		if len(r.Header[name]) > 0 {
+			return false
+		}
+	}
+	return t.url.RawQuery == r.URL.RawQuery && stream.LastEventID(r) == "" && t.principal.remote == r.RemoteAddr && t.carriesAll(r.Header)
+}
+
 // isSent reports whether polls send a header that the viewer's request has.
 func (c *Config) isSent(name string) bool {
 	by := c.varyBy
