@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -177,6 +178,37 @@ func TestLargeOrStreamedResponseGrants(t *testing.T) {
 			grant.End()
 		})
 	}
+}
+
+// outcomes records the outcomes of checks.
+type outcomes struct {
+	mu  sync.Mutex
+	got []access.Outcome
+}
+
+func (o *outcomes) Checked(of access.Outcome, _ time.Duration) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.got = append(o.got, of)
+}
+
+func (o *outcomes) Rechecked() {}
+
+func TestCheckWithoutResponseCountsAsFailed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		observed := new(outcomes)
+		a := access.NewAuthorizer(func(parts ...string) string { return fmt.Sprintf("%q", parts) }, zap.NewNop(), observed)
+		for i, err := range []error{subrequest.ErrNoResponse, subrequest.ErrConnectionAborted, errors.New("broken")} {
+			b := &backend{respond: func(*http.Request) (*subrequest.Response, error) { return nil, err }}
+			grant, _, err := a.Authorize(t.Context(), access.NewPrincipal(request(), b), []string{fmt.Sprint("/", i)}, 0)
+			if err == nil {
+				grant.End()
+			}
+		}
+		if want := []access.Outcome{access.Failed, access.Failed, access.Failed}; !slices.Equal(observed.got, want) {
+			t.Errorf("%v", observed.got)
+		}
+	})
 }
 
 func TestMissingResponseIsError(t *testing.T) {

@@ -31,6 +31,7 @@ type issuer struct {
 	status  int
 	delay   time.Duration
 	fetches int
+	accept  string   // of the last fetch
 	errors  []string // that OnFetchError received
 }
 
@@ -45,6 +46,7 @@ func (i *issuer) set(change func()) {
 func (i *issuer) RoundTrip(r *http.Request) (*http.Response, error) {
 	i.mu.Lock()
 	i.fetches++
+	i.accept = r.Header.Get("Accept")
 	fail, status, delay := i.fail, i.status, i.delay
 	body, err := json.Marshal(map[string]any{"keys": i.keys})
 	i.mu.Unlock()
@@ -128,6 +130,9 @@ func TestFirstTokenFetchesKeySet(t *testing.T) {
 		group.Wait()
 		if i.count() != 1 {
 			t.Errorf("%d fetches for 50 tokens", i.count())
+		}
+		if i.accept != "application/jwk-set+json, application/json" { // RFC 7517 §8.5.2
+			t.Errorf("the fetch accepts %q", i.accept)
 		}
 	})
 }

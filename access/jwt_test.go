@@ -323,10 +323,12 @@ func TestClaimLimitsTopics(t *testing.T) {
 
 func TestInvalidJWTConfigurationIsRefused(t *testing.T) {
 	private := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: must(x509.MarshalPKCS8PrivateKey(ecKey()))})
+	t.Setenv("SHORT_SECRET", "s3cret")
 	short := must(x509.MarshalPKIXPublicKey(&rsa.PublicKey{N: must(rsa.GenerateKey(rand.Reader, 1024)).N, E: 65537}))
 	for want, j := range map[string]*access.JWT{
 		"write `key":                {},
 		"openssl rand":              {Keys: []string{"s3cret"}},
+		"key 2 has 6 bytes":         {Keys: []string{jwtSecret, "{env.SHORT_SECRET}"}},
 		"is the variable set":       {Keys: []string{"{env.NOT_SET_ANYWHERE}"}},
 		"no such file":              {PEM: []string{"/nowhere/at/all"}},
 		"only the public one":       {PEM: []string{fileOf(t, private)}},
@@ -341,6 +343,10 @@ func TestInvalidJWTConfigurationIsRefused(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "s3cret") {
 			t.Errorf("%+v: %v, want %q", j, err, want)
 		}
+	}
+	// The parser of a Caddyfile calls Validate alone.
+	if err := (&access.JWT{Keys: []string{"s3cret"}}).Validate(); err == nil || !strings.Contains(err.Error(), "openssl rand") {
+		t.Errorf("%v", err)
 	}
 }
 

@@ -216,3 +216,16 @@ func TestLimiterForgetsFormerOwners(t *testing.T) {
 		}
 	})
 }
+
+func TestLimitsNeedABoundAndNoNegativeOne(t *testing.T) {
+	for _, l := range []access.Limits{{}, {Rule: -1}, {PerClient: -1, Rule: 1}, {PerUser: -1, Rule: 1}} {
+		if err := l.Validate(); err == nil {
+			t.Errorf("%+v is valid", l)
+		}
+	}
+	for _, l := range []access.Limits{{Rule: 1}, {PerClient: 1}, {PerUser: 1}} {
+		if err := l.Validate(); err != nil {
+			t.Errorf("%+v: %v", l, err)
+		}
+	}
+}

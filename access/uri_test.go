@@ -35,6 +35,7 @@ func TestValueStaysInItsSegmentOrParameter(t *testing.T) {
 		{"/may?repo={a}", "owner/name", "/may?repo=owner%2Fname"},
 		{"/may?repo={a}&x=1", "a&x=2#?;+ %2e", "/may?repo=a%26x%3D2%23%3F%3B%2B+%252e&x=1"},
 		{"/may?who=ann&repo=r-{a}", "..", "/may?who=ann&repo=r-.."},
+		{"/api/{a}?x={a}", strings.Repeat("x", 1024), "/api/" + strings.Repeat("x", 1024) + "?x=" + strings.Repeat("x", 1024)},
 		{"/api/me", "", "/api/me"},
 		{"/", "", "/"},
 	} {
@@ -71,7 +72,7 @@ func TestPathChangingValueIsRefused(t *testing.T) {
 
 func TestTemplateMustBePath(t *testing.T) {
 	for _, template := range []string{
-		"", "api", "{a}", "https://elsewhere.example/x", "//elsewhere.example/x", "/a/../b", "/a/./b", "/a//b", `/a\b`, "/a#b", "/a b", "/%zz", "/a?{b}=1", "/a?x{b}=1", "/a?x=1;y=2",
+		"", "api", "{a}", "https://elsewhere.example/x", "//elsewhere.example/x", "/a/../b", "/a/./b", "/a//b", `/a\b`, "/a#b", "/a b", "/%zz", "/a?{b}=1", "/a?x{b}=1", "/a?b={c", "/a?b={file./etc/passwd}", "/a?x=1;y=2",
 		"/a/{", "/a/{}", "/{file./etc/passwd}", "/a{http.request.uri.path}", "/a/\r\n", "?a=b",
 	} {
 		if _, err := access.NewURITemplate(template); err == nil || strings.Contains(err.Error(), "‡") {

@@ -289,6 +289,20 @@ func TestSecondEndOnlyHastens(t *testing.T) {
 	})
 }
 
+// A later End with more time changes nothing for streams that open afterwards.
+func TestStreamOfAnEndedGroupEndsAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		group := new(stream.Group)
+		group.End(0)
+		group.End(time.Hour)
+		s := open(newHub(t, store.History{}), group, options)
+		s.wantEnd(t, stream.ShutDown)
+		if s.at > time.Second {
+			t.Errorf("the stream ended after %v", s.at)
+		}
+	})
+}
+
 func TestGroupEndDoesNotExtendMaxAge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		group := new(stream.Group)
@@ -398,6 +412,31 @@ func TestSourceEndEndsStream(t *testing.T) {
 		s.wantEnd(t, stream.SourceEnded)
 		if writes := s.all(); len(writes) != 1 {
 			t.Errorf("%+v", writes)
+		}
+	})
+}
+
+// What ends the last write is the reason, not that the source has ended.
+func TestWriteErrorAfterSourceEndIsTheReason(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(t, store.History{})
+		c, broken := newClient(), errors.New("broken pipe")
+		c.onWrite = func() error {
+			if len(c.all()) > 1 {
+				return broken
+			}
+			return nil
+		}
+		done := make(chan struct{})
+		cursor := h.Subscribe([]string{"a"})
+		publish(t, h, "x", "a")
+		<-cursor.Ready() // so that only the end of the source makes the stream read
+		s := serve(stream.Source{Cursor: cursor, Done: done}, get("/"), nil, options, c)
+		synctest.Wait()
+		close(done)
+		s.wantEnd(t, stream.WriteFailed)
+		if !errors.Is(s.summary.Err, broken) {
+			t.Errorf("%+v", s.summary)
 		}
 	})
 }

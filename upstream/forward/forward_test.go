@@ -16,6 +16,7 @@ import (
 
 	"go.uber.org/goleak"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/caddy-sse/caddy-sse/event"
 	"github.com/caddy-sse/caddy-sse/hub"
@@ -60,6 +61,7 @@ type env struct {
 	*app
 	hub *hub.Hub
 	f   *forward.Forwarder
+	log *observer.ObservedLogs
 
 	countsMu sync.Mutex
 	counts   map[forward.Result]int
@@ -81,8 +83,10 @@ func within(t *testing.T, s func() store.Store, run func(e *env)) {
 func memory() store.Store { return store.NewMemory() }
 
 func (e *env) start(previous *forward.Forwarder) {
+	core, log := observer.New(zap.InfoLevel)
+	e.log = log
 	e.f = forward.New(e.hub, forward.Options{
-		Queue: forward.QueueOf(e.hub, "rule"), Send: e.send, For: 24 * time.Hour, History: history, Log: zap.NewNop(),
+		Queue: forward.QueueOf(e.hub, "rule"), Send: e.send, For: 24 * time.Hour, History: history, Log: zap.New(core),
 		Count: func(r forward.Result) {
 			e.countsMu.Lock()
 			defer e.countsMu.Unlock()
@@ -193,6 +197,9 @@ func TestDeadLetterCanBeRetriedOnce(t *testing.T) {
 		if len(letters) != 1 || letters[0].Status != 410 {
 			t.Fatalf("%+v", letters)
 		}
+		if said := e.log.FilterMessageSnippet("given up").All(); len(said) != 1 || said[0].ContextMap()["id"] != letters[0].ID {
+			t.Errorf("the log says %+v", said)
+		}
 		e.respond = nil
 		if err := e.f.Retry(letters[0].ID); err != nil {
 			t.Fatal(err)
@@ -208,6 +215,25 @@ func TestDeadLetterCanBeRetriedOnce(t *testing.T) {
 			t.Errorf("%+v", letters)
 		}
 	})
+}
+
+func TestDeadLetterSaysWhyTheLastAttemptFailed(t *testing.T) {
+	for want, respond := range map[string]func() (forward.Response, error){
+		"no route to the app":        func() (forward.Response, error) { return forward.Response{}, errors.New("no route to the app") },
+		"the app responded with 503": func() (forward.Response, error) { return status(http.StatusServiceUnavailable) },
+		"the app responded with 300": func() (forward.Response, error) { return status(http.StatusMultipleChoices) },
+	} {
+		within(t, memory, func(e *env) {
+			e.respond = func(context.Context, string, int) (forward.Response, error) { return respond() }
+			e.put("a")
+			time.Sleep(25 * time.Hour)
+			synctest.Wait()
+			letters, err := e.f.DeadLetters()
+			if err != nil || len(letters) != 1 || letters[0].Reason != want || e.count(forward.Delivered) > 0 {
+				t.Errorf("%+v, %v, want %s", letters, err, want)
+			}
+		})
+	}
 }
 
 func TestRetryAfterDelaysNextAttempt(t *testing.T) {
