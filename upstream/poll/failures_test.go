@@ -125,3 +125,15 @@ func TestLogOmitsQueryAndCredentials(t *testing.T) {
 		}
 	})
 }
+
+// The end of a view aborts its poll, which is no failure of the backend.
+func TestViewThatEndsDuringPollIsNoOutage(t *testing.T) {
+	logged(t, poll.Config{Linger: -1}, func(e *env, log *observer.ObservedLogs) {
+		v := e.subscribe(newRequest("/doc"))
+		e.take(5 * time.Second)
+		advance(3 * time.Second)
+		v.leave()
+		advance(time.Minute)
+		wantLines(t, log)
+	})
+}

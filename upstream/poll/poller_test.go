@@ -893,3 +893,13 @@ func dataOf(entries []*store.Entry) string {
 	frame := string(entries[len(entries)-1].Frame.WithoutID())
 	return strings.TrimSuffix(strings.TrimPrefix(frame, "data: "), "\n\n")
 }
+
+func TestOrderOfMembersIsNoChange(t *testing.T) {
+	within(t, poll.Config{}, func(e *env) {
+		e.set(asJSON(`{"a":1,"b":[2.0]}`))
+		v := e.subscribe(newRequest("/doc"))
+		e.set(asJSON(`{ "b": [2], "a": 1 }`))
+		advance(3 * time.Second)
+		v.want(t, `{"a":1,"b":[2.0]}`)
+	})
+}

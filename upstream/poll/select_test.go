@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/zap/zaptest/observer"
+
 	"github.com/caddy-sse/caddy-sse/upstream/poll"
 )
 
@@ -116,7 +118,7 @@ func TestSelectErrorMakesDocumentStaleUntilItWorks(t *testing.T) {
 }
 
 func TestSendProgramErrorSendsSnapshot(t *testing.T) {
-	within(t, poll.Config{Send: "jq", SendArgument: `{event: "sum", data: (.new | add)}`}, func(e *env) {
+	logged(t, poll.Config{Send: "jq", SendArgument: `{event: "sum", data: (.new | add)}`}, func(e *env, log *observer.ObservedLogs) {
 		e.set(document("[1,2]"))
 		v := e.subscribe(newRequest("/doc"))
 		e.set(document("[1,2,3]"))
@@ -126,6 +128,9 @@ func TestSendProgramErrorSendsSnapshot(t *testing.T) {
 		e.set(document("[4]"))
 		advance(2 * time.Second)
 		v.want(t, "[1,2]", "sum", `[1,"x"]`, "sum")
+		if lines := log.FilterMessageSnippet("can't be expressed as events").All(); len(lines) != 1 {
+			t.Errorf("%+v", log.All())
+		}
 	})
 }
 
