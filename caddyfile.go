@@ -214,6 +214,7 @@ func (h *History) parseBound(d *caddyfile.Dispenser, arg string) error {
 //			ignore_max_age
 //			absorb
 //			method         GET | POST
+//			body           <text>
 //			max_request    <size>
 //			max_body       <size>
 //			max_memory     <size>

@@ -35,6 +35,7 @@ func (h *Handler) parsePoll(d *caddyfile.Dispenser) error {
 		"accept":         p.parseAccept,
 		"absorb":         flag(&p.Absorb),
 		"method":         word(&p.Method),
+		"body":           word(&p.Body),
 		"max_request":    size(&p.MaxRequest),
 		"refresh":        p.parseRefresh,
 		"ignore_max_age": flag(&p.IgnoreMaxAge),

@@ -49,7 +49,7 @@ func newPollRule(h *Handler, r *rule) ruleKind {
 
 func (p *pollRule) provision(ctx caddy.Context) error {
 	config := p.handler.Poll
-	if err := p.ruleStreams.provision(ctx, p.handler, config.Method); err != nil {
+	if err := p.ruleStreams.provision(ctx, p.handler, config.StreamMethod()); err != nil {
 		return err
 	}
 	scope, err := p.pollScope(config)
@@ -87,11 +87,11 @@ func (p *pollRule) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.
 	switch {
 	case p.cors.IsPreflight(r):
 		return p.servePreflight(w, r, next)
-	case r.Method == config.Method && stream.Prefers(r.Header) && !p.cors.IsUntrustedOrigin(r):
+	case r.Method == config.StreamMethod() && stream.Prefers(r.Header) && !p.cors.IsUntrustedOrigin(r):
 		return p.serveStream(w, r, next)
 	case !isSafe(r.Method):
 		return p.passUnsafe(w, r, next)
-	case config.Method == http.MethodGet && (r.Method == http.MethodGet || r.Method == http.MethodHead):
+	case config.StreamMethod() == http.MethodGet && (r.Method == http.MethodGet || r.Method == http.MethodHead):
 		return p.passRead(w, r, next)
 	default:
 		return next.ServeHTTP(w, r)

@@ -9,6 +9,7 @@ import { until } from './lib/program.mjs';
 import { wholeRecipe } from './lib/recipe.mjs';
 import { Caddy, freePorts, startPetstore } from './lib/site.mjs';
 import { Terminal } from './lib/terminal.mjs';
+import { Transmission } from './lib/transmission.mjs';
 
 const passwords = { u1: 'secret1', u2: 'secret2', ann: 'secret1', bob: 'secret2', team: 'secret1' };
 const basic = (user) => `Basic ${Buffer.from(`${user}:${passwords[user]}`).toString('base64')}`;
@@ -177,6 +178,24 @@ describe('recipes', () => {
     const id = terminal.printed.match(/^id: (.*)\nevent: complete$/m)[1];
     const again = await fetch(`${recipe.url}/jobs/1`, { headers: { accept: 'text/event-stream', 'last-event-id': id } });
     assert.equal(again.status, 204);
+  });
+
+  test('JSON-RPC: a plain EventSource follows what Transmission answers by POST', async (t) => {
+    const transmission = await Transmission.start();
+    atEnd(t, () => transmission.close());
+    const recipe = await start(t, 'JSON-RPC', { replacements: { 'localhost:9091': transmission.address } });
+    const terminal = await openTerminal(t);
+    await terminal.type(recipe.session);
+    const page = await show(t, recipe);
+    await lists(page, '#downloads', ['debian-13.iso: 25 %']);
+    transmission.torrents[0].percentDone = 1;
+    await lists(page, '#downloads', ['debian-13.iso: 100 %']);
+    const headers = { 'X-Transmission-Session-Id': 'PgFy8f4qCVpgiSHR' };
+    const body = JSON.stringify({ method: 'torrent-remove', arguments: { ids: [1] } });
+    assert.equal((await fetch(`${recipe.url}/transmission/rpc`, { method: 'POST', headers, body })).status, 200);
+    await lists(page, '#downloads', []);
+    await terminal.printsAll();
+    assert.ok(transmission.handshakes > 0);
   });
 
   test('chat: everyone receives each message, under the authenticated name', async (t) => {

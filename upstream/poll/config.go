@@ -2,6 +2,7 @@ package poll
 
 import (
 	"cmp"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -173,6 +174,13 @@ type Config struct {
 	// repeat the viewer's body, so the query must have no side effects.
 	Method string `json:"method,omitempty"`
 
+	// Sets the body of polls with the method POST. GET requests open the streams
+	// then, so that an EventSource can, and POST requests don't. Polls send it
+	// as it is, with the Content-Type of the viewer's request; by default
+	// application/json if it is JSON, otherwise application/x-www-form-urlencoded.
+	// Default: empty, the body of the viewer's own POST.
+	Body string `json:"body,omitempty"`
+
 	// Limits the body of a POST that opens a stream, in bytes. The module
 	// refuses a longer body with 413. Default: 65536 (64 KiB).
 	MaxRequest int64 `json:"max_request,omitempty"`
@@ -284,6 +292,10 @@ func (c *Config) check() error {
 		return fmt.Errorf("poll: max_memory %d is less than max_body %d, so that a document may not fit: raise max_memory, or lower max_body", c.MaxMemory, c.MaxBody)
 	case c.Method != http.MethodGet && c.Method != http.MethodPost:
 		return fmt.Errorf("poll: method %q is not supported: use GET or POST", c.Method)
+	case c.Body != "" && c.Method != http.MethodPost:
+		return errors.New("poll: body is sent by POST: add method POST, or remove body")
+	case int64(len(c.Body)) > c.MaxRequest:
+		return fmt.Errorf("poll: body has %d bytes, which is more than max_request: raise max_request", len(c.Body))
 	case c.Absorb && c.Method != http.MethodGet:
 		return errors.New("poll: absorb works with method GET only: remove method POST or absorb")
 	case c.Share != "" && c.Share != shareChecked && c.Share != shareUnchecked:
@@ -357,6 +369,22 @@ func (c *Config) readsJSON() string {
 	default:
 		return ""
 	}
+}
+
+// StreamMethod returns the method of the requests that open streams.
+func (c *Config) StreamMethod() string {
+	if c.Body != "" {
+		return http.MethodGet
+	}
+	return c.Method
+}
+
+// bodyType returns the media type of Body.
+func (c *Config) bodyType() string {
+	if json.Valid([]byte(c.Body)) {
+		return "application/json"
+	}
+	return "application/x-www-form-urlencoded"
 }
 
 // compile compiles a jq program. It returns nil if src is empty.

@@ -76,7 +76,7 @@ func setOf(names ...string) map[string]bool {
 func newTarget(r *http.Request, query []byte, caller Requester, h *hub.Hub, c *Config) *target {
 	u := polledURL(r.URL)
 	t := &target{
-		method:    r.Method,
+		method:    c.Method,
 		url:       u,
 		host:      r.Host,
 		hostname:  Hostname(r.Host),
@@ -95,6 +95,10 @@ func newTarget(r *http.Request, query []byte, caller Requester, h *hub.Hub, c *C
 	}
 	parts = appendCounted(parts, "", vars...)
 	t.base = h.Digest(parts...)
+	if c.Body != "" {
+		t.original.Method = c.Method
+		t.header.Set("Content-Type", c.bodyType()) // unless the request has another
+	}
 	for _, name := range slices.Sorted(maps.Keys(r.Header)) {
 		if t.principal.holds(name) {
 			continue
@@ -218,7 +222,7 @@ func (c *Config) isSent(name string) bool {
 		return by == nil || by.shares || by.names(name)
 	case addresses[name]:
 		return true
-	case c.Method == http.MethodPost && pageHeaders[name]:
+	case c.StreamMethod() == http.MethodPost && pageHeaders[name]:
 		return true
 	case c.ignores(name):
 		return false
@@ -293,10 +297,20 @@ func (t *target) request(ctx context.Context, as *principal, since validators) *
 		r.Header[name] = slices.Clone(values)
 	}
 	if len(t.body) > 0 {
-		r.Body = io.NopCloser(bytes.NewReader(t.body))
+		r.Body = rewinding{bytes.NewReader(t.body)}
 	}
 	since.setHeader(r.Header)
 	return r.WithContext(subrequest.WithOriginal(subrequest.WithClientIP(ctx, as.clientIP), t.original))
+}
+
+// rewinding is a body that begins again when it is closed: if a handler sends the
+// request once more, as handle_response may with what the first response has said,
+// the body is there again.
+type rewinding struct{ *bytes.Reader }
+
+func (b rewinding) Close() error {
+	_, err := b.Seek(0, io.SeekStart)
+	return err
 }
 
 // Hostname returns a Host header without its port, in lower case.
@@ -324,7 +338,10 @@ func (t *target) queryNames() []string {
 // query reads the body of a POST that opens a stream, and makes it readable
 // again.
 func (c *Config) query(r *http.Request) ([]byte, error) {
-	if c.Method != http.MethodPost {
+	switch {
+	case c.Body != "":
+		return []byte(c.Body), nil
+	case c.Method != http.MethodPost:
 		return nil, nil
 	}
 	content, refused := body.Read(nil, r, c.MaxRequest)
