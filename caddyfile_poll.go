@@ -28,6 +28,8 @@ func (h *Handler) parsePoll(d *caddyfile.Dispenser) error {
 		"ignore_text":    words(&p.IgnoreText),
 		"until":          word(&p.Until),
 		"expect":         word(&p.Expect),
+		"gone_after":     p.parseGoneAfter,
+		"wait":           flag(&p.Wait),
 		"event":          word(&p.Event),
 		"vary":           words(&p.Vary),
 		"ignore":         words(&p.Ignore),
@@ -127,6 +129,16 @@ func (p pollParser) parseRefresh(d *caddyfile.Dispenser) error {
 		p.Refresh = args
 	}
 	return nil
+}
+
+// parseGoneAfter accepts zero, which is the default.
+func (p pollParser) parseGoneAfter(d *caddyfile.Dispenser) error {
+	return converted(func(d *caddyfile.Dispenser, option, value string) error {
+		if parsed, err := caddy.ParseDuration(value); err == nil && parsed == 0 {
+			return nil
+		}
+		return setDuration(d, option, value, &p.GoneAfter)
+	})(d)
 }
 
 // parseLinger turns zero into a negative duration: in JSON, zero is the default.

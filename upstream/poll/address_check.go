@@ -82,7 +82,7 @@ func (p *Poller) checkAddress(ctx context.Context, t *target) (refused *subreque
 		return nil, nil, err
 	case isPermanent(o.err):
 		return nil, nil, notStreamable(o.err)
-	case o.refuses():
+	case o.refuses() && !p.isMissing(p.viewOf(t), o.resp):
 		return o.resp, nil, nil
 	case o.isGood():
 		p.addressChecks.record(t.ownKey, time.Now())

@@ -136,7 +136,7 @@ func (sub *Subscription) authorize(ctx context.Context, t *target) (*subrequest.
 		return nil, ctx.Err()
 	case isPermanent(err):
 		return nil, notStreamable(err)
-	case err != nil, subrequest.IsFailure(resp.Status):
+	case v.isUndecided(check{resp: resp, err: err}):
 		sub.checkFailure = newCheckFailure(resp, err)
 		return nil, nil
 	case isDocument(resp.Status) && !v.isUnlike(resp):

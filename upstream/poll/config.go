@@ -118,6 +118,17 @@ type Config struct {
 	// text counts.
 	IgnoreText []string `json:"ignore_text,omitempty"`
 
+	// How long a document that was there may be answered with 404 until it is
+	// gone: viewers receive `stale`, and `gone` only with the first poll after
+	// this time without any other response. 410 is final at once. Default: 0, the
+	// first 404 is final.
+	GoneAfter caddy.Duration `json:"gone_after,omitempty"`
+
+	// Opens streams of documents that aren't there yet: viewers of a document
+	// that is answered with 404 receive `stale`, and the document as soon as it is
+	// there. Default: false, such a viewer gets the 404.
+	Wait bool `json:"wait,omitempty"`
+
 	// Sets a jq program over the backend's document that decides whether the
 	// document is finished. If the last output is neither false nor null,
 	// viewers receive the event `complete` and their streams end. A client
@@ -286,6 +297,8 @@ func (c *Config) check() error {
 		return fmt.Errorf("poll interval %v is too short: use %v or more", time.Duration(c.Interval), minInterval)
 	case c.Max < c.Interval:
 		return fmt.Errorf("poll: max %v is shorter than the interval %v: use a longer max, or leave it out", time.Duration(c.Max), time.Duration(c.Interval))
+	case c.GoneAfter < 0:
+		return fmt.Errorf("poll: gone_after %v is negative: use a duration such as 30s", time.Duration(c.GoneAfter))
 	case c.Timeout < 0 || c.MaxBody < 0 || c.MaxMemory < 0 || c.MaxViews < 0 || c.MaxViewsPerClient < 0 || c.MaxInFlight < 0 || c.MaxRequest < 0:
 		return errors.New("poll: timeout, max_body, max_memory, max_views, max_views_per_client, max_in_flight and max_request must not be negative")
 	case c.MaxMemory < c.MaxBody:

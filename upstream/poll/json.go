@@ -121,6 +121,8 @@ const (
 	invalidJSON    = "json"
 	unexpectedType = "type"
 	failedProgram  = "program" // select or until
+
+	missingDocument = "missing" // 404, with gone_after
 )
 
 func (e *documentError) Error() string { return e.err.Error() }

@@ -42,6 +42,8 @@ type pollLoop struct {
 	delayed   bool       // a response delays the next poll for long; see logDelay
 	changes   int        // in a row; see noteChange
 	another   anotherType
+
+	missingSince time.Time // of the first of the 404s in a row; zero if the last response was none
 }
 
 func newPollLoop(v *view) *pollLoop {
@@ -89,7 +91,7 @@ func (l *pollLoop) run() {
 		}
 		now := time.Now()
 		l.notBefore = now.Add(retryAfter(header, now))
-		pause := l.schedule.next(came, took, header, now)
+		pause := max(min(l.schedule.next(came, took, header, now), l.untilGone(now)), l.notBefore.Sub(now))
 		l.view.state.setDoubtful(l.schedule.aftermath.looking)
 		l.view.state.recordPoll(came, now, now.Add(pause), l.schedule.delayedBy)
 		l.logDelay(pause)
@@ -209,7 +211,7 @@ func (l *pollLoop) poll(first bool) (outcome, http.Header) {
 		l.validated.forget()
 	}
 	if u := l.view.target.checkFailure; first && u != nil {
-		return l.view.publisher.publishStale(u.status, u.err), u.header
+		return l.publishCheckFailure(u), u.header
 	}
 	o, asked := check{principal: l.view.nextPrincipal()}, time.Now()
 	since := l.condition()
@@ -218,6 +220,7 @@ func (l *pollLoop) poll(first bool) (outcome, http.Header) {
 	if !o.isGood() {
 		o = l.view.confirmRefusal(o, since)
 	}
+	l.recordMissing(o, asked)
 	l.view.recordAuthorization(o.principal, o.isGood())
 	l.view.state.recordPrincipal(o.principal)
 	resp, err := o.resp, o.err
@@ -232,7 +235,7 @@ func (l *pollLoop) poll(first bool) (outcome, http.Header) {
 	case first && isPermanent(err):
 		l.failForGood(notStreamable(err))
 		return ended, nil
-	case first && (err != nil || subrequest.IsFailure(resp.Status) || o.unlike) && l.view.isChecked():
+	case first && (l.view.isUndecided(o) || o.unlike) && l.view.isChecked():
 		l.view.state.fail(errUndecided, newCheckFailure(resp, err))
 		return ended, nil
 	case err != nil:
@@ -250,6 +253,8 @@ func (l *pollLoop) process(resp *subrequest.Response, asked time.Time, first boo
 	switch {
 	case subrequest.IsFailure(resp.Status):
 		return l.view.publisher.publishStale(resp.Status, nil)
+	case l.awaits(asked):
+		return l.view.publisher.publishMissing()
 	case !unmodified && !isDocument(resp.Status):
 		l.view.publisher.end(resp, first)
 		return ended
@@ -283,6 +288,15 @@ func (l *pollLoop) process(resp *subrequest.Response, asked time.Time, first boo
 		return l.view.publisher.publishComplete()
 	}
 	return came
+}
+
+// publishCheckFailure tells the viewer of a view of its own that the backend
+// couldn't decide.
+func (l *pollLoop) publishCheckFailure(u *checkFailure) outcome {
+	if u.status == http.StatusNotFound {
+		return l.view.publisher.publishMissing()
+	}
+	return l.view.publisher.publishStale(u.status, u.err)
 }
 
 // keyChanged reports whether the view's viewers belong to other views now:

@@ -16,12 +16,13 @@ const (
 	Unchanged          Result = "unchanged"
 	NotModified        Result = "not_modified" // the backend answered 304
 	Failed             Result = "failed"
-	Ended              Result = "ended" // refused, gone, complete, or the viewers move to other views
+	Missing            Result = "missing" // the backend answered 404, and viewers wait
+	Ended              Result = "ended"   // refused, gone, complete, or the viewers move to other views
 	AuthorizationCheck Result = "asked"
 )
 
 // Results lists all results.
-var Results = []Result{Changed, Unchanged, NotModified, Failed, Ended, AuthorizationCheck}
+var Results = []Result{Changed, Unchanged, NotModified, Failed, Missing, Ended, AuthorizationCheck}
 
 func (o outcome) result() Result { return Results[o] }
 

@@ -207,7 +207,7 @@ func (p *publisher) publishStale(status int, err error) outcome {
 		status = statusOf(err)
 	}
 	p.view.state.setStatus(status)
-	if p.outage == nil { // or it was logged, and could not be published
+	if p.outage == nil && !errors.Is(err, errAwaited) { // or it was logged, and could not be published
 		p.outage = p.view.poller.failures.begin(p.view.target.hostname, status, err, p.view.fields()...)
 	}
 	p.mu.Lock()

@@ -38,7 +38,8 @@ const (
 	unchanged
 	notModified // the backend answered 304
 	failed
-	ended // there is no next poll
+	missing // the document, for now
+	ended   // there is no next poll
 )
 
 const (

@@ -264,7 +264,7 @@ func (s *documentState) recordPoll(result outcome, now, due time.Time, delayedBy
 	defer s.mu.Unlock()
 	s.pollStatus.polls++
 	s.pollStatus.due, s.pollStatus.pause, s.pollStatus.delayedBy = due, due.Sub(now), delayedBy
-	if result != failed {
+	if result != failed && result != missing {
 		s.pollStatus.polled = now
 	}
 	if result == changed {
