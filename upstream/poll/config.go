@@ -352,6 +352,9 @@ func (c *Config) compile() (err error) {
 	if option := c.readsJSON(); option != "" && !c.expected.mayBeJSON() {
 		return fmt.Errorf("poll: %s reads JSON, which expect %s excludes: remove one of the two", option, c.Expect)
 	}
+	if c.SelectCSS != "" && (c.expected.json || mediaType{name: c.expected.media}.isJSON()) {
+		return fmt.Errorf("poll: select css reads HTML and XML, which expect %s excludes: remove one of the two", c.Expect)
+	}
 	if c.selection, err = compile(c.Select); err != nil {
 		return fmt.Errorf("poll: select: %w", err)
 	}

@@ -247,12 +247,13 @@ func TestExpectIsChecked(t *testing.T) {
 	for _, c := range []poll.Config{
 		{Expect: "xml"}, {Expect: "JSON"}, {Expect: "text/csv; charset=utf-8"}, {Expect: "*/json"}, {Expect: "text/"}, {Expect: "text/a/b"}, {Expect: "json html"},
 		{Expect: "html", Select: "."}, {Expect: "text/csv", Until: "."}, {Expect: "html", Send: "patch"},
+		{Expect: "json", SelectCSS: "p"}, {Expect: "application/problem+json", SelectCSS: "p"},
 	} {
 		if err := c.Validate(); err == nil {
 			t.Errorf("%+v is valid", c)
 		}
 	}
-	for _, c := range []poll.Config{{Expect: "json", Select: "."}, {Expect: "application/geo+json", Send: "patch"}, {Expect: "application/*", Select: "."}, {Expect: "*/*", Select: "."}} {
+	for _, c := range []poll.Config{{Expect: "json", Select: "."}, {Expect: "application/geo+json", Send: "patch"}, {Expect: "application/*", Select: "."}, {Expect: "*/*", Select: "."}, {Expect: "html", SelectCSS: "p"}} {
 		if err := c.Validate(); err != nil {
 			t.Error(err)
 		}
