@@ -71,9 +71,16 @@ func (p *Poller) checkAddress(ctx context.Context, t *target) (refused *subreque
 	}
 	o, _, err := p.addressChecks.calls.Do(ctx, t.ownKey, func(ctx context.Context) (o check, err error) {
 		o.principal = t.own
+		if p.addressChecks.hasPassed(t.ownKey, time.Now()) { // in another call, meanwhile
+			o.resp = &subrequest.Response{Status: http.StatusOK}
+			return o, nil
+		}
 		o.resp, o.err = p.askAs(ctx, t, t.own, maxAddressRefusal)
 		if errors.Is(o.err, subrequest.ErrTooLarge) { // a document, whose body doesn't matter
 			o.err = nil
+		}
+		if o.isGood() {
+			p.addressChecks.record(t.ownKey, time.Now())
 		}
 		return o, nil
 	})
@@ -85,7 +92,6 @@ func (p *Poller) checkAddress(ctx context.Context, t *target) (refused *subreque
 	case o.refuses() && !p.isMissing(p.viewOf(t), o.resp):
 		return o.resp, nil, nil
 	case o.isGood():
-		p.addressChecks.record(t.ownKey, time.Now())
 		return nil, nil, nil
 	default:
 		return nil, newCheckFailure(o.resp, o.err), nil
