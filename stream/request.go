@@ -82,15 +82,14 @@ func Accepts(h http.Header) bool {
 	return specific >= 0 && best > 0
 }
 
-// Prefers reports whether the client asks for a stream: of the media types that
-// its Accept header names, [MediaType] has the greatest weight and comes first
-// among its equals. Wildcards don't count. A client that names the type after
-// another one, as clients of GraphQL and MCP do, can read a stream and asks for
-// none.
+// Prefers reports whether the client asks for a stream: of the media ranges of its
+// Accept header, [MediaType] has the greatest weight and comes first among its
+// equals. A client that names the type after another one, as clients of GraphQL
+// and MCP do, can read a stream and asks for none.
 func Prefers(h http.Header) bool {
 	best, prefers := 0.0, false
 	for t, q := range mediaRanges(h.Values("Accept")) {
-		if q > best && !strings.Contains(t, "*") {
+		if q > best {
 			best, prefers = q, t == MediaType
 		}
 	}
