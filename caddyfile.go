@@ -34,11 +34,11 @@ func parseGlobal(d *caddyfile.Dispenser, existing any) (any, error) {
 	return httpcaddyfile.App{Name: "sse", Value: caddyconfig.JSON(app, nil)}, nil
 }
 
-// parseDirective returns the route of a rule and, if the rule has `refresh` paths,
-// a route that observes unsafe requests to them.
+// parseDirective returns the route of a rule and routes that observe the writes
+// which the rule's `refresh` names.
 func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 	h.Next() // the directive's name
-	handler := new(Handler)
+	handler := &Handler{namedMatcher: namedMatchers(h)}
 	if h.NextArg() {
 		handler.Name = h.Val() // unless the block names the rule
 		h.Prev()
@@ -55,9 +55,10 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 		return nil, err
 	}
 	routes := h.NewRoute(matcher, handler)
-	if handler.Poll != nil && len(handler.Poll.Refresh) > 0 {
-		matcher := caddy.ModuleMap{"path": h.JSON(pathsBelow(handler.Poll.Refresh))}
-		routes = append(routes, h.NewRoute(matcher, &Handler{Name: handler.Name, Hub: handler.Hub, Observe: true})...)
+	if handler.Poll != nil {
+		for _, matcher := range observedBy(h, handler.Poll) {
+			routes = append(routes, h.NewRoute(matcher, &Handler{Name: handler.Name, Hub: handler.Hub, Observe: true})...)
+		}
 	}
 	return routes, nil
 }
@@ -210,7 +211,8 @@ func (h *History) parseBound(d *caddyfile.Dispenser, arg string) error {
 //			event          <template>
 //			vary           <header>... | none
 //			share          [unchecked]
-//			refresh        <path>... | off
+//			refresh        [only] <path>|<METHOD>|@<matcher>...
+//			refresh        off [<path>|<METHOD>|@<matcher>...]
 //			ignore_max_age
 //			absorb
 //			method         GET | POST

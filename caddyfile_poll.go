@@ -10,7 +10,7 @@ import (
 )
 
 func (h *Handler) parsePoll(d *caddyfile.Dispenser) error {
-	p := pollParser{new(poll.Config)}
+	p := pollParser{new(poll.Config), h.namedMatcher}
 	h.Poll = p.Config
 	if args := d.RemainingArgs(); len(args) > 1 {
 		return d.Errf("poll takes an interval, got %s", strings.Join(args, " "))
@@ -52,7 +52,10 @@ func (h *Handler) parsePoll(d *caddyfile.Dispenser) error {
 }
 
 // pollParser parses the options of a poll that have a syntax of their own.
-type pollParser struct{ *poll.Config }
+type pollParser struct {
+	*poll.Config
+	namedMatcher func(*caddyfile.Dispenser) (caddy.ModuleMap, error)
+}
 
 func (p pollParser) parseShare(d *caddyfile.Dispenser) error {
 	switch args := d.RemainingArgs(); {
@@ -117,17 +120,6 @@ func (p pollParser) parseAccept(d *caddyfile.Dispenser) error {
 		types[i] = strings.TrimRight(t, ", ")
 	}
 	p.Accept = strings.Join(types, ", ")
-	return nil
-}
-
-func (p pollParser) parseRefresh(d *caddyfile.Dispenser) error {
-	var args []string
-	if err := words(&args)(d); err != nil {
-		return err
-	}
-	if p.RefreshOff = len(args) == 1 && args[0] == "off"; !p.RefreshOff {
-		p.Refresh = args
-	}
 	return nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"net/http"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/caddy-sse/caddy-sse/access"
@@ -114,6 +115,9 @@ type Handler struct {
 	Observe bool `json:"observe,omitempty"`
 
 	kind ruleKind
+
+	// namedMatcher returns the matchers of a name in a Caddyfile.
+	namedMatcher func(d *caddyfile.Dispenser) (caddy.ModuleMap, error)
 }
 
 // CaddyModule returns the module's information.

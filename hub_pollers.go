@@ -2,6 +2,7 @@ package caddysse
 
 import (
 	"maps"
+	"net/http"
 
 	"github.com/caddy-sse/caddy-sse/upstream/poll"
 )
@@ -13,6 +14,62 @@ func (s *sharedHub) addPoller(rule string, p *poll.Poller) {
 	defer s.mu.Unlock()
 	maps.DeleteFunc(s.pollers, func(p *poll.Poller, _ string) bool { return p.Done() })
 	s.pollers[p] = rule
+	s.safeWrites.Store(false)
+	for p := range s.pollers {
+		if p.TakesSafeWrites() {
+			s.safeWrites.Store(true)
+		}
+	}
+}
+
+// takesSafeWrites reports whether a rule takes requests with safe methods for
+// writes.
+func (s *sharedHub) takesSafeWrites() bool { return s.safeWrites.Load() }
+
+// effects returns which views of each poller a request concerns, without the
+// pollers that it doesn't concern.
+func (s *sharedHub) effects(r *http.Request) map[*poll.Poller]poll.Effect {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	effects := make(map[*poll.Poller]poll.Effect)
+	for p := range s.pollers {
+		if e := p.Effect(r); e != poll.NoViews {
+			effects[p] = e
+		}
+	}
+	return effects
+}
+
+// knowsSession reports whether a view is polled with one of a request's cookies.
+func (s *sharedHub) knowsSession(r *http.Request) bool {
+	if len(r.Header["Cookie"]) == 0 {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for p := range s.pollers {
+		if p.KnowsSession(r) {
+			return true
+		}
+	}
+	return false
+}
+
+// recheckSessions polls the views whose cookies a response changes.
+func (s *sharedHub) recheckSessions(hostname string, cookies []string, response http.Header) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for p := range s.pollers {
+		p.RecheckSessions(hostname, cookies, response)
+	}
+}
+
+// invalidateBy polls the views that a request concerns, by its effects. A poller
+// that has come meanwhile has asked the backend since.
+func (s *sharedHub) invalidateBy(effects map[*poll.Poller]poll.Effect, hostname string, paths []string) {
+	for p, effect := range effects {
+		p.InvalidateBy(effect, hostname, paths...)
+	}
 }
 
 // eachPoller calls f for the poller of each rule, also for those of earlier

@@ -4,6 +4,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/caddyserver/caddy/v2"
 
@@ -42,6 +43,7 @@ type sharedHub struct {
 	streams     map[*openStream]struct{}
 	streamRules map[string]struct{}      // the names of rules that have, or had, streams
 	pollers     map[*poll.Poller]string  // with their rules' names
+	safeWrites  atomic.Bool              // see takesSafeWrites
 	forwarders  map[string]ruleForwarder // by queue
 	refusals    map[string]*refusalLog   // by rule name
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -12,37 +13,41 @@ import (
 	"github.com/caddy-sse/caddy-sse/upstream/poll"
 )
 
-// isSafe reports whether a request method is safe (RFC 9110 §9.2.1).
-func isSafe(method string) bool {
-	switch method {
-	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace:
-		return true
-	default:
-		return false
-	}
+// mayWrite reports whether a request may be a write, or otherwise a reason to poll.
+func (r *rule) mayWrite(req *http.Request) bool {
+	return !poll.IsSafe(req.Method) || r.hub.takesSafeWrites() || r.hub.knowsSession(req)
 }
 
-// passUnsafe passes an unsafe request to the next handler. If the response is
-// no error, it polls the documents that the request may have changed: the
-// target, and those that the response's Location and Content-Location name
-// (RFC 9111 §4.4).
-func (r *rule) passUnsafe(w http.ResponseWriter, req *http.Request, next caddyhttp.Handler) error {
+// passWrite passes a request that may be a write to the next handler. If the
+// response is no error, it polls the documents that the request may have changed:
+// the target, and those that the response's Location and Content-Location name
+// (RFC 9111 §4.4). If the response changes a cookie with which views are polled,
+// it polls these views, whatever the status.
+func (r *rule) passWrite(w http.ResponseWriter, req *http.Request, next caddyhttp.Handler) error {
 	key := invalidatedBy{r.hub}
 	if req.Context().Value(key) != nil { // an earlier rule invalidates
 		return next.ServeHTTP(w, req)
 	}
 	req = req.WithContext(context.WithValue(req.Context(), key, true))
-	target, prefix, host := *req.URL, strippedPrefix(req), req.Host // before handlers rewrite the request
+	// Handlers may change the request.
+	effects, session := r.hub.effects(req), r.hub.knowsSession(req)
+	if len(effects) == 0 && !session {
+		return next.ServeHTTP(w, req)
+	}
+	target, prefix, host, cookies := *req.URL, strippedPrefix(req), req.Host, slices.Clone(req.Header["Cookie"])
 	var last time.Time
 	invalidate := func(status int, header http.Header) {
-		if status >= 200 && status < 400 {
+		if session && isFinal(status) {
+			r.hub.recheckSessions(poll.Hostname(host), cookies, header)
+		}
+		if status >= 200 && status < 400 && len(effects) > 0 {
 			last = time.Now()
-			r.hub.invalidate(poll.Hostname(host), changedPaths(&target, prefix, host, header))
+			r.hub.invalidateBy(effects, poll.Hostname(host), changedPaths(&target, prefix, host, header))
 		}
 	}
 	response := recordResponse(w, invalidate) // before the client has the response and may read the document
 	err := next.ServeHTTP(response, req)
-	if time.Since(last) > slowResponse { // the handler may have changed more since
+	if time.Since(last) > slowResponse && len(effects) > 0 { // the handler may have changed more since
 		invalidate(response.status(), response.Header())
 	}
 	return err

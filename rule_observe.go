@@ -26,8 +26,8 @@ type observeRule struct{ *rule }
 func (o *observeRule) provision(caddy.Context) error { return nil }
 
 func (o *observeRule) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	if isSafe(r.Method) {
+	if !o.mayWrite(r) {
 		return next.ServeHTTP(w, r)
 	}
-	return o.passUnsafe(w, r, next)
+	return o.passWrite(w, r, next)
 }

@@ -57,6 +57,9 @@ func (p *pollRule) provision(ctx caddy.Context) error {
 		return err
 	}
 	config.Scope, config.Leases, config.AddressDecides = scope, &p.hub.topicLeases, p.place.addressDecides
+	if err := config.LoadMatchers(ctx); err != nil {
+		return err
+	}
 	if err := config.Provision(); err != nil {
 		return err
 	}
@@ -89,8 +92,16 @@ func (p *pollRule) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.
 		return p.servePreflight(w, r, next)
 	case r.Method == config.StreamMethod() && stream.Prefers(r.Header) && !p.cors.IsUntrustedOrigin(r):
 		return p.serveStream(w, r, next)
-	case !isSafe(r.Method):
-		return p.passUnsafe(w, r, next)
+	case p.mayWrite(r):
+		return p.passWrite(w, r, caddyhttp.HandlerFunc(func(w http.ResponseWriter, r *http.Request) error { return p.pass(w, r, next) }))
+	default:
+		return p.pass(w, r, next)
+	}
+}
+
+// pass passes a request that gets no stream.
+func (p *pollRule) pass(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	switch config := p.handler.Poll; {
 	case config.StreamMethod() == http.MethodGet && (r.Method == http.MethodGet || r.Method == http.MethodHead):
 		return p.passRead(w, r, next)
 	default:

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/http"
 	"regexp"
-	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -219,6 +218,14 @@ type Config struct {
 	// or if the module can't tell; otherwise `off`.
 	CheckAddresses string `json:"check_addresses,omitempty"`
 
+	// Names further requests that are writes, and requests that aren't. By
+	// default, requests with unsafe methods are writes.
+	Writes []*WriteRule `json:"writes,omitempty"`
+
+	// Makes writes of those requests only that `refresh` and `writes` name.
+	// Default: false.
+	WritesOnly bool `json:"writes_only,omitempty"`
+
 	// Turns invalidation off: unsafe requests cause no poll. Default: false.
 	RefreshOff bool `json:"refresh_off,omitempty"`
 
@@ -319,15 +326,8 @@ func (c *Config) check() error {
 		return errors.New("poll: select and select css exclude each other: select is a jq program for JSON, select css a selector for HTML and XML")
 	case c.SelectCSS != "" && (c.Send != "full" || c.Until != ""):
 		return errors.New("poll: send and until need JSON, which select css doesn't give: remove them, or select css")
-	case c.RefreshOff && len(c.Refresh) > 0:
-		return errors.New("poll: refresh off excludes refresh paths: remove one of the two")
 	}
-	for _, path := range c.Refresh {
-		if !strings.HasPrefix(path, "/") || strings.Contains(path, "*") {
-			return fmt.Errorf("poll: refresh %q is no path: write a path such as /checkout, without wildcards; it includes the paths below it", path)
-		}
-	}
-	return nil
+	return c.checkWrites()
 }
 
 func (c *Config) compile() (err error) {

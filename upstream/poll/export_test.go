@@ -29,7 +29,7 @@ func (p *Poller) Keys() []string {
 func (p *Poller) Known() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return len(p.resources) + len(p.clients) + len(p.failures.current)
+	return len(p.resources) + len(p.clients) + len(p.sessions) + len(p.failures.current)
 }
 
 // Related returns those of the paths that an unsafe request to written

@@ -7,17 +7,23 @@ import "strings"
 // children, and all views if the rule's refresh option names one of the paths. A
 // poll that is under way doesn't count, since it may have missed the change.
 func (p *Poller) Invalidate(hostname string, paths ...string) {
-	if p.config.RefreshOff && !p.config.Absorb {
+	p.InvalidateBy(RelatedViews, hostname, paths...)
+}
+
+// InvalidateBy is Invalidate for a request with an effect.
+func (p *Poller) InvalidateBy(e Effect, hostname string, paths ...string) {
+	if e == NoViews || p.config.RefreshOff && !p.config.Absorb {
 		return
 	}
-	p.finished.forget(hostname, paths, p.config.refreshedBy(paths))
+	all := e == AllViews || p.config.refreshedBy(paths)
+	p.finished.forget(hostname, paths, all)
 	see := func(v *view) { v.loop.refresh() }
 	if p.config.RefreshOff { // don't poll, but the stored response is too old to be absorbed
 		see = func(v *view) { v.state.recordWrite() }
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.config.refreshedBy(paths) {
+	if all {
 		for _, v := range p.views {
 			if v.target.hostname == hostname {
 				see(v)

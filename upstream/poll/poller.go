@@ -61,6 +61,7 @@ type Poller struct {
 	mu          sync.Mutex
 	views       map[string]*view
 	byPath      pathIndex            // the same by their paths
+	sessions    sessions             // those with cookies
 	clients     map[string]int       // how many views each client has created
 	differences map[string]bool      // headers that the log has named; see compareLocked
 	resources   map[string]*resource // by target.shared, while there are views of it
@@ -86,6 +87,7 @@ func New(c *Config, h *hub.Hub, log *zap.Logger, o Observer) *Poller {
 		number:      c.Leases.nextPollerNumber(),
 		views:       make(map[string]*view),
 		clients:     make(map[string]int),
+		sessions:    make(sessions),
 		differences: make(map[string]bool),
 		resources:   make(map[string]*resource),
 	}
@@ -153,6 +155,9 @@ func (p *Poller) startLocked(t *target, key string) *view {
 	p.views[key] = v
 	p.byPath.add(v)
 	p.compareLocked(v)
+	if !v.shared {
+		p.sessions.add(v)
+	}
 	p.clients[v.client]++
 	go v.loop.run()
 	return v
@@ -191,6 +196,7 @@ func (p *Poller) removeLocked(v *view) {
 	}
 	delete(p.views, v.key)
 	p.byPath.remove(v)
+	p.sessions.remove(v)
 	if p.clients[v.client]--; p.clients[v.client] == 0 {
 		delete(p.clients, v.client)
 	}
