@@ -92,8 +92,18 @@ func (p *Poller) refuseMemory() error {
 	}
 }
 
+// maxWork is how many bytes of documents are worked on at a time.
+func maxWork(c *Config) int64 { return 2 * c.MaxBody }
+
+// runsJQ reports whether jq programs read the rule's documents.
+func (c *Config) runsJQ() bool { return c.selection != nil || c.until != nil || c.Send == "jq" }
+
 // smallDocument is the size below which a document needs no permit.
 const smallDocument = 64 << 10
+
+// jqWeight is how many times its size a document that a jq program reads counts
+// among those that are worked on. It takes up to 70 times its size, others up to 10.
+const jqWeight = 4
 
 // beginWork waits for the permit to work on a response: reading and comparing a
 // document takes several times its size, and only so many bytes of documents are
@@ -105,10 +115,14 @@ func (l *pollLoop) beginWork(resp *subrequest.Response) error {
 	if size < smallDocument {
 		return nil
 	}
-	if err := l.view.poller.work.Acquire(l.view.ctx, min(size, l.view.poller.config.MaxBody)); err != nil {
+	permit := min(size, l.view.poller.config.MaxBody)
+	if l.view.poller.config.runsJQ() {
+		permit = min(jqWeight*permit, maxWork(l.view.poller.config))
+	}
+	if err := l.view.poller.work.Acquire(l.view.ctx, permit); err != nil {
 		return err
 	}
-	l.permit = min(size, l.view.poller.config.MaxBody)
+	l.permit = permit
 	return nil
 }
 

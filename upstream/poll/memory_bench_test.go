@@ -62,7 +62,8 @@ func shaped(shape, size, value int) []byte {
 // BenchmarkDocumentMemory measures what one view of a large document takes, in
 // multiples of the document: at rest, with one viewer and without the history
 // of the hub, and at the peak of a poll that finds a change, with what the
-// garbage collector has not collected yet.
+// garbage collector has not collected yet; and the CPU time of such a poll, all
+// events included.
 func BenchmarkDocumentMemory(b *testing.B) {
 	modes := []struct {
 		name string
@@ -90,13 +91,14 @@ func BenchmarkDocumentMemory(b *testing.B) {
 
 func benchmarkMemory(b *testing.B, c poll.Config, shape, size int) {
 	c.Interval = caddy.Duration(time.Hour)
+	docs := [2][]byte{shaped(shape, size, 1), shaped(shape, size, 2)}
 	before := heapAfterGC()
 	e := newEnv(b, c, store.NewMemory())
 	e.hub.SetHistory(store.History{MaxEvents: 1})
 	var polls int
 	e.setFunc(func(*http.Request) (*subrequest.Response, error) {
 		polls++
-		return &subrequest.Response{Status: http.StatusOK, Header: make(http.Header), Body: shaped(shape, size, polls)}, nil
+		return &subrequest.Response{Status: http.StatusOK, Header: make(http.Header), Body: bytes.Clone(docs[polls%2])}, nil
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	received := make(chan struct{}, 100)
@@ -106,7 +108,7 @@ func benchmarkMemory(b *testing.B, c poll.Config, shape, size int) {
 		drain(ctx, b, e, received)
 	}()
 	<-received
-	peak, rest := uint64(0), uint64(0)
+	peak, rest, cpu := uint64(0), uint64(0), userSeconds()
 	for b.Loop() {
 		runtime.GC()
 		stop := sampleHeap(&peak)
@@ -120,12 +122,22 @@ func benchmarkMemory(b *testing.B, c poll.Config, shape, size int) {
 		}
 	}
 	rest = heapAfterGC() - before
+	cpu = userSeconds() - cpu
 	cancel()
 	<-done
 	e.Retire()
 	_ = e.hub.Close()
+	b.ReportMetric(cpu*1000/float64(b.N), "cpu-ms/op")
 	b.ReportMetric(float64(rest)/float64(size), "rest-x")
 	b.ReportMetric(float64(peak-min(peak, before))/float64(size), "peak-x")
+}
+
+// userSeconds returns the CPU time of the module's code and the backend's copy,
+// without the garbage collector's, as of the last collection.
+func userSeconds() float64 {
+	sample := []metrics.Sample{{Name: "/cpu/classes/user:cpu-seconds"}}
+	metrics.Read(sample)
+	return sample[0].Value.Float64()
 }
 
 // drain reads a viewer's events and keeps none.

@@ -81,7 +81,7 @@ func New(c *Config, h *hub.Hub, log *zap.Logger, o Observer) *Poller {
 		log:         log,
 		observer:    o,
 		slots:       fair.NewSlots(c.MaxInFlight),
-		work:        semaphore.NewWeighted(2 * c.MaxBody),
+		work:        semaphore.NewWeighted(maxWork(c)),
 		memory:      memory{max: c.MaxMemory},
 		failures:    newOutageLog(log),
 		number:      c.Leases.nextPollerNumber(),

@@ -218,7 +218,7 @@ func (s *documentState) makeWhole(doc *document, at *store.Entry) (*document, *s
 	if doc == nil || at == nil {
 		return doc, nil
 	}
-	if shared, ok := doc.in(at.Frame); ok || !s.incremental {
+	if shared, ok := doc.in(at.Frame); ok || !s.incremental || doc.json == nil { // text is always sent whole
 		return shared, at
 	}
 	e := doc.event()
