@@ -32,6 +32,7 @@ func (h *Handler) parsePoll(d *caddyfile.Dispenser) error {
 		"wait":           flag(&p.Wait),
 		"event":          word(&p.Event),
 		"vary":           words(&p.Vary),
+		"cookie_jar":     word(&p.CookieJar),
 		"ignore":         words(&p.Ignore),
 		"share":          p.parseShare,
 		"accept":         p.parseAccept,

@@ -36,6 +36,9 @@ type Response struct {
 	Status int
 	Header http.Header
 	Body   []byte
+	// OfSession is set by a caller that has sent cookies of its own. Like a
+	// response that sets cookies, the response may be about their session.
+	OfSession bool
 	// Err is the handler's error if the handler returned one with a status.
 	// Body is empty then, and Header has what handlers have set before: for a
 	// client's request, the server's error routes would write the response.

@@ -150,6 +150,18 @@ type Config struct {
 	// as X-Request-Id.
 	Ignore []string `json:"ignore,omitempty"`
 
+	// Decides whether polls for viewers without credentials send back the
+	// cookies that the backend sets, so that not every poll begins a session.
+	// They keep a session's cookies for a minute at most. Viewers get none.
+	//
+	// - `on`: they do
+	// - `off`: they don't
+	//
+	// Default: they do, unless the request has something else that may be a
+	// credential: a header beside the usual ones, or a parameter such as
+	// `token` in the query.
+	CookieJar string `json:"cookie_jar,omitempty"`
+
 	// Lets all viewers who may read a document share one view of it,
 	// regardless of their Authorization and Cookie headers, the user
 	// authenticated by Caddy, their client certificate and their address.
@@ -262,6 +274,12 @@ const (
 	shareUnchecked = "unchecked"
 )
 
+// The values of [Config].CookieJar.
+const (
+	jarOn  = "on"
+	jarOff = "off"
+)
+
 // The values of [Config].CheckAddresses.
 const (
 	checkOn  = "on"
@@ -320,6 +338,8 @@ func (c *Config) check() error {
 		return errors.New("poll: absorb works with method GET only: remove method POST or absorb")
 	case c.Share != "" && c.Share != shareChecked && c.Share != shareUnchecked:
 		return fmt.Errorf("poll: unknown share %q: use %s or %s", c.Share, shareChecked, shareUnchecked)
+	case c.CookieJar != "" && c.CookieJar != jarOn && c.CookieJar != jarOff:
+		return fmt.Errorf("poll: unknown cookie_jar %q: use %s or %s", c.CookieJar, jarOn, jarOff)
 	case c.CheckAddresses != "" && c.CheckAddresses != checkOn && c.CheckAddresses != checkOff:
 		return fmt.Errorf("poll: unknown check_addresses %q: use %s or %s", c.CheckAddresses, checkOn, checkOff)
 	case c.SelectCSS != "" && c.Select != "":

@@ -43,7 +43,7 @@ func (p *Poller) learn(v *view, resp *subrequest.Response) {
 	known.addVary(p.config.candidatesIn(resp.Header))
 	confirms := resp.Status == http.StatusNotModified && resp.Header.Get("Cache-Control") != ""
 	if p.config.varyBy == nil && (isDocument(resp.Status) || confirms) {
-		known.setPublic(isCacheableForAll(resp.Header) && !variesBy(resp.Header, v.target.principal.trusted))
+		known.setPublic(!resp.OfSession && isCacheableForAll(resp.Header) && !variesBy(resp.Header, v.target.principal.trusted))
 	}
 }
 

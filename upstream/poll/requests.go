@@ -80,6 +80,10 @@ func (v *view) send(ctx context.Context, t *target, as *principal, since validat
 func (v *view) sendWith(ctx context.Context, t *target, as *principal, since validators, varies map[string]bool) (*subrequest.Response, map[string]bool, error) {
 	sent := t.request(ctx, as, since).Header
 	t.addIgnored(sent, varies)
+	jar, began, ofSession := v.jarFor(t), time.Now(), false
+	if jar != nil {
+		ofSession = jar.setHeader(sent, began)
+	}
 	do := func() (*subrequest.Response, error) {
 		request := t.request(ctx, as, since)
 		request.Header = sent.Clone() // handlers may change the request
@@ -91,6 +95,14 @@ func (v *view) sendWith(ctx context.Context, t *target, as *principal, since val
 	}
 	if resp == nil {
 		return nil, nil, err
+	}
+	if jar != nil {
+		jar.store(resp.Header, began)
+	}
+	if ofSession {
+		own := *resp
+		own.OfSession = true
+		resp = &own
 	}
 	v.poller.learn(v, resp)
 	return resp, v.poller.config.unsent(t, sent, resp.Header), err

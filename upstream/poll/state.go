@@ -55,6 +55,12 @@ func (s *documentState) variesNow() map[string]bool {
 	return s.varies
 }
 
+func (s *documentState) isShared() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.shared
+}
+
 // dropKey makes the view admit no viewer any more.
 func (s *documentState) dropKey() {
 	s.mu.Lock()
@@ -116,7 +122,7 @@ func (s *documentState) storeResponse(resp *subrequest.Response, result outcome,
 		confirmed := *s.cached
 		confirmed.polled = asked
 		s.cached = &confirmed
-	case resp.Status == http.StatusOK && len(resp.Header["Set-Cookie"]) == 0:
+	case resp.Status == http.StatusOK && len(resp.Header["Set-Cookie"]) == 0 && !resp.OfSession:
 		etag := resp.Header.Get("ETag")
 		if etag == "" {
 			etag = `"` + digest(string(resp.Body)) + `"`

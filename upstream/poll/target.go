@@ -35,6 +35,7 @@ type target struct {
 	ignored  http.Header // sent only if the backend's Vary names them
 	body     []byte      // of a POST
 	original subrequest.Original
+	overTLS  bool // to the proxy in front, if there is one
 
 	principal *principal
 
@@ -118,6 +119,7 @@ func newTarget(r *http.Request, query []byte, caller Requester, h *hub.Hub, c *C
 	if accept := c.ruleAccept(); accept != "" { // also if the request has none
 		t.header["Accept"] = []string{accept}
 	}
+	t.overTLS = r.TLS != nil || caller.ViaTrustedProxy() && strings.EqualFold(t.header.Get("X-Forwarded-Proto"), "https")
 	t.shared = h.Digest(parts...)
 	t.private = h.Digest(append([]string{t.shared}, t.principal.keyParts()...)...)
 	t.principal.id = t.private

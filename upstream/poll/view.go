@@ -39,6 +39,8 @@ type view struct {
 
 	notAlone context.CancelFunc // ends alone
 
+	cookies *cookieJar // of its polls; nil for none
+
 	loop      *pollLoop
 	state     documentState
 	publisher *publisher
@@ -64,6 +66,7 @@ func newView(p *Poller, t *target, key string, shared bool, varies map[string]bo
 		moved:   make(chan struct{}),
 		state:   documentState{key: key, shared: shared, varies: varies, incremental: p.config.mode.Incremental()},
 	}
+	v.cookies = newCookieJar(t, p.config)
 	v.loop = newPollLoop(v)
 	v.publisher = newPublisher(v)
 	v.move = sync.OnceFunc(func() { close(v.moved) })
