@@ -52,6 +52,13 @@ func TestByteOrderMarkIsDropped(t *testing.T) {
 	}
 }
 
+func TestByteOrderMarkOfPlainTextIsText(t *testing.T) {
+	got := accept(t, open(t, webhook.Webhook{}), post("/t", bom+"x", "Content-Type", "text/plain; charset=utf-8"))
+	if string(got.Event.Data) != bom+"x" {
+		t.Errorf("%q", got.Event.Data)
+	}
+}
+
 // The signature covers the mark, and the app gets it.
 func TestByteOrderMarkBelongsToSignedBody(t *testing.T) {
 	const body = bom + githubBody
