@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -14,14 +15,13 @@ import (
 
 // php is a backend that begins a session for each request without one, as PHP
 // does with session.auto_start.
-type php struct{ sessions int }
+type php struct{ sessions atomic.Int64 }
 
 func (p *php) answer(r *http.Request) (*subrequest.Response, error) {
 	if _, err := r.Cookie("PHPSESSID"); err == nil {
 		return asJSON(`"doc"`), nil
 	}
-	p.sessions++
-	return asJSON(`"doc"`, "Set-Cookie", fmt.Sprintf("PHPSESSID=v8d%d; path=/; HttpOnly", p.sessions)), nil
+	return asJSON(`"doc"`, "Set-Cookie", fmt.Sprintf("PHPSESSID=v8d%d; path=/; HttpOnly", p.sessions.Add(1))), nil
 }
 
 func TestPollsOfAnonymousViewBeginOneSessionAMinute(t *testing.T) {
@@ -29,7 +29,7 @@ func TestPollsOfAnonymousViewBeginOneSessionAMinute(t *testing.T) {
 		config   poll.Config
 		request  []string
 		path     string
-		sessions int // after 11 s
+		sessions int64 // after 11 s
 	}{
 		"anonymous":             {poll.Config{}, nil, "/doc", 1},
 		"by default queries":    {poll.Config{}, nil, "/doc?page_id=2", 1},
@@ -48,13 +48,13 @@ func TestPollsOfAnonymousViewBeginOneSessionAMinute(t *testing.T) {
 			e.setFunc(backend.answer)
 			v := e.subscribe(newRequest(c.path, c.request...))
 			advance(10500 * time.Millisecond)
-			if backend.sessions != c.sessions {
-				t.Errorf("%s: %d sessions in %d polls, want %d", name, backend.sessions, e.polls(), c.sessions)
+			if n := backend.sessions.Load(); n != c.sessions {
+				t.Errorf("%s: %d sessions in %d polls, want %d", name, n, e.polls(), c.sessions)
 			}
 			if c.sessions == 1 {
 				advance(5 * time.Minute)
-				if backend.sessions < 5 || backend.sessions > 6 {
-					t.Errorf("%s: %d sessions in five minutes", name, backend.sessions)
+				if n := backend.sessions.Load(); n < 5 || n > 6 {
+					t.Errorf("%s: %d sessions in five minutes", name, n)
 				}
 			}
 			v.want(t, `"doc"`)
@@ -85,15 +85,15 @@ func TestCookiesOfOneViewReachNoOther(t *testing.T) {
 // when the link is withdrawn.
 func TestSessionOutlivesWithdrawnLinkByAMinute(t *testing.T) {
 	within(t, poll.Config{}, func(e *env) {
-		withdrawn := false
+		var withdrawn atomic.Bool
 		e.setFunc(func(r *http.Request) (*subrequest.Response, error) {
-			if _, err := r.Cookie("share"); err != nil && withdrawn {
+			if _, err := r.Cookie("share"); err != nil && withdrawn.Load() {
 				return &subrequest.Response{Status: http.StatusNotFound, Header: http.Header{}}, nil
 			}
 			return document(`"secret"`, "Set-Cookie", "share=ok"), nil
 		})
 		v := e.subscribe(newRequest("/s/4f2a9c"))
-		withdrawn = true
+		withdrawn.Store(true)
 		advance(65 * time.Second)
 		if !v.hasEnded() {
 			t.Error("the stream goes on")
@@ -157,17 +157,17 @@ func TestCookiesGoWhereTheBackendSaysOnly(t *testing.T) {
 // Rails sets another value with each response.
 func TestPollsSendTheNewestCookie(t *testing.T) {
 	within(t, poll.Config{}, func(e *env) {
-		n := 0
+		var responses atomic.Int64
 		e.setFunc(func(r *http.Request) (*subrequest.Response, error) {
+			n := responses.Load()
 			if want := fmt.Sprintf("_app_session=%d", n); n > 0 && r.Header.Get("Cookie") != want {
 				t.Errorf("%q is sent, want %q", r.Header.Get("Cookie"), want)
 			}
-			n++
-			return document("1", "Set-Cookie", fmt.Sprintf("_app_session=%d; path=/; HttpOnly", n)), nil
+			return document("1", "Set-Cookie", fmt.Sprintf("_app_session=%d; path=/; HttpOnly", responses.Add(1))), nil
 		})
 		e.subscribe(newRequest("/doc"))
 		advance(30 * time.Second)
-		if n < 10 {
+		if n := responses.Load(); n < 10 {
 			t.Errorf("%d polls", n)
 		}
 	})
