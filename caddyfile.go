@@ -64,9 +64,12 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 }
 
 func pathsBelow(paths []string) caddyhttp.MatchPath {
-	matcher := make(caddyhttp.MatchPath, 0, 2*len(paths))
+	matcher := make(caddyhttp.MatchPath, 0, 3*len(paths))
 	for _, path := range paths {
 		matcher = append(matcher, path, strings.TrimSuffix(path, "/")+"/*")
+		if strings.Trim(path, "/") != "" { // with a suffix for the format
+			matcher = append(matcher, strings.TrimSuffix(path, "/")+".*")
+		}
 	}
 	return matcher
 }

@@ -75,3 +75,28 @@ func TestEffectOfQueuedWriteIsSentDespiteLongInterval(t *testing.T) {
 		}
 	}
 }
+
+// Rails and Redmine serve /items.json and /items/1.json.
+func TestWriteToPathWithFormatConcernsListWithFormat(t *testing.T) {
+	for _, protocol := range protocols {
+		t.Run(protocol, func(t *testing.T) {
+			var n atomic.Int64
+			s := polled(t, "1h {\n refresh /stock\n }", countingBackend(&n))
+			c := s.open(protocol, "/api/items.json")
+			c.expect("", "1")
+			s.doOver(protocol, "PUT", "/api/items/1.json", "")
+			c.expect("", "2")
+			s.doOver(protocol, "DELETE", "/api/items/1", "")
+			c.expect("", "3")
+			s.doOver(protocol, "POST", "/stock.json", "") // outside of the rule's matcher
+			c.expect("", "4")
+			s.doOver(protocol, "POST", "/api/items-archive.json", "")
+			s.doOver(protocol, "POST", "/stocks.json", "")
+			s.doOver(protocol, "POST", "/stock/7.xml", "")
+			c.expect("", "5")
+			if polls := n.Load(); polls != 5 {
+				t.Errorf("%d polls", polls)
+			}
+		})
+	}
+}

@@ -1,6 +1,9 @@
 package poll
 
-import "strings"
+import (
+	"strings"
+	"time"
+)
 
 // Invalidate makes views be polled at once, after a request that has changed
 // these paths of a host: the views of the paths, of their parents and of their
@@ -14,6 +17,9 @@ func (p *Poller) Invalidate(hostname string, paths ...string) {
 func (p *Poller) InvalidateBy(e Effect, hostname string, paths ...string) {
 	if e == NoViews || p.config.RefreshOff && !p.config.Absorb {
 		return
+	}
+	if len(paths) > 0 {
+		p.recentWrites.record(hostname, paths[0], time.Now())
 	}
 	all := e == AllViews || p.config.refreshedBy(paths)
 	p.finished.forget(hostname, paths, all)
@@ -36,8 +42,9 @@ func (p *Poller) InvalidateBy(e Effect, hostname string, paths ...string) {
 	}
 }
 
-// within reports whether path is parent or below it.
+// within reports whether path is parent or below it. A suffix that names a format
+// doesn't count.
 func within(path, parent string) bool {
-	rest, ok := strings.CutPrefix(strings.TrimSuffix(path, "/"), strings.TrimSuffix(parent, "/"))
+	rest, ok := strings.CutPrefix(trimFormat(strings.TrimSuffix(path, "/")), trimFormat(strings.TrimSuffix(parent, "/")))
 	return ok && (rest == "" || rest[0] == '/')
 }

@@ -40,8 +40,10 @@ type pollLoop struct {
 	kept      int64      // bytes that count for max_memory
 	permit    int64      // bytes of the permit to work; see beginWork
 	delayed   bool       // a response delays the next poll for long; see logDelay
-	changes   int        // in a row; see noteChange
-	another   anotherType
+
+	polledForWrite bool // a write has caused the last poll, or it is a follow-up
+	changes        int  // in a row; see noteChange
+	another        anotherType
 
 	missingSince time.Time // of the first of the 404s in a row; zero if the last response was none
 }
@@ -67,9 +69,14 @@ func (l *pollLoop) run() {
 	defer l.view.poller.failures.forget(&l.view.publisher.outage)
 	defer l.view.publisher.releaseLease()
 	defer func() { l.view.poller.memory.replace(l.kept, 0) }()
+	var before time.Time // when the poll before this one began
 	for first := true; ; first = false {
 		started := time.Now()
 		came, header := l.pollAside(first)
+		if came == changed && !first {
+			l.adviseRefresh(before)
+		}
+		before = started
 		took := time.Since(started)
 		if asked := !first || l.view.target.checkFailure == nil; asked && l.view.ctx.Err() == nil {
 			l.view.poller.observer.Polled(came.result(), took)
@@ -134,6 +141,7 @@ func (l *pollLoop) wait(pause time.Duration) bool {
 		select {
 		case <-timer.C:
 			if due.IsZero() {
+				l.polledForWrite = l.schedule.isFollowUp
 				l.schedule.pollInTime(time.Now())
 			} else {
 				l.pollForWrite(time.Now())
@@ -163,7 +171,7 @@ func (l *pollLoop) wait(pause time.Duration) bool {
 
 // pollForWrite begins a poll that a write causes.
 func (l *pollLoop) pollForWrite(now time.Time) {
-	l.refreshed = now
+	l.refreshed, l.polledForWrite = now, true
 	l.schedule.pollForWrite(now)
 	l.view.state.setDoubtful(true)
 }

@@ -17,7 +17,20 @@ type pathNode struct {
 // pathKey returns the key of a path. It replaces slashes by a byte that sorts
 // before all others: otherwise /a-b would stand between /a and /a/b.
 func pathKey(hostname, path string) string {
-	return hostname + strings.ReplaceAll(strings.TrimSuffix(path, "/"), "/", "\x00")
+	return hostname + strings.ReplaceAll(trimFormat(strings.TrimSuffix(path, "/")), "/", "\x00")
+}
+
+// formats are the suffixes by which a path names the format of a document: Rails
+// serves /items.json, and what is below it at /items/1.json.
+var formats = setOf("json", "jsonld", "geojson", "jsonp", "xml", "html", "htm", "xhtml", "csv", "tsv", "txt", "text", "md", "yaml", "yml", "atom", "rss", "rdf", "ics", "vcf", "js")
+
+// trimFormat returns a path without the suffix that names a format.
+func trimFormat(path string) string {
+	dot := strings.LastIndexByte(path, '.')
+	if dot > 0 && path[dot-1] != '/' && formats[strings.ToLower(path[dot+1:])] {
+		return path[:dot]
+	}
+	return path
 }
 
 // find returns where a key is, or would be.

@@ -53,6 +53,8 @@ type Poller struct {
 
 	publishFailures, delays loglimit.Limiter
 
+	recentWrites recentWrites
+
 	number int // among those that publish on the same topics
 
 	warnMaxViews, warnMaxViewsPerClient, warnMaxMemory sync.Once // that a bound is met: each once, or strangers would fill the log
