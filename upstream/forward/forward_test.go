@@ -340,7 +340,17 @@ func TestDeliveryThatLeavesHistoryCountsAsLost(t *testing.T) {
 // brokenStore fails while it is broken.
 type brokenStore struct {
 	store.Store
-	broken atomic.Bool
+	broken     atomic.Bool
+	unreadable atomic.Bool
+}
+
+var errUnreadable = errors.New("a bad sector")
+
+func (s *brokenStore) Read(topics []string, after uint64, maxBytes int, buf []*store.Entry) (store.Batch, error) {
+	if s.unreadable.Load() {
+		return store.Batch{}, errUnreadable
+	}
+	return s.Store.Read(topics, after, maxBytes, buf)
 }
 
 func (s *brokenStore) Append(entries []*store.Entry, records []store.IdempotencyRecord) error {
@@ -463,6 +473,73 @@ func TestDeliveriesAreRetriedNoLongerWhenTheClockWasSetBack(t *testing.T) {
 		synctest.Wait()
 		if n := e.count(forward.Dead); n != 1 {
 			t.Errorf("%d dead letters after 25 hours, want 1", n)
+		}
+	})
+}
+
+// A dead letter that can't be read isn't one that isn't there.
+func TestUnreadableLogIsAnErrorAndIsReadLater(t *testing.T) {
+	s := &brokenStore{Store: store.NewMemory()}
+	within(t, func() store.Store { return s }, func(e *env) {
+		e.respond = func(context.Context, string, int) (forward.Response, error) { return status(http.StatusGone) }
+		e.put("a")
+		letters, err := e.f.DeadLetters()
+		if err != nil || len(letters) != 1 {
+			t.Fatalf("%+v, %v", letters, err)
+		}
+		s.unreadable.Store(true)
+		if _, err := e.f.DeadLetters(); !errors.Is(err, errUnreadable) {
+			t.Errorf("%v", err)
+		}
+		if err := e.f.Retry(letters[0].ID); !errors.Is(err, errUnreadable) {
+			t.Errorf("%v", err)
+		}
+		e.respond = nil
+		e.put("b")
+		time.Sleep(time.Second)
+		e.want("a")
+		if said := e.log.FilterMessageSnippet("can't be read").Len(); said == 0 {
+			t.Errorf("the log says %+v", e.log.All())
+		}
+		s.unreadable.Store(false)
+		time.Sleep(time.Minute)
+		e.want("a", "b")
+	})
+}
+
+// A forwarder without the room for the retry leaves the dead letter where it is.
+func TestRetryThatCannotBeStoredIsAnError(t *testing.T) {
+	s := &brokenStore{Store: store.NewMemory()}
+	within(t, func() store.Store { return s }, func(e *env) {
+		e.respond = func(context.Context, string, int) (forward.Response, error) { return status(http.StatusGone) }
+		e.put("a")
+		letters, _ := e.f.DeadLetters()
+		s.broken.Store(true)
+		if err := e.f.Retry(letters[0].ID); err == nil || errors.Is(err, forward.ErrNoDeadLetter) {
+			t.Errorf("%v", err)
+		}
+		s.broken.Store(false)
+		if letters, err := e.f.DeadLetters(); err != nil || len(letters) != 1 {
+			t.Errorf("%+v, %v", letters, err)
+		}
+	})
+}
+
+func TestQueuesAreThoseWithDeliveriesOrDeadLetters(t *testing.T) {
+	within(t, memory, func(e *env) {
+		if got := forward.Queues(e.hub); len(got) != 0 {
+			t.Errorf("%v", got)
+		}
+		e.respond = func(context.Context, string, int) (forward.Response, error) { return status(http.StatusGone) }
+		e.put("a")
+		queue := forward.QueueOf(e.hub, "rule")
+		if got := forward.Queues(e.hub); len(got) != 1 {
+			t.Errorf("%v", got)
+		} else if _, ok := got[queue]; !ok {
+			t.Errorf("%v", got)
+		}
+		if n := e.hub.Subscribers([]string{"\x00dead/" + queue}); n != 0 {
+			t.Errorf("%d cursors are still open", n)
 		}
 	})
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+	"golang.org/x/crypto/bcrypt"
 
 	"github.com/caddy-sse/caddy-sse/internal/refusal"
 	"github.com/caddy-sse/caddy-sse/upstream/webhook"
@@ -24,6 +25,16 @@ func TestRefusalHasResultAndDetailForOperator(t *testing.T) {
 	github := verified(t, webhook.Verify{Sender: "github", Secrets: []string{"k1"}})
 	token := verified(t, webhook.Verify{Sender: "token", Header: "X-Token", Prefix: "Key ", Secrets: []string{"k1", "k2", "k3"}})
 	meta := verified(t, webhook.Verify{Sender: "meta", Secrets: []string{"k1"}, Challenge: []string{"c"}})
+	hash, err := bcrypt.GenerateFromPassword([]byte("k1"), bcrypt.MinCost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	password := verified(t, webhook.Verify{Sender: "basic", User: "ann", Secrets: []string{string(hash)}})
+	basic := func(user, pass string) *http.Request {
+		r := post("/t", body)
+		r.SetBasicAuth(user, pass)
+		return r
+	}
 	signed := func(at time.Time) string {
 		seconds := strconv.FormatInt(at.Unix(), 10)
 		return "t=" + seconds + ",v1=" + hexMAC(sha256.New, "k2", seconds+"."+body)
@@ -47,6 +58,8 @@ func TestRefusalHasResultAndDetailForOperator(t *testing.T) {
 		{"a future one", stripe, post("/t", body, "Stripe-Signature", signed(time.Now().Add(90*time.Minute))), webhook.StaleTimestamp, "signed 1h"},
 		{"a token without its prefix", token, post("/t", body, "X-Token", zeros), webhook.BadSignature, `header X-Token doesn't begin with "Key "`},
 		{"a wrong token", token, post("/t", body, "X-Token", "Key "+zeros), webhook.BadSignature, "header X-Token holds none of 3 secrets"},
+		{"another user", password, basic("eve", "k1"), webhook.BadSignature, "the user is wrong"},
+		{"another password", password, basic("ann", "k2"), webhook.BadSignature, "the user is right"},
 		{"too large", provision(t, webhook.Webhook{MaxBody: 1, Verify: &webhook.Verify{Sender: "none"}}), post("/t", body), webhook.TooLarge, ""},
 		{"too large when it is unzipped", open(t, webhook.Webhook{MaxBody: 100}), post("/t", zipped(t, strings.Repeat("a", 999)), "Content-Encoding", "gzip"), webhook.TooLarge, ""},
 		{"an odd coding", open(t, webhook.Webhook{}), post("/t", body, "Content-Encoding", "br"), webhook.Malformed, ""},

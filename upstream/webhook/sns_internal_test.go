@@ -1,6 +1,9 @@
 package webhook
 
 import (
+	"crypto/x509"
+	"net/url"
+	"strconv"
 	"testing"
 	"time"
 )
@@ -32,5 +35,21 @@ func TestSNSHostIsInTopicsRegion(t *testing.T) {
 		if err := (&Verify{Sender: "sns", Secrets: []string{topic}}).Validate(); err == nil {
 			t.Errorf("%s was taken", topic)
 		}
+	}
+}
+
+// A sender that proves many certificates makes the module keep no more of them.
+func TestProvenCertificatesAreBoundedAndTheOldestGoes(t *testing.T) {
+	c := newCertificates(nil)
+	at := time.Unix(1e9, 0)
+	for i := range 3 * maxCertificates {
+		source := &url.URL{Scheme: "https", Host: "sns.us-east-1.amazonaws.com", Path: "/" + strconv.Itoa(i)}
+		c.setProven(source, &x509.Certificate{NotAfter: at.Add(time.Duration(i) * time.Hour)})
+		if len(c.proven) > maxCertificates || c.proven[source.String()] == nil {
+			t.Fatalf("%d certificates are kept, and the newest is %v", len(c.proven), c.proven[source.String()])
+		}
+	}
+	if c.proven["https://sns.us-east-1.amazonaws.com/"+strconv.Itoa(2*maxCertificates)] == nil {
+		t.Error("another certificate than the oldest is gone")
 	}
 }
