@@ -205,19 +205,28 @@ find_alertmanager() { command -v prometheus-alertmanager; }
 # find_php_fpm finds Debian's, too, which has its version in its name.
 find_php_fpm() { command -v php-fpm || compgen -G '/usr/sbin/php-fpm[0-9]*'; }
 
+# find_nginx finds Debian's, too, whose folder isn't on every user's PATH.
+find_nginx() { command -v nginx || compgen -G '/usr/sbin/nginx'; }
+
 # need_daemons installs the backends of the tests. The tests start them: the
 # packages must start no service, neither now nor at boot.
 need_daemons() {
-	local missing=() pattern script
+	local missing=() services pattern script
 	find_prometheus >/dev/null || missing+=(prometheus)
 	find_alertmanager >/dev/null || missing+=(prometheus-alertmanager)
 	find_php_fpm >/dev/null || missing+=(php-fpm)
+	command -v etcd >/dev/null || missing+=(etcd-server)
+	command -v aria2c >/dev/null || missing+=(aria2)
+	find_nginx >/dev/null || missing+=(nginx-light)
 	[[ ${#missing[@]} == 0 ]] && return
 	if ! without_services apt_install "${missing[@]}"; then
 		say "not installed: ${missing[*]}, because /usr/sbin/policy-rc.d would start them"
 		return
 	fi
-	for pattern in "${missing[@]/#php-fpm/php*-fpm}"; do
+	services=("${missing[@]/#php-fpm/php*-fpm}") # by the names of their scripts
+	services=("${services[@]/#nginx-light/nginx}")
+	services=("${services[@]/#etcd-server/etcd}")
+	for pattern in "${services[@]}"; do
 		for script in /etc/init.d/$pattern; do
 			[[ ! -e $script ]] || update-rc.d "${script##*/}" disable >>"$build/apt.log" 2>&1 || true
 		done
@@ -319,6 +328,9 @@ test_e2e() {
 	find_prometheus >/dev/null || left_out+=("the end-to-end tests with Prometheus: it is missing")
 	find_alertmanager >/dev/null || left_out+=("the end-to-end test with Alertmanager: it is missing")
 	find_php_fpm >/dev/null || left_out+=("the end-to-end tests with PHP: php-fpm is missing")
+	command -v etcd >/dev/null || left_out+=("the end-to-end test with etcd: it is missing")
+	command -v aria2c >/dev/null || left_out+=("the end-to-end test with aria2: it is missing")
+	find_nginx >/dev/null || left_out+=("the end-to-end test with nginx: it is missing")
 	build_caddy
 	build_petstore
 	heading "end-to-end tests"

@@ -1,5 +1,5 @@
-// Reads docs/recipes.md: the tests run its Caddyfiles, pages and commands, and
-// have none of their own.
+// Reads docs/recipes.md and works-with.md: the tests run their Caddyfiles, pages
+// and commands, and have none of their own.
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { root } from './program.mjs';
@@ -9,8 +9,8 @@ const options = '{\n\tadmin off\n\tdefault_bind 127.0.0.1\n\tskip_install_trust\
 
 // recipe returns the Caddyfile below a heading of the page, and replaces the
 // pieces that differ on this machine.
-export async function recipe(heading, replacements) {
-  const caddyfile = block(await section(heading), 'caddyfile');
+export async function recipe(heading, replacements, page = 'recipes.md') {
+  const caddyfile = block(await section(heading, page), 'caddyfile');
   return options + Object.entries(replacements).reduce((text, [piece, by]) => replaced(text, piece, by), caddyfile);
 }
 
@@ -29,10 +29,10 @@ export async function wholeRecipe(heading, replacements) {
   };
 }
 
-async function section(heading) {
-  const page = await readFile(join(root, 'docs', 'recipes.md'), 'utf8');
-  const found = page.split(/^## /m).find((text) => text.startsWith(`${heading}\n`));
-  if (!found) throw new Error(`docs/recipes.md has no recipe ${heading}`);
+async function section(heading, page = 'recipes.md') {
+  const text = await readFile(join(root, 'docs', page), 'utf8');
+  const found = text.split(/^## /m).find((part) => part.startsWith(`${heading}\n`));
+  if (!found) throw new Error(`docs/${page} has no section ${heading}`);
   return found;
 }
 
