@@ -48,8 +48,12 @@ func badRequest(format string, args ...any) *refusal.Error {
 	return refusal.Newf(http.StatusBadRequest, format, args...)
 }
 
+// byteOrderMark begins texts of some programs. RFC 8259 §8.1 lets a parser ignore it.
+var byteOrderMark = []byte("\ufeff")
+
 // parseJSON parses an object or a list of objects.
 func parseJSON(content []byte) ([]hub.Message, *refusal.Error) {
+	content = bytes.TrimPrefix(content, byteOrderMark)
 	if !utf8.Valid(content) {
 		return nil, badRequest("the body is not UTF-8")
 	}
@@ -70,6 +74,7 @@ func parseLines(content []byte) ([]hub.Message, *refusal.Error) {
 	if !utf8.Valid(content) {
 		return nil, badRequest("the body is not UTF-8")
 	}
+	content = bytes.TrimPrefix(content, byteOrderMark)
 	var objects []json.RawMessage
 	number := 0
 	for line := range bytes.SplitSeq(content, []byte("\n")) {

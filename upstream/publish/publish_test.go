@@ -91,6 +91,8 @@ func TestRequestBecomesEvents(t *testing.T) {
 		"JSON with everything":      {plainJSON + "; charset=UTF-8", ` {"topic":["a","b"],"event":"e","id":"1","data":"hello"}`, []string{`[a b] 1|e|"hello"`}},
 		"null is data, and absent":  {plainJSON, `{"topic":"a","event":null,"id":null,"data":null}`, []string{"[a] ||null"}},
 		"a list":                    {plainJSON, ` [{"topic":"a","data":1},{"topic":"b","data":2}]`, []string{"[a] ||1", "[b] ||2"}},
+		"a byte order mark":         {plainJSON, "\ufeff" + `[{"topic":"a","data":"\ufeffx"}]`, []string{`[a] ||"\ufeffx"`}},
+		"one before lines":          {lines, "\ufeff{\"topic\":\"a\",\"data\":1}\n", []string{"[a] ||1"}},
 		"a list of one":             {plainJSON, `[{"topic":"a","data":1}]`, []string{"[a] ||1"}},
 		"lines":                     {lines, "{\"topic\":\"a\",\"data\":1}\r\n\n{\"topic\":\"b\",\"data\":[ ]}", []string{"[a] ||1", "[b] ||[]"}},
 	} {
