@@ -117,3 +117,12 @@ func TestCommandsInPagesRunExistingTests(t *testing.T) {
 		}
 	}
 }
+
+func TestPagesHaveNoConflictMarkers(t *testing.T) {
+	marker := regexp.MustCompile(`(?m)^(<{7}|={7}|>{7})( .*)?$`)
+	for page, text := range docs(t) {
+		if found := marker.FindString(text); found != "" {
+			t.Errorf("%s has the line %q", page, found)
+		}
+	}
+}

@@ -416,7 +416,7 @@ func TestSourceEndEndsStream(t *testing.T) {
 	})
 }
 
-// What ends the last write is the reason, not that the source has ended.
+// A failed write is the reason, and not the end of the source before it.
 func TestWriteErrorAfterSourceEndIsTheReason(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub(t, store.History{})

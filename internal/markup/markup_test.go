@@ -157,7 +157,7 @@ func FuzzHTML(f *testing.F) {
 	})
 }
 
-// What is selected from a document stands in it.
+// Selected elements are pieces of the document.
 func FuzzXML(f *testing.F) {
 	f.Add(feed)
 	f.Add("<a><b/></a>")

@@ -104,7 +104,7 @@ func TestSessionOutlivesWithdrawnLinkByAMinute(t *testing.T) {
 	})
 }
 
-// What the backend shows in its polls' session is nobody else's response.
+// A response in the session of polls answers nobody else.
 func TestResponseOfSessionIsNotSharedAndNotCached(t *testing.T) {
 	within(t, poll.Config{Absorb: true}, func(e *env) {
 		e.setFunc(func(r *http.Request) (*subrequest.Response, error) {
