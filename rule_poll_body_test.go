@@ -35,6 +35,10 @@ func TestEventSourceOfQueryByPost(t *testing.T) {
 	backend := startBackend(t, transmission(&state, "tkvPq"))
 	s := startSite(t, "", "sse /transmission/rpc {\n poll 1h {\n method POST\n body `{\"method\":\"torrent-get\"}`\n select .arguments\n }\n }\n"+`
 		reverse_proxy `+backend+` {
+			request_buffers 64KiB # the body is read before the response comes
+			transport http {
+				keepalive off # a connection that Caddy begins, and doesn't need, reads its variables while handle_response sets some
+			}
 			@handshake status 409
 			handle_response @handshake {
 				reverse_proxy `+backend+` {

@@ -1,9 +1,7 @@
 package poll
 
 import (
-	"bytes"
 	"context"
-	"io"
 	"maps"
 	"net"
 	"net/http"
@@ -299,20 +297,10 @@ func (t *target) request(ctx context.Context, as *principal, since validators) *
 		r.Header[name] = slices.Clone(values)
 	}
 	if len(t.body) > 0 {
-		r.Body = rewinding{bytes.NewReader(t.body)}
+		r.Body = &rewinding{content: t.body}
 	}
 	since.setHeader(r.Header)
 	return r.WithContext(subrequest.WithOriginal(subrequest.WithClientIP(ctx, as.clientIP), t.original))
-}
-
-// rewinding is a body that begins again when it is closed: if a handler sends the
-// request once more, as handle_response may with what the first response has said,
-// the body is there again.
-type rewinding struct{ *bytes.Reader }
-
-func (b rewinding) Close() error {
-	_, err := b.Seek(0, io.SeekStart)
-	return err
 }
 
 // Hostname returns a Host header without its port, in lower case.
