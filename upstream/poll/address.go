@@ -67,8 +67,8 @@ func areAddresses(name, value string) bool {
 }
 
 // withoutPorts returns the values of a header that names addresses, without the
-// ports: a client has another one with each connection. What is no address stays
-// as it is.
+// ports: a client has another one with each connection. Any other value stays as it
+// is.
 func withoutPorts(name string, values []string) []string {
 	cut := make([]string, len(values))
 	for i, value := range values {

@@ -88,7 +88,7 @@ func (g *ignoredHeaders) matches(name string) bool {
 
 // ignores reports whether a header neither reaches the backend with polls nor
 // separates viewers, unless the backend's Vary names it: it numbers a request, or
-// the rule says so. What vary names always separates viewers.
+// the rule says so. A header that vary names always separates viewers.
 func (c *Config) ignores(name string) bool {
 	return !c.varyBy.names(name) && (subrequest.IsRequestID(name) || c.ignoredHeaders.matches(name))
 }

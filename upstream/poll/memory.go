@@ -102,7 +102,8 @@ func (c *Config) runsJQ() bool { return c.selection != nil || c.until != nil || 
 const smallDocument = 64 << 10
 
 // jqWeight is how many times its size a document that a jq program reads counts
-// among those that are worked on. It takes up to 70 times its size, others up to 10.
+// among those that are worked on. The program takes up to 66 times the
+// document's size at 10 MiB, other work up to 16; see docs/performance.md.
 const jqWeight = 4
 
 // beginWork waits for the permit to work on a response: reading and comparing a

@@ -149,7 +149,7 @@ func TestBodyThatCannotBeRedactedIsRefused(t *testing.T) {
 			t.Errorf("%s %q: published %s", tc.contentType, tc.body, d.Messages[0].Event.Data)
 		}
 	}
-	// What users type isn't JSON, and belongs to the event.
+	// A user's text isn't JSON, and belongs to the event.
 	if got := accept(t, wh, fromSlack("command=%2Fa&text=%7Btoken", form)); string(got.Event.Data) != "command=%2Fa&text=%7Btoken" {
 		t.Errorf("%s", got.Event.Data)
 	}

@@ -34,8 +34,8 @@ type content struct {
 }
 
 // newContent drops a byte order mark before text. JSON.parse, encoding/json and
-// gjson take it for a mistake (RFC 8259 §8.1). What is said to be plain text, and is
-// no JSON, keeps it: nobody parses that.
+// gjson take it for a mistake (RFC 8259 §8.1). A body with a type of plain text that
+// isn't JSON keeps it: nobody parses that.
 func newContent(body []byte, media mediaType) *content {
 	text, marked := bytes.CutPrefix(body, []byte(byteOrderMark))
 	if marked && utf8.Valid(text) && (media.name != "text/plain" || json.Valid(text)) {
