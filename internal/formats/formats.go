@@ -1,0 +1,189 @@
+// Package formats decodes streamed responses into events as their bytes come:
+// event streams, lines of JSON or of text, JSON text sequences, JSON arrays, and
+// multipart/x-mixed-replace.
+//
+// A [Decoder] yields the same events however the bytes are split. It keeps at most
+// one event, whose size is limited.
+package formats
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"mime"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/caddy-sse/caddy-sse/event"
+)
+
+// Format is the format of a streamed response.
+type Format string
+
+// The formats.
+const (
+	SSE       Format = "sse"       // text/event-stream (HTML standard, "Server-sent events")
+	NDJSON    Format = "ndjson"    // one JSON text per line
+	JSONSeq   Format = "json-seq"  // JSON text sequences (RFC 7464)
+	JSONArray Format = "json"      // the elements of one JSON array
+	Multipart Format = "multipart" // multipart/x-mixed-replace
+	Lines     Format = "lines"     // lines of text
+)
+
+// All lists all formats.
+var All = []Format{SSE, NDJSON, JSONSeq, JSONArray, Multipart, Lines}
+
+var (
+	// ErrTooLarge means that one event exceeds the decoder's maximum.
+	ErrTooLarge = errors.New("an event of the response is too large")
+	// ErrSyntax means that the bytes are not of the format.
+	ErrSyntax = errors.New("the response breaks its format")
+	// ErrUnfinished means that the response ends in the middle of an event, or
+	// before the end that its format has.
+	ErrUnfinished = errors.New("the response ends too early")
+)
+
+// Decoder decodes one response. It is not safe for concurrent use.
+type Decoder interface {
+	// Decode appends to dst the events that p completes. The events don't refer
+	// to p. After an error, with which it may still return events, the decoder
+	// must not be used.
+	Decode(dst []event.Event, p []byte) ([]event.Event, error)
+
+	// End appends the event that the end of the response completes, if there is
+	// one. It fails with [ErrUnfinished], or with [ErrSyntax].
+	End(dst []event.Event) ([]event.Event, error)
+}
+
+// Of returns the format of a Content-Type; empty if it has none.
+func Of(contentType string) Format {
+	t, params, err := mime.ParseMediaType(contentType)
+	switch {
+	case err != nil:
+		return ""
+	case t == "multipart/x-mixed-replace" && params["boundary"] != "":
+		return Multipart
+	case byType[t] != "":
+		return byType[t]
+	case strings.HasSuffix(t, "+json-seq"):
+		return JSONSeq
+	case strings.HasSuffix(t, "+json"):
+		return JSONArray
+	default:
+		return ""
+	}
+}
+
+var byType = map[string]Format{
+	"text/event-stream":         SSE,
+	"application/x-ndjson":      NDJSON,
+	"application/ndjson":        NDJSON,
+	"application/jsonl":         NDJSON,
+	"application/x-jsonl":       NDJSON,
+	"application/jsonlines":     NDJSON,
+	"application/x-jsonlines":   NDJSON,
+	"application/json-lines":    NDJSON,
+	"application/stream+json":   NDJSON,
+	"application/x-json-stream": NDJSON,
+	"application/json-seq":      JSONSeq,
+	"application/json":          JSONArray,
+	"text/plain":                Lines,
+}
+
+// New returns a decoder of a response of a format. No event may have more than
+// maxEvent bytes. New fails with [ErrSyntax] if the Content-Type of a multipart
+// response has no boundary.
+func New(f Format, contentType string, maxEvent int) (Decoder, error) {
+	switch f {
+	case SSE:
+		return NewSSE(maxEvent, ""), nil
+	case NDJSON, Lines:
+		return &lines{max: maxEvent, isJSON: f == NDJSON}, nil
+	case JSONSeq:
+		return &jsonSeq{element: element{max: maxEvent}}, nil
+	case JSONArray:
+		return &jsonArray{element: element{max: maxEvent}}, nil
+	case Multipart:
+		_, params, _ := mime.ParseMediaType(contentType)
+		if params["boundary"] == "" {
+			return nil, fmt.Errorf("%w: the Content-Type has no boundary", ErrSyntax)
+		}
+		return newMultipart(params["boundary"], maxEvent), nil
+	default:
+		return nil, fmt.Errorf("%w: there is no format %q", ErrSyntax, f)
+	}
+}
+
+// IsArray reports whether a body begins as a JSON array does. It needs the first
+// byte that is no white space; known is false without one.
+func IsArray(body []byte) (array, known bool) {
+	body = bytes.TrimPrefix(body, bom)
+	body = bytes.TrimLeft(body, whitespace)
+	if len(body) == 0 || len(body) < len(bom) && bytes.HasPrefix(bom, body) {
+		return false, false
+	}
+	return body[0] == '[', true
+}
+
+// whitespace is that of JSON (RFC 8259 §2).
+const whitespace = " \t\r\n"
+
+var bom = []byte("\ufeff")
+
+// compact returns a JSON text without white space. It fails with [ErrSyntax].
+func compact(text []byte) ([]byte, error) {
+	out := bytes.NewBuffer(make([]byte, 0, len(text)))
+	if err := json.Compact(out, text); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrSyntax, err)
+	}
+	return validUTF8(out.Bytes()), nil
+}
+
+// validUTF8 returns p as a copy in which U+FFFD replaces what is not UTF-8. As in
+// browsers (Encoding standard, "UTF-8 decoder"), each longest part that could
+// begin a character counts as one.
+func validUTF8(p []byte) []byte {
+	if utf8.Valid(p) {
+		return bytes.Clone(p)
+	}
+	out := make([]byte, 0, len(p)+8)
+	for len(p) > 0 {
+		r, size := utf8.DecodeRune(p)
+		if r == utf8.RuneError && size == 1 {
+			size = invalidLen(p)
+		}
+		out = utf8.AppendRune(out, r)
+		p = p[size:]
+	}
+	return out
+}
+
+// invalidLen returns the length of the longest part at the beginning of p that
+// could begin a character; 1 if there is none.
+func invalidLen(p []byte) int {
+	low, high, need := byte(0x80), byte(0xbf), 0 // of the second byte; further bytes
+	switch c := p[0]; {
+	case c >= 0xc2 && c <= 0xdf:
+		need = 1
+	case c >= 0xe0 && c <= 0xef:
+		need = 2
+	case c >= 0xf0 && c <= 0xf4:
+		need = 3
+	}
+	switch p[0] {
+	case 0xe0:
+		low = 0xa0
+	case 0xed:
+		high = 0x9f
+	case 0xf0:
+		low = 0x90
+	case 0xf4:
+		high = 0x8f
+	}
+	n := 1
+	for ; n <= need && n < len(p) && p[n] >= low && p[n] <= high; n++ {
+		low, high = 0x80, 0xbf
+	}
+	return n
+}
