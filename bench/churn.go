@@ -51,7 +51,7 @@ func benchChurn(ctx context.Context, o *churnOptions) (err error) {
 	defer unused.Close()
 	rule := "sse /events {\n topic bench\n }" + publishing
 	if o.bare {
-		rule = "route /events {\n hold\n }"
+		rule = "route /events {\n naive\n }"
 	}
 	c := &churn{churnOptions: o}
 	c.protocols[0], c.protocols[1], c.protocols[2] = protocols(3)

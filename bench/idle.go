@@ -30,7 +30,7 @@ func (o *idleOptions) flags() {
 // idleRow is a row of idle streams over one protocol, with its results.
 type idleRow struct {
 	*protocol
-	bare bool // uses hold instead of the module
+	bare bool // uses naive instead of the module
 
 	opening       time.Duration
 	before, after memory
@@ -79,7 +79,7 @@ func (s *idleRow) turn(ctx context.Context, o *idleOptions) (err error) {
 	defer unused.Close()
 	rule := "sse /events {\n topic bench\n }" + publishing
 	if s.bare {
-		rule = "route /events {\n hold\n }"
+		rule = "route /events {\n naive\n }"
 	}
 	caddy, err := startCaddy("", rule, unused.Listener.Addr().String())
 	if err != nil {

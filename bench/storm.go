@@ -64,7 +64,7 @@ func storms() (all []*storm) {
 	topic := fmt.Sprintf(stormTopic, "")
 	for _, w := range []*protocol{h1, h2, h3} {
 		all = append(all, &storm{protocol: w, subject: "`topic`", rule: topic, sameCredentials: true},
-			&storm{protocol: w, subject: "without the module", rule: "route /watch {\n hold\n }", sameCredentials: true})
+			&storm{protocol: w, subject: "without the module", rule: "route /watch {\n naive\n }", sameCredentials: true})
 	}
 	authorized := fmt.Sprintf(stormTopic, "authorize /may\n")
 	shared, own := fmt.Sprintf(stormPoll, "share\n"), fmt.Sprintf(stormPoll, "")

@@ -13,5 +13,5 @@ const vanishingServer, vanishingClient = "vanishing-server", "vanishing-client"
 var errNoNamespaces = errors.New("-run vanished needs Linux, for its network namespaces")
 
 func benchVanished(context.Context, *vanishedOptions) error { return errNoNamespaces }
-func serveVanishing(time.Duration) error                    { return errNoNamespaces }
-func beVanishing() error                                    { return errNoNamespaces }
+func runVanishingServer(time.Duration) error                { return errNoNamespaces }
+func runVanishingClient() error                             { return errNoNamespaces }
