@@ -18,6 +18,7 @@ import (
 
 // caddyProcess is a Caddy with one site, over HTTP and HTTPS.
 type caddyProcess struct {
+	path   string // of the program; empty: this program
 	cmd    *exec.Cmd
 	in     io.WriteCloser
 	out    *json.Decoder
@@ -68,29 +69,33 @@ func startCaddy(global, rule, backend string) (*caddyProcess, error) {
 
 // startCaddyWith also takes options of the servers.
 func startCaddyWith(servers, global, rule, backend string) (*caddyProcess, error) {
+	c := new(caddyProcess)
+	return c, c.startSite(servers, global, rule, backend)
+}
+
+func (c *caddyProcess) startSite(servers, global, rule, backend string) error {
 	var ports [3]int
 	for i := range ports {
 		var err error
 		if ports[i], err = freePort(); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	c := &caddyProcess{
-		url:   fmt.Sprintf("http://127.0.0.1:%d", ports[0]),
-		tls:   fmt.Sprintf("https://localhost:%d", ports[1]),
-		admin: fmt.Sprintf("http://127.0.0.1:%d", ports[2]),
-	}
-	return c, c.launch(func(dir string) string {
+	c.url = fmt.Sprintf("http://127.0.0.1:%d", ports[0])
+	c.tls = fmt.Sprintf("https://localhost:%d", ports[1])
+	c.admin = fmt.Sprintf("http://127.0.0.1:%d", ports[2])
+	return c.launch(func(dir string) string {
 		return fmt.Sprintf(caddyfile, dir, ports[0], rule, backend, strings.ReplaceAll(global, folderPlaceholder, dir), ports[2], ports[1], servers)
 	})
 }
 
 // launch starts Caddy with the Caddyfile that config returns for its directory, and
 // waits until it serves. The directory has a certificate and its key.
-func (c *caddyProcess) launch(config func(dir string) string) error {
-	self, err := os.Executable()
-	if err != nil {
-		return err
+func (c *caddyProcess) launch(config func(dir string) string) (err error) {
+	if c.path == "" {
+		if c.path, err = os.Executable(); err != nil {
+			return err
+		}
 	}
 	if c.dir, err = os.MkdirTemp("", "caddy-sse-bench"); err != nil {
 		return err
@@ -98,7 +103,7 @@ func (c *caddyProcess) launch(config func(dir string) string) error {
 	if err := selfsigned.Write(c.dir); err != nil {
 		return errors.Join(err, os.RemoveAll(c.dir))
 	}
-	c.cmd = exec.Command(self, childWord, config(c.dir))
+	c.cmd = exec.Command(c.path, childWord, config(c.dir))
 	c.cmd.Stderr = &c.stderr
 	if err := c.start(); err != nil {
 		return errors.Join(err, c.stop(), errors.New(c.stderr.String()))

@@ -12,6 +12,7 @@
 //	go run ./bench -run storm   # 2,000 clients that reconnect within a second
 //	go run ./bench -run hostile # the cost of attacks and their effect on other clients
 //	go run ./bench -run vanished # how long Caddy holds a vanished client's streams
+//	go run ./bench -run fanout # events for thousands of streams, beside other servers
 //	go run ./bench -run all
 package main
 
@@ -71,7 +72,8 @@ func runs() []benchmark {
 	var s stormOptions
 	var h hostileOptions
 	var gone vanishedOptions
-	for _, o := range []interface{ flags() }{&t, &v, &w, &i, &c, &s, &h, &gone} {
+	var f fanoutOptions
+	for _, o := range []interface{ flags() }{&t, &v, &w, &i, &c, &s, &h, &gone, &f} {
 		o.flags()
 	}
 	return []benchmark{
@@ -83,6 +85,7 @@ func runs() []benchmark {
 		{"storm", func(ctx context.Context) error { return benchStorm(ctx, &s) }},
 		{"hostile", func(ctx context.Context) error { return benchHostile(ctx, &h) }},
 		{"vanished", func(ctx context.Context) error { return benchVanished(ctx, &gone) }},
+		{"fanout", func(ctx context.Context) error { return benchFanout(ctx, &f) }},
 	}
 }
 
@@ -103,6 +106,10 @@ func runChild(word, argument string) {
 		exit(errors.Join(err, runVanishingServer(limit)))
 	case vanishingClient:
 		exit(runVanishingClient())
+	case clientsWord:
+		exit(runClients(argument))
+	case floorWord:
+		exit(runFloor(argument))
 	}
 }
 

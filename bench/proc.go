@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -38,6 +39,57 @@ func processUsage(pid int) (usage, error) {
 		cpu: time.Duration(field(14)+field(15)) * tick,
 		rss: field(24) * int64(os.Getpagesize()),
 	}, nil
+}
+
+// usageOf adds up the usage of a program's processes. Memory that several processes
+// share counts once: it is their proportional set size (PSS).
+func usageOf(pids []int) (sum usage, err error) {
+	for _, pid := range pids {
+		u, err := processUsage(pid)
+		if err != nil {
+			return usage{}, err
+		}
+		rollup, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
+		if err != nil {
+			return usage{}, err
+		}
+		sum.cpu += u.cpu
+		sum.rss += sharedMemory(rollup)
+	}
+	return sum, nil
+}
+
+// sharedMemory returns the proportional set size in a smaps_rollup file, in bytes;
+// see proc_pid_smaps(5).
+func sharedMemory(rollup []byte) int64 {
+	for line := range strings.Lines(string(rollup)) {
+		if size, found := strings.CutPrefix(line, "Pss:"); found {
+			n, _ := strconv.ParseInt(strings.Fields(size)[0], 10, 64)
+			return n << 10
+		}
+	}
+	return 0
+}
+
+// descendants returns a process and all processes below it.
+func descendants(pid int) []int {
+	parents := make(map[int][]int)
+	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
+	for _, path := range stats {
+		stat, err := os.ReadFile(path)
+		if err != nil { // it has ended
+			continue
+		}
+		child, _ := strconv.Atoi(filepath.Base(filepath.Dir(path)))
+		fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+		parent, _ := strconv.Atoi(fields[1])
+		parents[parent] = append(parents[parent], child)
+	}
+	all := []int{pid}
+	for i := 0; i < len(all); i++ {
+		all = append(all, parents[all[i]]...)
+	}
+	return all
 }
 
 // busy returns the busy time of all of the machine's CPUs; see proc_stat(5).
@@ -89,14 +141,17 @@ func (m *meter) stop() error {
 	return err
 }
 
-// needFiles fails if a process can't open n files. Go has already raised the soft
-// limit to the hard one, here and in Caddy's process.
+// needFiles fails if a process can't open n files. It raises the limit if it may.
 func needFiles(n int) error {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		return err
 	}
-	if limit.Cur < uint64(n) {
+	if limit.Cur >= uint64(n) {
+		return nil
+	}
+	raised := syscall.Rlimit{Cur: uint64(n), Max: max(limit.Max, uint64(n))}
+	if syscall.Setrlimit(syscall.RLIMIT_NOFILE, &raised) != nil {
 		return fmt.Errorf("the run needs %d open files and the limit is %d: raise it with `ulimit -n %d`, as root, or measure fewer streams", n, limit.Cur, n)
 	}
 	return nil

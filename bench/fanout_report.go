@@ -1,0 +1,184 @@
+package main
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+	"time"
+)
+
+// fanoutReport is the results of all scenarios.
+type fanoutReport struct {
+	Machine   string            `json:"machine"`
+	Missing   map[string]string `json:"missing,omitempty"` // servers that were not measured, and why
+	Scenarios []*scenarioReport `json:"scenarios"`
+}
+
+type scenarioReport struct {
+	Name    string          `json:"name"`
+	Title   string          `json:"title"`
+	Servers []*serverReport `json:"servers"`
+}
+
+type serverReport struct {
+	Name   string           `json:"name"`
+	Note   string           `json:"note"`
+	Rounds []*clientsResult `json:"rounds"`
+	Failed []string         `json:"failed,omitempty"` // the errors of rounds without a result
+}
+
+func newFanoutReport(_ *fanoutOptions, missing []*server) *fanoutReport {
+	r := &fanoutReport{Machine: machine(), Missing: make(map[string]string)}
+	for _, s := range missing {
+		r.Missing[s.name] = s.missing
+	}
+	return r
+}
+
+// find returns the item with a name, which it adds if there is none.
+func find[T any](all *[]*T, name func(*T) string, fresh *T) *T {
+	for _, item := range *all {
+		if name(item) == name(fresh) {
+			return item
+		}
+	}
+	*all = append(*all, fresh)
+	return fresh
+}
+
+func (r *fanoutReport) add(sc *scenario, s *server, result *clientsResult, err error) {
+	in := find(&r.Scenarios, func(s *scenarioReport) string { return s.Name }, &scenarioReport{Name: sc.name, Title: sc.title})
+	of := find(&in.Servers, func(s *serverReport) string { return s.Name }, &serverReport{Name: s.name, Note: s.note})
+	if err != nil {
+		of.Failed = append(of.Failed, err.Error())
+		return
+	}
+	of.Rounds = append(of.Rounds, result)
+}
+
+// write prints the tables and writes the files.
+func (r *fanoutReport) write(o *fanoutOptions) error {
+	for _, sc := range r.Scenarios {
+		sc.print()
+	}
+	if o.json == "" {
+		return nil
+	}
+	if err := r.keep(o.json); err != nil {
+		return err
+	}
+	text, err := json.MarshalIndent(r, "", "\t")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(o.json, append(text, '\n'), 0o644) //nolint:gosec // results are public
+}
+
+// keep adds the scenarios of an earlier run that this one has not measured.
+func (r *fanoutReport) keep(path string) error {
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	var before fanoutReport
+	if err := json.Unmarshal(text, &before); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	for _, sc := range before.Scenarios {
+		find(&r.Scenarios, func(s *scenarioReport) string { return s.Name }, sc)
+	}
+	order := scenarioNames()
+	slices.SortStableFunc(r.Scenarios, func(a, b *scenarioReport) int {
+		return cmp.Compare(slices.Index(order, a.Name), slices.Index(order, b.Name))
+	})
+	return nil
+}
+
+// middleOf returns the median of a value over the rounds.
+func middleOf[T cmp.Ordered](s *serverReport, value func(*clientsResult) T) T {
+	var all []T
+	for _, r := range s.Rounds {
+		all = append(all, value(r))
+	}
+	return median(all)
+}
+
+// perDelivery returns the server's CPU time per delivery in microseconds.
+func (r *clientsResult) perDelivery() float64 {
+	return float64(r.ServerCPU.Microseconds()) / float64(max(1, r.Deliveries))
+}
+
+func (r *clientsResult) perSecond() float64 {
+	return float64(r.Deliveries) / max(r.Elapsed.Seconds(), 1e-9)
+}
+
+// String returns a result in a line.
+func (r *clientsResult) String() string {
+	return fmt.Sprintf("%s deliveries/s, %.2f µs, p50 %s, p99 %s, p99.9 %s, ack %s, %s B/stream, missing %d, doubled %d, reordered %d, ended %d; server %s, clients %s, others %s",
+		thousands(r.perSecond()), r.perDelivery(), short(r.at(0.5)), short(r.at(0.99)), short(r.at(0.999)), short(r.Ack), thousands(r.BytesPerIdle),
+		r.Missing, r.Doubled, r.Reordered, r.Ended, percent(r.ServerCPU, r.Elapsed), percent(r.ClientsCPU, r.Elapsed), percent(r.OtherCPU, r.Elapsed))
+}
+
+func (sc *scenarioReport) print() {
+	fmt.Printf("%s\n\n", sc.Title)
+	fmt.Println("| | deliveries/s | server's CPU per delivery | × floor | × nchan | latency p50 | p99 | p99.9 | publish acknowledged | bytes per idle stream | missing, doubled, reordered | clients' CPU | others' |")
+	fmt.Println("| --- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |")
+	for _, s := range sc.Servers {
+		fmt.Println(sc.line(s))
+	}
+	fmt.Println()
+}
+
+func (sc *scenarioReport) line(s *serverReport) string {
+	if len(s.Rounds) == 0 {
+		return fmt.Sprintf("| %s | failed: %s |", s.Name, strings.Join(s.Failed, "; "))
+	}
+	quantile := func(q float64) string {
+		return short(middleOf(s, func(r *clientsResult) time.Duration { return r.at(q) }))
+	}
+	part := func(value func(*clientsResult) time.Duration) string {
+		return fmt.Sprintf("%.0f %%", middleOf(s, func(r *clientsResult) float64 { return 100 * float64(value(r)) / float64(r.Elapsed) }))
+	}
+	var missing, doubled, reordered int64
+	for _, r := range s.Rounds {
+		missing, doubled, reordered = missing+r.Missing, doubled+r.Doubled, reordered+r.Reordered
+	}
+	return fmt.Sprintf("| %s | %s | %.2f µs | %s | %s | %s | %s | %s | %s | %s | %d, %d, %d | %s | %s |", s.Name,
+		thousands(middleOf(s, (*clientsResult).perSecond)), middleOf(s, (*clientsResult).perDelivery),
+		sc.ratio(s, "floor"), sc.ratio(s, "nchan"), quantile(0.5), quantile(0.99), quantile(0.999),
+		short(middleOf(s, func(r *clientsResult) time.Duration { return r.Ack })),
+		thousands(middleOf(s, func(r *clientsResult) float64 { return r.BytesPerIdle })), missing, doubled, reordered,
+		part(func(r *clientsResult) time.Duration { return r.ClientsCPU }),
+		part(func(r *clientsResult) time.Duration { return r.OtherCPU }))
+}
+
+// ratio compares the CPU per delivery with another server's.
+func (sc *scenarioReport) ratio(s *serverReport, name string) string {
+	for _, other := range sc.Servers {
+		if other.Name == name && len(other.Rounds) > 0 {
+			return fmt.Sprintf("%.2f", middleOf(s, (*clientsResult).perDelivery)/middleOf(other, (*clientsResult).perDelivery))
+		}
+	}
+	return ""
+}
+
+// thousands formats a number with commas.
+func thousands(f float64) string {
+	text := fmt.Sprintf("%.0f", f)
+	start := 0
+	if f < 0 {
+		start = 1
+	}
+	for i := len(text) - 3; i > start; i -= 3 {
+		text = text[:i] + "," + text[i:]
+	}
+	return text
+}
