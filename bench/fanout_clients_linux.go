@@ -26,6 +26,8 @@ type clientsJob struct {
 	PerConnection int
 	Stalled       int // further streams, which stop reading; only for h1
 	Publish       publishRequest
+	Fill          publishRequest
+	Fills         int     // events that Fill publishes first, so that the buffers of stalled streams are full
 	Rate          float64 // events per second; 0: as many as the server takes
 	Window        int     // without a rate: events that not all clients have
 	Silent        bool    // publish nothing
@@ -157,6 +159,9 @@ func (m *measuring) run(ctx context.Context) (err error) {
 	}
 	p, err := connectPublisher(m.job, m.book, m.received)
 	if err != nil {
+		return err
+	}
+	if err := p.fill(ctx); err != nil {
 		return err
 	}
 	publish, stop := context.WithCancel(ctx)

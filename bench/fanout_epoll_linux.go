@@ -53,7 +53,7 @@ func (c *epollClients) open(ctx context.Context) error {
 		if err := c.openOne(i, to, request); err != nil {
 			return err
 		}
-		const unanswered = 200
+		const unanswered = atOnce
 		if err := c.waitFor(ctx, i-unanswered); err != nil {
 			return err
 		}
@@ -68,8 +68,9 @@ func (c *epollClients) openOne(i int, to *unix.SockaddrInet4, request []byte) er
 	}
 	s := &c.streams[i]
 	s.fd, s.stalled = fd, i >= c.job.Streams
-	if s.stalled {
-		err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 4096)
+	if s.stalled { // small segments keep the server's buffer small, too
+		err = errors.Join(unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 4096),
+			unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_MAXSEG, 536))
 	}
 	if err := errors.Join(err, unix.Connect(fd, to), unix.SetNonblock(fd, true)); err != nil {
 		return err

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // benchFanout measures servers of event streams in turn, in several rounds.
@@ -66,7 +68,7 @@ func (sc *scenario) turn(ctx context.Context, o *fanoutOptions, s *server) (resu
 	job, err := json.Marshal(clientsJob{
 		Protocol: sc.protocol, Address: running.address(sc.protocol), Target: running.target,
 		Streams: sc.streams, PerConnection: sc.perConnection, Stalled: sc.stalled,
-		Publish: running.publish(fanoutData(fanoutBytes)), Rate: sc.rate, Window: o.window, Silent: sc.idle,
+		Publish: running.publish(fanoutData(fanoutBytes)), Fill: running.publish(fanoutData(4 << 10)), Fills: sc.fills, Rate: sc.rate, Window: o.window, Silent: sc.idle,
 		Settle: o.settle, Warmup: o.warmup, For: o.total, Server: descendants(running.pid),
 	})
 	if err != nil {
@@ -125,7 +127,21 @@ func newSubscribers(job *clientsJob, b *book) (subscribers, error) {
 	switch job.Protocol {
 	case "h1":
 		return newEpollClients(job, b)
+	case "h2":
+		return newH2Clients(job, b), nil
+	case "h3":
+		return newH3Clients(job, b), nil
 	default:
 		return nil, fmt.Errorf("unknown protocol %q", job.Protocol)
 	}
+}
+
+// inParallel calls f for each of n connections, for a few at the same time.
+func inParallel(ctx context.Context, n int, f func(ctx context.Context, i int) error) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(atOnce)
+	for i := range n {
+		group.Go(func() error { return f(ctx, i) })
+	}
+	return group.Wait()
 }

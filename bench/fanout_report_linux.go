@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -66,10 +67,12 @@ func (r *fanoutReport) write(o *fanoutOptions) error {
 	for _, sc := range r.Scenarios {
 		sc.print()
 	}
-	if o.json == "" {
-		return nil
+	if o.json != "" {
+		if err := r.keep(o.json); err != nil {
+			return err
+		}
 	}
-	if err := r.keep(o.json); err != nil {
+	if err := r.plot(o.svg); err != nil || o.json == "" {
 		return err
 	}
 	text, err := json.MarshalIndent(r, "", "\t")
@@ -77,6 +80,23 @@ func (r *fanoutReport) write(o *fanoutOptions) error {
 		return err
 	}
 	return os.WriteFile(o.json, append(text, '\n'), 0o644) //nolint:gosec // results are public
+}
+
+// plot writes a plot for each scenario into a folder. An empty folder is none.
+func (r *fanoutReport) plot(folder string) error {
+	if folder == "" {
+		return nil
+	}
+	for _, sc := range r.Scenarios {
+		if sc.idle() {
+			continue
+		}
+		err := os.WriteFile(filepath.Join(folder, "fanout-"+sc.Name+".svg"), []byte(sc.plot()), 0o644) //nolint:gosec // results are public
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // keep adds the scenarios of an earlier run that this one has not measured.
@@ -127,47 +147,94 @@ func (r *clientsResult) String() string {
 		r.Missing, r.Doubled, r.Reordered, r.Ended, percent(r.ServerCPU, r.Elapsed), percent(r.ClientsCPU, r.Elapsed), percent(r.OtherCPU, r.Elapsed))
 }
 
-func (sc *scenarioReport) print() {
-	fmt.Printf("%s\n\n", sc.Title)
-	fmt.Println("| | deliveries/s | server's CPU per delivery | × floor | × nchan | latency p50 | p99 | p99.9 | publish acknowledged | bytes per idle stream | missing, doubled, reordered | clients' CPU | others' |")
-	fmt.Println("| --- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |")
-	for _, s := range sc.Servers {
-		fmt.Println(sc.line(s))
-	}
-	fmt.Println()
+// column is a column of a table.
+type column struct {
+	title string
+	value func(*serverReport) string
 }
 
-func (sc *scenarioReport) line(s *serverReport) string {
-	if len(s.Rounds) == 0 {
-		return fmt.Sprintf("| %s | failed: %s |", s.Name, strings.Join(s.Failed, "; "))
+// columns returns the table's columns. CPU time is also given as a multiple of
+// other servers', if they were measured.
+func (sc *scenarioReport) columns() []column {
+	bytes := column{"bytes per idle stream", func(s *serverReport) string {
+		return thousands(middleOf(s, func(r *clientsResult) float64 { return r.BytesPerIdle }))
+	}}
+	if sc.idle() {
+		return []column{bytes, {"opened in", func(s *serverReport) string {
+			return short(middleOf(s, func(r *clientsResult) time.Duration { return r.Opening }))
+		}}}
 	}
-	quantile := func(q float64) string {
-		return short(middleOf(s, func(r *clientsResult) time.Duration { return r.at(q) }))
+	all := []column{
+		{"deliveries/s", func(s *serverReport) string { return thousands(middleOf(s, (*clientsResult).perSecond)) }},
+		{"server's CPU per delivery", func(s *serverReport) string {
+			return fmt.Sprintf("%.2f µs", middleOf(s, (*clientsResult).perDelivery))
+		}},
 	}
-	part := func(value func(*clientsResult) time.Duration) string {
-		return fmt.Sprintf("%.0f %%", middleOf(s, func(r *clientsResult) float64 { return 100 * float64(value(r)) / float64(r.Elapsed) }))
+	for _, other := range []string{"floor", "nchan", "naive"} {
+		if i := slices.IndexFunc(sc.Servers, func(s *serverReport) bool { return s.Name == other && len(s.Rounds) > 0 }); i >= 0 {
+			all = append(all, column{"× " + other, func(s *serverReport) string {
+				return fmt.Sprintf("%.2f", middleOf(s, (*clientsResult).perDelivery)/middleOf(sc.Servers[i], (*clientsResult).perDelivery))
+			}})
+		}
 	}
+	for _, q := range []float64{0.5, 0.99, 0.999} {
+		all = append(all, column{fmt.Sprintf("latency p%g", 100*q), func(s *serverReport) string {
+			return short(middleOf(s, func(r *clientsResult) time.Duration { return r.at(q) }))
+		}})
+	}
+	return append(all,
+		column{"publish acknowledged", func(s *serverReport) string {
+			return short(middleOf(s, func(r *clientsResult) time.Duration { return r.Ack }))
+		}}, bytes,
+		column{"missing, doubled, reordered", func(s *serverReport) string { return s.faults() }},
+		column{"clients' CPU", func(s *serverReport) string {
+			return s.cores(func(r *clientsResult) time.Duration { return r.ClientsCPU })
+		}},
+		column{"others' CPU", func(s *serverReport) string {
+			return s.cores(func(r *clientsResult) time.Duration { return r.OtherCPU })
+		}})
+}
+
+// idle reports whether nothing was published.
+func (sc *scenarioReport) idle() bool {
+	return !slices.ContainsFunc(sc.Servers, func(s *serverReport) bool {
+		return slices.ContainsFunc(s.Rounds, func(r *clientsResult) bool { return r.Elapsed > 0 })
+	})
+}
+
+// faults returns the sums of all rounds.
+func (s *serverReport) faults() string {
 	var missing, doubled, reordered int64
 	for _, r := range s.Rounds {
 		missing, doubled, reordered = missing+r.Missing, doubled+r.Doubled, reordered+r.Reordered
 	}
-	return fmt.Sprintf("| %s | %s | %.2f µs | %s | %s | %s | %s | %s | %s | %s | %d, %d, %d | %s | %s |", s.Name,
-		thousands(middleOf(s, (*clientsResult).perSecond)), middleOf(s, (*clientsResult).perDelivery),
-		sc.ratio(s, "floor"), sc.ratio(s, "nchan"), quantile(0.5), quantile(0.99), quantile(0.999),
-		short(middleOf(s, func(r *clientsResult) time.Duration { return r.Ack })),
-		thousands(middleOf(s, func(r *clientsResult) float64 { return r.BytesPerIdle })), missing, doubled, reordered,
-		part(func(r *clientsResult) time.Duration { return r.ClientsCPU }),
-		part(func(r *clientsResult) time.Duration { return r.OtherCPU }))
+	return fmt.Sprintf("%d, %d, %d", missing, doubled, reordered)
 }
 
-// ratio compares the CPU per delivery with another server's.
-func (sc *scenarioReport) ratio(s *serverReport, name string) string {
-	for _, other := range sc.Servers {
-		if other.Name == name && len(other.Rounds) > 0 {
-			return fmt.Sprintf("%.2f", middleOf(s, (*clientsResult).perDelivery)/middleOf(other, (*clientsResult).perDelivery))
-		}
+// cores formats CPU time as a part of a core.
+func (s *serverReport) cores(value func(*clientsResult) time.Duration) string {
+	return fmt.Sprintf("%.0f %%", middleOf(s, func(r *clientsResult) float64 { return 100 * float64(value(r)) / float64(r.Elapsed) }))
+}
+
+func (sc *scenarioReport) print() {
+	columns := sc.columns()
+	head, line := "| |", "| --- |"
+	for _, c := range columns {
+		head, line = head+" "+c.title+" |", line+" --: |"
 	}
-	return ""
+	fmt.Printf("%s\n\n%s\n%s\n", sc.Title, head, line)
+	for _, s := range sc.Servers {
+		row := "| " + s.Name + " |"
+		if len(s.Rounds) == 0 {
+			row += " failed: " + strings.Join(s.Failed, "; ") + " |"
+		} else {
+			for _, c := range columns {
+				row += " " + c.value(s) + " |"
+			}
+		}
+		fmt.Println(row)
+	}
+	fmt.Println()
 }
 
 // thousands formats a number with commas.

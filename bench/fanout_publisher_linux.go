@@ -30,6 +30,15 @@ func newPublishRequest(address, target, body string, header ...string) publishRe
 	return publishRequest{address, b.Bytes()}
 }
 
+// number returns the digits of the request's number, which the caller may change.
+func (r publishRequest) number() ([]byte, error) {
+	at := bytes.LastIndexByte(r.Request, markStart)
+	if at < 0 || at+markLen > len(r.Request) {
+		return nil, errors.New("the request has no mark")
+	}
+	return r.Request[at+1 : at+markLen], nil
+}
+
 // publisher publishes numbered events on one connection, if the server keeps it.
 type publisher struct {
 	job      *clientsJob
@@ -37,21 +46,13 @@ type publisher struct {
 	received func() int64 // events that clients have received
 	conn     net.Conn
 	in       *bufio.Reader
-	number   []byte        // the mark's number in job.Publish.Request
 	next     atomic.Uint32 // the next event's number
 	acks     histogram     // of events whose latency counts
 	lost     int64         // events that the window no longer waits for
 }
 
 func connectPublisher(job *clientsJob, b *book, received func() int64) (*publisher, error) {
-	at := bytes.LastIndexByte(job.Publish.Request, markStart)
-	if at < 0 {
-		return nil, errors.New("the request has no mark")
-	}
-	p := &publisher{
-		job: job, book: b, received: received,
-		number: job.Publish.Request[at+1 : at+markLen],
-	}
+	p := &publisher{job: job, book: b, received: received}
 	p.next.Store(1)
 	return p, p.connect()
 }
@@ -74,12 +75,26 @@ func (p *publisher) run(ctx context.Context) error {
 				return nil
 			}
 		} else {
-			if !p.waitForRoom(ctx) {
+			if !p.waitForRoom(ctx, p.job.Window) {
 				return nil
 			}
 			due = time.Now()
 		}
-		if err := p.publish(due); err != nil {
+		if err := p.publish(p.job.Publish, due); err != nil {
+			return fmt.Errorf("publishing: %w", err)
+		}
+	}
+	return nil
+}
+
+// fill publishes the job's large events.
+func (p *publisher) fill(ctx context.Context) error {
+	const window = 4
+	for range p.job.Fills {
+		if !p.waitForRoom(ctx, window) {
+			return context.Cause(ctx)
+		}
+		if err := p.publish(p.job.Fill, time.Now()); err != nil {
 			return fmt.Errorf("publishing: %w", err)
 		}
 	}
@@ -88,12 +103,12 @@ func (p *publisher) run(ctx context.Context) error {
 
 // waitForRoom waits until the clients have all but a window of the events. If they
 // receive nothing for half a second, it counts what is missing as lost.
-func (p *publisher) waitForRoom(ctx context.Context) bool {
+func (p *publisher) waitForRoom(ctx context.Context, window int) bool {
 	streams := int64(p.job.Streams)
 	last, since := int64(-1), time.Now()
 	for ctx.Err() == nil {
 		received := p.received() + p.lost
-		want := streams * (int64(p.next.Load()) - int64(p.job.Window))
+		want := streams * (int64(p.next.Load()) - int64(window))
 		if received >= want {
 			return true
 		}
@@ -107,16 +122,20 @@ func (p *publisher) waitForRoom(ctx context.Context) bool {
 	return false
 }
 
-func (p *publisher) publish(due time.Time) error {
+func (p *publisher) publish(request publishRequest, due time.Time) error {
 	n := p.next.Load()
+	number, err := request.number()
+	if err != nil {
+		return err
+	}
 	if n >= maxEvents {
 		return fmt.Errorf("more than %d events", maxEvents)
 	}
-	copy(p.number, fmt.Sprintf("%08x", n))
+	copy(number, fmt.Sprintf("%08x", n))
 	p.book.sent[n].Store(int64(due.Sub(p.book.began)))
 	p.next.Add(1)
 	started := time.Now()
-	if _, err := p.conn.Write(p.job.Publish.Request); err != nil {
+	if _, err := p.conn.Write(request.Request); err != nil {
 		return err
 	}
 	resp, err := http.ReadResponse(p.in, nil)
