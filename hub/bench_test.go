@@ -168,9 +168,9 @@ func TestPublishAllocatesNothingPerSubscriber(t *testing.T) {
 			}
 		})
 	}
-	none, many := allocs(0), allocs(1000)
-	if many > none+0.5 || none > 12 {
-		t.Errorf("%.1f allocations without subscribers, %.1f with 1000", none, many)
+	none, few, many := allocs(0), allocs(200), allocs(2000)
+	if many > few+0.5 || few > none+2.5 || none > 12 { // a goroutine wakes more than a hundred
+		t.Errorf("%.1f allocations without subscribers, %.1f with 200, %.1f with 2000", none, few, many)
 	}
 }
 

@@ -3,6 +3,7 @@ package hub
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 
 	"github.com/caddy-sse/caddy-sse/store"
@@ -16,7 +17,12 @@ var ErrLost = errors.New("the history has moved past the cursor")
 type Cursor struct {
 	hub    *Hub
 	topics []string
-	ready  chan struct{}
+	ready  chan struct{} // nil until Ready is called
+
+	// Guarded by the hub's subscribersMu.
+	waker  Waker // nil: nothing is woken
+	places []int // of the cursor among the subscribers of each of its topics
+	closed bool
 
 	// unread is the position of the first event on the cursor's topics since
 	// the last call of Next; zero if there is none. newest is the last position
@@ -61,20 +67,18 @@ func (h *Hub) SubscribeAll(topics []string) *Cursor {
 func (c *Cursor) startAfter(seq uint64) {
 	c.pos = seq
 	c.catchUpFrom.Store(seq + 1)
-	c.notify()
 }
 
 // register returns a cursor that the hub wakes. Callers read the log's head only
 // afterwards, so that the cursor misses no event published between the two.
 func (h *Hub) register(topics []string) *Cursor {
-	c := &Cursor{hub: h, topics: unique(topics), ready: make(chan struct{}, 1)}
+	c := &Cursor{hub: h, topics: unique(topics)}
+	c.places = make([]int, len(c.topics))
 	h.subscribersMu.Lock()
 	defer h.subscribersMu.Unlock()
-	for _, t := range c.topics {
-		if h.subscribers[t] == nil {
-			h.subscribers[t] = make(map[*Cursor]struct{})
-		}
-		h.subscribers[t][c] = struct{}{}
+	for i, t := range c.topics {
+		c.places[i] = len(h.subscribers[t])
+		h.subscribers[t] = append(h.subscribers[t], c)
 	}
 	return c
 }
@@ -85,11 +89,31 @@ func (c *Cursor) Close() {
 	h := c.hub
 	h.subscribersMu.Lock()
 	defer h.subscribersMu.Unlock()
-	for _, t := range c.topics {
-		delete(h.subscribers[t], c)
-		if len(h.subscribers[t]) == 0 {
-			delete(h.subscribers, t)
-		}
+	if c.closed {
+		return
+	}
+	c.closed = true
+	for i, t := range c.topics {
+		h.removeLocked(t, c.places[i])
+	}
+}
+
+// removeLocked removes a topic's subscriber at a place. The topic's last
+// subscriber moves there.
+func (h *Hub) removeLocked(topic string, place int) {
+	cursors := h.subscribers[topic]
+	last := len(cursors) - 1
+	moved := cursors[last]
+	i, _ := slices.BinarySearch(moved.topics, topic)
+	cursors[place], moved.places[i] = moved, place
+	cursors[last] = nil // so that the array keeps no pointer
+	switch cursors = cursors[:last]; {
+	case last == 0:
+		delete(h.subscribers, topic)
+	case cap(cursors) > 64 && last < cap(cursors)/4:
+		h.subscribers[topic] = append(make([]*Cursor, 0, 2*last), cursors...)
+	default:
+		h.subscribers[topic] = cursors
 	}
 }
 
@@ -112,7 +136,7 @@ func (h *Hub) Subscribers(topics []string) int {
 func (h *Hub) addSubscribers(found map[*Cursor]struct{}, topic string) {
 	h.subscribersMu.RLock()
 	defer h.subscribersMu.RUnlock()
-	for c := range h.subscribers[topic] {
+	for _, c := range h.subscribers[topic] {
 		found[c] = struct{}{}
 	}
 }
@@ -123,28 +147,59 @@ func (h *Hub) addSubscribers(found map[*Cursor]struct{}, topic string) {
 func (c *Cursor) wake(first, last uint64) {
 	c.newest.Store(last)
 	c.unread.CompareAndSwap(0, first)
-	c.notify()
+	if c.waker != nil {
+		c.waker.Wake()
+	}
 }
 
-func (c *Cursor) notify() {
-	select {
-	case c.ready <- struct{}{}:
-	default: // a notification is pending
+// Waker is woken when a cursor may have events to read. It must be safe for
+// concurrent use, must not block, and must not call the hub.
+type Waker interface{ Wake() }
+
+// WakeBy makes the hub wake w, in place of an earlier waker and of the channel of
+// [Cursor.Ready], whenever there may be events to read: also now, if there may be
+// some already.
+func (c *Cursor) WakeBy(w Waker) {
+	c.hub.subscribersMu.Lock()
+	defer c.hub.subscribersMu.Unlock()
+	c.waker = w
+	if !c.CaughtUp() || c.unread.Load() != 0 {
+		w.Wake()
 	}
 }
 
 // Ready returns a channel that receives when there may be events to read.
-func (c *Cursor) Ready() <-chan struct{} { return c.ready }
+func (c *Cursor) Ready() <-chan struct{} {
+	if c.ready == nil {
+		c.ready = make(chan struct{}, 1)
+		c.WakeBy(channelWaker(c.ready))
+	}
+	return c.ready
+}
+
+type channelWaker chan struct{}
+
+func (c channelWaker) Wake() {
+	select {
+	case c <- struct{}{}:
+	default: // a notification is pending
+	}
+}
 
 // Next reads unread events, appends them to buf and returns it. It reads about
 // maxBytes of encoded events but at least one, and none if all have been read. It
 // fails with [ErrLost] if the history has dropped unread events, or with the
 // store's error.
 func (c *Cursor) Next(maxBytes int, buf []*store.Entry) ([]*store.Entry, error) {
+	b, err := c.next(maxBytes, buf)
+	return b.Entries, err
+}
+
+func (c *Cursor) next(maxBytes int, buf []*store.Entry) (store.Batch, error) {
 	first := c.firstUnread(c.unread.Swap(0))
 	b, err := c.hub.store.Read(c.topics, c.pos, maxBytes, buf)
 	if err != nil {
-		return nil, fmt.Errorf("reading the log after %d: %w", c.pos, err)
+		return store.Batch{}, fmt.Errorf("reading the log after %d: %w", c.pos, err)
 	}
 	if first == 0 {
 		// The log may have received and dropped an event since: the hub wakes
@@ -152,15 +207,56 @@ func (c *Cursor) Next(maxBytes int, buf []*store.Entry) ([]*store.Entry, error) 
 		first = c.firstUnread(c.unread.Load())
 	}
 	if first != 0 && first < b.Tail {
-		return nil, ErrLost
+		return store.Batch{}, ErrLost
 	}
+	c.advance(&b)
+	return b, nil
+}
+
+func (c *Cursor) advance(b *store.Batch) {
 	c.pos = b.UpTo
 	if b.More {
 		c.catchUpFrom.Store(b.UpTo + 1)
 	} else {
 		c.catchUpFrom.Store(0)
 	}
-	return b.Entries, nil
+}
+
+// Reading is the result of one read, which cursors on the same topics and at the
+// same position can share. Callers must not change its entries.
+type Reading struct {
+	hub    *Hub
+	topics []string
+	after  uint64
+	batch  store.Batch
+}
+
+// Entries returns the entries that the reading holds, which may be none.
+func (r *Reading) Entries() []*store.Entry { return r.batch.Entries }
+
+// Read is like [Cursor.Next] and returns a result that other cursors can share.
+func (c *Cursor) Read(maxBytes int) (*Reading, error) {
+	r := &Reading{hub: c.hub, topics: c.topics, after: c.pos}
+	var err error
+	if r.batch, err = c.next(maxBytes, nil); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// Share moves the cursor to the end of a reading and returns true if the reading
+// holds all that the cursor would read now. Otherwise it does nothing.
+func (c *Cursor) Share(r *Reading) bool {
+	if r.hub != c.hub || r.after != c.pos || c.newest.Load() > r.batch.UpTo || !slices.Equal(r.topics, c.topics) {
+		return false
+	}
+	c.unread.Store(0)
+	c.advance(&r.batch)
+	if c.newest.Load() > r.batch.UpTo {
+		// A batch came in between, and unread may have lost its first event.
+		c.catchUpFrom.Store(r.batch.UpTo + 1)
+	}
+	return true
 }
 
 // firstUnread returns the position of the first unread event, or a lower one if

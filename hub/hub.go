@@ -40,7 +40,7 @@ type Hub struct {
 	failed atomic.Pointer[failure] // the newest append's failure; nil if it succeeded
 
 	subscribersMu sync.RWMutex
-	subscribers   map[string]map[*Cursor]struct{} // by topic
+	subscribers   map[string][]*Cursor // by topic, in any order
 }
 
 // New returns a hub over a log. [Hub.Close] closes the log. New doesn't change
@@ -51,7 +51,7 @@ func New(s store.Store, h store.History) *Hub {
 		store:       s,
 		epoch:       sync.OnceValue(func() string { return s.Epoch() + "-" }),
 		history:     h,
-		subscribers: make(map[string]map[*Cursor]struct{}),
+		subscribers: make(map[string][]*Cursor),
 	}
 }
 
@@ -102,7 +102,7 @@ func (h *Hub) wakeLocked(e *store.Entry, last uint64, woken map[string]struct{})
 		if woken != nil {
 			woken[t] = struct{}{}
 		}
-		for c := range h.subscribers[t] {
+		for _, c := range h.subscribers[t] {
 			c.wake(e.Seq, last)
 		}
 	}

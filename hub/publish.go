@@ -124,6 +124,10 @@ func (h *Hub) commit(p *publication) {
 	}
 }
 
+// maxWakesByPublisher limits how many subscribers a publisher wakes itself, before
+// its event is acknowledged. A goroutine wakes larger numbers.
+const maxWakesByPublisher = 100
+
 // commitAsLeader appends every queued publication, including p.
 func (h *Hub) commitAsLeader(p *publication) {
 	h.writeMu.Lock()
@@ -131,21 +135,50 @@ func (h *Hub) commitAsLeader(p *publication) {
 	batch := h.queue
 	h.queue = nil
 	h.queueMu.Unlock()
+	var entries []*store.Entry
 	written := false
 	defer func() {
 		if !written { // a panic must not block the other publishers
 			fail(batch, errors.New("the append panicked"))
 		}
-		h.writeMu.Unlock()
-		h.handOffLeadership()
 		for _, other := range batch {
 			if other != p {
 				other.handoff <- false
 			}
 		}
+		if h.countWakes(entries) > maxWakesByPublisher {
+			go h.announceAndUnlock(entries)
+		} else {
+			h.announceAndUnlock(entries)
+		}
 	}()
-	h.appendLocked(batch)
+	entries = h.appendLocked(batch)
 	written = true
+}
+
+// announceAndUnlock wakes the subscribers of what appendLocked has returned, before
+// the log may drop any of it. Then it lets the next publisher append.
+func (h *Hub) announceAndUnlock(entries []*store.Entry) {
+	defer h.handOffLeadership()
+	defer h.writeMu.Unlock()
+	if len(entries) > 0 {
+		h.wake(entries)
+	}
+	if entries != nil {
+		h.trimLocked()
+	}
+}
+
+// countWakes returns about how many subscribers wake wakes.
+func (h *Hub) countWakes(entries []*store.Entry) (n int) {
+	h.subscribersMu.RLock()
+	defer h.subscribersMu.RUnlock()
+	for _, e := range entries {
+		for _, t := range e.Topics {
+			n += len(h.subscribers[t])
+		}
+	}
+	return n
 }
 
 // handOffLeadership makes the first waiting publisher the next leader.
@@ -157,10 +190,12 @@ func (h *Hub) handOffLeadership() {
 	}
 }
 
-func (h *Hub) appendLocked(batch []*publication) {
+// appendLocked returns the entries that it has appended: nil if it has appended
+// neither an entry nor an idempotency record.
+func (h *Hub) appendLocked(batch []*publication) []*store.Entry {
 	if h.closed {
 		fail(batch, ErrClosed)
-		return
+		return nil
 	}
 	a := h.newAppend(len(batch))
 	for _, p := range batch {
@@ -169,19 +204,16 @@ func (h *Hub) appendLocked(batch []*publication) {
 		}
 	}
 	if len(a.entries) == 0 && len(a.records) == 0 {
-		return
+		return nil
 	}
 	if err := h.store.Append(a.entries, a.records); err != nil {
 		err = fmt.Errorf("storing %d events: %w", len(a.entries), err)
 		h.failed.Store(&failure{err, a.now})
 		fail(batch, err)
-		return
+		return nil
 	}
 	h.failed.Store(nil)
-	if len(a.entries) > 0 {
-		h.wake(a.entries)
-	}
-	h.trimLocked()
+	return a.entries
 }
 
 // pendingAppend is what a batch appends to the log.

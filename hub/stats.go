@@ -35,7 +35,7 @@ func (h *Hub) Stats() Stats {
 	defer h.subscribersMu.RUnlock()
 	s.Topics = len(h.subscribers)
 	for topic, cursors := range h.subscribers {
-		for c := range cursors {
+		for _, c := range cursors {
 			if c.topics[0] != topic {
 				continue // counted under its first topic
 			}
