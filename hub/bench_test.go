@@ -198,3 +198,35 @@ func BenchmarkSubscribers(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkPublishAmongManyTopics publishes on a topic with one subscriber, while
+// other topics have one each, and while the subscriber is on many topics. Neither
+// number may matter.
+func BenchmarkPublishAmongManyTopics(b *testing.B) {
+	for _, n := range []struct{ topics, perSubscriber int }{{1, 1}, {1000, 1}, {100_000, 1}, {1000, 1000}} {
+		b.Run(fmt.Sprintf("topics=%d/of-subscriber=%d", n.topics, n.perSubscriber), func(b *testing.B) {
+			h := newHub(b, store.History{MaxEvents: 1000})
+			topics := make([]string, n.topics)
+			for i := range topics {
+				topics[i] = fmt.Sprint("topic/", i)
+			}
+			var first *hub.Cursor
+			for i := 0; i < len(topics); i += n.perSubscriber {
+				c := subscribe(b, h, topics[i:i+n.perSubscriber]...)
+				if first == nil {
+					first = c
+				}
+			}
+			buf := make([]*store.Entry, 0, 8)
+			b.ReportAllocs()
+			for b.Loop() {
+				publish(b, h, "x", topics[0])
+				<-first.Ready()
+				var err error
+				if buf, err = first.Next(1<<18, buf[:0]); err != nil || len(buf) != 1 {
+					b.Fatal(len(buf), err)
+				}
+			}
+		})
+	}
+}

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -205,6 +206,9 @@ func (x *index) limitCache(maxBytes int64) {
 // seqs, and sets Tail, UpTo and More of b.
 func (x *index) find(topics []string, after uint64, maxBytes int, seqs []uint64, b *Batch) []uint64 {
 	b.Tail, b.UpTo = x.tail(), x.head
+	if x.hasFewAfter(after, len(topics)) {
+		return x.scan(topics, after, maxBytes, seqs, b)
+	}
 	var room [8]topicReader
 	readers := topicReaders(room[:0])
 	for _, name := range topics {
@@ -221,6 +225,29 @@ func (x *index) find(topics []string, after uint64, maxBytes int, seqs []uint64,
 			continue
 		}
 		if total += x.frameLen(seq); total > maxBytes && last != 0 {
+			b.UpTo, b.More = last, true
+			break
+		}
+		seqs, last = append(seqs, seq), seq
+	}
+	return seqs
+}
+
+// hasFewAfter reports whether the entries after a position are so few, and all in
+// memory, that a look at each costs less than a look at each of n topics.
+func (x *index) hasFewAfter(after uint64, n int) bool {
+	return after+1 >= x.head+1-uint64(len(x.entries)) && after <= x.head && x.head-after < uint64(n)/8
+}
+
+// scan is find for few entries and many topics.
+func (x *index) scan(topics []string, after uint64, maxBytes int, seqs []uint64, b *Batch) []uint64 {
+	total, last := 0, uint64(0)
+	for seq := after + 1; seq <= x.head; seq++ {
+		e := x.entry(seq)
+		if !slices.ContainsFunc(e.Topics, func(t string) bool { _, ok := slices.BinarySearch(topics, t); return ok }) {
+			continue
+		}
+		if total += len(e.Frame); total > maxBytes && last != 0 {
 			b.UpTo, b.More = last, true
 			break
 		}

@@ -138,8 +138,8 @@ type Store interface {
 	// Topics returns the topics that begin with a prefix and on which the log
 	// holds entries, in any order.
 	Topics(prefix string) []string
-	// Read returns the entries on any of the topics after a position, each
-	// once: about maxBytes of frames, but at least one entry if there is any.
+	// Read returns the entries on any of the topics, which are sorted, after a
+	// position, each once: about maxBytes of frames, but at least one entry if there is any.
 	// It appends them to buf, which may be nil.
 	Read(topics []string, after uint64, maxBytes int, buf []*Entry) (Batch, error)
 	// Close releases the store's resources. No call may follow.

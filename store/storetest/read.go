@@ -1,7 +1,9 @@
 package storetest
 
 import (
+	"fmt"
 	"slices"
+	"sort"
 	"strings"
 	"testing"
 	"time"
@@ -19,10 +21,35 @@ func read(t *testing.T, s store.Store) {
 	l.wantRead([]uint64{7}, 6, "a")
 	l.wantRead([]uint64{}, 7, "a")
 	l.wantRead([]uint64{1, 2, 3, 5, 6, 7}, 0, "a", "b")
-	l.wantRead([]uint64{1, 2, 3, 5, 6, 7}, 0, "b", "a", "d")
-	l.wantRead([]uint64{4, 5, 7}, 2, "c", "b")
+	l.wantRead([]uint64{1, 2, 3, 5, 6, 7}, 0, "a", "b", "d")
+	l.wantRead([]uint64{4, 5, 7}, 2, "b", "c")
 	l.wantRead([]uint64{}, 0, "d", "e")
 	l.wantRead([]uint64{}, 0)
+}
+
+// A reader may have more topics than there are entries after its position.
+func readManyTopics(t *testing.T, s store.Store) {
+	l := &log{TB: t, Store: s}
+	topics := make([]string, 500)
+	for i := range topics {
+		topics[i] = fmt.Sprintf("many/%03d", i)
+	}
+	l.add("other", topics[0], topics[250], "other", topics[499], "zz", topics[7])
+	l.append(l.entry("x", topics[3], topics[4], "zzz"))
+	want := []uint64{2, 3, 5, 7, 8}
+	for after := range uint64(10) {
+		l.wantRead(append([]uint64{}, want[sort.Search(len(want), func(i int) bool { return want[i] > after }):]...), after, topics...)
+	}
+	one := len(s.Entry(2).Frame)
+	if b := l.read(1, 2*one, topics...); !slices.Equal(positions(b.Entries), []uint64{2, 3}) || !b.More || b.UpTo != 3 {
+		t.Errorf("two entries: %v up to %d, more: %t", positions(b.Entries), b.UpTo, b.More)
+	}
+	if b := l.read(1, 0, topics...); !slices.Equal(positions(b.Entries), []uint64{2}) || !b.More || b.UpTo != 2 {
+		t.Errorf("at least one entry: %v up to %d, more: %t", positions(b.Entries), b.UpTo, b.More)
+	}
+	l.trim(store.History{MaxEvents: 3}, 0)
+	l.wantRead([]uint64{7, 8}, 0, topics...)
+	l.wantRead([]uint64{7, 8}, 5, topics...)
 }
 
 func readAppends(t *testing.T, s store.Store) {

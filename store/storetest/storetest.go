@@ -37,6 +37,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"positions continue after the log was emptied", positionsGoOn},
 		{"a topic whose entries were dropped is empty", trimmedTopic},
 		{"Read returns later entries in order, each once", read},
+		{"a reader of many topics reads the entries on any of them", readManyTopics},
 		{"Read appends to its buffer", readAppends},
 		{"a bounded read returns at least one entry and where it stopped", boundedRead},
 		{"a bounded read of several topics skips nothing", boundedMerge},
