@@ -40,8 +40,8 @@ type streamEntry struct {
 
 func (o *openStream) entry() streamEntry {
 	return streamEntry{
-		Hub: o.rule.id.hub, Rule: o.rule.id.name, Proto: strconv.Itoa(o.request.ProtoMajor),
-		Client: o.client, User: o.user, Host: o.request.Host, Path: o.request.URL.Path,
+		Hub: o.rule.id.hub, Rule: o.rule.id.name, Proto: strconv.Itoa(o.proto),
+		Client: o.client, User: o.user, Host: o.host, Path: o.path,
 		Since: time.Unix(0, o.since).UTC(), Events: o.events.Load(), Bytes: o.bytes.Load(),
 		Lag: o.cursor.Lag(), Topics: hub.CountTopics(o.cursor.Topics()),
 	}
@@ -50,8 +50,8 @@ func (o *openStream) entry() streamEntry {
 // matches reports whether the stream matches all filters of a query.
 func (o *openStream) matches(query url.Values) bool {
 	for name, value := range map[string]string{
-		"hub": o.rule.id.hub, "rule": o.rule.id.name, "proto": strconv.Itoa(o.request.ProtoMajor),
-		"client": o.client, "user": o.user, "host": o.request.Host,
+		"hub": o.rule.id.hub, "rule": o.rule.id.name, "proto": strconv.Itoa(o.proto),
+		"client": o.client, "user": o.user, "host": o.host,
 	} {
 		if !matchesFilter(query, name, value) {
 			return false
@@ -61,7 +61,7 @@ func (o *openStream) matches(query url.Values) bool {
 		return false
 	}
 	paths := query["path"]
-	return len(paths) == 0 || slices.ContainsFunc(paths, func(p string) bool { return strings.HasPrefix(o.request.URL.Path, p) })
+	return len(paths) == 0 || slices.ContainsFunc(paths, func(p string) bool { return strings.HasPrefix(o.path, p) })
 }
 
 // streamFilters are the query parameters that select streams.

@@ -41,6 +41,7 @@ type sharedHub struct {
 	owners []owner // the configurations that have started and not stopped, in this order
 
 	streams     map[*openStream]struct{}
+	noStreams   *sync.Cond               // signals that streams has become empty
 	streamRules map[string]struct{}      // the names of rules that have, or had, streams
 	pollers     map[*poll.Poller]string  // with their rules' names
 	safeWrites  atomic.Bool              // see takesSafeWrites
@@ -49,7 +50,7 @@ type sharedHub struct {
 }
 
 func newSharedHub(log *store.Lazy, storeConfig string, history store.History) *sharedHub {
-	return &sharedHub{
+	s := &sharedHub{
 		Hub:         hub.New(log, history),
 		log:         log,
 		storeConfig: storeConfig,
@@ -59,6 +60,8 @@ func newSharedHub(log *store.Lazy, storeConfig string, history store.History) *s
 		forwarders:  make(map[string]ruleForwarder),
 		refusals:    make(map[string]*refusalLog),
 	}
+	s.noStreams = sync.NewCond(&s.mu)
+	return s
 }
 
 // Destruct implements [caddy.Destructor].

@@ -42,7 +42,7 @@ const (
 func (s *sharedHub) expelBlocked() {
 	time.AfterFunc(abortWriteAfter, func() {
 		for _, o := range s.openStreams() {
-			o.abortWrite()
+			o.Abort()
 		}
 	})
 	time.AfterFunc(closeConnectionAfter, func() {

@@ -1,11 +1,11 @@
 package caddysse
 
 import (
+	"context"
 	"maps"
 	"net"
 	"net/http"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -16,23 +16,26 @@ import (
 // openStream is an open stream, as the operator sees it. Apart from two counts
 // and a flag it holds only what the stream holds anyway.
 type openStream struct {
+	*stream.Stream
 	rule         *ruleStreams
-	request      *http.Request // only what no handler changes is read
+	conn         net.Conn // nil if it is unknown
 	cursor       *hub.Cursor
+	proto        int // the major version of HTTP
+	host, path   string
 	client, user string
 	since        int64 // in nanoseconds since 1970
 
 	events, bytes atomic.Int64
 	stopped       atomic.Bool
-
-	mu sync.Mutex
-	w  http.ResponseWriter // the server's own; nil once the stream has ended
 }
 
-// newOpenStream returns a stream that is about to begin.
-func newOpenStream(rule *ruleStreams, w http.ResponseWriter, r *http.Request, c *hub.Cursor) *openStream {
-	s := &openStream{rule: rule, w: innermost(w), request: r, cursor: c, since: time.Now().UnixNano()}
-	s.client = clientIP(r)
+// newOpenStream returns a stream that is about to begin. The caller sets Stream.
+func newOpenStream(rule *ruleStreams, r *http.Request, c *hub.Cursor) *openStream {
+	s := &openStream{
+		rule: rule, cursor: c, proto: r.ProtoMajor,
+		host: r.Host, path: r.URL.Path, client: clientIP(r), since: time.Now().UnixNano(),
+	}
+	s.conn, _ = r.Context().Value(connKey{}).(net.Conn)
 	s.user, _ = replacer(r).GetString("http.auth.user.id")
 	return s
 }
@@ -44,32 +47,10 @@ func (o *openStream) Sent(events int, bytes int64) {
 	o.rule.metrics.sent(events, bytes)
 }
 
-// abortWrite makes the stream's pending write fail.
-func (o *openStream) abortWrite() {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.w != nil {
-		_ = http.NewResponseController(o.w).SetWriteDeadline(time.Now().Add(-time.Second)) // or it has no deadline
-	}
-}
-
 // closeConnection closes the stream's connection if it is a TCP connection.
 func (o *openStream) closeConnection() {
-	if conn, ok := o.request.Context().Value(connKey{}).(net.Conn); ok {
-		_ = bareConn(conn).Close() // without a TLS alert, which would block as well
-	}
-}
-
-// innermost returns the server's own writer, without the wrappers of Caddy and
-// other handlers. Only the stream's goroutine may use those; on the server's
-// writer, another goroutine may set a deadline.
-func innermost(w http.ResponseWriter) http.ResponseWriter {
-	for {
-		wrapped, ok := w.(interface{ Unwrap() http.ResponseWriter })
-		if !ok {
-			return w
-		}
-		w = wrapped.Unwrap()
+	if o.conn != nil {
+		_ = bareConn(o.conn).Close() // without a TLS alert, which would block as well
 	}
 }
 
@@ -82,11 +63,24 @@ func (s *sharedHub) addStream(o *openStream) (remove func()) {
 	s.streams[o] = struct{}{}
 	return func() {
 		s.mu.Lock()
-		delete(s.streams, o)
-		s.mu.Unlock()
-		o.mu.Lock()
-		defer o.mu.Unlock()
-		o.w = nil // the server may reuse it
+		defer s.mu.Unlock()
+		if delete(s.streams, o); len(s.streams) == 0 {
+			s.noStreams.Broadcast()
+		}
+	}
+}
+
+// waitForStreams returns when no stream is open, or ctx has ended.
+func (s *sharedHub) waitForStreams(ctx context.Context) {
+	defer context.AfterFunc(ctx, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.noStreams.Broadcast()
+	})()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for len(s.streams) > 0 && ctx.Err() == nil {
+		s.noStreams.Wait()
 	}
 }
 

@@ -4,10 +4,13 @@ import (
 	"context"
 	"net"
 	"net/http"
+	"reflect"
 	"syscall"
 	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/caddy-sse/caddy-sse/stream"
 )
 
 // connKey is the context key of the connection of a request.
@@ -73,5 +76,74 @@ func bareConn(c net.Conn) net.Conn {
 		default:
 			return c
 		}
+	}
+}
+
+// setNoDeadlines makes Caddy set no deadline for each write of a response, which
+// would cost more than the write itself over HTTP/2: a stream has a timeout of its
+// own. The write timeout of the server stays.
+func setNoDeadlines(r *http.Request) (restore func()) {
+	_, idle := caddyhttp.IdleTimeoutsFromContext(r.Context())
+	if idle == nil {
+		return func() {}
+	}
+	control := idle.Ctrl
+	_ = control.SetWriteDeadline(idle.Deadline.HardDeadline) // in place of that of an earlier write
+	idle.Ctrl = http.NewResponseController(noDeadlines{idle.ResponseWriter})
+	return func() { idle.Ctrl = control }
+}
+
+// noDeadlines is a writer whose deadlines have no effect.
+type noDeadlines struct{ http.ResponseWriter }
+
+// SetWriteDeadline is called by [http.ResponseController].
+func (noDeadlines) SetWriteDeadline(time.Time) error { return nil }
+
+// takeableConnection returns the connection of a request if a stream may take it
+// over from the server, and otherwise nil: it is HTTP/1 without TLS, and each
+// writer around the server's leaves the bytes of a body as they are. isRecorded
+// means that a handler, or the access log, records the response until it ends.
+func takeableConnection(w http.ResponseWriter, r *http.Request) (conn net.Conn, isRecorded bool) {
+	if r.ProtoMajor != 1 || r.TLS != nil {
+		return nil, false
+	}
+	conn, _ = r.Context().Value(connKey{}).(net.Conn)
+	if behindProxy, ok := conn.(interface{ Raw() net.Conn }); ok { // by the PROXY protocol
+		conn = behindProxy.Raw()
+	}
+	if !stream.CanTakeOver(conn) {
+		return nil, false
+	}
+	for {
+		wrapper, ok := w.(interface{ Unwrap() http.ResponseWriter })
+		if !ok {
+			_, ok := w.(http.Hijacker)
+			if !ok {
+				conn = nil
+			}
+			return conn, isRecorded
+		}
+		if _, ok := w.(caddyhttp.ResponseRecorder); ok {
+			isRecorded = true
+		} else if !leavesBody(w) {
+			return nil, false
+		}
+		w = wrapper.Unwrap()
+	}
+}
+
+// leavesBody reports whether a writer is one of Caddy's that change no bytes of a
+// body. Their types are not exported.
+func leavesBody(w http.ResponseWriter) bool {
+	t := reflect.TypeOf(w)
+	if t.Kind() != reflect.Pointer {
+		return false
+	}
+	const caddyhttpPath = "github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	switch t.Elem().PkgPath() + "." + t.Elem().Name() {
+	case caddyhttpPath + ".IdleTimeoutWriter", caddyhttpPath + ".readDeadlineWriter", caddyhttpPath + "/headers.responseWriterWrapper":
+		return true
+	default:
+		return false
 	}
 }

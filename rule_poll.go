@@ -139,12 +139,16 @@ func (p *pollRule) logAbsorbed(r *http.Request) {
 func (p *pollRule) serveStream(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	p.cors.SetHeaders(w.Header(), r)
 	addVary(w.Header(), "Accept")
-	reason := stream.ClientLeft // or no stream has begun
 	release, err := p.acquire(r, next)
 	if err != nil {
 		return p.refuse(w, r, err)
 	}
-	defer func() { release(reason) }()
+	begun := false
+	defer func() {
+		if !begun {
+			release(stream.ClientLeft)
+		}
+	}()
 	done := limitBodyTime(r)
 	requester := p.requester(r, next)
 	offer := requester.Offer(w, r, p.cors.RemoveHeaders) // the backend adds its own
@@ -162,16 +166,20 @@ func (p *pollRule) serveStream(w http.ResponseWriter, r *http.Request, next cadd
 	if viewing == nil {
 		return p.serveNoStream(w, r, next, refused, err)
 	}
-	defer viewing.Close()
-	if r.Context().Err() != nil { // the client has left
-		return nil
-	}
 	position := stream.LastEventID(r)
-	if viewing.Finished(position) {
+	switch {
+	case r.Context().Err() != nil: // the client has left
+		viewing.Close()
+	case viewing.Finished(position):
+		viewing.Close()
 		writeFinished(w)
-		return nil
+	default:
+		begun = true
+		p.run(w, r, viewing.Source(position), func(reason stream.Reason) {
+			viewing.Close()
+			release(reason)
+		})
 	}
-	reason = p.run(w, r, viewing.Source(position))
 	return nil
 }
 

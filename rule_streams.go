@@ -2,6 +2,7 @@ package caddysse
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -111,7 +112,8 @@ func heartbeatEvent(h *Handler) (event.Frame, error) {
 }
 
 // provisionServer makes the connections of the rule's server known to its
-// streams, and warns of a timeout that would end them.
+// streams, makes the server's exit wait for them, and warns of a timeout that would
+// end them.
 func (s *ruleStreams) provisionServer(ctx caddy.Context) {
 	server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
 	if !ok {
@@ -122,6 +124,12 @@ func (s *ruleStreams) provisionServer(ctx caddy.Context) {
 			zap.Duration("timeout", time.Duration(server.WriteTimeout)))
 	}
 	storeConnections(server)
+	server.RegisterOnStop(func(ctx context.Context) error {
+		if isExiting() {
+			s.hub.waitForStreams(ctx)
+		}
+		return nil
+	})
 }
 
 // shutdown ends the rule's streams, or moves them to the next configuration.
@@ -129,30 +137,45 @@ func (s *ruleStreams) shutdown() { s.hub.shutdown(s.app, s.group) }
 
 func (s *ruleStreams) cleanup() error { return s.limits.release() }
 
-// run serves a stream until it ends, and adds the outcome to the access log.
-func (s *ruleStreams) run(w http.ResponseWriter, r *http.Request, src stream.Source) stream.Reason {
+// run serves a stream, and adds the outcome to the access log. It calls end once
+// when the stream has ended: that may be after run has returned, on another
+// goroutine.
+func (s *ruleStreams) run(w http.ResponseWriter, r *http.Request, src stream.Source, end func(stream.Reason)) {
 	if err := stream.CheckFlush(w); err != nil {
 		src.Cursor.Close()
 		s.reportKeptBack(err)
 		_ = s.refuse(w, r, &refusal.Error{Status: http.StatusInternalServerError, Reason: "no stream is possible here: a handler before it keeps back what is written", Err: err})
-		return stream.WriteFailed
+		end(stream.WriteFailed)
+		return
 	}
-	open := newOpenStream(s, w, r, src.Cursor)
-	defer s.hub.addStream(open)()
-	defer limitConnection(r, s.options.WriteTimeout)()
-	ended := s.metrics.opened(r.ProtoMajor, src.Start)
-	src.Stop = &open.stopped
-	options := s.options
-	options.Observer = open
-	if _, idle := caddyhttp.IdleTimeoutsFromContext(r.Context()); idle != nil {
-		defer idle.Override(options.WriteTimeout, 0, 0)()
-		options.WriteTimeout = 0
+	open := newOpenStream(s, r, src.Cursor)
+	src.Stop, src.Observer = &open.stopped, open
+	open.Stream = stream.Prepare(w, r, src, s.group, &s.options)
+	remove := s.hub.addStream(open)
+	countEnd := s.metrics.opened(r.ProtoMajor, src.Start)
+	defer setNoDeadlines(r)()
+	release := limitConnection(r, s.options.WriteTimeout)
+	conn, isRecorded := takeableConnection(w, r)
+	if conn == nil || isRecorded {
+		ended := make(chan struct{})
+		open.Run(r, conn, func(summary stream.Summary) {
+			release()
+			countEnd(summary.Reason)
+			s.logEnd(r, src.Start, &summary)
+			end(summary.Reason)
+		}, func() {
+			remove()
+			close(ended)
+		})
+		<-ended
+		return
 	}
-	summary := stream.Summary{Reason: stream.WriteFailed} // if the writer panics
-	defer func() { ended(summary.Reason) }()
-	summary = stream.Serve(w, r, src, s.group, &options)
-	s.logEnd(r, src.Start, &summary)
-	return summary.Reason
+	// What follows keeps nothing of the request, which may end before the stream.
+	open.Run(r, conn, func(summary stream.Summary) {
+		countEnd(summary.Reason)
+		s.reportFailure(&summary)
+		end(summary.Reason)
+	}, remove)
 }
 
 // reportKeptBack logs once which writer makes streams impossible.
@@ -163,13 +186,18 @@ func (s *ruleStreams) reportKeptBack(err error) {
 	})
 }
 
-func (s *ruleStreams) logEnd(r *http.Request, start stream.Start, summary *stream.Summary) {
+// reportFailure logs an end whose cause the client can't know.
+func (s *ruleStreams) reportFailure(summary *stream.Summary) {
 	switch {
 	case summary.Reason == stream.StoreFailed:
 		s.log.Error("stream ended", zap.String("reason", string(summary.Reason)), zap.Error(summary.Err))
 	case errors.Is(summary.Err, stream.ErrKeptBack):
 		s.reportKeptBack(summary.Err)
 	}
+}
+
+func (s *ruleStreams) logEnd(r *http.Request, start stream.Start, summary *stream.Summary) {
+	s.reportFailure(summary)
 	logFields(r, func(enc zapcore.ObjectEncoder) {
 		enc.AddString("hub", s.id.hub)
 		enc.AddInt("events", summary.Events)

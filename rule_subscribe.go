@@ -150,23 +150,33 @@ func (s *subscribeRule) serveTopics(w http.ResponseWriter, r *http.Request, next
 // serveStream streams the topics if there is a slot and the backend permits
 // them. The token is nil if the rule needs none.
 func (s *subscribeRule) serveStream(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, topics []string, token *access.Token) error {
-	reason := stream.ClientLeft // or no stream has begun
-	if r.Method != http.MethodHead {
-		release, err := s.acquire(r, next)
-		if err != nil {
-			return s.refuse(w, r, err)
+	if r.Method == http.MethodHead {
+		grant, err := s.authorize(w, r, next)
+		if grant == nil {
+			return err
 		}
-		defer func() { release(reason) }()
+		defer grant.End()
+		return s.respondToHead(w, r, grant)
 	}
+	release, err := s.acquire(r, next)
+	if err != nil {
+		return s.refuse(w, r, err)
+	}
+	begun := false
+	defer func() {
+		if !begun {
+			release(stream.ClientLeft)
+		}
+	}()
 	grant, err := s.authorize(w, r, next)
 	if grant == nil {
 		return err
 	}
-	defer grant.End()
-	if r.Method == http.MethodHead {
-		return s.respondToHead(w, r, grant)
-	}
-	reason = s.run(w, r, s.source(r, topics, token, grant))
+	begun = true
+	s.run(w, r, s.source(r, topics, token, grant), func(reason stream.Reason) {
+		grant.End()
+		release(reason)
+	})
 	return nil
 }
 

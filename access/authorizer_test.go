@@ -127,15 +127,6 @@ func open(t *testing.T, a *access.Authorizer, b access.Requester, uris ...string
 	return grant, refused
 }
 
-func closed(c <-chan struct{}) bool {
-	select {
-	case <-c:
-		return true
-	default:
-		return false
-	}
-}
-
 func TestBackendsResponseDecides(t *testing.T) {
 	for status, want := range map[int]string{
 		200: "granted", 204: "granted", 299: "granted",
@@ -400,7 +391,7 @@ func TestUndecidedStreamWaitsForBackend(t *testing.T) {
 			}
 			defer grant.End()
 			time.Sleep(5 * time.Minute)
-			if closed(grant.Granted) || closed(grant.Revoked) {
+			if grant.Granted.IsSet() || grant.Revoked.IsSet() {
 				t.Fatal("a failing backend has decided")
 			}
 			if n := b.count(); n < 15 || n > 60 {
@@ -411,8 +402,8 @@ func TestUndecidedStreamWaitsForBackend(t *testing.T) {
 			}
 			b.set(responds(status))
 			time.Sleep(30 * time.Second)
-			if closed(grant.Granted) != granted || closed(grant.Revoked) == granted {
-				t.Errorf("%d: granted %t, revoked %t", status, closed(grant.Granted), closed(grant.Revoked))
+			if grant.Granted.IsSet() != granted || grant.Revoked.IsSet() == granted {
+				t.Errorf("%d: granted %t, revoked %t", status, grant.Granted.IsSet(), grant.Revoked.IsSet())
 			}
 			before := b.count()
 			time.Sleep(time.Hour)
@@ -477,13 +468,13 @@ func TestRecheckRevokesOnlyOnRefusal(t *testing.T) {
 		} {
 			b.set(respond)
 			time.Sleep(5 * time.Minute)
-			if closed(grant.Revoked) {
+			if grant.Revoked.IsSet() {
 				t.Fatal("a failing backend has ended the stream")
 			}
 		}
 		b.set(responds(403))
 		time.Sleep(time.Minute + access.CheckTimeout)
-		if !closed(grant.Revoked) {
+		if !grant.Revoked.IsSet() {
 			t.Error("a refusal has not revoked the grant")
 		}
 		before := b.count()
@@ -532,8 +523,8 @@ func TestEndedGrantMakesNoChecks(t *testing.T) {
 			grant.End()
 			before := b.count()
 			time.Sleep(time.Hour)
-			if b.count() != before || closed(grant.Revoked) || a.Checks() != 0 {
-				t.Errorf("%d: %d more checks, revoked %t, %d kept", status, b.count()-before, closed(grant.Revoked), a.Checks())
+			if b.count() != before || grant.Revoked.IsSet() || a.Checks() != 0 {
+				t.Errorf("%d: %d more checks, revoked %t, %d kept", status, b.count()-before, grant.Revoked.IsSet(), a.Checks())
 			}
 		})
 	}

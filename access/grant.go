@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/caddy-sse/caddy-sse/internal/fair"
+	"github.com/caddy-sse/caddy-sse/internal/signal"
 	"github.com/caddy-sse/caddy-sse/subrequest"
 )
 
@@ -21,20 +22,18 @@ const (
 // Grant is the standing permission of one stream, which the backend may revoke.
 type Grant struct {
 	// Failure is set if the backend could not decide yet. The subscriber then
-	// waits until Granted is closed.
+	// waits until Granted is set.
 	Failure *Failure
-	// Granted is closed when the backend allows the subscriber in. Nil: it has
+	// Granted is set when the backend allows the subscriber in. Nil: it has
 	// already.
-	Granted <-chan struct{}
-	// Revoked is closed when the backend refuses the subscriber.
-	Revoked <-chan struct{}
+	Granted *signal.Signal
+	// Revoked is set when the backend refuses the subscriber.
+	Revoked *signal.Signal
 
 	authorizer *Authorizer
 	principal  *Principal
 	uris       []string
 	recheck    time.Duration
-	granted    chan struct{} // nil once it is closed
-	revoked    chan struct{}
 	pace       fair.Pace // of the last check; checks don't overlap
 	ctx        context.Context
 	end        context.CancelFunc
@@ -44,8 +43,10 @@ type Grant struct {
 	backoff time.Duration // the next one, while the subscriber waits
 }
 
-// AlwaysGranted returns a grant that needs no check.
-func AlwaysGranted() *Grant { return &Grant{end: func() {}} }
+// AlwaysGranted returns a grant that needs no check. Streams share it.
+func AlwaysGranted() *Grant { return alwaysGranted }
+
+var alwaysGranted = &Grant{end: func() {}}
 
 // Authorize checks all URIs as the principal. It returns a grant, which the
 // caller must end; or the backend's refusal; or an error if the configuration
@@ -68,14 +69,12 @@ func (a *Authorizer) Authorize(ctx context.Context, p *Principal, uris []string,
 		uris:       uris,
 		recheck:    recheck,
 		pace:       d.pace,
-		revoked:    make(chan struct{}),
+		Revoked:    new(signal.Signal),
 		backoff:    initialBackoff,
 	}
-	g.Revoked = g.revoked
 	g.ctx, g.end = context.WithCancel(context.Background())
 	if d.failure != nil {
-		g.granted = make(chan struct{})
-		g.Granted = g.granted
+		g.Granted = new(signal.Signal)
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -88,7 +87,7 @@ func (a *Authorizer) Authorize(ctx context.Context, p *Principal, uris []string,
 func (g *Grant) scheduleLocked(failure *Failure) {
 	wait := g.recheck/2 + jitter(g.recheck/2)
 	switch {
-	case g.granted != nil: // the subscriber waits
+	case g.waits(): // for the backend's permission
 		wait = max(g.backoff/2+jitter(g.backoff), failure.RetryAfter)
 		g.backoff = min(2*g.backoff, maxBackoff)
 	case g.recheck <= 0:
@@ -96,6 +95,9 @@ func (g *Grant) scheduleLocked(failure *Failure) {
 	}
 	g.timer = time.AfterFunc(wait, g.recheckNow)
 }
+
+// waits reports whether the subscriber waits for the backend's permission.
+func (g *Grant) waits() bool { return g.Granted != nil && !g.Granted.IsSet() }
 
 // jitter returns a random duration below d, or zero if d isn't positive.
 func jitter(d time.Duration) time.Duration {
@@ -116,13 +118,12 @@ func (g *Grant) recheckNow() {
 	switch {
 	case g.ctx.Err() != nil:
 		return
-	case d.refused != nil, errors.Is(d.err, subrequest.ErrConnectionAborted), d.err != nil && g.granted != nil:
-		close(g.revoked)
+	case d.refused != nil, errors.Is(d.err, subrequest.ErrConnectionAborted), d.err != nil && g.waits():
+		g.Revoked.Set()
 		return
 	case d.err != nil: // like a failure: an earlier check admitted the subscriber
-	case d.failure == nil && g.granted != nil:
-		close(g.granted)
-		g.granted = nil
+	case d.failure == nil && g.waits():
+		g.Granted.Set()
 	}
 	g.scheduleLocked(d.failure)
 }

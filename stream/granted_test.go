@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/caddy-sse/caddy-sse/internal/signal"
 	"github.com/caddy-sse/caddy-sse/store"
 	"github.com/caddy-sse/caddy-sse/stream"
 )
@@ -14,7 +15,7 @@ import (
 func TestUngrantedStreamHasOnlyHeartbeats(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub(t, store.History{})
-		granted := make(chan struct{})
+		granted := new(signal.Signal)
 		src := stream.Subscribe(h, []string{"a"}, "")
 		src.Granted = granted
 		s := serve(src, get("/"), nil, options, newClient())
@@ -25,7 +26,7 @@ func TestUngrantedStreamHasOnlyHeartbeats(t *testing.T) {
 		if got := s.since(0); got != strings.Repeat(s.all()[0].data, 5) {
 			t.Errorf("the stream sent %q", got)
 		}
-		close(granted)
+		granted.Set()
 		synctest.Wait()
 		publish(t, h, "three", "a")
 		synctest.Wait()
@@ -38,15 +39,15 @@ func TestUngrantedStreamHasOnlyHeartbeats(t *testing.T) {
 }
 
 func TestRefusedStreamSendsNoEvents(t *testing.T) {
-	for name, end := range map[stream.Reason]func(*stream.Group, chan struct{}){
-		stream.Moved:    func(g *stream.Group, _ chan struct{}) { g.End(time.Second) },
-		stream.ShutDown: func(g *stream.Group, _ chan struct{}) { g.End(0) },
-		stream.Revoked:  func(_ *stream.Group, revoked chan struct{}) { close(revoked) },
+	for name, end := range map[stream.Reason]func(*stream.Group, *signal.Signal){
+		stream.Moved:    func(g *stream.Group, _ *signal.Signal) { g.End(time.Second) },
+		stream.ShutDown: func(g *stream.Group, _ *signal.Signal) { g.End(0) },
+		stream.Revoked:  func(_ *stream.Group, revoked *signal.Signal) { revoked.Set() },
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			h, group, revoked := newHub(t, store.History{}), new(stream.Group), make(chan struct{})
+			h, group, revoked := newHub(t, store.History{}), new(stream.Group), new(signal.Signal)
 			src := stream.Subscribe(h, []string{"a"}, "")
-			src.Granted, src.Revoked = make(chan struct{}), revoked
+			src.Granted, src.Revoked = new(signal.Signal), revoked
 			position := src.Cursor.Position()
 			s := serve(src, get("/"), group, options, newClient())
 			synctest.Wait()

@@ -1,16 +1,20 @@
 package stream
 
 import (
-	"math/rand/v2"
+	"container/list"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
 // Group ends the streams of one configuration together. The zero value is ready
 // to use. A Group is safe for concurrent use.
 type Group struct {
+	schedule schedule
+	version  atomic.Uint64 // changes with End and Exit
+
 	mu      sync.Mutex
-	changed chan struct{} // closed by End, Exit and Notify; nil if no stream waits for it
+	streams list.List // of open ones
 	ended   bool
 	exiting bool
 	drain   time.Duration
@@ -55,36 +59,23 @@ func (g *Group) Notify() {
 }
 
 func (g *Group) notifyLocked() {
-	if g.changed != nil {
-		close(g.changed)
-		g.changed = nil
+	g.version.Add(1)
+	for e := g.streams.Front(); e != nil; e = e.Next() {
+		e.Value.(*Stream).Wake()
 	}
 }
 
-// changes returns a channel that the next End, Exit or Notify closes, and whether
-// the group has ended.
-func (g *Group) changes() (changed <-chan struct{}, ended bool) {
+// add adds an open stream.
+func (g *Group) add(s *Stream) *list.Element {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.changed == nil {
-		g.changed = make(chan struct{})
-	}
-	return g.changed, g.ended
+	return g.streams.PushBack(s)
 }
 
-// jitter returns the random part of the drain time after which one stream ends.
-func (g *Group) jitter() time.Duration {
+func (g *Group) remove(e *list.Element) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return jitter(g.drain)
-}
-
-// jitter returns a random duration below d, or zero if d isn't positive.
-func jitter(d time.Duration) time.Duration {
-	if d <= 0 {
-		return 0
-	}
-	return rand.N(d)
+	g.streams.Remove(e)
 }
 
 // drainTime returns whether the group has ended, and its drain time.

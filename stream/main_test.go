@@ -48,6 +48,8 @@ func publish(t testing.TB, h *hub.Hub, data string, topics ...string) *store.Ent
 	return e
 }
 
+func eventOf(data string) event.Event { return event.Event{Data: []byte(data)} }
+
 // write is one call of Write.
 type write struct {
 	at      time.Duration
@@ -105,6 +107,16 @@ func (c *client) SetWriteDeadline(t time.Time) error {
 	defer c.mu.Unlock()
 	c.deadlines = append(c.deadlines, t)
 	return nil
+}
+
+// deadline returns the last deadline; zero if there was none.
+func (c *client) deadline() (last time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if n := len(c.deadlines); n > 0 {
+		last = c.deadlines[n-1]
+	}
+	return last
 }
 
 func (c *client) all() []write {

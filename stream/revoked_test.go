@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/caddy-sse/caddy-sse/hub"
+	"github.com/caddy-sse/caddy-sse/internal/signal"
 	"github.com/caddy-sse/caddy-sse/store"
 	"github.com/caddy-sse/caddy-sse/stream"
 )
@@ -27,17 +28,17 @@ func (s *watchedStore) Read(topics []string, after uint64, maxBytes int, buf []*
 // A stream has no lock on the log: it may be about to read when its access ends,
 // and find an event that was published afterwards.
 func TestStreamWhoseAccessEndsDuringReadSendsNothing(t *testing.T) {
-	for reason, withdraw := range map[stream.Reason]func(src *stream.Source, revoked chan struct{}){
-		stream.Revoked: func(_ *stream.Source, revoked chan struct{}) { close(revoked) },
-		stream.Stopped: func(src *stream.Source, _ chan struct{}) { src.Stop.Store(true) },
-		stream.Expired: func(*stream.Source, chan struct{}) { time.Sleep(time.Minute) },
+	for reason, withdraw := range map[stream.Reason]func(src *stream.Source, revoked *signal.Signal){
+		stream.Revoked: func(_ *stream.Source, revoked *signal.Signal) { revoked.Set() },
+		stream.Stopped: func(src *stream.Source, _ *signal.Signal) { src.Stop.Store(true) },
+		stream.Expired: func(*stream.Source, *signal.Signal) { time.Sleep(time.Minute) },
 	} {
 		t.Run(string(reason), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := &watchedStore{Memory: store.NewMemory()}
 				h := hub.New(s, store.History{})
 				defer h.Close()
-				revoked := make(chan struct{})
+				revoked := new(signal.Signal)
 				src := stream.Subscribe(h, []string{"a"}, "")
 				src.Revoked, src.Stop = revoked, new(atomic.Bool)
 				src = expiring(src, time.Minute)

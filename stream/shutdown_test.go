@@ -6,6 +6,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/caddy-sse/caddy-sse/internal/signal"
 	"github.com/caddy-sse/caddy-sse/store"
 	"github.com/caddy-sse/caddy-sse/stream"
 )
@@ -54,7 +55,7 @@ func TestMovedClientReconnectsSoon(t *testing.T) {
 		noPosition := test.noPosition
 		synctest.Test(t, func(t *testing.T) {
 			h := newHub(t, store.History{})
-			moved := make(chan struct{})
+			moved := new(signal.Signal)
 			src := stream.Subscribe(h, []string{"a"}, "")
 			src.Moved, src.NoPosition = moved, noPosition
 			group := new(stream.Group)
@@ -65,7 +66,7 @@ func TestMovedClientReconnectsSoon(t *testing.T) {
 			}
 			time.Sleep(time.Second)
 			publish(t, h, "x", "b")
-			close(moved)
+			moved.Set()
 			s.wantEnd(t, stream.Moved)
 			if s.at < time.Second || s.at > 3*time.Second || noPosition && s.at != time.Second {
 				t.Errorf("%s: the stream ended after %v", name, s.at)

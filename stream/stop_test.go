@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/caddy-sse/caddy-sse/internal/signal"
 	"github.com/caddy-sse/caddy-sse/store"
 	"github.com/caddy-sse/caddy-sse/stream"
 )
@@ -65,7 +66,7 @@ func TestStopEndsUngrantedStream(t *testing.T) {
 		h := newHub(t, store.History{})
 		group, stop := new(stream.Group), new(atomic.Bool)
 		src := stream.Subscribe(h, []string{"a"}, "")
-		src.Stop, src.Granted = stop, make(chan struct{})
+		src.Stop, src.Granted = stop, new(signal.Signal)
 		s := serve(src, get("/"), group, options, newClient())
 		synctest.Wait()
 		stop.Store(true)

@@ -4,7 +4,6 @@
 package stream
 
 import (
-	"cmp"
 	"io"
 	"math/rand/v2"
 	"net/http"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/caddy-sse/caddy-sse/event"
 	"github.com/caddy-sse/caddy-sse/hub"
+	"github.com/caddy-sse/caddy-sse/internal/signal"
 	"github.com/caddy-sse/caddy-sse/store"
 )
 
@@ -28,8 +28,10 @@ const (
 // Options configure streams. Many streams may share one value, which must not
 // change while a stream uses it.
 type Options struct {
-	// Heartbeat is the time without an event after which a stream sends its
-	// retry field again. It must be positive; see [DefaultHeartbeat].
+	// Heartbeat is the longest time without an event after which a stream sends
+	// its retry field again. Each stream has a time of its own, up to an eighth
+	// shorter, so that the heartbeats of streams which sent the same event are
+	// not sent all at once. It must be positive; see [DefaultHeartbeat].
 	Heartbeat time.Duration
 	// HeartbeatEvent, if not nil, is sent at each Heartbeat instead, also while
 	// the stream sends other events; see [HeartbeatEvent]. Streams share it.
@@ -42,17 +44,15 @@ type Options struct {
 	// MaxAge limits the duration of a stream, which ends at a random moment in
 	// the second half of MaxAge. Zero means no limit.
 	MaxAge time.Duration
-	// WriteTimeout limits the duration of each write. Zero sets no limit.
+	// WriteTimeout limits the duration of each write: the stream ends at most
+	// that long after a write has taken as long. Zero sets no limit.
 	WriteTimeout time.Duration
 	// ShutdownEvent makes [Group.Exit] send a shutdown event to each client
 	// before its stream ends. Default: false.
 	ShutdownEvent bool
-	// Observer, if not nil, counts the events and bytes that streams send.
-	Observer Observer
 }
 
-// Observer counts what streams send. It must be safe for concurrent use and must
-// not block.
+// Observer counts what a stream sends. It must not block.
 type Observer interface {
 	// Sent records one write: the number of its events, which is zero for a
 	// heartbeat, and the number of its bytes.
@@ -61,31 +61,31 @@ type Observer interface {
 
 // Source supplies the events of one stream. Only Cursor is required.
 type Source struct {
-	// Cursor yields the events. [Serve] closes it.
+	// Cursor yields the events. The stream closes it.
 	Cursor *hub.Cursor
 	// Initial holds events that the stream sends before the cursor's.
 	Initial []*store.Entry
 	// Frame returns the bytes that the stream sends for an entry of the cursor.
 	// Default, if nil: the entry's own frame.
 	Frame func(*store.Entry) event.Frame
-	// Done, if not nil, is closed after the last event has been published: the
+	// Done, if not nil, is set after the last event has been published: the
 	// stream sends its backlog and ends.
-	Done <-chan struct{}
-	// Moved, if not nil, is closed when the next configuration can serve the
+	Done *signal.Signal
+	// Moved, if not nil, is set when the next configuration can serve the
 	// client better than this one. The stream ends within two seconds, or at
 	// once if NoPosition is set, the request had no position and no event was
 	// sent. The client reconnects soon.
-	Moved <-chan struct{}
+	Moved *signal.Signal
 	// NoPosition says that the client has no document yet that later events
 	// could follow. A stream that ends without having sent an event then sends
 	// no position either.
 	NoPosition bool
-	// Granted, if not nil, is closed when the client may receive the cursor's
+	// Granted, if not nil, is set when the client may receive the cursor's
 	// events. Until then the stream sends only Initial and heartbeats.
-	Granted <-chan struct{}
-	// Revoked, if not nil, is closed when the client may no longer receive
+	Granted *signal.Signal
+	// Revoked, if not nil, is set when the client may no longer receive
 	// events: the stream ends at once.
-	Revoked <-chan struct{}
+	Revoked *signal.Signal
 	// Expires is when the client's authorization ends: the stream ends at this
 	// moment and sends no event afterwards. Zero means never.
 	Expires time.Time
@@ -94,6 +94,8 @@ type Source struct {
 	Stop *atomic.Bool
 	// Start says how the stream begins, for metrics.
 	Start Start
+	// Observer, if not nil, counts the events and bytes that the stream sends.
+	Observer Observer
 }
 
 // Start is how a stream begins. The zero value is [New].
@@ -157,41 +159,9 @@ func WriteHeader(w http.ResponseWriter) {
 // published after the client received the headers. A nil group never ends its
 // streams. Only Serve's goroutine writes to w.
 func Serve(w http.ResponseWriter, r *http.Request, src Source, group *Group, o *Options) Summary {
-	defer src.Cursor.Close()
-	discardBody(w, r)
-	group = cmp.Or(group, new(Group))
-	s := &conn{
-		w:           w,
-		control:     http.NewResponseController(w),
-		src:         src,
-		options:     o,
-		hasPosition: LastEventID(r) != "",
-	}
-	if ended, _, _ := group.state(); ended && r.ProtoMajor == 2 {
-		// The stopped server does not close a connection whose handshake ends
-		// later, and its client would reconnect on it for ever. On HTTP/2,
-		// net/http replaces this header by a GOAWAY frame: the client can open no
-		// more streams on the connection.
-		w.Header().Set("Connection", "close")
-	}
-	WriteHeader(w)
-	if err := checkBuffer(w); err != nil {
-		s.summary.Reason, s.summary.Err = WriteFailed, err
-		return s.summary
-	}
-	retry := event.Retry(jitterAround(o.Retry))
-	s.heartbeat = retry
-	if o.HeartbeatEvent != nil {
-		s.heartbeat = o.HeartbeatEvent
-	}
-	s.out = append(s.out, retry...)
-	s.summary.Err = s.sendInitial()
-	if s.summary.Err != nil {
-		s.summary.Reason = WriteFailed
-		return s.summary
-	}
-	s.summary.Reason, s.summary.Err = s.run(r, group)
-	return s.summary
+	var summary Summary
+	Prepare(w, r, src, group, o).Run(r, nil, func(ended Summary) { summary = ended }, func() {})
+	return summary
 }
 
 // discardBody reads up to 64 KiB of a body that a GET should not have, for up to

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"github.com/caddy-sse/caddy-sse/hub"
+	"github.com/caddy-sse/caddy-sse/internal/signal"
 	"github.com/caddy-sse/caddy-sse/store"
 	"github.com/caddy-sse/caddy-sse/stream"
 )
@@ -105,11 +107,13 @@ func TestHeartbeatComesOnlyWhenIdle(t *testing.T) {
 		s.disconnect()
 		s.wantEnd(t, stream.ClientLeft)
 		var got []string
-		for _, w := range s.all()[1:] {
-			got = append(got, fmt.Sprintf("%v %d %q", w.at, w.flushes, w.data[:2]))
+		for i, w := range s.all()[1:] {
+			got = append(got, fmt.Sprintf("%d %q", w.flushes, w.data[:2]))
+			if i > 0 && !isHeartbeatAfter(s.all()[i].at)(w.at) {
+				t.Errorf("a heartbeat at %v, after what came at %v", w.at, s.all()[i].at)
+			}
 		}
-		want := []string{`10s 1 "id"`, `25s 1 "re"`, `40s 1 "re"`}
-		if !slices.Equal(got, want) {
+		if want := []string{`1 "id"`, `1 "re"`, `1 "re"`}; !slices.Equal(got, want) || s.all()[1].at != 10*time.Second {
 			t.Errorf("%q, want %q", got, want)
 		}
 	})
@@ -378,13 +382,13 @@ func TestMovedClientMissesNothing(t *testing.T) {
 }
 
 func TestEndingStreamSendsBacklog(t *testing.T) {
-	for name, end := range map[string]func(*stream.Group, chan struct{}){
-		"source ended": func(_ *stream.Group, done chan struct{}) { close(done) },
-		"moved":        func(g *stream.Group, _ chan struct{}) { g.End(0) },
+	for name, end := range map[string]func(*stream.Group, *signal.Signal){
+		"source ended": func(_ *stream.Group, done *signal.Signal) { done.Set() },
+		"moved":        func(g *stream.Group, _ *signal.Signal) { g.End(0) },
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			h := newHub(t, store.History{})
-			group, done := new(stream.Group), make(chan struct{})
+			group, done := new(stream.Group), new(signal.Signal)
 			c := newClient()
 			c.onWrite = func() error { // the stream finds the events and the end at the same time
 				c.onWrite = nil
@@ -405,10 +409,10 @@ func TestEndingStreamSendsBacklog(t *testing.T) {
 func TestSourceEndEndsStream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub(t, store.History{})
-		done := make(chan struct{})
+		done := new(signal.Signal)
 		s := serve(stream.Source{Cursor: h.Subscribe([]string{"a"}), Done: done}, get("/"), nil, options, newClient())
 		synctest.Wait()
-		close(done)
+		done.Set()
 		s.wantEnd(t, stream.SourceEnded)
 		if writes := s.all(); len(writes) != 1 {
 			t.Errorf("%+v", writes)
@@ -427,13 +431,13 @@ func TestWriteErrorAfterSourceEndIsTheReason(t *testing.T) {
 			}
 			return nil
 		}
-		done := make(chan struct{})
+		done := new(signal.Signal)
 		cursor := h.Subscribe([]string{"a"})
 		publish(t, h, "x", "a")
 		<-cursor.Ready() // so that only the end of the source makes the stream read
 		s := serve(stream.Source{Cursor: cursor, Done: done}, get("/"), nil, options, c)
 		synctest.Wait()
-		close(done)
+		done.Set()
 		s.wantEnd(t, stream.WriteFailed)
 		if !errors.Is(s.summary.Err, broken) {
 			t.Errorf("%+v", s.summary)
@@ -482,9 +486,12 @@ func TestWriteErrorEndsStream(t *testing.T) {
 	}
 }
 
+// A client that has received no event gets its position, so that it receives a
+// reset when it reconnects.
 func TestStreamBehindHistoryEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub(t, store.History{MaxEvents: 2})
+		position := h.Position(0)
 		c := newClient()
 		c.onWrite = func() error {
 			c.onWrite = nil
@@ -495,7 +502,7 @@ func TestStreamBehindHistoryEnds(t *testing.T) {
 		}
 		s := serve(stream.Subscribe(h, []string{"a"}, ""), get("/"), nil, options, c)
 		s.wantEnd(t, stream.FellBehind)
-		if len(s.all()) != 1 || s.summary.Err != nil {
+		if len(s.all()) != 2 || s.all()[1].data != "id: "+position+"\n\n" || s.summary.Err != nil {
 			t.Errorf("%+v, %+v", s.summary, s.all())
 		}
 	})
@@ -557,18 +564,59 @@ func TestStreamFarBehindStillEnds(t *testing.T) {
 	}
 }
 
-func TestWriteDeadlineIsClearedAfterWrite(t *testing.T) {
+// A deadline for each write would be dear: over HTTP/2 it is a message to the
+// connection's goroutine.
+func TestOnlyWriteThatTakesTooLongGetsDeadline(t *testing.T) {
+	for _, timeout := range []time.Duration{time.Second, 10 * time.Second, 29 * time.Second, 5 * time.Minute} {
+		synctest.Test(t, func(t *testing.T) {
+			o := options
+			o.WriteTimeout = timeout
+			h, c := newHub(t, store.History{}), newClient()
+			s := serve(stream.Subscribe(h, []string{"a"}, ""), get("/"), nil, o, c)
+			for range 20 { // events and heartbeats
+				time.Sleep(7 * time.Second)
+				publish(t, h, "x", "a")
+				time.Sleep(20 * time.Second)
+			}
+			synctest.Wait()
+			if len(c.deadlines) > 0 {
+				t.Errorf("timeout %v: deadlines %v without a slow write", timeout, c.deadlines)
+			}
+			blocked := time.Now()
+			c.onWrite = func() error {
+				for c.deadline().IsZero() {
+					time.Sleep(timeout / 500)
+				}
+				return os.ErrDeadlineExceeded
+			}
+			publish(t, h, "x", "a")
+			s.wantEnd(t, stream.WriteFailed)
+			if took := time.Since(blocked); !between(took, timeout, timeout+timeout/250) || c.deadline().After(time.Now()) {
+				t.Errorf("timeout %v: the write failed after %v, its deadline was %v", timeout, took, c.deadline())
+			}
+		})
+	}
+}
+
+// The server recovers a panic of the handler's goroutine only.
+func TestPanicOfWriterReachesHandler(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		o := options
-		o.WriteTimeout = 30 * time.Second
-		s := open(newHub(t, store.History{}), nil, o)
-		time.Sleep(15 * time.Second)
-		synctest.Wait() // for the heartbeat of this moment
-		s.disconnect()
-		s.wantEnd(t, stream.ClientLeft)
-		want := []time.Time{s.began.Add(30 * time.Second), {}, s.began.Add(45 * time.Second), {}}
-		if !slices.EqualFunc(s.deadlines, want, time.Time.Equal) {
-			t.Errorf("%v, want %v", s.deadlines, want)
+		h, c := newHub(t, store.History{}), newClient()
+		src := stream.Subscribe(h, []string{"a"}, "")
+		var panicked any
+		var summary stream.Summary
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			defer func() { panicked = recover() }()
+			stream.Prepare(c, get("/"), src, nil, &options).Run(get("/"), nil, func(s stream.Summary) { summary = s }, func() {})
+		}()
+		synctest.Wait()
+		c.onWrite = func() error { panic(http.ErrAbortHandler) }
+		publish(t, h, "x", "a")
+		<-done
+		if panicked != http.ErrAbortHandler || summary.Reason != stream.WriteFailed {
+			t.Errorf("the handler panicked with %v, and the stream ended for %q", panicked, summary.Reason)
 		}
 	})
 }
@@ -687,19 +735,19 @@ func TestStreamWorksOverHTTP(t *testing.T) {
 }
 
 func TestRevokedStreamSendsNothingPublishedLater(t *testing.T) {
-	for name, end := range map[string]func(group *stream.Group, done chan struct{}){
-		"open":         func(*stream.Group, chan struct{}) {},
-		"source ended": func(_ *stream.Group, done chan struct{}) { close(done) },
-		"shut down":    func(group *stream.Group, _ chan struct{}) { group.End(0) },
+	for name, end := range map[string]func(group *stream.Group, done *signal.Signal){
+		"open":         func(*stream.Group, *signal.Signal) {},
+		"source ended": func(_ *stream.Group, done *signal.Signal) { done.Set() },
+		"shut down":    func(group *stream.Group, _ *signal.Signal) { group.End(0) },
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			h := newHub(t, store.History{})
-			group, done, revoked := new(stream.Group), make(chan struct{}), make(chan struct{})
+			group, done, revoked := new(stream.Group), new(signal.Signal), new(signal.Signal)
 			s := serve(stream.Source{Cursor: h.Subscribe([]string{"a"}), Done: done, Revoked: revoked}, get("/"), group, options, newClient())
 			synctest.Wait()
 			publish(t, h, "1", "a")
 			synctest.Wait()
-			close(revoked)
+			revoked.Set()
 			publish(t, h, "2", "a")
 			end(group, done)
 			s.wantEnd(t, stream.Revoked)
@@ -713,8 +761,8 @@ func TestRevokedStreamSendsNothingPublishedLater(t *testing.T) {
 func TestStreamRevokedBeforeServeSendsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub(t, store.History{})
-		revoked := make(chan struct{})
-		close(revoked)
+		revoked := new(signal.Signal)
+		revoked.Set()
 		first := publish(t, h, "1", "a")
 		s := serve(stream.Source{Cursor: h.Subscribe([]string{"a"}), Initial: []*store.Entry{first}, Revoked: revoked}, get("/"), nil, options, newClient())
 		s.wantEnd(t, stream.Revoked)

@@ -86,8 +86,8 @@ func (l *pollLoop) run() {
 				l.view.poller.failures.end(&l.view.publisher.outage)
 			}
 			l.view.poller.remove(l.view)
-			if !isClosed(l.view.moved) {
-				close(l.view.done)
+			if !l.view.moved.IsSet() {
+				l.view.done.Set()
 			}
 		}
 		if first {

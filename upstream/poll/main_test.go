@@ -274,19 +274,19 @@ func (v *viewer) run(e *env, r *http.Request, c poll.Requester, lastEventID stri
 	defer viewing.Close()
 	src := viewing.Source(lastEventID)
 	defer src.Cursor.Close()
-	if !isClosed(src.Revoked) {
+	if !src.Revoked.IsSet() {
 		v.took(e, src.Initial...)
 	}
 	for over := false; !over; {
 		select {
 		case <-src.Cursor.Ready():
-		case <-src.Revoked:
-		case <-src.Moved:
+		case <-src.Revoked.Done():
+		case <-src.Moved.Done():
 			v.mu.Lock()
 			v.moved = true
 			v.mu.Unlock()
 			return
-		case <-src.Done:
+		case <-src.Done.Done():
 			over = true
 		case <-r.Context().Done():
 			return
@@ -299,7 +299,7 @@ func (v *viewer) run(e *env, r *http.Request, c poll.Requester, lastEventID stri
 				v.mu.Unlock()
 				return
 			}
-			if isClosed(src.Revoked) {
+			if src.Revoked.IsSet() {
 				v.mu.Lock()
 				v.revoked = true
 				v.mu.Unlock()
@@ -311,16 +311,6 @@ func (v *viewer) run(e *env, r *http.Request, c poll.Requester, lastEventID stri
 	v.mu.Lock()
 	v.ended = true
 	v.mu.Unlock()
-}
-
-// isClosed reports whether the viewer was revoked.
-func isClosed(revoked <-chan struct{}) bool {
-	select {
-	case <-revoked:
-		return true
-	default:
-		return false
-	}
 }
 
 func (v *viewer) took(e *env, entries ...*store.Entry) {

@@ -116,16 +116,16 @@ func (c *walker) connect() {
 	defer src.Cursor.Close()
 	c.setStreaming(true)
 	defer c.setStreaming(false)
-	if isClosed(src.Revoked) || !c.take(src.Initial) {
+	if src.Revoked.IsSet() || !c.take(src.Initial) {
 		return
 	}
 	for over := false; !over; {
 		select {
 		case <-src.Cursor.Ready():
-		case <-src.Revoked:
-		case <-src.Moved:
+		case <-src.Revoked.Done():
+		case <-src.Moved.Done():
 			return
-		case <-src.Done:
+		case <-src.Done.Done():
 			over = true
 		case <-c.dropped:
 			return
@@ -134,7 +134,7 @@ func (c *walker) connect() {
 		}
 		for more := true; more; more = !src.Cursor.CaughtUp() {
 			entries, err := src.Cursor.Next(100, nil)
-			if isClosed(src.Revoked) {
+			if src.Revoked.IsSet() {
 				c.revoked()
 				return
 			}

@@ -219,7 +219,7 @@ func (p *Poller) Retire() {
 		if v.viewers.streams == 0 {
 			p.removeLocked(v)
 		} else if v.state.isStale() {
-			v.move()
+			v.moved.Set()
 		}
 	}
 	for key, known := range p.resources {

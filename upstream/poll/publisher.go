@@ -141,7 +141,7 @@ func (p *publisher) publishAll(doc *document, events []event.Event) outcome {
 	case !held:
 		p.unsent = true // it may get the lease by the next poll
 		if p.view.state.at == nil || p.lease.holder == nil {
-			p.view.move()
+			p.view.moved.Set()
 		}
 		return unchanged
 	case !isClosed(p.view.polled) && p.adopt(doc):
@@ -177,7 +177,7 @@ func (p *publisher) publishComplete() outcome {
 	held, release := p.acquireLease()
 	defer release()
 	if !held {
-		p.view.move()
+		p.view.moved.Set()
 		return ended
 	}
 	last := p.view.poller.hub.Last(p.finishedTopic())
@@ -197,7 +197,7 @@ func (p *publisher) publishComplete() outcome {
 // backend.
 func (p *publisher) publishStale(status int, err error) outcome {
 	if p.view.poller.isRetired() {
-		p.view.move()
+		p.view.moved.Set()
 		return failed
 	}
 	if p.view.state.stale != nil {
@@ -232,7 +232,7 @@ func (p *publisher) end(resp *subrequest.Response, first bool) {
 	case first:
 		p.view.state.refuse(resp)
 	case p.view.poller.isRetired(): // the next configuration decides
-		p.view.move()
+		p.view.moved.Set()
 	case isGone(resp.Status):
 		notice, _ := json.Marshal(map[string]int{"status": resp.Status})
 		_, _ = p.publish(event.Event{Name: "gone", Data: notice}, p.endTopic) // the streams end with or without it

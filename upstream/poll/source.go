@@ -40,7 +40,7 @@ func (v *view) hasEndedBefore() bool {
 }
 
 func (v *Subscription) source(c *hub.Cursor) stream.Source {
-	return stream.Source{Cursor: c, Done: v.view.done, Moved: v.view.moved, Revoked: v.viewer.revoked}
+	return stream.Source{Cursor: c, Done: &v.view.done, Moved: &v.view.moved, Revoked: &v.viewer.revoked}
 }
 
 // Source returns the source of the viewer's stream, for a client at a position;

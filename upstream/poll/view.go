@@ -3,11 +3,11 @@ package poll
 import (
 	"context"
 	"net/http"
-	"sync"
 	"time"
 
 	"go.uber.org/zap"
 
+	"github.com/caddy-sse/caddy-sse/internal/signal"
 	"github.com/caddy-sse/caddy-sse/subrequest"
 )
 
@@ -33,9 +33,8 @@ type view struct {
 	cancel context.CancelFunc
 	alone  context.Context // ends when another client watches the view, too
 	polled chan struct{}   // closed after the first poll
-	done   chan struct{}   // closed when no more events follow
-	moved  chan struct{}   // closed when the viewers move to the next configuration
-	move   func()          // closes moved
+	done   signal.Signal   // set when no more events follow
+	moved  signal.Signal   // set when the viewers move to the next configuration
 
 	notAlone context.CancelFunc // ends alone
 
@@ -62,14 +61,11 @@ func newView(p *Poller, t *target, key string, shared bool, varies map[string]bo
 		shared:  shared,
 		viewers: newViewers(t.principal),
 		polled:  make(chan struct{}),
-		done:    make(chan struct{}),
-		moved:   make(chan struct{}),
 		state:   documentState{key: key, shared: shared, varies: varies, incremental: p.config.mode.Incremental()},
 	}
 	v.cookies = newCookieJar(t, p.config)
 	v.loop = newPollLoop(v)
 	v.publisher = newPublisher(v)
-	v.move = sync.OnceFunc(func() { close(v.moved) })
 	v.ctx, v.cancel = context.WithCancel(context.Background())
 	v.alone, v.notAlone = context.WithCancel(v.ctx)
 	v.viewers.idle = time.AfterFunc(time.Hour, func() { p.expire(v) })
@@ -89,7 +85,7 @@ func (v *view) renameLocked(key string, shared bool, varies map[string]bool) {
 func (v *view) admits(t *target) bool { return v.state.admits(t, v.poller.hub.Digest) }
 
 // isEmpty reports whether the view has ended without an event.
-func (v *view) isEmpty() bool { return isClosed(v.done) && v.state.isEmpty() }
+func (v *view) isEmpty() bool { return v.done.IsSet() && v.state.isEmpty() }
 
 func isClosed(c <-chan struct{}) bool {
 	select {

@@ -4,6 +4,8 @@ import (
 	"maps"
 	"slices"
 	"time"
+
+	"github.com/caddy-sse/caddy-sse/internal/signal"
 )
 
 // viewers are the principals that the backend authorizes for a view's document.
@@ -29,7 +31,7 @@ type viewer struct {
 	index        int           // in the list
 	since        uint64        // the viewer may receive what is published after this position
 	authorizedAt time.Time     // when the backend last showed the document
-	revoked      chan struct{} // closed when the backend refuses the viewer
+	revoked      signal.Signal // set when the backend refuses the viewer
 }
 
 // disconnected is the record of a viewer without open streams, which may
@@ -62,7 +64,7 @@ func (m *viewers) isAuthorized(a *principal) bool {
 func (m *viewers) add(a *principal, position uint64, now time.Time) *viewer {
 	one := m.byID[a.id]
 	if one == nil {
-		one = &viewer{principal: a, index: len(m.list), since: position, authorizedAt: now, revoked: make(chan struct{})}
+		one = &viewer{principal: a, index: len(m.list), since: position, authorizedAt: now}
 		if was, ok := m.disconnected[a.id]; ok && now.Sub(was.at) <= disconnectedFor {
 			one.since = was.since
 		}
@@ -238,6 +240,6 @@ func (v *view) revoke(refused *principal) {
 	}
 	v.viewers.remove(one)
 	if v.isCheckedLocked() {
-		close(one.revoked)
+		one.revoked.Set()
 	}
 }
