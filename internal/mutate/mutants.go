@@ -113,9 +113,9 @@ func (f *finder) visit(n ast.Node) bool {
 	case *ast.BinaryExpr:
 		f.exchange(n)
 	case *ast.ExprStmt:
-		f.remove(n, n.X)
+		f.remove(n, n.X, "func() { if !%s { %s } }()") // a call, which may end a for clause
 	case *ast.DeferStmt:
-		f.remove(n, n.Call)
+		f.remove(n, n.Call, "if !%s { %s }")
 	}
 	return true
 }
@@ -166,12 +166,12 @@ func (f *finder) exchange(e *ast.BinaryExpr) {
 
 // remove removes a statement that is a call. Without its half of a lock, every
 // test would hang.
-func (f *finder) remove(statement ast.Node, call ast.Expr) {
+func (f *finder) remove(statement ast.Node, call ast.Expr, format string) {
 	c, ok := call.(*ast.CallExpr)
 	if !ok || slices.Contains([]string{"panic", "Lock", "Unlock", "RLock", "RUnlock"}, calledName(c)) {
 		return
 	}
-	f.wrap(statement, "without", "if !%s { %s }")
+	f.wrap(statement, "without", format)
 }
 
 func calledName(c *ast.CallExpr) string {

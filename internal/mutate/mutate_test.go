@@ -39,7 +39,7 @@ func (l *list[T]) add(a, b int, ok bool) int {
 		panic("x")
 	case ok:
 	}
-	if ok {
+	for ok = true; ok; print("again") {
 		a++
 	}
 	if ok {
@@ -70,8 +70,8 @@ func TestEachConditionAndCallIsBrokenOnce(t *testing.T) {
 		"not ok", "never ok",
 		"without println( a, )",
 		"not a >= b", "never a >= b", "not ok #2", "never ok #2", ">= to > a >= b",
-		"not ok #3",
-		"not ok #4", "never ok #3",
+		`without print("again")`,
+		"not ok #3", "never ok #3",
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
