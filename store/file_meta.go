@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"hash/fnv"
 	"io"
-	"os"
 )
 
 // bbolt keeps the number of its newest transaction, and the place of the tree of
@@ -44,7 +43,21 @@ type dbMeta struct {
 // crash doesn't leave an invalid meta page: the 80 bytes lie in the first
 // sector of the page, which a disk writes whole or not at all, and bbolt writes
 // it after everything else is on the disk.
-func readMeta(file *os.File) (dbMeta, error) {
+//
+// While another process writes the file, the pages that are read may not belong
+// together. Then they differ a moment later, and readMeta fails with errChanged.
+func readMeta(file io.ReaderAt) (dbMeta, error) {
+	m, err := readMetaPages(file)
+	if !errors.Is(err, ErrDamaged) {
+		return m, err
+	}
+	if _, again := readMetaPages(file); again == nil || again.Error() != err.Error() {
+		return dbMeta{}, errChanged
+	}
+	return dbMeta{}, err
+}
+
+func readMetaPages(file io.ReaderAt) (dbMeta, error) {
 	first, err := readMetaPage(file, 0)
 	if err != nil {
 		return dbMeta{}, fmt.Errorf("meta page 0: %w", err)
@@ -62,7 +75,7 @@ func readMeta(file *os.File) (dbMeta, error) {
 	return dbMeta{}, fmt.Errorf("%w: its meta pages are of the transactions %d and %d, which don't follow each other", ErrDamaged, first.tx, second.tx)
 }
 
-func readMetaPage(file *os.File, at int64) (dbMeta, error) {
+func readMetaPage(file io.ReaderAt, at int64) (dbMeta, error) {
 	var page [metaEnd]byte
 	if _, err := file.ReadAt(page[:], at); err != nil {
 		if errors.Is(err, io.EOF) {
@@ -84,4 +97,10 @@ func readMetaPage(file *os.File, at int64) (dbMeta, error) {
 		pages:    long(metaPages),
 		tx:       long(metaTx),
 	}, nil
+}
+
+// isChanged reports whether a file has been written since its meta page was meta.
+func isChanged(file io.ReaderAt, meta dbMeta) bool {
+	now, err := readMeta(file)
+	return err == nil && now != meta || errors.Is(err, errChanged)
 }

@@ -101,6 +101,9 @@ func tryOpen(path string, wait time.Duration) (*File, error) {
 		return nil, err
 	}
 	db, err := openDatabase(path, &bbolt.Options{Timeout: wait}, checkNotEmpty)
+	if errors.Is(err, ErrDamaged) && hasChanged(path, meta) {
+		err = errChanged // see own
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -112,6 +115,16 @@ func tryOpen(path string, wait time.Duration) (*File, error) {
 		return nil, err
 	}
 	return f, nil
+}
+
+// hasChanged is [isChanged] for a path.
+func hasChanged(path string, meta dbMeta) bool {
+	file, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer file.Close()
+	return isChanged(file, meta)
 }
 
 // own loads the log and makes the store the owner of the file. It fails with
@@ -126,7 +139,7 @@ func (f *File) own() (err error) {
 	if _, replaced := statSameFile(f.path, f.info); replaced != nil {
 		return errChanged
 	}
-	if now, changed := readMeta(f.db.file); changed == nil && now != f.db.meta {
+	if isChanged(f.db.file, f.db.meta) {
 		return errChanged // err may be due to pages that an append has overwritten
 	}
 	if err == nil {
@@ -151,7 +164,7 @@ func verifyFile(path string, wait time.Duration) (dbMeta, error) {
 	if err = errors.Join(err, statErr); err == nil {
 		err = verify(db.file, info.Size(), meta)
 	}
-	if now, changed := readMeta(db.file); changed == nil && now != meta {
+	if isChanged(db.file, meta) {
 		return dbMeta{}, errChanged // see own
 	}
 	return meta, err

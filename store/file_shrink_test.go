@@ -60,16 +60,18 @@ func TestMostlyFreeFileShrinks(t *testing.T) {
 	for range 4 {
 		readers.Go(func() { readWhile(t, f, done) })
 	}
-	now := time.Now()
+	now, smallest := time.Now(), large
 	for i := range 10 {
 		if err := f.Trim(store.History{MaxEvents: 25 - i}, now.Add(time.Duration(i)*time.Hour)); err != nil {
 			t.Fatal(err)
 		}
+		smallest = min(smallest, sizeOf(t, path))
 	}
 	close(done)
 	readers.Wait()
-	if size := sizeOf(t, path); large < 45<<20 || size > 18<<20 {
-		t.Errorf("the file had %d bytes, and has %d", large, size)
+	// It grows again while readers keep free pages from being reused.
+	if size := sizeOf(t, path); large < 45<<20 || smallest > 13<<20 || size > 32<<20 {
+		t.Errorf("the file had %d bytes, then %d, and has %d", large, smallest, size)
 	}
 	fill(t, f, n+1, 1, "y")
 	if err := f.Close(); err != nil {
