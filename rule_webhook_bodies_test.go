@@ -28,6 +28,54 @@ func TestWebhookWithByteOrderMarkIsPublishedWithoutIt(t *testing.T) {
 	}
 }
 
+// A form of PayPal's kind, and JSON as .NET and old PHP send it. The signature
+// covers the bytes as they came.
+func TestWebhookIsPublishedInUTF8WhateverItsCharset(t *testing.T) {
+	s := startSite(t, "", senders+`
+	sse /hooks/form {
+		webhook {
+			verify token X-Token "`+secret+`"
+			topic  orders/{form.order}
+			select .
+		}
+	}
+	sse /publish {
+		publish {
+			token "`+secret+`"
+		}
+	}`)
+	for _, protocol := range protocols {
+		t.Run(protocol, func(t *testing.T) {
+			c := s.open(protocol, "/events")
+			send := func(path, body, contentType string, header ...string) response {
+				t.Helper()
+				return s.doOver(protocol, "POST", path, body, append(header, "Content-Type", contentType)...)
+			}
+			body := "{\"kind\":\"paid\",\"order\":{\"id\":1},\"city\":\"K\xf6ln\",\"over\":\"" + protocol + "\"}"
+			if resp := send("/hooks/shop", body, "application/json; charset=ISO-8859-1", fromShop(body)...); resp.StatusCode != http.StatusAccepted {
+				t.Fatalf("got %s %s", resp.Status, resp.body)
+			}
+			c.expect("paid", strings.ReplaceAll(body, "\xf6", "ö"))
+			form := "order=1&price=5+%80&city=K%F6ln"
+			if resp := send("/hooks/form", form, "application/x-www-form-urlencoded; charset=windows-1252", "X-Token", secret); resp.StatusCode != http.StatusAccepted {
+				t.Fatalf("got %s %s", resp.Status, resp.body)
+			}
+			c.expect("", `{"city":"Köln","order":"1","price":"5 €"}`)
+			event := "{\"topic\":\"orders/1\",\"data\":\"K\xf6ln\"}"
+			if resp := send("/publish", event, "application/json; charset=iso-8859-1", "Authorization", "Bearer "+secret); resp.StatusCode != http.StatusOK {
+				t.Fatalf("got %s %s", resp.Status, resp.body)
+			}
+			c.expect("", `"Köln"`)
+			for _, path := range []string{"/hooks/shop", "/publish"} {
+				resp := send(path, body, "application/json; charset=ebcdic-cp-us", append(fromShop(body), "Authorization", "Bearer "+secret)...)
+				if resp.StatusCode != http.StatusUnsupportedMediaType || resp.body != "the charset \"ebcdic-cp-us\" is unknown: send UTF-8\n" {
+					t.Errorf("%s: got %s %q", path, resp.Status, resp.body)
+				}
+			}
+		})
+	}
+}
+
 func TestGitHubPingPublishesNothingWhateverTheTopicNeeds(t *testing.T) {
 	s := startSite(t, "", senders)
 	c := s.open("HTTP/2.0", "/events")

@@ -9,6 +9,7 @@ import (
 
 	"github.com/caddy-sse/caddy-sse/diff"
 	"github.com/caddy-sse/caddy-sse/event"
+	"github.com/caddy-sse/caddy-sse/internal/charset"
 	"github.com/caddy-sse/caddy-sse/subrequest"
 )
 
@@ -127,7 +128,7 @@ func (c *Config) runSelect(ctx context.Context, body []byte) ([]byte, error) {
 // newDocument makes a document of a type that need not be JSON: it makes JSON
 // compact, leaves other text as it is, and wraps binary data in an envelope.
 func newDocument(t mediaType, body []byte) (*document, error) {
-	text := bytes.TrimPrefix(body, []byte(bomUTF8))
+	text := bytes.TrimPrefix(body, []byte(charset.MarkUTF8))
 	parsed, err := diff.Parse(text)
 	switch {
 	case err == nil:

@@ -10,9 +10,9 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"golang.org/x/text/encoding/charmap"
-	"golang.org/x/text/encoding/htmlindex"
 	"golang.org/x/text/encoding/unicode"
+
+	"github.com/caddy-sse/caddy-sse/internal/charset"
 )
 
 // mediaType is a response's Content-Type.
@@ -49,14 +49,8 @@ func (t mediaType) isJSONLines() bool {
 	return false
 }
 
-const (
-	bomUTF8    = "\xEF\xBB\xBF"
-	bomUTF16LE = "\xFF\xFE"
-	bomUTF16BE = "\xFE\xFF"
-
-	// xssiPrefix begins JSON that a page of another site must not read as a script.
-	xssiPrefix = ")]}'"
-)
+// xssiPrefix begins JSON that a page of another site must not read as a script.
+const xssiPrefix = ")]}'"
 
 // jsonText is a body that has to be JSON, as text in UTF-8.
 type jsonText struct {
@@ -70,9 +64,9 @@ type jsonText struct {
 // "UTF-8 decode"): it drops a byte order mark, and replaces bytes that aren't
 // UTF-8. It also converts UTF-16 with a byte order mark and the charset that the
 // response declares, and drops an XSSI prefix.
-func decodeJSON(body []byte, charset string) jsonText {
-	text, from := convert(body, charset)
-	raw := bytes.TrimPrefix(text, []byte(bomUTF8))
+func decodeJSON(body []byte, declared string) jsonText {
+	text, from, _ := charset.ToUTF8(body, declared) // of an unknown charset, the text as it is
+	raw := bytes.TrimPrefix(text, []byte(charset.MarkUTF8))
 	if rest, found := bytes.CutPrefix(raw, []byte(xssiPrefix)); found {
 		raw = bytes.TrimPrefix(rest, []byte(","))
 	}
@@ -81,31 +75,6 @@ func decodeJSON(body []byte, charset string) jsonText {
 		t.text, _ = unicode.UTF8.NewDecoder().Bytes(raw) // it replaces, and doesn't fail
 	}
 	return t
-}
-
-// convert converts a body to UTF-8. It returns the charset from which it did so,
-// and leaves a body as it is that is UTF-8 already, or of an unknown charset.
-func convert(body []byte, charset string) (text []byte, from string) {
-	switch {
-	case bytes.HasPrefix(body, []byte(bomUTF8)):
-		return body, ""
-	case bytes.HasPrefix(body, []byte(bomUTF16LE)):
-		body, charset = body[len(bomUTF16LE):], "utf-16le"
-	case bytes.HasPrefix(body, []byte(bomUTF16BE)):
-		body, charset = body[len(bomUTF16BE):], "utf-16be"
-	}
-	encoding, err := htmlindex.Get(charset)
-	if err != nil || encoding == unicode.UTF8 {
-		return body, ""
-	}
-	if _, single := encoding.(*charmap.Charmap); single && utf8.Valid(body) {
-		return body, "" // servers declare a default such as ISO-8859-1 for what programs write
-	}
-	text, err = encoding.NewDecoder().Bytes(body)
-	if err != nil {
-		return body, ""
-	}
-	return text, charset
 }
 
 // documentError is why a successful response isn't a document of the view. The

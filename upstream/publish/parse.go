@@ -13,31 +13,41 @@ import (
 
 	"github.com/caddy-sse/caddy-sse/event"
 	"github.com/caddy-sse/caddy-sse/hub"
+	"github.com/caddy-sse/caddy-sse/internal/charset"
 	"github.com/caddy-sse/caddy-sse/internal/refusal"
 )
 
 // parser parses a body into messages.
 type parser func(content []byte) ([]hub.Message, *refusal.Error)
 
-// parserOf returns the parser of a Content-Type.
-func parserOf(h http.Header) (parser, *refusal.Error) {
+// parserOf returns the parser of a Content-Type. Text has at most maxBytes in UTF-8.
+func parserOf(h http.Header, maxBytes int64) (parser, *refusal.Error) {
 	if coding := strings.ToLower(h.Get("Content-Encoding")); coding != "" && coding != "identity" {
 		return nil, refusal.Newf(http.StatusUnsupportedMediaType, "a body with Content-Encoding is not accepted: send it without")
 	}
-	mediaType, params, err := mime.ParseMediaType(h.Get("Content-Type"))
-	if charset := params["charset"]; err == nil && charset != "" && !strings.EqualFold(charset, "utf-8") {
-		return nil, refusal.Newf(http.StatusUnsupportedMediaType, "the charset %q is not accepted: send UTF-8", charset)
-	}
+	mediaType, params, _ := mime.ParseMediaType(h.Get("Content-Type"))
+	declared := params["charset"]
 	switch mediaType {
 	case "application/json":
-		return parseJSON, nil
+		return converted(charset.ReadText, declared, maxBytes, parseJSON), nil
 	case "application/x-ndjson", "application/ndjson", "application/jsonl":
-		return parseLines, nil
+		return converted(charset.ReadText, declared, maxBytes, parseLines), nil
 	case "application/x-www-form-urlencoded":
-		return parseForm, nil
+		return converted(charset.ReadForm, declared, maxBytes, parseForm), nil
 	}
 	return nil, refusal.Newf(http.StatusUnsupportedMediaType,
 		"the Content-Type is not accepted: send application/json, application/x-ndjson or application/x-www-form-urlencoded")
+}
+
+// converted returns a parser for a body in the charset that its type declares.
+func converted(read func([]byte, string, int64) ([]byte, *refusal.Error), declared string, maxBytes int64, parse parser) parser {
+	return func(content []byte) ([]hub.Message, *refusal.Error) {
+		text, refused := read(content, declared, maxBytes)
+		if refused != nil {
+			return nil, refused
+		}
+		return parse(text)
+	}
 }
 
 func unprocessable(format string, args ...any) *refusal.Error {

@@ -117,7 +117,7 @@ func (p *Publish) receive(w http.ResponseWriter, r *http.Request, c access.Crede
 	if refused != nil {
 		return nil, refused
 	}
-	parse, refused := parserOf(r.Header)
+	parse, refused := parserOf(r.Header, p.maxBody())
 	if refused != nil {
 		return nil, refused
 	}

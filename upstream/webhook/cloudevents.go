@@ -29,7 +29,7 @@ func (r *request) readCloudEvents() (refused *refusal.Error) {
 		event, refused = r.binaryCloudEvent()
 	}
 	if refused == nil {
-		r.content = newContent(event, mediaType{cloudEventType, cloudEventType})
+		r.content = newContent(event, mediaType{header: cloudEventType, name: cloudEventType})
 	}
 	return refused
 }

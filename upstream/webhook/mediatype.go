@@ -18,17 +18,19 @@ type mediaType struct {
 	header string
 	// name is the type and subtype in lower case. It is empty if there is none.
 	name string
+	// charset is the one that the header declares. It is empty if there is none.
+	charset string
 }
 
-var jsonType = mediaType{"application/json", "application/json"}
+var jsonType = mediaType{header: "application/json", name: "application/json"}
 
 func parseMediaType(header string) mediaType {
-	name, _, err := mime.ParseMediaType(header)
+	name, params, err := mime.ParseMediaType(header)
 	if err != nil { // a malformed parameter doesn't hide the type
 		name, _, _ = strings.Cut(strings.ToLower(header), ";")
 		name = strings.TrimSpace(name)
 	}
-	return mediaType{header, name}
+	return mediaType{header, name, params["charset"]}
 }
 
 // isText reports whether the content has to be text. That includes content

@@ -67,7 +67,7 @@ func (wh *Webhook) receive(w http.ResponseWriter, r *request) (*Delivery, *refus
 	if refused := r.decode(wh.maxBody()); refused != nil {
 		return nil, refused
 	}
-	if refused := r.readContent(wh.verifier.jsonInForm); refused != nil {
+	if refused := r.readContent(wh.verifier.jsonInForm, wh.maxBody()); refused != nil {
 		return wh.forwardOnly(r, refused)
 	}
 	if wh.verifier.objectOnly && !r.content.isObject() {

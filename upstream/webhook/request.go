@@ -13,6 +13,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	bodies "github.com/caddy-sse/caddy-sse/internal/body"
+	"github.com/caddy-sse/caddy-sse/internal/charset"
 	"github.com/caddy-sse/caddy-sse/internal/refusal"
 )
 
@@ -66,8 +67,11 @@ const ruleLimit = " (the rule's max_body)"
 // readContent parses the decoded body as far as every rule needs it. It refuses a
 // body that other readers could understand in another way. inForm means that the
 // sender sends its JSON in a form, too.
-func (r *request) readContent(inForm bool) *refusal.Error {
-	if refused := r.readMultipart(); refused != nil {
+func (r *request) readContent(inForm bool, maxBytes int64) *refusal.Error {
+	if refused := r.readMultipart(maxBytes); refused != nil {
+		return refused
+	}
+	if refused := r.convert(maxBytes); refused != nil {
 		return refused
 	}
 	if inForm {
@@ -79,6 +83,22 @@ func (r *request) readContent(inForm bool) *refusal.Error {
 		return refused
 	}
 	return r.content.checkDuplicateKeys()
+}
+
+// convert converts text to UTF-8 from the charset that its type declares.
+func (r *request) convert(maxBytes int64) *refusal.Error {
+	read := charset.ReadText
+	switch {
+	case r.media.isForm():
+		read = charset.ReadForm
+	case !r.media.isText():
+		return nil
+	}
+	text, refused := read(r.content.body, r.media.charset, maxBytes)
+	if refused == nil && !bytes.Equal(text, r.content.body) {
+		r.content = newContent(text, r.media)
+	}
+	return refused
 }
 
 // decode undoes the body's content coding (RFC 9110 §8.4). The limit applies to

@@ -122,7 +122,7 @@ func TestBodyIsPublishedAsItCame(t *testing.T) {
 
 func TestTextThatIsNotUTF8IsRefused(t *testing.T) {
 	for _, contentType := range []string{
-		"", "text/plain", "text/html; charset=iso-8859-1", "TEXT/CSV", "application/json", "application/problem+json",
+		"", "text/plain", "text/html; charset=utf-8", "TEXT/CSV", "application/json", "application/problem+json",
 		"application/xml", "application/soap+xml; charset", "application/x-www-form-urlencoded", "; =", "text/plain; a=b; a=c",
 	} {
 		refuse(t, open(t, webhook.Webhook{}), post("/t", "caf\xe9", "Content-Type", contentType), 400, "UTF-8")
