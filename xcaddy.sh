@@ -198,39 +198,57 @@ apt_install() {
 	fi
 }
 
-find_prometheus() { command -v prometheus; }
+# The backends of the end-to-end tests: what shows that one is installed, its
+# package, and its service.
+readonly daemons='
+	prometheus prometheus prometheus
+	prometheus-alertmanager prometheus-alertmanager prometheus-alertmanager
+	php-fpm* php-fpm php*-fpm
+	etcd etcd-server etcd
+	aria2c aria2 -
+	nginx nginx-light nginx
+	transmission-daemon transmission-daemon transmission-daemon
+	qbittorrent-nox qbittorrent-nox -
+	syncthing syncthing -
+	docker-registry docker-registry docker-registry
+	radicale radicale radicale
+	redis-server redis-server redis-server
+	webdis webdis webdis
+	/usr/share/dokuwiki dokuwiki -
+	/usr/lib/python3/dist-packages/rest_framework python3-djangorestframework -
+'
 
-find_alertmanager() { command -v prometheus-alertmanager; }
+# find_daemon succeeds if a program or a path is there. Debian's php-fpm has its
+# version in its name, and /usr/sbin isn't on every user's PATH.
+find_daemon() {
+	if [[ $1 == /* ]]; then [[ -e $1 ]]; else
+		command -v "${1%\*}" || compgen -G "/usr/sbin/$1"
+	fi
+} >/dev/null
 
-# find_php_fpm finds Debian's, too, which has its version in its name.
-find_php_fpm() { command -v php-fpm || compgen -G '/usr/sbin/php-fpm[0-9]*'; }
-
-# find_nginx finds Debian's, too, whose folder isn't on every user's PATH.
-find_nginx() { command -v nginx || compgen -G '/usr/sbin/nginx'; }
+missing_daemons() { # prints the packages of those that are missing
+	local name package service
+	while read -r name package service; do
+		[[ -z $name ]] || find_daemon "$name" || printf '%s\n' "$package"
+	done <<<"$daemons"
+}
 
 # need_daemons installs the backends of the tests. The tests start them: the
 # packages must start no service, neither now nor at boot.
 need_daemons() {
-	local missing=() services pattern script
-	find_prometheus >/dev/null || missing+=(prometheus)
-	find_alertmanager >/dev/null || missing+=(prometheus-alertmanager)
-	find_php_fpm >/dev/null || missing+=(php-fpm)
-	command -v etcd >/dev/null || missing+=(etcd-server)
-	command -v aria2c >/dev/null || missing+=(aria2)
-	find_nginx >/dev/null || missing+=(nginx-light)
+	local missing script name package service
+	mapfile -t missing < <(missing_daemons)
 	[[ ${#missing[@]} == 0 ]] && return
 	if ! without_services apt_install "${missing[@]}"; then
 		say "not installed: ${missing[*]}, because /usr/sbin/policy-rc.d would start them"
 		return
 	fi
-	services=("${missing[@]/#php-fpm/php*-fpm}") # by the names of their scripts
-	services=("${services[@]/#nginx-light/nginx}")
-	services=("${services[@]/#etcd-server/etcd}")
-	for pattern in "${services[@]}"; do
-		for script in /etc/init.d/$pattern; do
+	while read -r name package service; do
+		[[ " ${missing[*]} " == *" $package "* ]] || continue
+		for script in /etc/init.d/$service; do
 			[[ ! -e $script ]] || update-rc.d "${script##*/}" disable >>"$build/apt.log" 2>&1 || true
 		done
-	done
+	done <<<"$daemons"
 }
 
 # without_services runs a command that installs packages, and starts no service:
@@ -325,12 +343,10 @@ test_e2e() {
 		return
 	fi
 	# The tests skip themselves if these are missing.
-	find_prometheus >/dev/null || left_out+=("the end-to-end tests with Prometheus: it is missing")
-	find_alertmanager >/dev/null || left_out+=("the end-to-end test with Alertmanager: it is missing")
-	find_php_fpm >/dev/null || left_out+=("the end-to-end tests with PHP: php-fpm is missing")
-	command -v etcd >/dev/null || left_out+=("the end-to-end test with etcd: it is missing")
-	command -v aria2c >/dev/null || left_out+=("the end-to-end test with aria2: it is missing")
-	find_nginx >/dev/null || left_out+=("the end-to-end test with nginx: it is missing")
+	local package
+	while read -r package; do
+		left_out+=("the end-to-end tests with $package: it is missing")
+	done < <(missing_daemons)
 	build_caddy
 	build_petstore
 	heading "end-to-end tests"

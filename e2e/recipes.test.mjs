@@ -192,6 +192,7 @@ describe('recipes', () => {
     await lists(page, '#downloads', ['debian-13.iso: 100 %']);
     const headers = { 'X-Transmission-Session-Id': 'PgFy8f4qCVpgiSHR' };
     const body = JSON.stringify({ method: 'torrent-remove', arguments: { ids: [1] } });
+    assert.equal((await fetch(`${recipe.url}/transmission/rpc`, { method: 'POST', body })).status, 409, 'the handshake is the page\'s');
     assert.equal((await fetch(`${recipe.url}/transmission/rpc`, { method: 'POST', headers, body })).status, 200);
     await lists(page, '#downloads', []);
     await terminal.printsAll();

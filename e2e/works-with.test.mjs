@@ -1,47 +1,11 @@
 // Runs the Caddyfiles of docs/works-with.md in front of the real programs.
 import assert from 'node:assert/strict';
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { Program, installed, responds, root } from './lib/program.mjs';
-import { recipe } from './lib/recipe.mjs';
-import { Caddy, freePorts } from './lib/site.mjs';
-import { Subscriber } from './lib/subscriber.mjs';
-
-// live starts a program in a folder of its own, and Caddy in front of it.
-async function live(t, heading, address, poll, start) {
-  const [port, own] = await freePorts(2);
-  const folder = await mkdtemp(join(tmpdir(), 'caddy-sse-works-with-'));
-  const { command, args, ready } = await start(port, folder);
-  const program = new Program(command, args, { cwd: folder });
-  const url = `http://localhost:${own}`;
-  let caddy;
-  t.after(async () => {
-    await caddy?.stop();
-    await program.stop();
-    await rm(folder, { recursive: true, force: true });
-  });
-  await responds(program, `http://127.0.0.1:${port}${ready}`, (response) => response?.status < 500);
-  caddy = await Caddy.start(await recipe(heading, { 'http://localhost:8080': url, [address]: `127.0.0.1:${port}`, 'poll 2s': poll }, 'works-with.md'), { url });
-  return { url, folder };
-}
-
-function subscribe(t, url, events = []) {
-  const subscriber = new Subscriber(url, { events: ['stale', ...events] });
-  t.after(() => subscriber.close());
-  return subscriber;
-}
-
-async function call(url, method, body) {
-  const response = await fetch(url, { method, headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) });
-  assert.ok(response.ok, `${method} ${url}: ${response.status} ${await response.text()}`);
-}
-
-const eventsOf = (subscriber) => subscriber.received.map(({ type, data }) => [type, data]);
-
-// Polls are so rare that only a write can show a change in time.
-const rarely = 'poll 1h';
+import { call, eventsOf, live, often, rarely, subscribe } from './lib/live.mjs';
+import { installed, root } from './lib/program.mjs';
+import { freePorts } from './lib/site.mjs';
 
 test('json-server', async (t) => {
   const { url } = await live(t, 'json-server', 'localhost:3000', rarely, async (port, folder) => {
@@ -98,7 +62,7 @@ test('aria2', { skip: !aria2 && 'aria2 is missing' }, async (t) => {
 const nginx = installed(/^nginx$/);
 
 test('nginx', { skip: !nginx && 'nginx is missing' }, async (t) => {
-  const { url, folder } = await live(t, 'nginx', 'localhost:8081', 'poll 100ms', async (port, folder) => {
+  const { url, folder } = await live(t, 'nginx', 'localhost:8081', often, async (port, folder) => {
     await mkdir(join(folder, 'files'));
     await writeFile(join(folder, 'files', 'a.txt'), 'a');
     await writeFile(join(folder, 'nginx.conf'), `daemon off; pid ${folder}/pid; error_log stderr; worker_processes 1; user root;
@@ -107,7 +71,7 @@ test('nginx', { skip: !nginx && 'nginx is missing' }, async (t) => {
         server { listen 127.0.0.1:${port}; root ${folder}; autoindex on; autoindex_format json; } }`);
     return { command: nginx, args: ['-c', join(folder, 'nginx.conf'), '-p', folder], ready: '/files/' };
   });
-  const files = subscribe(t, `${url}/files/`, ['added', 'changed', 'removed']);
+  const files = subscribe(t, `${url}/files/`, { events: ['added', 'changed', 'removed'] });
   await files.event('the document', ({ type, data }) => type === 'message' && data[0].name === 'a.txt');
   await writeFile(join(folder, 'files', 'b.txt'), 'bb');
   await files.event('the new file', ({ type, data }) => type === 'added' && data.item.name === 'b.txt' && data.item.size === 2);
