@@ -71,6 +71,18 @@ const senders = {
     },
     event: 'message', id: (n) => `twilio-${n}`, number: (data) => Number(data.N),
   },
+  // A shared key of a webhooks rule signs instead of the auth token.
+  'twilio with a shared key': {
+    path: 'twilio',
+    sign: async ({ n, secret = secrets.twilio, url }) => {
+      const params = { MessageSid: `SM${n}`, Body: 'für Ann', N: String(n) };
+      const settings = 'key=webhooks_sharedkey_01,algorithm=HMAC_SHA256';
+      const signature = twilio.getExpectedTwilioSignature(secret, url, params, twilio.getSignatureAlgorithm(settings));
+      const headers = { 'content-type': 'application/x-www-form-urlencoded', 'i-twilio-idempotency-token': `shared-${n}` };
+      return { body: new URLSearchParams(params).toString(), headers: { ...headers, 'x-twilio-signature': signature, 'x-twilio-webhooks-signature-settings': settings } };
+    },
+    event: 'message', id: (n) => `shared-${n}`, number: (data) => Number(data.N),
+  },
   'twilio with JSON': {
     path: 'twilio',
     query: (body) => `?bodySHA256=${twilio.getExpectedBodyHash(body)}`,

@@ -188,8 +188,8 @@ var senders = map[string]sender{
 		id:        "{http.request.header.X-Shopify-Topic} {http.request.header.X-Shopify-Event-Id}",
 	},
 	// twilio.com/docs, "Webhooks security". It expects a response in TwiML or
-	// no body at all. A signature by a key of its own instead of the auth token
-	// may be of SHA-256.
+	// no body at all. A shared key that signs instead of the auth token may use
+	// SHA-256; the library's name for it is in X-Twilio-Webhooks-Signature-Settings.
 	"twilio": {
 		options:  []string{"url"},
 		header:   "X-Twilio-Signature",
