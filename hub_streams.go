@@ -18,7 +18,7 @@ import (
 type openStream struct {
 	*stream.Stream
 	rule         *ruleStreams
-	conn         net.Conn // nil if it is unknown
+	conn         net.Conn // nil if it is unknown, or the stream may take it over
 	cursor       *hub.Cursor
 	proto        int // the major version of HTTP
 	host, path   string
@@ -27,6 +27,8 @@ type openStream struct {
 
 	events, bytes atomic.Int64
 	stopped       atomic.Bool
+
+	countedEvents, countedBytes int64 // guarded by sentMu
 }
 
 // newOpenStream returns a stream that is about to begin. The caller sets Stream.
@@ -44,7 +46,6 @@ func newOpenStream(rule *ruleStreams, r *http.Request, c *hub.Cursor) *openStrea
 func (o *openStream) Sent(events int, bytes int64) {
 	o.events.Add(int64(events))
 	o.bytes.Add(bytes)
-	o.rule.metrics.sent(events, bytes)
 }
 
 // closeConnection closes the stream's connection if it is a TCP connection.
@@ -64,6 +65,7 @@ func (s *sharedHub) addStream(o *openStream) (remove func()) {
 	return func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
+		o.countSent()
 		if delete(s.streams, o); len(s.streams) == 0 {
 			s.noStreams.Broadcast()
 		}

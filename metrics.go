@@ -57,7 +57,7 @@ func counters[T ~string](vec *prometheus.CounterVec, id ruleID, values []T) map[
 func registerMetrics(registry *prometheus.Registry) error {
 	all := []prometheus.Collector{
 		refusalsTotal,
-		streamsOpen, streamsOpened, streamsEnded, lagCollector{}, eventsSent, bytesSent,
+		streamsOpen, streamsOpened, streamsEnded, lagCollector{}, sentCollector{},
 		hubCollector{}, appendDuration, appendEvents,
 	}
 	for _, k := range kinds {

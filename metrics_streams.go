@@ -2,6 +2,7 @@ package caddysse
 
 import (
 	"strconv"
+	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -58,10 +59,35 @@ func (m *streamMetrics) opened(protoMajor int, start stream.Start) (ended func(s
 	}
 }
 
-// sent counts a write of a stream.
-func (m *streamMetrics) sent(events int, bytes int64) {
-	m.events.Add(float64(events))
-	m.bytes.Add(float64(bytes))
+// sentMu guards what sentCollector has counted of each open stream.
+var sentMu sync.Mutex
+
+// sentCollector counts what streams have sent: at a scrape, and when a stream ends.
+// All streams of a rule share its counters, so that a count for each write would
+// make the cores wait for each other.
+type sentCollector struct{}
+
+// Describe implements [prometheus.Collector].
+func (sentCollector) Describe(ch chan<- *prometheus.Desc) {
+	eventsSent.Describe(ch)
+	bytesSent.Describe(ch)
+}
+
+// Collect implements [prometheus.Collector].
+func (sentCollector) Collect(ch chan<- prometheus.Metric) {
+	eachStream((*openStream).countSent)
+	eventsSent.Collect(ch)
+	bytesSent.Collect(ch)
+}
+
+// countSent counts what the stream has sent since the last call.
+func (o *openStream) countSent() {
+	sentMu.Lock()
+	defer sentMu.Unlock()
+	events, bytes := o.events.Load(), o.bytes.Load()
+	o.rule.metrics.events.Add(float64(events - o.countedEvents))
+	o.rule.metrics.bytes.Add(float64(bytes - o.countedBytes))
+	o.countedEvents, o.countedBytes = events, bytes
 }
 
 // lagCollector computes the lag of each rule's slowest stream.
@@ -82,4 +108,7 @@ func (lagCollector) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
-var _ prometheus.Collector = lagCollector{}
+var (
+	_ prometheus.Collector = lagCollector{}
+	_ prometheus.Collector = sentCollector{}
+)

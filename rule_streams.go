@@ -149,13 +149,16 @@ func (s *ruleStreams) run(w http.ResponseWriter, r *http.Request, src stream.Sou
 		return
 	}
 	open := newOpenStream(s, r, src.Cursor)
+	conn, isRecorded := takeableConnection(w, r)
+	if conn != nil {
+		open.conn = nil // only the stream may close it
+	}
 	src.Stop, src.Observer = &open.stopped, open
 	open.Stream = stream.Prepare(w, r, src, s.group, &s.options)
 	remove := s.hub.addStream(open)
 	countEnd := s.metrics.opened(r.ProtoMajor, src.Start)
 	defer setNoDeadlines(r)()
 	release := limitConnection(r, s.options.WriteTimeout)
-	conn, isRecorded := takeableConnection(w, r)
 	if conn == nil || isRecorded {
 		ended := make(chan struct{})
 		open.Run(r, conn, func(summary stream.Summary) {

@@ -16,13 +16,7 @@ var ErrLost = errors.New("the history has moved past the cursor")
 // it; methods that say so are safe for concurrent use.
 type Cursor struct {
 	hub    *Hub
-	topics []string
-	ready  chan struct{} // nil until Ready is called
-
-	// Guarded by the hub's subscribersMu.
-	waker  Waker // nil: nothing is woken
-	places []int // of the cursor among the subscribers of each of its topics
-	closed bool
+	topics []string // other cursors may share it
 
 	// unread is the position of the first event on the cursor's topics since
 	// the last call of Next; zero if there is none. newest is the last position
@@ -35,6 +29,13 @@ type Cursor struct {
 	// the last call of Next; zero if that read reached the log's head. Only the
 	// cursor's goroutine sets it.
 	catchUpFrom atomic.Uint64
+
+	ready chan struct{} // nil until Ready is called
+
+	// Guarded by the hub's subscribersMu.
+	waker  Waker // nil: nothing is woken
+	places []int // of the cursor among the subscribers of each of its topics
+	closed bool
 }
 
 // Subscribe returns a cursor after the log's newest event. It reads the events
@@ -72,15 +73,27 @@ func (c *Cursor) startAfter(seq uint64) {
 // register returns a cursor that the hub wakes. Callers read the log's head only
 // afterwards, so that the cursor misses no event published between the two.
 func (h *Hub) register(topics []string) *Cursor {
-	c := &Cursor{hub: h, topics: unique(topics)}
-	c.places = make([]int, len(c.topics))
+	c := &Cursor{hub: h}
 	h.subscribersMu.Lock()
 	defer h.subscribersMu.Unlock()
+	c.topics = h.sharedTopicsLocked(topics)
+	c.places = make([]int, len(c.topics))
 	for i, t := range c.topics {
 		c.places[i] = len(h.subscribers[t])
 		h.subscribers[t] = append(h.subscribers[t], c)
 	}
 	return c
+}
+
+// sharedTopicsLocked returns the topics, sorted and without duplicates. Cursors
+// with one topic share the slice.
+func (h *Hub) sharedTopicsLocked(topics []string) []string {
+	if len(topics) == 1 {
+		if others := h.subscribers[topics[0]]; len(others) > 0 && len(others[0].topics) == 1 {
+			return others[0].topics
+		}
+	}
+	return unique(topics)
 }
 
 // Close unsubscribes the cursor. Callers may call it more than once, from any
@@ -163,7 +176,7 @@ func (c *Cursor) WakeBy(w Waker) {
 	c.hub.subscribersMu.Lock()
 	defer c.hub.subscribersMu.Unlock()
 	c.waker = w
-	if !c.CaughtUp() || c.unread.Load() != 0 {
+	if c.HasUnread() {
 		w.Wake()
 	}
 }
@@ -247,7 +260,7 @@ func (c *Cursor) Read(maxBytes int) (*Reading, error) {
 // Share moves the cursor to the end of a reading and returns true if the reading
 // holds all that the cursor would read now. Otherwise it does nothing.
 func (c *Cursor) Share(r *Reading) bool {
-	if r.hub != c.hub || r.after != c.pos || c.newest.Load() > r.batch.UpTo || !slices.Equal(r.topics, c.topics) {
+	if r.hub != c.hub || r.after != c.pos || c.newest.Load() > r.batch.UpTo || !sameTopics(r.topics, c.topics) {
 		return false
 	}
 	c.unread.Store(0)
@@ -276,6 +289,15 @@ func (c *Cursor) firstUnread(reported uint64) uint64 {
 	default:
 		return 0
 	}
+}
+
+// HasUnread reports whether there may be events to read. It is safe for concurrent
+// use.
+func (c *Cursor) HasUnread() bool { return c.unread.Load() != 0 || !c.CaughtUp() }
+
+// sameTopics is [slices.Equal], and faster for the same slice.
+func sameTopics(a, b []string) bool {
+	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0] || slices.Equal(a, b))
 }
 
 // CaughtUp reports whether the last read reached the log's head. It is safe for

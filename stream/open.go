@@ -23,29 +23,31 @@ const maxBatchBytes = 256 << 10
 // Stream is an open stream. It waits for its next event without a goroutine of its
 // own: [Stream.Wake] makes its sender call step.
 type Stream struct {
+	out     atomic.Pointer[sender]
+	check   atomic.Bool // something may have changed beside the cursor
+	left    atomic.Bool // the client has left
+	due     atomic.Bool // the schedule must be set
 	src     Source
 	group   *Group
 	options *Options
-	out     atomic.Pointer[sender]
 	summary Summary
 
 	heartbeat event.Frame   // the same for the whole stream
 	interval  time.Duration // between heartbeats
 
-	// Only step and its callees use these.
+	// Only step and its callees use these. The booleans are what step last saw.
 	now         time.Time // of the step
 	buf         []byte    // the next write, unless it is a single frame
 	hasPosition bool      // the client has a position
+	isGranted   bool      // Source.Granted
+	isLast      bool      // Source.Done: no further events follow
+	isMoved     bool      // Source.Moved
 	unobserved  int       // events that the observer has not received
 	beat        time.Time // the last heartbeat, or the last event if those replace heartbeats
 	endAt       time.Time // when the client reconnects; zero if never
 	seen        uint64    // the group's last change that the stream has seen
-	moved       bool      // the stream has seen Source.Moved
 
-	ready    atomic.Bool // the cursor may have events
-	left     atomic.Bool // the client has left
-	due      atomic.Bool // the schedule has woken the stream
-	schedule scheduled   // belongs to the group's schedule
+	schedule scheduled // belongs to the group's schedule
 
 	waiting [3]signal.Waiting
 	inGroup *list.Element
@@ -96,7 +98,10 @@ func (s *Stream) setSender(out sender) { s.out.Store(&out) }
 func (s *Stream) sender() sender { return *s.out.Load() }
 
 // Wake makes the stream check what it waits for. It is safe for concurrent use.
-func (s *Stream) Wake() { s.sender().wake() }
+func (s *Stream) Wake() {
+	s.check.Store(true)
+	s.sender().wake()
+}
 
 // Abort makes the stream's pending write fail. It is safe for concurrent use.
 func (s *Stream) Abort() { s.sender().abort() }
@@ -175,14 +180,11 @@ func (s *Stream) leave() {
 	s.Wake()
 }
 
-// readyWaker wakes a stream whose cursor may have events.
-type readyWaker Stream
+// cursorWaker wakes a stream whose cursor may have events. The stream then checks
+// nothing else: each check may cost as much as a cache line of memory.
+type cursorWaker Stream
 
-func (w *readyWaker) Wake() {
-	s := (*Stream)(w)
-	s.ready.Store(true)
-	s.Wake()
-}
+func (w *cursorWaker) Wake() { (*Stream)(w).sender().wake() }
 
 // begin makes everything that may end the stream wake it.
 func (s *Stream) begin() {
@@ -194,10 +196,9 @@ func (s *Stream) begin() {
 	s.group.schedule.set(s, s.nextDue(now))
 	s.inGroup = s.group.add(s)
 	s.waiting = [...]signal.Waiting{s.src.Revoked.Wait(s), s.src.Done.Wait(s), s.src.Moved.Wait(s)}
-	if s.src.Granted != nil {
-		s.src.Granted.Wait((*readyWaker)(s)) // it is of this stream alone
-	}
-	s.src.Cursor.WakeBy((*readyWaker)(s))
+	s.src.Granted.Wait(s) // for ever: it is of this stream alone
+	s.src.Cursor.WakeBy((*cursorWaker)(s))
+	s.check.Store(true)
 }
 
 // end undoes begin.
@@ -244,17 +245,23 @@ func (s *Stream) sendInitial() error {
 // the sender calls it again when the stream is woken.
 func (s *Stream) step(now time.Time) (Reason, error) {
 	s.now = now
+	if s.check.Swap(false) {
+		switch {
+		case s.left.Load():
+			return ClientLeft, nil
+		case s.src.Revoked.IsSet():
+			return Revoked, nil
+		}
+		s.isLast = s.src.Done.IsSet() // before the read, which then is the last
+		s.isGranted = s.src.Granted == nil || s.src.Granted.IsSet()
+		s.checkGroup()
+	}
 	switch {
-	case s.left.Load():
-		return ClientLeft, nil
-	case s.src.Revoked.IsSet():
-		return Revoked, nil
 	case s.isStopped():
 		return s.terminate(Stopped, s.missingPosition())
 	case s.isExpired(now):
 		return s.terminate(Expired, s.missingPosition())
 	}
-	s.checkGroup()
 	if !s.sender().isPending() {
 		if reason, err := s.sendDue(); reason != "" {
 			return reason, err
@@ -271,20 +278,18 @@ func (s *Stream) sendDue() (Reason, error) {
 	if !s.endAt.IsZero() && !s.now.Before(s.endAt) {
 		return s.endForReconnect()
 	}
-	ended := s.src.Done.IsSet() // before the read, which then is the last
-	granted := s.src.Granted == nil || s.src.Granted.IsSet()
-	if granted && (s.ready.Swap(false) || ended || !s.src.Cursor.CaughtUp()) {
+	if s.isGranted && (s.isLast || s.src.Cursor.HasUnread()) {
 		if reason, err := s.sendBatch(); reason != "" {
 			return reason, err
 		}
 		if !s.src.Cursor.CaughtUp() {
 			// A stream that is far behind returns after each batch, so that it
 			// can end.
-			s.Wake()
+			s.sender().wake()
 			return "", nil
 		}
 	}
-	if ended {
+	if s.isLast {
 		return SourceEnded, nil
 	}
 	if !s.sender().isPending() && s.now.Sub(s.beat) >= s.interval {
@@ -305,8 +310,8 @@ func (s *Stream) checkGroup() {
 			s.endWithin(jitter(drain))
 		}
 	}
-	if !s.moved && s.src.Moved.IsSet() {
-		s.moved = true
+	if !s.isMoved && s.src.Moved.IsSet() {
+		s.isMoved = true
 		s.endWithin(s.moveDelay())
 	}
 }
@@ -364,7 +369,7 @@ func (s *Stream) endForReconnect() (Reason, error) {
 	reason, retry := MaxAgeReached, s.options.Retry
 	ended, successor, exiting := s.group.state()
 	switch {
-	case successor, s.moved && !exiting:
+	case successor, s.isMoved && !exiting:
 		reason, retry = Moved, min(retry, movedRetry)
 	case ended:
 		reason = ShutDown
@@ -419,14 +424,14 @@ const movedRetry = 500 * time.Millisecond
 // sendBatch sends up to maxBatchBytes of events in one write and one flush, so that
 // a stream under load writes larger batches, not more of them.
 func (s *Stream) sendBatch() (Reason, error) {
-	if s.src.Granted != nil && !s.src.Granted.IsSet() {
+	if !s.isGranted {
 		return "", nil
 	}
 	position := s.missingPosition() // before the read, whose batch may not be sent
 	entries, err := s.sender().read(s.src.Cursor)
 	defer s.sender().release()
 	switch { // access is checked after the read: the batch may be newer than its end
-	case s.src.Revoked.IsSet():
+	case s.check.Load() && s.src.Revoked.IsSet():
 		return Revoked, nil
 	case !s.src.Expires.IsZero() && s.isExpired(time.Now()):
 		return s.terminate(Expired, position)

@@ -14,7 +14,8 @@ import (
 )
 
 // CanTakeOver reports whether a stream can take over the connection of an
-// HTTP/1.1 request: a TCP or Unix connection without TLS or another wrapper.
+// HTTP/1.1 request: a TCP or Unix connection without TLS or another wrapper. Nobody
+// else may close the connection then: [Stream.Abort] ends the stream.
 //
 // Such a stream has neither a goroutine nor the server's buffers: a few writers,
 // one for each core, write to all connections that have been taken over.
@@ -34,7 +35,7 @@ func (s *Stream) takeOver(out *response, r *http.Request, conn net.Conn, ended f
 	if header.Get("Content-Length") != "" || header.Get("Transfer-Encoding") != "" {
 		return false
 	}
-	raw, err := conn.(syscall.Conn).SyscallConn()
+	fd, err := descriptor(conn)
 	if err != nil {
 		return false
 	}
@@ -50,7 +51,7 @@ func (s *Stream) takeOver(out *response, r *http.Request, conn net.Conn, ended f
 	t := &taken{
 		stream:  s,
 		conn:    conn,
-		raw:     raw,
+		fd:      fd,
 		chunked: r.ProtoAtLeast(1, 1), // net/http's choice without a Content-Length
 		ended:   ended,
 		closed:  closed,
@@ -58,10 +59,6 @@ func (s *Stream) takeOver(out *response, r *http.Request, conn net.Conn, ended f
 	}
 	if hijacked != conn {
 		t.recorder, t.recorded = hijacked, s.summary.Bytes
-	}
-	t.writeOnce = func(fd uintptr) bool {
-		t.n, t.err = ignoringEINTR(func() (int, error) { return syscall.Write(int(fd), t.next) })
-		return true
 	}
 	s.setSender(t)
 	if err := writer.poller.add(t); err != nil {
@@ -71,42 +68,47 @@ func (s *Stream) takeOver(out *response, r *http.Request, conn net.Conn, ended f
 	return true
 }
 
+// descriptor returns the file descriptor of a connection.
+func descriptor(conn net.Conn) (fd int, err error) {
+	raw, err := conn.(syscall.Conn).SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	err = raw.Control(func(descriptor uintptr) { fd = int(descriptor) })
+	return fd, err
+}
+
 // taken is the sender of a stream that has taken over its connection. Its writer's
 // goroutine calls step.
 type taken struct {
-	stream  *Stream
-	conn    net.Conn
-	raw     syscall.RawConn
-	chunked bool
-	ended   func(Summary)
-	closed  func()
+	stream *Stream
+	writer *writer
+
+	// Only the writer's goroutine uses these.
+	reading   *batch // what read has returned
+	rest      []byte // the part of the last writes that waits for the client
+	fd        int    // of conn; it stays open until close
+	chunked   bool
+	finished  bool
+	restSince time.Time // when the client last had room
+
+	queued atomic.Bool // in the writer's queue
+	failed atomic.Bool // abort was called
+	input  atomic.Bool // the client has sent more, or has left
+
+	reason    Reason // why the stream has ended, while rest is sent
+	reasonErr error
+	readBytes int   // that the client has sent after its request
+	id        int32 // in the poller
+
+	conn   net.Conn
+	ended  func(Summary)
+	closed func()
 
 	// recorder is the connection as handlers have wrapped it that record the size
 	// of the body, of which they know the first bytes; nil if there are none.
 	recorder net.Conn
 	recorded int64
-
-	writer *writer
-	id     int32       // in the poller
-	queued atomic.Bool // in the writer's queue
-	failed atomic.Bool // abort was called
-	input  atomic.Bool // the client has sent more, or has left
-
-	// Only the writer's goroutine uses these.
-	reading   *batch    // what read has returned
-	rest      []byte    // the part of the last writes that waits for the client
-	restSince time.Time // when the client last had room
-	readBytes int       // that the client has sent after its request
-	reason    Reason    // why the stream has ended, while rest is sent
-	reasonErr error
-	finished  bool
-
-	// The arguments and results of writeOnce, which is made once so that a write
-	// allocates nothing.
-	writeOnce func(fd uintptr) bool
-	next      []byte
-	n         int
-	err       error
 }
 
 func (t *taken) wake() {
@@ -158,36 +160,32 @@ func (t *taken) write(b []byte, n int) (int, error) {
 		return n, nil
 	}
 	t.restSince = t.stream.now
-	if t.rest = b; !t.flush() {
-		return 0, t.err
+	t.rest = b
+	if err := t.flush(); err != nil {
+		return 0, err
 	}
 	return n, nil
 }
 
-// flush writes as much of rest as the client has room for. It returns false if the
+// flush writes as much of rest as the client has room for. It fails if the
 // connection has failed.
-func (t *taken) flush() bool {
+func (t *taken) flush() error {
 	for len(t.rest) > 0 {
-		t.next, t.n = t.rest, 0
-		if err := t.raw.Write(t.writeOnce); err != nil {
-			t.err = err
-		}
-		t.next = nil
-		if t.n > 0 {
-			t.rest = t.rest[t.n:]
+		n, err := ignoringEINTR(func() (int, error) { return syscall.Write(t.fd, t.rest) })
+		if n > 0 {
+			t.rest = t.rest[n:]
 			t.restSince = t.stream.now
 		}
-		if t.err == syscall.EAGAIN {
-			t.err = nil
+		switch {
+		case err == syscall.EAGAIN:
 			t.stream.due.Store(true) // step sets the schedule
-			return true
-		}
-		if t.err != nil {
-			return false
+			return nil
+		case err != nil:
+			return err
 		}
 	}
 	t.rest = nil // so that no batch is kept
-	return true
+	return nil
 }
 
 // serve does what is due. The writer calls it when the stream is woken.
@@ -199,6 +197,7 @@ func (t *taken) serve(now time.Time) {
 	s.now = now
 	if t.input.Swap(false) && t.hasLeft() {
 		s.left.Store(true)
+		s.check.Store(true)
 	}
 	if err := t.flushInTime(now); err != nil {
 		t.finish(WriteFailed, err)
@@ -227,8 +226,8 @@ func (t *taken) flushInTime(now time.Time) error {
 	if len(t.rest) == 0 {
 		return nil
 	}
-	if !t.flush() {
-		return t.err
+	if err := t.flush(); err != nil {
+		return err
 	}
 	if timeout := t.stream.options.WriteTimeout; len(t.rest) > 0 && timeout > 0 && now.Sub(t.restSince) >= timeout {
 		return os.ErrDeadlineExceeded
@@ -250,22 +249,18 @@ func (r Reason) isImmediate() bool {
 
 // hasLeft reads what the client has sent, and reports whether the client has
 // closed the connection.
-func (t *taken) hasLeft() (left bool) {
-	err := t.raw.Read(func(fd uintptr) bool {
-		for t.readBytes < maxInput {
-			n, err := ignoringEINTR(func() (int, error) { return syscall.Read(int(fd), t.writer.scratch[:]) })
-			if err == syscall.EAGAIN {
-				return true
-			}
-			if n <= 0 {
-				left = true
-				return true
-			}
-			t.readBytes += n
+func (t *taken) hasLeft() bool {
+	for t.readBytes < maxInput {
+		n, err := ignoringEINTR(func() (int, error) { return syscall.Read(t.fd, t.writer.scratch[:]) })
+		switch {
+		case err == syscall.EAGAIN:
+			return false
+		case n <= 0:
+			return true
 		}
-		return true
-	})
-	return left || err != nil
+		t.readBytes += n
+	}
+	return false
 }
 
 // maxInput limits how many bytes a stream reads, and drops, of a client that sends

@@ -173,17 +173,10 @@ func (p *poller) add(t *taken) error {
 	t.id = p.last
 	p.taken[t.id] = t
 	p.mu.Unlock()
-	var added error
-	err := t.raw.Control(func(fd uintptr) {
-		added = unix.EpollCtl(p.epoll, unix.EPOLL_CTL_ADD, int(fd), &unix.EpollEvent{
-			Events: unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET&0xffffffff,
-			Fd:     t.id,
-		})
+	return unix.EpollCtl(p.epoll, unix.EPOLL_CTL_ADD, t.fd, &unix.EpollEvent{
+		Events: unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET&0xffffffff,
+		Fd:     t.id,
 	})
-	if err != nil {
-		return err
-	}
-	return added
 }
 
 // remove forgets a connection. Its close removes it from epoll.
