@@ -109,12 +109,13 @@ func (rec *recorder) FlushError() error {
 
 // panicError makes an error of a handler's panic, which would end the process:
 // no server recovers it here. reverse_proxy panics with [http.ErrAbortHandler] if
-// the backend's body breaks off, and if the recorder refuses to write it.
-func (rec *recorder) panicError(ctx context.Context, p any) error {
+// the backend's body breaks off, and if its writer refuses to write it. begun says
+// whether the response has begun.
+func panicError(ctx context.Context, p any, begun bool) error {
 	switch {
 	case p == http.ErrAbortHandler && ctx.Err() != nil: // the caller cancelled it
 		return context.Cause(ctx)
-	case p == http.ErrAbortHandler && rec.status == 0:
+	case p == http.ErrAbortHandler && !begun:
 		return ErrConnectionAborted
 	case p == http.ErrAbortHandler:
 		return ErrAborted

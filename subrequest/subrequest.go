@@ -29,6 +29,8 @@ var (
 	// ErrNoResponse is returned if no handler wrote a response: the route has
 	// no handler after this module's.
 	ErrNoResponse = errors.New("no handler answered")
+
+	errNoServer = errors.New("not called from within an HTTP server")
 )
 
 // Response is the response of the next handlers.
@@ -190,7 +192,7 @@ func (q *Requester) ClientNetwork() string {
 // The handlers see the client's own address, or that of [WithClientIP].
 func (q *Requester) Do(req *http.Request, maxBody int64) (*Response, error) {
 	if q.server == nil {
-		return nil, errors.New("not called from within an HTTP server")
+		return nil, errNoServer
 	}
 	switch q.offer.current() {
 	case offered:
@@ -211,14 +213,10 @@ func (q *Requester) do(req *http.Request, maxBody int64, take func(*Response) ht
 	rec := &recorder{cancel: cancel, isHead: req.Method == http.MethodHead, header: make(http.Header), maxBody: maxBody, take: take}
 	defer func() {
 		if p := recover(); p != nil {
-			resp, err = rec.response(caller, rec.panicError(caller, p))
+			resp, err = rec.response(caller, panicError(caller, p, rec.status != 0))
 		}
 	}()
-	repl := caddy.NewReplacer()
-	req = caddyhttp.PrepareRequest(req.WithContext(ctx), repl, rec, q.server)
-	restoreOriginal(req)
-	q.restoreClient(req.Context(), repl)
-	err = q.handler.ServeHTTP(rec, req)
+	err = q.serve(req.WithContext(ctx), rec)
 	return rec.response(caller, err)
 }
 
