@@ -70,6 +70,20 @@ func (e Event) Encode() (Frame, error) {
 	return e.append(make([]byte, 0, e.Size())), nil
 }
 
+// EncodeRelayed encodes an event without an id that a backend has named in a stream of
+// its own, for pages that know it: its name may be any that a stream can hold, also
+// "error" and "open". It fails as [Event.Encode] does.
+func EncodeRelayed(name string, data []byte) (Frame, error) {
+	e := Event{Name: name, Data: data}
+	switch {
+	case strings.ContainsAny(name, "\r\n") || !utf8.ValidString(name):
+		return nil, fmt.Errorf("%w %q: want UTF-8 without line breaks", ErrName, name)
+	case !utf8.Valid(data):
+		return nil, ErrNotText
+	}
+	return e.append(make([]byte, 0, e.Size())), nil
+}
+
 // Size returns how many bytes the encoded event has, or a little more.
 func (e Event) Size() int {
 	const fields = len("id: \nevent: \ndata: \n\n")

@@ -194,3 +194,20 @@ func TestBinaryDataIsJSONWithType(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+func TestRelayedEventKeepsItsName(t *testing.T) {
+	for _, name := range []string{"error", "open", "a\x00b", strings.Repeat("x", 1000)} {
+		frame, err := event.EncodeRelayed(name, []byte("1"))
+		if want := "event: " + name + "\ndata: 1\n\n"; err != nil || string(frame) != want {
+			t.Errorf("%q: %q, %v", name, frame, err)
+		}
+	}
+	for _, name := range []string{"a\nb", "a\rb", "\xff"} {
+		if frame, err := event.EncodeRelayed(name, nil); !errors.Is(err, event.ErrName) {
+			t.Errorf("%q: %q, %v", name, frame, err)
+		}
+	}
+	if frame, err := event.EncodeRelayed("", []byte("\xff")); !errors.Is(err, event.ErrNotText) {
+		t.Errorf("%q, %v", frame, err)
+	}
+}

@@ -20,6 +20,9 @@ const (
 type Message struct {
 	Topics []string
 	Event  event.Event
+	// Frame, if not nil, is what clients receive in place of the event's name and
+	// data. It has no id.
+	Frame event.Frame
 }
 
 // IdempotencyKey identifies a delivery, so that the hub publishes it once even if
@@ -69,7 +72,7 @@ func (h *Hub) PublishAll(messages []Message, key IdempotencyKey) (Outcome, error
 	p := &publication{items: make([]item, len(messages))}
 	for i, m := range messages {
 		var err error
-		if p.items[i], err = newItem(m.Topics, m.Event); err != nil {
+		if p.items[i], err = newItem(m.Topics, m.Event, m.Frame); err != nil {
 			return Outcome{}, fmt.Errorf("event %d of %d: %w", i+1, len(messages), err)
 		}
 	}

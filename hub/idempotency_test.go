@@ -335,3 +335,12 @@ func TestOutcomeNamesDuplicateMessages(t *testing.T) {
 		t.Errorf("%+v, %v", got, err)
 	}
 }
+
+func TestGivenFrameIsPublishedWithTheID(t *testing.T) {
+	h := newHub(t, store.History{})
+	m := hub.Message{Topics: []string{"a"}, Event: event.Event{ID: "own"}, Frame: event.Frame("event: error\ndata: 1\n\n")}
+	publishAll(t, h, hub.IdempotencyKey{}, false, m)
+	if e := h.Last("a"); e.ID != "own" || string(e.Frame) != "id: own\nevent: error\ndata: 1\n\n" {
+		t.Errorf("%s", e.Frame)
+	}
+}

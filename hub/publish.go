@@ -54,7 +54,7 @@ type item struct {
 // [ErrNoTopic] if there is no topic, with [ErrClosed], or with the store's
 // error. Then it has published nothing.
 func (h *Hub) Publish(topics []string, e event.Event) (entry *store.Entry, duplicate bool, err error) {
-	i, err := newItem(topics, e)
+	i, err := newItem(topics, e, nil)
 	if err != nil {
 		return nil, false, err
 	}
@@ -81,7 +81,8 @@ func (h *Hub) publishItem(i item) (*store.Entry, bool, error) {
 	return items[0].entry, items[0].dup, nil
 }
 
-func newItem(topics []string, e event.Event) (item, error) {
+// newItem encodes an event, unless its frame is given.
+func newItem(topics []string, e event.Event, frame event.Frame) (item, error) {
 	if len(topics) == 0 {
 		return item{}, ErrNoTopic
 	}
@@ -90,9 +91,11 @@ func newItem(topics []string, e event.Event) (item, error) {
 			return item{}, err
 		}
 	}
-	frame, err := event.Event{Name: e.Name, Data: e.Data}.Encode()
-	if err != nil {
-		return item{}, err
+	if frame == nil {
+		var err error
+		if frame, err = (event.Event{Name: e.Name, Data: e.Data}).Encode(); err != nil {
+			return item{}, err
+		}
 	}
 	return item{topics: unique(topics), id: e.ID, frame: frame}, nil
 }
