@@ -259,6 +259,23 @@ func (h *History) parseBound(d *caddyfile.Dispenser, arg string) error {
 //			dedupe   <count> | <duration> ... | off
 //			forward  [async [<duration>]]
 //		}
+//		relay {
+//			format       sse | ndjson | json-seq | json | multipart | lines
+//			event        <template>
+//			select       <jq>
+//			complete     <jq>
+//			share
+//			replay       all | last <count> | none
+//			detach       <duration>
+//			keep         <duration>
+//			resume_event <name>
+//			max_ahead    <size>
+//			max_event    <size>
+//			max_request  <size>
+//
+//			max_responses            <count>
+//			max_responses_per_client <count>
+//		}
 //		publish {
 //			token    <secret>...
 //			jwt {

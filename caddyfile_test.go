@@ -86,7 +86,13 @@ func TestUnknownOptionErrorNamesLine(t *testing.T) {
 
 func TestInvalidConfigurationErrorSaysWhatToWrite(t *testing.T) {
 	for _, c := range []struct{ rule, want string }{
-		{"sse", "a rule needs poll, webhook, publish or topic"},
+		{"sse", "a rule needs poll, webhook, publish, relay or topic"},
+		{"sse {\n relay {\n replay last\n }\n}", "replay last 10"},
+		{"sse {\n relay {\n replay none\n }\n}", "add share"},
+		{"sse {\n relay {\n format xml\n }\n}", "want sse, ndjson"},
+		{"sse {\n relay {\n event {query.x}\n }\n}", "use {json.PATH}"},
+		{"sse {\n relay {\n resume_event reset\n }\n}", "such as resume"},
+		{"sse {\n relay\n topic news\n}", "leave out topic"},
 		{"sse {\n publish\n}", "token {env.PUBLISH_TOKEN}"},
 		{"sse {\n publish {\n token {env.NOT_SET_ANYWHERE}\n }\n}", "NOT_SET_ANYWHERE"},
 		{"sse {\n publish {\n jwt\n }\n}", "key {env.JWT_SECRET}"},

@@ -11,6 +11,7 @@ import (
 	"github.com/caddy-sse/caddy-sse/access"
 	"github.com/caddy-sse/caddy-sse/upstream/poll"
 	"github.com/caddy-sse/caddy-sse/upstream/publish"
+	"github.com/caddy-sse/caddy-sse/upstream/relay"
 	"github.com/caddy-sse/caddy-sse/upstream/webhook"
 )
 
@@ -23,13 +24,13 @@ func init() {
 // other requests to the next handler unchanged.
 //
 // A rule has exactly one of these: `poll` makes JSON documents of the next
-// handlers live, `webhook` and `publish` publish the requests that they
+// handlers live, `relay` relays their streams, `webhook` and `publish` publish the requests that they
 // receive, `topics` streams what is published, and `observe` polls documents
 // that other requests change.
 type Handler struct {
 	// The name of the rule in metrics and in the admin API. They count rules with
 	// the same name together. Default: in a Caddyfile the rule's matcher,
-	// such as `/api/*`; otherwise "poll", "webhook", "publish" or "topic".
+	// such as `/api/*`; otherwise "poll", "webhook", "publish", "relay" or "topic".
 	Name string `json:"name,omitempty"`
 
 	// The hub on which the rule publishes, or from which its streams read.
@@ -42,6 +43,10 @@ type Handler struct {
 
 	// Publishes the webhooks that senders such as GitHub or Stripe POST.
 	Webhook *webhook.Webhook `json:"webhook,omitempty"`
+
+	// Relays streams that the next handlers respond with, such as event streams
+	// and NDJSON, so that clients can resume and share them.
+	Relay *relay.Config `json:"relay,omitempty"`
 
 	// Publishes the events that trusted services POST.
 	Publish *publish.Publish `json:"publish,omitempty"`

@@ -12,6 +12,7 @@ import (
 	"github.com/caddy-sse/caddy-sse/internal/loglimit"
 	"github.com/caddy-sse/caddy-sse/store"
 	"github.com/caddy-sse/caddy-sse/upstream/poll"
+	"github.com/caddy-sse/caddy-sse/upstream/relay"
 )
 
 // hubs holds the hubs by name. They outlive configurations. If the key held a
@@ -34,6 +35,7 @@ type sharedHub struct {
 	storeConfig string      // the configuration of the log's store
 
 	topicLeases     poll.TopicLeases // of the topics that the pollers publish on
+	feeds           relay.Feeds      // of the relays
 	publishFailures loglimit.Limiter
 	expelOnce       sync.Once
 
@@ -65,7 +67,10 @@ func newSharedHub(log *store.Lazy, storeConfig string, history store.History) *s
 }
 
 // Destruct implements [caddy.Destructor].
-func (s *sharedHub) Destruct() error { return s.Close() }
+func (s *sharedHub) Destruct() error {
+	s.feeds.Close()
+	return s.Close()
+}
 
 // owner is a configuration that uses the hub, and its options for the hub.
 type owner struct {

@@ -8,7 +8,7 @@ import { Caddy, freePorts } from './lib/site.mjs';
 // The folder of a black-box conformance suite for servers of event streams.
 const suite = process.env.SSE_CONFORMANCE;
 
-const caddyfile = ({ http, https, admin }) => `{
+const caddyfile = ({ http, https, admin, upstream }) => `{
 	admin 127.0.0.1:${admin}
 	default_bind 127.0.0.1
 	local_certs
@@ -35,12 +35,21 @@ http://127.0.0.1:${http}, https://localhost:${https} {
 		cors https://app.example
 	}
 
-	@other not path_regexp ^/(hooks|events)/[^/]+$
+	rewrite /relay/* /up/{path.1}
+	sse /up/* {
+		relay {
+			share
+			detach 2s
+		}
+	}
+	reverse_proxy /up/* 127.0.0.1:${upstream}
+
+	@other not path_regexp ^/(hooks|events|up)/[^/]+$
 	respond @other 404
 }
 `;
 
-const config = ({ http, https }) => ({
+const config = ({ http, https, upstream }) => ({
   name: 'caddy-sse',
   baseUrl: `http://127.0.0.1:${http}`,
   tlsUrl: `https://localhost:${https}`,
@@ -56,11 +65,12 @@ const config = ({ http, https }) => ({
   receive: { extract: 'raw' },
   expect: { gapEvent: 'reset', acceptMismatch: [406], invalidUtf8: 'reject' },
   cors: { allowedOrigin: 'https://app.example', disallowedOrigin: 'https://evil.example', credentials: true },
+  relay: { originPort: upstream, originPath: '/up/{topic}', subscribePath: '/relay/{topic}', reconnectMs: 10000, shared: true, idleStops: true },
 });
 
-test('topics conform to the standard of event streams', { skip: !suite && 'SSE_CONFORMANCE names no suite' }, async (t) => {
-  const [http, https, admin] = await freePorts(3);
-  const ports = { http, https, admin };
+test('topics and relays conform to the standard of event streams', { skip: !suite && 'SSE_CONFORMANCE names no suite' }, async (t) => {
+  const [http, https, admin, upstream] = await freePorts(4);
+  const ports = { http, https, admin, upstream };
   const caddy = await Caddy.start(caddyfile(ports), { url: `http://127.0.0.1:${http}` });
   t.after(() => caddy.stop());
   const [configFile, resultFile] = ['conformance.json', 'result.json'].map((name) => join(caddy.folder, name));

@@ -1,0 +1,70 @@
+package caddysse
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+
+	"github.com/caddy-sse/caddy-sse/upstream/relay"
+)
+
+func (h *Handler) parseRelay(d *caddyfile.Dispenser) error {
+	p := relayParser{new(relay.Config)}
+	h.Relay = p.Config
+	if args := d.RemainingArgs(); len(args) > 0 {
+		return d.Errf("relay takes no value, got %s", strings.Join(args, " "))
+	}
+	return parseChecked(d, "relay", p.Config, options{
+		"format":        p.parseFormat,
+		"event":         word(&p.Event),
+		"select":        word(&p.Select),
+		"complete":      word(&p.Complete),
+		"share":         flag(&p.Share),
+		"replay":        p.parseReplay,
+		"detach":        p.parseDetach,
+		"keep":          duration(&p.Keep),
+		"resume_event":  word(&p.ResumeEvent),
+		"max_ahead":     size(&p.MaxAhead),
+		"max_event":     size(&p.MaxEvent),
+		"max_request":   size(&p.MaxRequest),
+		"max_responses": count(&p.MaxResponses),
+
+		"max_responses_per_client": count(&p.MaxResponsesPerClient),
+	}, (*relay.Config).Validate)
+}
+
+// relayParser parses the options of a relay that have a syntax of their own.
+type relayParser struct{ *relay.Config }
+
+func (p relayParser) parseFormat(d *caddyfile.Dispenser) error {
+	return word((*string)(&p.Format))(d)
+}
+
+func (p relayParser) parseReplay(d *caddyfile.Dispenser) error {
+	args := d.RemainingArgs()
+	if len(args) == 2 && args[0] == "last" {
+		n, err := strconv.Atoi(args[1])
+		if err != nil || n <= 0 {
+			return d.Errf("replay last %q is no whole number above zero", args[1])
+		}
+		p.ReplayLast, args = n, args[:1]
+	}
+	if len(args) != 1 {
+		return d.Errf("replay takes all, last and a number, or none, got %q", strings.Join(args, " "))
+	}
+	p.Replay = args[0]
+	return nil
+}
+
+// parseDetach turns zero into a negative duration: in JSON, zero is the default.
+func (p relayParser) parseDetach(d *caddyfile.Dispenser) error {
+	return converted(func(d *caddyfile.Dispenser, option, value string) error {
+		if parsed, err := caddy.ParseDuration(value); err == nil && parsed == 0 {
+			p.Detach = -1
+			return nil
+		}
+		return setDuration(d, option, value, &p.Detach)
+	})(d)
+}

@@ -1,0 +1,281 @@
+package caddysse_test
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+func TestViewersShareOneResponseUnlessCredentialsOrVaryTellThemApart(t *testing.T) {
+	b := startStreamer(t, "text/event-stream")
+	s := startSite(t, "", relayTo(b, "share"))
+	first := s.open("HTTP/1.1", "/live")
+	up := b.next()
+	up.write("data: 1\n\ndata: 2\n\n")
+	first.expect("", "1")
+	for _, header := range [][]string{nil, {"User-Agent", "other"}, {"X-Forwarded-For", "203.0.113.7"}} {
+		late := s.open("HTTP/1.1", "/live", header...)
+		late.expect("", "1")
+		late.expect("", "2")
+	}
+	for _, header := range [][]string{{"Authorization", "Bearer a"}, {"Cookie", "session=1"}, {"X-Tenant", "b"}} {
+		own := s.open("HTTP/1.1", "/live", header...)
+		up := b.next()
+		up.write("data: own\n\n")
+		own.expect("", "own")
+		again := s.open("HTTP/1.1", "/live", header...)
+		again.expect("", "own")
+	}
+	if n := b.requests.Load(); n != 4 {
+		t.Errorf("the backend got %d requests, want 4", n)
+	}
+	for name, kind := range map[string]string{"q": "text/event-stream", "x": "text/event-stream"} {
+		b.kind.Store(kind)
+		one := s.open("HTTP/1.1", "/live?"+name)
+		up := b.next()
+		up.write("data: %s\n\n", name)
+		one.expect("", name)
+	}
+}
+
+func TestLateViewerGetsWhatReplaySays(t *testing.T) {
+	for options, want := range map[string][]string{
+		"share": {"1", "2", "3"}, "share\nreplay all": {"1", "2", "3"}, "share\nreplay last 2": {"2", "3"}, "share\nreplay last 9": {"1", "2", "3"}, "share\nreplay none": nil,
+	} {
+		b := startStreamer(t, "text/event-stream")
+		s := startSite(t, "", relayTo(b, options))
+		first := s.open("HTTP/1.1", "/live")
+		up := b.next()
+		up.write("data: 1\n\ndata: 2\n\ndata: 3\n\n")
+		for i := 1; i <= 3; i++ {
+			first.expect("", fmt.Sprint(i))
+		}
+		late := s.open("HTTP/1.1", "/live")
+		up.write("data: 4\n\n")
+		for _, data := range append(want, "4") {
+			if e := late.next(); string(e.Data) != data {
+				t.Errorf("%q: got %q, want %q", options, e.Data, data)
+			}
+		}
+		first.close()
+		late.close()
+	}
+}
+
+func TestEventStreamOfGetIsReconnectedWhereItEnded(t *testing.T) {
+	b := startStreamer(t, "text/event-stream")
+	s := startSite(t, "", relayTo(b, "complete `if .last == 5 then {total: .count} else null end`"))
+	c := s.open("HTTP/2.0", "/live")
+	up := b.next()
+	up.write("retry: 50\nid: a\ndata: 1\n\n")
+	up.end() // as for an EventSource, this says nothing
+	c.expect("", "1")
+	up = b.next()
+	if got := up.request.Header.Get("Last-Event-ID"); got != "a" {
+		t.Errorf("the backend got the position %q", got)
+	}
+	up.write("id: b\ndata: 2\n\nid: c\ndata: half")
+	up.abort()
+	c.expect("", "2")
+	if e := c.next(); e.Name != "stale" || !strings.Contains(string(e.Data), `"status":502`) {
+		t.Errorf("got %q %q", e.Name, e.Data)
+	}
+	up = b.next()
+	if got := up.request.Header.Get("Last-Event-ID"); got != "b" {
+		t.Errorf("the backend got the position %q", got)
+	}
+	up.write("data: 5\n\ndata: 6\n\n")
+	c.expect("", "5")
+	last := c.expect("complete", `{"total":3}`)
+	c.ended()
+	up.isLeft()
+	if resp := s.doOver("HTTP/2.0", "GET", "/live", "", "Accept", "text/event-stream", "Last-Event-ID", last.ID); resp.StatusCode != http.StatusNoContent {
+		t.Errorf("a client that has all gets %s", resp.Status)
+	}
+}
+
+// A backend that is down is no refusal.
+func TestStreamOpensWhileBackendFails(t *testing.T) {
+	s := startSite(t, "", fmt.Sprintf("sse {\n relay\n }\n reverse_proxy 127.0.0.1:%d", freePort(t)))
+	c := s.open("HTTP/1.1", "/live")
+	if e := c.next(); e.Name != "stale" {
+		t.Errorf("got %q %q", e.Name, e.Data)
+	}
+	if resp := s.do("POST", "/live", "", "Accept", "text/event-stream"); resp.StatusCode != http.StatusBadGateway {
+		t.Errorf("a POST gets %s", resp.Status)
+	}
+}
+
+func TestResponseWithoutViewersIsLeftAfterDetach(t *testing.T) {
+	b := startStreamer(t, "text/event-stream")
+	s := startSite(t, "", relayTo(b, "detach 200ms"))
+	c := s.open("HTTP/1.1", "/live")
+	up := b.next()
+	up.write("id: 1\ndata: 1\n\n")
+	one := c.expect("", "1")
+	c.close()
+	up.isLeft()
+	c = s.open("HTTP/1.1", "/live", "Last-Event-ID", one.ID)
+	up = b.next() // another connection of the same feed
+	if got := up.request.Header.Get("Last-Event-ID"); got != "1" {
+		t.Errorf("the backend got the position %q", got)
+	}
+	up.write("data: 2\n\n")
+	c.expect("", "2")
+
+	c = s.post("HTTP/1.1", "/live", "{}")
+	up = b.next()
+	up.write("data: a\n\n")
+	a := c.expect("", "a")
+	where := c.resp.Header.Get("Content-Location")
+	c.close()
+	up.isLeft()
+	c = s.open("HTTP/1.1", where, "Last-Event-ID", a.ID)
+	if e := c.next(); e.Name != "stale" {
+		t.Errorf("got %q %q", e.Name, e.Data)
+	}
+	c.ended()
+}
+
+func TestNdjsonThatBreaksOffIsStaleAndBeginsAgain(t *testing.T) {
+	b := startStreamer(t, "application/x-ndjson")
+	s := startSite(t, "", relayTo(b, ""))
+	c := s.open("HTTP/1.1", "/export")
+	up := b.next()
+	up.write("1\n2")
+	up.abort()
+	c.expect("", "1")
+	e := c.next()
+	if e.Name != "stale" {
+		t.Errorf("got %q %q", e.Name, e.Data)
+	}
+	c.ended()
+	c = s.open("HTTP/1.1", "/export", "Last-Event-ID", e.ID)
+	c.expect("reset", `{"reason":"the position is not in the history"}`)
+	b.next().write("1\n")
+	c.expect("", "1")
+}
+
+func TestRelayLimitsResponsesAndBodies(t *testing.T) {
+	b := startStreamer(t, "text/event-stream")
+	s := startSite(t, "", relayTo(b, "max_responses_per_client 2\nmax_request 10B"))
+	for range 2 {
+		s.open("HTTP/1.1", "/live")
+	}
+	if resp := s.do("GET", "/live", "", "Accept", "text/event-stream"); resp.StatusCode != http.StatusTooManyRequests || resp.Header.Get("Retry-After") == "" {
+		t.Errorf("the third stream of a client: %s", resp.Status)
+	}
+	if resp := s.do("POST", "/live", "longer than 10", "Accept", "text/event-stream"); resp.StatusCode != http.StatusRequestEntityTooLarge {
+		t.Errorf("a long body: %s", resp.Status)
+	}
+}
+
+// followFeed reads a feed to its end, and reconnects when it is cut or moved.
+func followFeed(s *site, protocol string, cut func() bool) (data []string, err error) {
+	position := ""
+	for failures := 0; ; {
+		header := []string{"Last-Event-ID", position}
+		if position == "" {
+			header = nil
+		}
+		c, err := s.tryOpen(protocol, "/tokens", header...)
+		if network := new(url.Error); errors.As(err, &network) && failures < 100 {
+			failures++ // an EventSource retries, too
+			time.Sleep(10 * time.Millisecond)
+			continue
+		}
+		if err != nil {
+			return data, err
+		}
+		for e := range c.events {
+			if position = e.ID; e.Name == "complete" {
+				c.close()
+				return data, nil
+			}
+			data = append(data, e.Name+string(e.Data))
+			if cut() {
+				break
+			}
+		}
+		c.close()
+	}
+}
+
+func TestSharedFeedSurvivesCutsAndReloadsWithOneRequest(t *testing.T) {
+	const events, viewers = 2000, 60
+	b := startStreamer(t, "text/event-stream")
+	directives := relayTo(b, "share\ncomplete `if .last.n == 2000 then true else false end`")
+	s := startSite(t, "sse {\n drain 300ms\n}", directives)
+	var following sync.WaitGroup
+	results := make([][]string, viewers)
+	for i := range viewers {
+		following.Go(func() {
+			random := rand.New(rand.NewPCG(uint64(i), 1))
+			data, err := followFeed(s, protocols[i%3], func() bool { return random.IntN(400) == 0 })
+			if err != nil {
+				t.Errorf("viewer %d after %d events: %v", i, len(data), err)
+			}
+			results[i] = data
+		})
+	}
+	ups := []*backendStream{b.next(), b.next()} // http and https have other hosts
+	for n := 1; n <= events; n++ {
+		for _, up := range ups {
+			up.write("event: t\ndata: {\"n\":%d}\n\n", n)
+		}
+		if n == 700 || n == 1400 {
+			s.reload("sse {\n drain 300ms\n}", directives)
+		}
+	}
+	following.Wait()
+	for i, data := range results {
+		if len(data) != events {
+			t.Errorf("viewer %d got %d events", i, len(data))
+		}
+		for n, d := range data {
+			if want := fmt.Sprintf(`t{"n":%d}`, n+1); d != want {
+				t.Errorf("viewer %d: event %d is %s", i, n+1, d)
+				break
+			}
+		}
+	}
+	if n := b.requests.Load(); n != 2 {
+		t.Errorf("the backend got %d requests", n)
+	}
+}
+
+// A backend that sends without pause is read no further than max_ahead beyond a
+// viewer that doesn't read.
+func TestBackendIsReadOnlyAheadOfItsViewers(t *testing.T) {
+	sent := make(chan int64, 1)
+	line := "data: " + strings.Repeat("x", 10_000) + "\n\n"
+	address := startBackend(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		var n int64
+		defer func() { sent <- n }()
+		for r.Context().Err() == nil {
+			_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(2 * time.Second))
+			written, err := io.WriteString(w, line)
+			if n += int64(written); err != nil {
+				return
+			}
+		}
+	})
+	s := startSite(t, "", "sse {\n relay {\n max_ahead 1MiB\n }\n }\n reverse_proxy "+address)
+	ctx := t.Context()
+	resp, err := s.send(ctx, "HTTP/1.1", "GET", "/live", "", "Accept", "text/event-stream")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if n := <-sent; n > 40<<20 { // with the buffers of three connections
+		t.Errorf("the backend could send %d bytes", n)
+	}
+}
