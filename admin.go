@@ -20,6 +20,7 @@ func init() {
 // Admin adds the state of this module to the admin API:
 //
 //	GET /sse/views             the polled views, and the results of their polls
+//	GET /sse/relays            the streams of backends that are relayed
 //	GET /sse/hubs              the hubs, with the sizes of their logs
 //	GET /sse/topics            the topics with subscribers, and their last events
 //	GET /sse/streams           the open streams, and how far they are behind
@@ -43,6 +44,7 @@ func (Admin) CaddyModule() caddy.ModuleInfo {
 func (Admin) Routes() []caddy.AdminRoute {
 	return []caddy.AdminRoute{
 		{Pattern: "/sse/views", Handler: caddy.AdminHandlerFunc(listViews)},
+		{Pattern: "/sse/relays", Handler: caddy.AdminHandlerFunc(listRelays)},
 		{Pattern: "/sse/hubs", Handler: caddy.AdminHandlerFunc(listHubs)},
 		{Pattern: "/sse/topics", Handler: caddy.AdminHandlerFunc(listTopics)},
 		{Pattern: "/sse/streams", Handler: caddy.AdminHandlerFunc(listStreams)},

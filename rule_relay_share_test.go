@@ -209,10 +209,14 @@ func followFeed(s *site, protocol string, cut func() bool) (data []string, err e
 }
 
 func TestSharedFeedSurvivesCutsAndReloadsWithOneRequest(t *testing.T) {
-	const events, viewers = 2000, 60
+	events, viewers := 2000, 60
+	if fullSize {
+		events, viewers = 5000, 500
+	}
 	b := startStreamer(t, "text/event-stream")
-	directives := relayTo(b, "share\ncomplete `if .last.n == 2000 then true else false end`")
-	s := startSite(t, "sse {\n drain 300ms\n}", directives)
+	global := "sse {\n drain 300ms\n history 20000\n}"
+	directives := relayTo(b, fmt.Sprintf("share\ncomplete `.last.n == %d`", events))
+	s := startSite(t, global, directives)
 	var following sync.WaitGroup
 	results := make([][]string, viewers)
 	for i := range viewers {
@@ -230,8 +234,8 @@ func TestSharedFeedSurvivesCutsAndReloadsWithOneRequest(t *testing.T) {
 		for _, up := range ups {
 			up.write("event: t\ndata: {\"n\":%d}\n\n", n)
 		}
-		if n == 700 || n == 1400 {
-			s.reload("sse {\n drain 300ms\n}", directives)
+		if n == events/3 || n == events*2/3 {
+			s.reload(global, directives)
 		}
 	}
 	following.Wait()
@@ -277,5 +281,34 @@ func TestBackendIsReadOnlyAheadOfItsViewers(t *testing.T) {
 	defer resp.Body.Close()
 	if n := <-sent; n > 40<<20 { // with the buffers of three connections
 		t.Errorf("the backend could send %d bytes", n)
+	}
+}
+
+func TestRelayListShowsResponsesWithoutSecrets(t *testing.T) {
+	b := startStreamer(t, "text/event-stream")
+	admin := localhost(fmt.Sprintf("127.0.0.1:%d", freePort(t)))
+	s := startSiteWithAdmin(t, admin, "", relayTo(b, "share\n"))
+	c := s.open("HTTP/1.1", "/live?key=hidden", "Authorization", "Bearer hidden")
+	up := b.next()
+	up.write("data: secret\n\n")
+	token := strings.Split(c.expect("", "secret").ID, ".")[1]
+	resp, err := http.Get("http://" + admin + "/sse/relays?path=/live")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{`"total":1`, `"rule":"relay"`, `"method":"GET"`, `"path":"/live"`, `"shared":true`, `"viewers":1`, `"events":1`, `"state":"running"`} {
+		if !strings.Contains(string(body), want) {
+			t.Errorf("%s is missing in %s", want, body)
+		}
+	}
+	for _, secret := range []string{"hidden", "secret", token} {
+		if strings.Contains(string(body), secret) {
+			t.Errorf("%s shows %s", body, secret)
+		}
 	}
 }

@@ -249,17 +249,3 @@ func (f *feed) awaitViewers() bool {
 		}
 	}
 }
-
-func (f *feed) addTo(t *Totals) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	t.Viewers += f.viewers
-	if f.over {
-		t.Ended++
-		return
-	}
-	t.Running++
-	if f.failing {
-		t.Stale++
-	}
-}

@@ -135,24 +135,3 @@ func (s *Feeds) Close() {
 		}
 	}
 }
-
-// Totals sums up the feeds of a rule.
-type Totals struct {
-	Running, Ended, Viewers, Stale int
-}
-
-// Totals returns the sums by rule name, also of rules without feeds.
-func (s *Feeds) Totals() map[string]Totals {
-	totals := make(map[string]Totals)
-	s.mu.Lock()
-	for name := range s.rules {
-		totals[name] = Totals{}
-	}
-	s.mu.Unlock()
-	for _, f := range s.all() {
-		t := totals[f.rule]
-		f.addTo(&t)
-		totals[f.rule] = t
-	}
-	return totals
-}

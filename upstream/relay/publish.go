@@ -78,16 +78,16 @@ func (f *feed) publishStale(status int) {
 
 // addSizes counts events that no viewer has got.
 func (f *feed) addSizes(sizes []int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.published += len(sizes)
 	if f.request.shared != nil {
 		return
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
 	f.sizes = append(f.sizes, sizes...)
 	for _, n := range sizes {
 		f.ahead += int64(n)
 	}
-	f.published += len(sizes)
 	f.dropSizesLocked()
 }
 
