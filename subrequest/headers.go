@@ -65,8 +65,9 @@ func CertificateDigest(state *tls.ConnectionState) string {
 
 // DefaultAccept is a subrequest's Accept header if the client accepts nothing but
 // an event stream. It has no */*: Rails takes a request that lists it for a
-// browser's, and responds with HTML.
-const DefaultAccept = "application/json, application/*;q=0.8, text/*;q=0.5"
+// browser's, and responds with HTML. In Spring before 5.3, application/* matches no
+// type with a suffix, such as application/hal+json.
+const DefaultAccept = "application/json, application/*+json;q=0.9, application/*;q=0.8, text/*;q=0.5"
 
 // CopyHeader copies the headers of a backend's response to a client's: all but
 // those of the connection, and Set-Cookie, since several clients may share the

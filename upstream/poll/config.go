@@ -181,7 +181,8 @@ type Config struct {
 	// Sets the Accept header of polls, such as "application/vnd.api+json".
 	// Viewers with different Accept headers then share a view. Default: the
 	// viewer's own without text/event-stream; if nothing is left, and with
-	// absorb, "application/json, application/*;q=0.8, text/*;q=0.5".
+	// absorb, "application/json, application/*+json;q=0.9, application/*;q=0.8,
+	// text/*;q=0.5".
 	Accept string `json:"accept,omitempty"`
 
 	// Answers ordinary GET and HEAD requests for a polled document from the

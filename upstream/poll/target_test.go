@@ -190,7 +190,7 @@ func TestRequestSpecificHeadersAreNotSent(t *testing.T) {
 		} {
 			r.Header.Set(name, "x-hop")
 		}
-		kept.Set("Accept", "application/json, application/*;q=0.8, text/*;q=0.5")
+		kept.Set("Accept", "application/json, application/*+json;q=0.9, application/*;q=0.8, text/*;q=0.5")
 		e.subscribe(r)
 		got := e.last()
 		if got.Method != http.MethodGet || got.Host != "example.com" || got.URL.Path != "/doc" || got.URL.RawQuery != "b=2&a=%31" || got.RequestURI != "/doc?b=2&a=%31" || got.URL.Fragment != "" {
