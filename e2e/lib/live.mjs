@@ -17,10 +17,10 @@ export const often = 'poll 100ms';
 export async function live(t, heading, address, poll, start, { env } = {}) {
   const [port] = await freePorts(1);
   const folder = await temporary(t);
-  const { command, args, ready, ...options } = await start(port, folder);
+  const { command, args, ready, millis, ...options } = await start(port, folder);
   const program = new Program(command, args, { cwd: folder, ...options });
   t.after(() => program.stop());
-  await responds(program, `http://127.0.0.1:${port}${ready}`, (response) => response?.status < 500);
+  await responds(program, `http://127.0.0.1:${port}${ready}`, (response) => response?.status < 500, millis);
   const url = await serve(t, heading, { [address]: `127.0.0.1:${port}`, 'poll 2s': poll }, { env });
   return { url, folder, port };
 }

@@ -78,13 +78,13 @@ export async function until(what, condition, millis = 20_000) {
 }
 
 // responds waits until a program that was just started responds.
-export async function responds(program, url, isReady = (response) => response !== null) {
+export async function responds(program, url, isReady = (response) => response !== null, millis = undefined) {
   try {
     await until(`${program.name} responds on ${url}`, async () => {
       if (!program.isRunning) throw new Error('it has ended');
       const response = await fetch(url).then(readWhole).catch(() => null);
       return isReady(response);
-    });
+    }, millis);
   } catch (error) {
     await program.stop();
     throw new Error(`${program.name} has not started: ${error.message}; its output:\n${program.tail()}`);
