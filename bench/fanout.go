@@ -17,7 +17,7 @@ type fanoutOptions struct {
 }
 
 func (o *fanoutOptions) flags() {
-	flag.IntVar(&o.rounds, "fanout-rounds", 3, "fanout: rounds in which the servers alternate")
+	flag.IntVar(&o.rounds, "fanout-rounds", 3, "fanout: rounds in which the servers alternate; with 0, it prints the results in -fanout-json")
 	flag.DurationVar(&o.total, "fanout-for", 2*time.Second, "fanout: the time that each measurement lasts, after its warm-up")
 	flag.DurationVar(&o.warmup, "fanout-warmup", time.Second, "fanout: the time before each measurement")
 	flag.DurationVar(&o.settle, "fanout-settle", time.Second, "fanout: the time between the opening of the streams and the measurement of idle memory")

@@ -24,7 +24,10 @@ func benchFanout(ctx context.Context, o *fanoutOptions) error {
 	for _, s := range missing {
 		progressf("not measured: %s: %s", s.name, s.missing)
 	}
-	r := newFanoutReport(o, missing)
+	r := newFanoutReport(missing)
+	if o.rounds == 0 {
+		all = nil // prints earlier results
+	}
 	for _, sc := range all {
 		if err := needFiles(sc.streams + sc.stalled + 500); err != nil {
 			return err
@@ -38,6 +41,7 @@ func benchFanout(ctx context.Context, o *fanoutOptions) error {
 
 // measure measures the servers in turn. A failure ends only the server's own turn.
 func (sc *scenario) measure(ctx context.Context, o *fanoutOptions, servers []*server, r *fanoutReport) error {
+	report := r.begin(o, sc)
 	for round := range o.rounds {
 		for _, s := range servers {
 			if !s.tls && sc.protocol != "h1" {
@@ -52,7 +56,7 @@ func (sc *scenario) measure(ctx context.Context, o *fanoutOptions, servers []*se
 			} else {
 				progressf("%s, round %d of %d: %s: %s", sc.name, round+1, o.rounds, s.name, result)
 			}
-			r.add(sc, s, result, err)
+			report.add(s, result, err)
 		}
 	}
 	return nil

@@ -4,6 +4,8 @@ import (
 	"os"
 	"testing"
 	"time"
+
+	"go.uber.org/goleak"
 )
 
 // TestMain lets the test's program be the servers and clients, too.
@@ -11,7 +13,7 @@ func TestMain(m *testing.M) {
 	if len(os.Args) == 3 {
 		runChild(os.Args[1], os.Args[2])
 	}
-	os.Exit(m.Run())
+	goleak.VerifyTestMain(m, goleak.IgnoreCurrent()) // packages of Caddy start some
 }
 
 func TestFanoutLosesNothingWithFewStreams(t *testing.T) {

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,7 +17,6 @@ import (
 
 // fanoutReport is the results of all scenarios.
 type fanoutReport struct {
-	Machine   string            `json:"machine"`
 	Missing   map[string]string `json:"missing,omitempty"` // servers that were not measured, and why
 	Scenarios []*scenarioReport `json:"scenarios"`
 }
@@ -23,6 +24,8 @@ type fanoutReport struct {
 type scenarioReport struct {
 	Name    string          `json:"name"`
 	Title   string          `json:"title"`
+	Machine string          `json:"machine"`
+	Each    string          `json:"each"` // how long a round was
 	Servers []*serverReport `json:"servers"`
 }
 
@@ -33,8 +36,8 @@ type serverReport struct {
 	Failed []string         `json:"failed,omitempty"` // the errors of rounds without a result
 }
 
-func newFanoutReport(_ *fanoutOptions, missing []*server) *fanoutReport {
-	r := &fanoutReport{Machine: machine(), Missing: make(map[string]string)}
+func newFanoutReport(missing []*server) *fanoutReport {
+	r := &fanoutReport{Missing: make(map[string]string)}
 	for _, s := range missing {
 		r.Missing[s.name] = s.missing
 	}
@@ -52,8 +55,17 @@ func find[T any](all *[]*T, name func(*T) string, fresh *T) *T {
 	return fresh
 }
 
-func (r *fanoutReport) add(sc *scenario, s *server, result *clientsResult, err error) {
-	in := find(&r.Scenarios, func(s *scenarioReport) string { return s.Name }, &scenarioReport{Name: sc.name, Title: sc.title})
+// begin adds a scenario, which is about to be measured.
+func (r *fanoutReport) begin(o *fanoutOptions, sc *scenario) *scenarioReport {
+	in := &scenarioReport{
+		Name: sc.name, Title: sc.title, Machine: machine(),
+		Each: fmt.Sprintf("%v after %v, %d bytes of data per event, window %d", o.total, o.warmup, fanoutBytes, o.window),
+	}
+	r.Scenarios = append(r.Scenarios, in)
+	return in
+}
+
+func (in *scenarioReport) add(s *server, result *clientsResult, err error) {
 	of := find(&in.Servers, func(s *serverReport) string { return s.Name }, &serverReport{Name: s.name, Note: s.note})
 	if err != nil {
 		of.Failed = append(of.Failed, err.Error())
@@ -64,20 +76,26 @@ func (r *fanoutReport) add(sc *scenario, s *server, result *clientsResult, err e
 
 // write prints the tables and writes the files.
 func (r *fanoutReport) write(o *fanoutOptions) error {
-	for _, sc := range r.Scenarios {
-		sc.print()
-	}
 	if o.json != "" {
 		if err := r.keep(o.json); err != nil {
 			return err
 		}
 	}
+	for _, sc := range r.Scenarios {
+		sc.print()
+	}
+	for _, name := range slices.Sorted(maps.Keys(r.Missing)) {
+		fmt.Printf("not measured: %s: %s\n", name, r.Missing[name])
+	}
 	if err := r.plot(o.svg); err != nil || o.json == "" {
 		return err
 	}
-	text, err := json.MarshalIndent(r, "", "\t")
+	text, err := json.Marshal(r)
 	if err != nil {
 		return err
+	}
+	for _, start := range []string{`{"name":`, `{"opening":`} { // of servers and rounds: a line for each
+		text = bytes.ReplaceAll(text, []byte(start), []byte("\n"+start))
 	}
 	return os.WriteFile(o.json, append(text, '\n'), 0o644) //nolint:gosec // results are public
 }
@@ -222,7 +240,7 @@ func (sc *scenarioReport) print() {
 	for _, c := range columns {
 		head, line = head+" "+c.title+" |", line+" --: |"
 	}
-	fmt.Printf("%s\n\n%s\n%s\n", sc.Title, head, line)
+	fmt.Printf("%s (%s; %s)\n\n%s\n%s\n", sc.Title, sc.Each, sc.Machine, head, line)
 	for _, s := range sc.Servers {
 		row := "| " + s.Name + " |"
 		if len(s.Rounds) == 0 {

@@ -14,16 +14,16 @@ import (
 )
 
 func exampleReport(name string) *fanoutReport {
-	r := newFanoutReport(nil, nil)
-	sc := &scenario{name: name, title: "1 < 2 streams & more"}
+	r := newFanoutReport(nil)
+	sc := r.begin(new(fanoutOptions), &scenario{name: name, title: "1 < 2 streams & more"})
 	for _, s := range []*server{{name: "floor"}, {name: "caddy-sse"}} {
 		for round := range 3 {
-			r.add(sc, s, &clientsResult{
+			sc.add(s, &clientsResult{
 				Elapsed: 2 * time.Second, Deliveries: 1_000_000, ServerCPU: time.Duration(round+1) * time.Second,
 				Latency: []latency{{0.01, time.Millisecond}, {0.5, 10 * time.Millisecond}, {0.999, time.Second}},
 			}, nil)
 		}
-		r.add(sc, s, nil, errors.New("no round"))
+		sc.add(s, nil, errors.New("no round"))
 	}
 	return r
 }
