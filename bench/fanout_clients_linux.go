@@ -52,10 +52,11 @@ type clientsResult struct {
 	Latency   []latency     `json:"latency"`
 	Ack       time.Duration `json:"ack"` // median
 
-	Missing   int64 `json:"missing"` // of all events, also before and after elapsed
-	Doubled   int64 `json:"doubled"`
-	Reordered int64 `json:"reordered"`
-	Ended     int64 `json:"ended"` // streams that the server has ended
+	Missing   int64  `json:"missing"` // of all events, also before and after elapsed
+	Doubled   int64  `json:"doubled"`
+	Reordered int64  `json:"reordered"`
+	Ended     int64  `json:"ended"`              // streams that have ended
+	EndedBy   string `json:"ended_by,omitempty"` // the first one's error
 }
 
 // latency is one quantile of the time from when an event was due to be published
@@ -97,6 +98,7 @@ type recorder struct {
 	book     *book
 	received atomic.Int64 // each event once
 	ended    atomic.Int64
+	endedBy  atomic.Pointer[error]
 
 	mu                 sync.Mutex
 	latency            histogram
@@ -124,6 +126,12 @@ func (r *recorder) add(t *tally, numbers []uint32) {
 	}
 	r.mu.Unlock()
 	r.received.Add(received)
+}
+
+// end counts streams that end with an error.
+func (r *recorder) end(streams int, err error) {
+	r.ended.Add(int64(streams))
+	r.endedBy.CompareAndSwap(nil, &err)
 }
 
 // measuring is one measurement in progress.
@@ -271,6 +279,9 @@ func (m *measuring) collect(p *publisher) {
 		m.result.Doubled += r.doubled
 		m.result.Reordered += r.reordered
 		m.result.Ended += r.ended.Load()
+		if err := r.endedBy.Load(); err != nil {
+			m.result.EndedBy = (*err).Error()
+		}
 		r.mu.Unlock()
 	}
 	for _, q := range latencyQuantiles {

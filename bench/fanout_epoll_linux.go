@@ -146,7 +146,7 @@ func (c *epollClients) readStream(s *epollStream, fd int, buffer []byte, numbers
 // end ends a stream. Before it is open, that is an error.
 func (c *epollClients) end(s *epollStream, opened bool, err error) {
 	unix.Close(s.fd)
-	c.recorder.ended.Add(1)
+	c.recorder.end(1, err)
 	if !opened {
 		c.fail(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"sync/atomic"
 
@@ -160,7 +161,7 @@ func (c *h2Connection) handle(frame http2.Frame) error {
 			return c.framer.WritePing(true, f.Data)
 		}
 	case *http2.RSTStreamFrame:
-		c.recorder.ended.Add(1)
+		c.recorder.end(1, fmt.Errorf("the server resets the stream: %v", f.ErrCode))
 	case *http2.GoAwayFrame:
 		return fmt.Errorf("the server closes the connection: %v", f.ErrCode)
 	}
@@ -177,7 +178,7 @@ func (c *h2Connection) data(f *http2.DataFrame) error {
 		c.recorder.add(&s.tally, c.numbers)
 	}
 	if f.StreamEnded() {
-		c.recorder.ended.Add(1)
+		c.recorder.end(1, io.EOF)
 	}
 	if c.unseen += f.Length; c.unseen > h2MaxWindow/2 {
 		n := c.unseen
@@ -189,7 +190,7 @@ func (c *h2Connection) data(f *http2.DataFrame) error {
 
 // end records how reading has ended.
 func (c *h2Connection) end(err error) {
-	c.recorder.ended.Add(int64(len(c.streams)))
+	c.recorder.end(len(c.streams), err)
 	if c.failed.CompareAndSwap(false, true) {
 		c.open <- err
 	}

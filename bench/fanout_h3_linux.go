@@ -44,15 +44,14 @@ func (c *h3Clients) connect(r *recorder, streams int) error {
 			return err
 		}
 		go func() {
-			readNumbers(r, body)
-			r.ended.Add(1)
+			r.end(1, readNumbers(r, body))
 		}()
 	}
 	return nil
 }
 
 // readNumbers records the events of a stream until it ends.
-func readNumbers(r *recorder, body io.Reader) {
+func readNumbers(r *recorder, body io.Reader) error {
 	var marks marks
 	var tally tally
 	var numbers []uint32
@@ -63,7 +62,7 @@ func readNumbers(r *recorder, body io.Reader) {
 			r.add(&tally, numbers)
 		}
 		if err != nil {
-			return
+			return err
 		}
 	}
 }

@@ -17,7 +17,7 @@ const (
 	barsLeft    = 100 // the width of the names
 	barsRight   = 400
 	curvesLeft  = 480
-	curvesRight = 800
+	curvesRight = 790
 	plotTop     = 56
 	curvesSize  = 190 // height
 )
