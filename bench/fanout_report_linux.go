@@ -160,6 +160,9 @@ func (r *clientsResult) perSecond() float64 {
 
 // String returns a result in a line.
 func (r *clientsResult) String() string {
+	if r.Elapsed == 0 {
+		return fmt.Sprintf("%s B/stream, opened in %s", thousands(r.BytesPerIdle), short(r.Opening))
+	}
 	return fmt.Sprintf("%s deliveries/s, %.2f µs, p50 %s, p99 %s, p99.9 %s, ack %s, %s B/stream, missing %d, doubled %d, reordered %d, ended %d %s; server %s, clients %s, others %s",
 		thousands(r.perSecond()), r.perDelivery(), short(r.at(0.5)), short(r.at(0.99)), short(r.at(0.999)), short(r.Ack), thousands(r.BytesPerIdle),
 		r.Missing, r.Doubled, r.Reordered, r.Ended, r.EndedBy, percent(r.ServerCPU, r.Elapsed), percent(r.ClientsCPU, r.Elapsed), percent(r.OtherCPU, r.Elapsed))
