@@ -10,11 +10,16 @@ import (
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/caddy-sse/caddy-sse/subrequest"
 	"github.com/caddy-sse/caddy-sse/upstream/poll"
 )
 
 // mayWrite reports whether a request may be a write, or otherwise a reason to poll.
+// A poll of another rule is neither, not even by POST: it would cause the next one.
 func (r *rule) mayWrite(req *http.Request) bool {
+	if subrequest.Is(req) {
+		return false
+	}
 	return !poll.IsSafe(req.Method) || r.hub.takesSafeWrites() || r.hub.knowsSession(req)
 }
 

@@ -37,9 +37,16 @@ func (q *Requester) Stream(req *http.Request, begin Begin) (resp *Response, err 
 	return w.response(q.serve(req.WithContext(ctx), w))
 }
 
+type subrequestKey struct{}
+
+// Is reports whether a request is a subrequest of any rule: the rules behind that
+// one receive its polls and authorization checks like a client's requests.
+func Is(r *http.Request) bool { return r.Context().Value(subrequestKey{}) != nil }
+
 // serve calls the handlers.
 func (q *Requester) serve(req *http.Request, w http.ResponseWriter) error {
 	repl := caddy.NewReplacer()
+	req = req.WithContext(context.WithValue(req.Context(), subrequestKey{}, true))
 	req = caddyhttp.PrepareRequest(req, repl, w, q.server)
 	restoreOriginal(req)
 	q.restoreClient(req.Context(), repl)
