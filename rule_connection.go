@@ -100,33 +100,39 @@ type noDeadlines struct{ http.ResponseWriter }
 func (noDeadlines) SetWriteDeadline(time.Time) error { return nil }
 
 // takeableConnection returns the connection of a request if a stream may take it
-// over from the server, and otherwise nil: it is HTTP/1 without TLS, and each
-// writer around the server's leaves the bytes of a body as they are. isRecorded
-// means that a handler, or the access log, records the response until it ends.
-func takeableConnection(w http.ResponseWriter, r *http.Request) (conn net.Conn, isRecorded bool) {
-	if r.ProtoMajor != 1 || r.TLS != nil {
-		return nil, false
+// over from the server, and otherwise nil: it is HTTP/1 without TLS, or HTTP/3, and
+// each writer around the server's leaves the bytes of a body as they are.
+// isRecorded means that a handler, or the access log, records the response until it
+// ends. They can't record what a stream sends over HTTP/3 after it has taken over.
+func takeableConnection(w http.ResponseWriter, r *http.Request) (conn stream.Connection, isRecorded bool) {
+	isRecorded, ok := inspectWriters(w)
+	switch {
+	case !ok:
+		return nil, isRecorded
+	case r.ProtoMajor == 3 && !isRecorded:
+		return stream.HTTP3(w), false
+	case r.ProtoMajor != 1 || r.TLS != nil:
+		return nil, isRecorded
 	}
-	conn, _ = r.Context().Value(connKey{}).(net.Conn)
-	if behindProxy, ok := conn.(interface{ Raw() net.Conn }); ok { // by the PROXY protocol
-		conn = behindProxy.Raw()
+	tcp, _ := r.Context().Value(connKey{}).(net.Conn)
+	if behindProxy, ok := tcp.(interface{ Raw() net.Conn }); ok { // by the PROXY protocol
+		tcp = behindProxy.Raw()
 	}
-	if !stream.CanTakeOver(conn) {
-		return nil, false
-	}
+	return stream.TCP(tcp), isRecorded
+}
+
+// inspectWriters reports whether a writer around the server's records the response,
+// and whether all leave the bytes of a body as they are.
+func inspectWriters(w http.ResponseWriter) (isRecorded, leaveBody bool) {
 	for {
 		wrapper, ok := w.(interface{ Unwrap() http.ResponseWriter })
 		if !ok {
-			_, ok := w.(http.Hijacker)
-			if !ok {
-				conn = nil
-			}
-			return conn, isRecorded
+			return isRecorded, true
 		}
 		if _, ok := w.(caddyhttp.ResponseRecorder); ok {
 			isRecorded = true
 		} else if !leavesBody(w) {
-			return nil, false
+			return isRecorded, false
 		}
 		w = wrapper.Unwrap()
 	}

@@ -3,49 +3,62 @@ package stream
 import (
 	"strconv"
 
+	"github.com/quic-go/quic-go/quicvarint"
+
 	"github.com/caddy-sse/caddy-sse/hub"
 )
 
 // batch is what streams at one position send. They share its bytes.
 type batch struct {
 	*hub.Reading
-	chunk   []byte // with the framing of a chunk; nil until it is needed
-	payload []byte // a part of chunk
+	plain body
 }
 
-// bytes returns the frames of the batch, and the same as a chunk (RFC 9112 §7.1).
-// Callers must not change them.
-func (b *batch) bytes() (payload, chunk []byte) {
-	if b.chunk == nil {
+// body is a part of a response's body, with the framings that streams have asked
+// for. Nobody may change its bytes.
+type body struct {
+	payload []byte
+	chunk   []byte // nil until it is needed
+	data    []byte // nil until it is needed
+}
+
+// body returns the frames of the batch.
+func (b *batch) body() *body {
+	if b.plain.payload == nil {
 		size := 0
 		for _, e := range b.Entries() {
 			size += len(e.Frame)
 		}
-		chunk := appendChunkSize(make([]byte, 0, size+maxChunkFraming), size)
-		begin := len(chunk)
+		b.plain.payload = make([]byte, 0, size)
 		for _, e := range b.Entries() {
-			chunk = append(chunk, e.Frame...)
+			b.plain.payload = append(b.plain.payload, e.Frame...)
 		}
-		b.payload = chunk[begin:len(chunk):len(chunk)]
-		b.chunk = append(chunk, '\r', '\n')
 	}
-	return b.payload, b.chunk
+	return &b.plain
 }
 
-// maxChunkFraming is the room that a chunk needs beside its data.
-const maxChunkFraming = 16 + len("\r\n\r\n")
+// asChunk returns the body as a chunk (RFC 9112 §7.1).
+func (b *body) asChunk() []byte {
+	if b.chunk == nil {
+		const maxFraming = 16 + len("\r\n\r\n")
+		chunk := strconv.AppendUint(make([]byte, 0, len(b.payload)+maxFraming), uint64(len(b.payload)), 16)
+		chunk = append(chunk, '\r', '\n')
+		chunk = append(chunk, b.payload...)
+		b.chunk = append(chunk, '\r', '\n')
+	}
+	return b.chunk
+}
 
 // lastChunk ends a chunked body.
 var lastChunk = []byte("0\r\n\r\n")
 
-func appendChunkSize(b []byte, size int) []byte {
-	b = strconv.AppendUint(b, uint64(size), 16)
-	return append(b, '\r', '\n')
-}
-
-// appendChunk appends data as a chunk to b.
-func appendChunk(b, data []byte) []byte {
-	b = appendChunkSize(b, len(data))
-	b = append(b, data...)
-	return append(b, '\r', '\n')
+// asData returns the body as a DATA frame of HTTP/3 (RFC 9114 §7.2.1).
+func (b *body) asData() []byte {
+	if b.data == nil {
+		const typeData, maxFraming = 0, 1 + 8
+		data := append(make([]byte, 0, len(b.payload)+maxFraming), typeData)
+		data = quicvarint.Append(data, uint64(len(b.payload)))
+		b.data = append(data, b.payload...)
+	}
+	return b.data
 }

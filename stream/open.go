@@ -5,7 +5,6 @@ import (
 	"container/list"
 	"errors"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"sync/atomic"
 	"time"
@@ -107,13 +106,13 @@ func (s *Stream) Wake() {
 func (s *Stream) Abort() { s.sender().abort() }
 
 // Run serves the stream. conn is the request's connection if the stream may take
-// it over, and otherwise nil; see [CanTakeOver].
+// it over, and otherwise nil.
 //
 // Run calls ended once when the stream has ended, before the client can see that
 // the response is complete, and then closed: before it returns or, if the stream
 // has taken over the connection, maybe later and on another goroutine. By then the
 // stream has closed a connection that it has taken over.
-func (s *Stream) Run(r *http.Request, conn net.Conn, ended func(Summary), closed func()) {
+func (s *Stream) Run(r *http.Request, conn Connection, ended func(Summary), closed func()) {
 	out := s.sender().(*response)
 	handedOver := false
 	defer func() {
@@ -142,7 +141,7 @@ func (s *Stream) Run(r *http.Request, conn net.Conn, ended func(Summary), closed
 // has ended.
 func (s *Stream) open(out *response, r *http.Request, takesOver bool) (Reason, error) {
 	discardBody(out.w, r)
-	if takesOver {
+	if takesOver && r.ProtoMajor == 1 {
 		// The stream closes the connection. A client or a proxy that keeps
 		// connections must not use it again.
 		out.w.Header().Set("Connection", "close")

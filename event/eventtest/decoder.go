@@ -31,6 +31,7 @@ type Decoder struct {
 	skipLF   bool // the previous line ended in CR: a leading LF belongs to it
 	pastBOM  bool
 	id       string // the last event ID buffer
+	lastID   string // from which a client would resume
 	retry    time.Duration
 	comments int
 }
@@ -47,6 +48,10 @@ func NewDecoder(r io.Reader, maxEvent int) *Decoder {
 // Retry returns the newest reconnection time that the stream has set; zero if it
 // has set none.
 func (d *Decoder) Retry() time.Duration { return d.retry }
+
+// LastEventID returns the id from which a client resumes: that of the last event,
+// or of a later block of lines that has an id and no data.
+func (d *Decoder) LastEventID() string { return d.lastID }
 
 // Comments returns how many comment lines the decoder has read.
 func (d *Decoder) Comments() int { return d.comments }
@@ -65,6 +70,7 @@ func (d *Decoder) Next() (event.Event, error) {
 			return event.Event{}, err
 		}
 		if len(line) == 0 {
+			d.lastID = d.id
 			if hasData {
 				return event.Event{ID: d.id, Name: name, Data: data}, nil
 			}

@@ -159,3 +159,13 @@ func TestEventsShareNoData(t *testing.T) {
 		t.Errorf("%q, %q, %v", first.Data, second.Data, err)
 	}
 }
+
+func TestLastEventIDIsThatOfTheLastBlock(t *testing.T) {
+	d := eventtest.Decode("id: 1\ndata: x\n\nid: 2\n\nid: 3\ndata: cut")
+	for i, want := range []string{"1", "2"} { // the second call finds no event
+		_, _ = d.Next()
+		if got := d.LastEventID(); got != want {
+			t.Errorf("after %d calls: %q, want %q", i+1, got, want)
+		}
+	}
+}

@@ -44,9 +44,9 @@ func newServer(t *testing.T, history store.History) *server {
 		if s.source != nil {
 			s.source(&src)
 		}
-		conn := r.Context().Value(connKey{}).(net.Conn)
-		if !stream.CanTakeOver(conn) {
-			t.Errorf("a %T can't be taken over", conn)
+		conn := stream.TCP(r.Context().Value(connKey{}).(net.Conn))
+		if conn == nil {
+			t.Error("the connection can't be taken over")
 		}
 		stream.Prepare(w, r, src, s.group, &s.options).Run(r, conn, func(ended stream.Summary) { s.ended <- ended }, func() {})
 	}))
@@ -310,7 +310,7 @@ func TestAbortEndsBlockedTakenOverStream(t *testing.T) {
 	var opened atomic.Pointer[stream.Stream]
 	s.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		st := stream.Prepare(w, r, stream.Subscribe(s.hub, []string{"a"}, ""), s.group, &s.options)
-		st.Run(r, r.Context().Value(connKey{}).(net.Conn), func(ended stream.Summary) { s.ended <- ended }, func() {})
+		st.Run(r, stream.TCP(r.Context().Value(connKey{}).(net.Conn)), func(ended stream.Summary) { s.ended <- ended }, func() {})
 		opened.Store(st)
 	})
 	s.open(t)
