@@ -28,10 +28,10 @@ func benchmarkRelay(b *testing.B, path string, readers int) {
 	var responses []http.ResponseWriter
 	address := startBackend(b, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/event-stream")
-		_ = http.NewResponseController(w).Flush()
 		mu.Lock()
 		responses = append(responses, w)
 		mu.Unlock()
+		_ = http.NewResponseController(w).Flush() // now the readers begin
 		<-r.Context().Done()
 	})
 	s := startSite(b, "", "sse /relay {\n relay {\n share\n }\n }\n reverse_proxy "+address)

@@ -260,9 +260,23 @@ func TestSharedFeedSurvivesCutsAndReloadsWithOneRequest(t *testing.T) {
 }
 
 // A backend that sends without pause is read no further than max_ahead beyond a
-// viewer that doesn't read.
+// viewer that doesn't read, and without viewers.
 func TestBackendIsReadOnlyAheadOfItsViewers(t *testing.T) {
-	sent := make(chan int64, 1)
+	for options, limit := range map[string]int64{"": 40 << 20, "share": 400 << 20} { // with the buffers of three connections
+		sent, response := openEndless(t, options)
+		if options == "share" {
+			response.Body.Close()
+		}
+		if n := <-sent; n > limit {
+			t.Errorf("%q: the backend could send %d bytes", options, n)
+		}
+		response.Body.Close()
+	}
+}
+
+// openEndless opens a stream of a backend that sends without pause until it can't.
+func openEndless(t *testing.T, options string) (sent chan int64, response *http.Response) {
+	sent = make(chan int64, 1)
 	line := "data: " + strings.Repeat("x", 10_000) + "\n\n"
 	address := startBackend(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/event-stream")
@@ -276,42 +290,29 @@ func TestBackendIsReadOnlyAheadOfItsViewers(t *testing.T) {
 			}
 		}
 	})
-	s := startSite(t, "", "sse {\n relay {\n max_ahead 1MiB\n }\n }\n reverse_proxy "+address)
-	ctx := t.Context()
-	resp, err := s.send(ctx, "HTTP/1.1", "GET", "/live", "", "Accept", "text/event-stream")
+	s := startSite(t, "", "sse {\n relay {\n max_ahead 1MiB\n "+options+"\n }\n }\n reverse_proxy "+address)
+	response, err := s.send(t.Context(), "HTTP/1.1", "GET", "/live", "", "Accept", "text/event-stream")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer resp.Body.Close()
-	if n := <-sent; n > 40<<20 { // with the buffers of three connections
-		t.Errorf("the backend could send %d bytes", n)
-	}
+	return sent, response
 }
 
 func TestRelayListShowsResponsesWithoutSecrets(t *testing.T) {
 	b := startStreamer(t, "text/event-stream")
-	admin := localhost(fmt.Sprintf("127.0.0.1:%d", freePort(t)))
-	s := startSiteWithAdmin(t, admin, "", relayTo(b, "share\n"))
+	s := watchedSite(t, "", relayTo(b, "share\n"))
 	c := s.open("HTTP/1.1", "/live?key=hidden", "Authorization", "Bearer hidden")
 	up := b.next()
 	up.write("data: secret\n\n")
 	token := strings.Split(c.expect("", "secret").ID, ".")[1]
-	resp, err := http.Get("http://" + admin + "/sse/relays?path=/live")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
+	_, body := s.requestAdmin(http.MethodGet, "/sse/relays?path=/live")
 	for _, want := range []string{`"total":1`, `"rule":"relay"`, `"method":"GET"`, `"path":"/live"`, `"shared":true`, `"viewers":1`, `"events":1`, `"state":"running"`} {
-		if !strings.Contains(string(body), want) {
+		if !strings.Contains(body, want) {
 			t.Errorf("%s is missing in %s", want, body)
 		}
 	}
 	for _, secret := range []string{"hidden", "secret", token} {
-		if strings.Contains(string(body), secret) {
+		if strings.Contains(body, secret) {
 			t.Errorf("%s shows %s", body, secret)
 		}
 	}

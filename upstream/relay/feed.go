@@ -75,6 +75,7 @@ type feed struct {
 	published int   // is count, also for those that don't hold publishing
 	sizes     []int // of the events after acknowledged
 	ahead     int64 // the sum of sizes
+	unwatched int64 // bytes published since the last viewer left
 	failing   bool  // stale has been published since the last event
 
 	keep *time.Timer // runs when the feed is over
@@ -183,7 +184,7 @@ func (f *feed) join(r *Relay, caller *subrequest.Requester) {
 	defer f.mu.Unlock()
 	f.viewers++
 	f.idle.Stop()
-	f.detached = false
+	f.detached, f.unwatched = false, 0
 	if f.relay != r {
 		f.relay, f.caller, f.retired = r, caller, false
 	}

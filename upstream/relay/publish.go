@@ -76,19 +76,22 @@ func (f *feed) publishStale(status int) {
 	}
 }
 
-// addSizes counts events that no viewer has got.
+// addSizes counts events that have been published, and that no viewer has got.
 func (f *feed) addSizes(sizes []int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.published += len(sizes)
-	if f.request.shared != nil {
-		return
-	}
-	f.sizes = append(f.sizes, sizes...)
+	sum := int64(0)
 	for _, n := range sizes {
-		f.ahead += int64(n)
+		sum += int64(n)
 	}
-	f.dropSizesLocked()
+	switch {
+	case f.request.shared == nil:
+		f.sizes, f.ahead = append(f.sizes, sizes...), f.ahead+sum
+		f.dropSizesLocked()
+	case f.viewers == 0:
+		f.unwatched += sum
+	}
 }
 
 // dropSizesLocked drops the sizes of the events that a viewer has got.
@@ -126,7 +129,7 @@ func (f *feed) acknowledge(n int) {
 // reading. Viewers who share a feed don't hold it up, as they don't hold up others.
 func (f *feed) isAheadLocked() bool {
 	if f.request.shared != nil {
-		return false
+		return f.viewers == 0 && f.unwatched > f.config.MaxAhead
 	}
 	return f.ahead > f.config.MaxAhead || len(f.sizes) > f.config.MaxAheadEvents
 }
