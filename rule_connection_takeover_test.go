@@ -95,7 +95,7 @@ type accessLine struct {
 
 func TestHandlersThatRecordResponsesSeeWholeStream(t *testing.T) {
 	log := filepath.Join(t.TempDir(), "access.log")
-	s := startSiteWithAdmin(t, fmt.Sprintf("127.0.0.1:%d", freePort(t)), "metrics\n",
+	s := watchedSite(t, "metrics\n",
 		"log {\n output file "+log+" {\n roll_disabled\n}\n}\nlog_append path {path}\nsse /events {\n topic t\n}\nsse /publish {\n publish {\n token "+publishToken+"\n}\n}\n")
 	metrics := func() string {
 		_, body := s.requestAdmin("GET", "/metrics")

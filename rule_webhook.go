@@ -9,8 +9,10 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
 
 	"github.com/caddy-sse/caddy-sse/hub"
+	"github.com/caddy-sse/caddy-sse/internal/loglimit"
 	"github.com/caddy-sse/caddy-sse/internal/refusal"
 	"github.com/caddy-sse/caddy-sse/upstream/forward"
 	"github.com/caddy-sse/caddy-sse/upstream/poll"
@@ -38,6 +40,7 @@ type webhookRule struct {
 	scope   string // names the rule; see webhookScope
 	metrics *webhookMetrics
 	async   *asyncForwarding // nil: the rule doesn't forward in the background
+	renamed loglimit.Limiter
 }
 
 func newWebhookRule(h *Handler, r *rule) ruleKind {
@@ -155,10 +158,24 @@ func (h *webhookRule) store(r *http.Request, delivery *webhook.Delivery) (outcom
 		}
 	}
 	outcome, err = h.hub.PublishAll(messages, key)
+	if err == nil && !outcome.Duplicate {
+		h.logRenamed(delivery.Renamed)
+	}
 	if len(outcome.IDs) > 0 && forward.IsMessage(outcome.IDs[0]) { // not the sender's
 		outcome.IDs = outcome.IDs[1:]
 	}
 	return outcome, err
+}
+
+// logRenamed logs that an event has another name than it was given, once a minute.
+func (h *webhookRule) logRenamed(renamed []webhook.Renamed) {
+	if len(renamed) == 0 {
+		return
+	}
+	if suppressed, ok := h.renamed.Allow(time.Now()); ok {
+		h.log.Warn("an event can't have the name that it was given, and has another one: in the page, listen for that",
+			zap.String("rule", h.id.name), zap.String("given", renamed[0].Given), zap.String("name", renamed[0].Name), zap.Int("not_logged_since", suppressed))
+	}
 }
 
 // droppedKey returns the key of a delivery that the rule drops and only forwards

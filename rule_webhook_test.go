@@ -14,6 +14,8 @@ import (
 	"fmt"
 	"math/big"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -300,4 +302,30 @@ func TestAmazonSNSTopicIsConfirmedThenReceived(t *testing.T) {
 		t.Fatalf("got %s %s", resp.Status, resp.body)
 	}
 	c.expect("", "order 1")
+}
+
+func TestEventCalledErrorReachesPagesAndTheLog(t *testing.T) {
+	log := filepath.Join(t.TempDir(), "log")
+	s := startSite(t, "log everything {\n output file "+log+" {\n roll_disabled\n }\n}", `
+		sse /hooks {
+			webhook {
+				verify none
+				topic t
+				event {json.type}
+			}
+		}
+		sse /events {
+			topic t
+		}`)
+	c := s.open("HTTP/2.0", "/events")
+	for range 3 {
+		if resp := s.do("POST", "/hooks", `{"type":"error","userId":7}`, "Content-Type", "application/json"); resp.StatusCode != http.StatusAccepted {
+			t.Fatal(resp.Status, resp.body)
+		}
+		c.expect("error_", `{"type":"error","userId":7}`)
+	}
+	content, err := os.ReadFile(log)
+	if n := strings.Count(string(content), "can't have the name"); err != nil || n != 1 || !strings.Contains(string(content), `"given":"error","name":"error_"`) {
+		t.Errorf("the log has %d lines, %v", n, err)
+	}
 }

@@ -152,6 +152,22 @@ func CheckName(name string) error {
 	return nil
 }
 
+// SafeName returns a name that [CheckName] accepts, with the fewest changes: "error"
+// and "open" get an underscore at their end, an underscore replaces each line break,
+// each NUL and each sequence of bytes that are not UTF-8, and what exceeds
+// [MaxNameLen] is cut off. An empty name stays empty.
+func SafeName(name string) string {
+	name = strings.ToValidUTF8(name, "_")
+	name = strings.NewReplacer("\r", "_", "\n", "_", "\x00", "_").Replace(name)
+	if len(name) > MaxNameLen {
+		name = strings.ToValidUTF8(name[:MaxNameLen], "") // without a character that the cut has split
+	}
+	if name == "error" || name == "open" {
+		name += "_"
+	}
+	return name
+}
+
 // Retry returns a field that sets the client's reconnection time. It begins a
 // stream, and repeated it is the heartbeat that keeps an idle one open.
 //

@@ -210,9 +210,13 @@ func (m *mapper) add(delivery *Delivery, p *part) *refusal.Error {
 	if refused != nil {
 		return refused
 	}
-	name, refused := m.eventName(p)
+	given, refused := m.event.expand(p)
 	if refused != nil {
 		return refused
+	}
+	name := event.SafeName(given)
+	if name != given {
+		delivery.Renamed = append(delivery.Renamed, Renamed{given, name})
 	}
 	message := Message{Topics: topics, Event: event.Event{ID: id, Name: name, Data: data}}
 	delivery.distinguish(&message)
@@ -327,22 +331,6 @@ func (m *mapper) wanted(p *part) (bool, *refusal.Error) {
 		}
 	}
 	return len(values) > 0, refused
-}
-
-func (m *mapper) eventName(p *part) (string, *refusal.Error) {
-	name, refused := m.event.expand(p)
-	if refused != nil || name == "" {
-		return "", refused
-	}
-	err := event.CheckName(name)
-	switch {
-	case err == nil:
-		return name, nil
-	case m.event.lenient: // the sender would send it again and again
-		return "", nil
-	default:
-		return "", unprocessable("%v", err)
-	}
 }
 
 func (m *mapper) topicsOf(p *part) (topics []string, refused *refusal.Error) {

@@ -52,7 +52,9 @@ type Webhook struct {
 	Topics []string `json:"topics,omitempty"`
 
 	// Sets the event's name, as a template. Browsers add their listeners under
-	// this name. An empty name makes the event unnamed (onmessage). Default:
+	// this name. An empty name makes the event unnamed (onmessage). A name that
+	// no event can have is changed: error and open become error_ and open_, line
+	// breaks become underscores, and 255 bytes remain. Default:
 	// what the sender defines, for example the header X-GitHub-Event for github
 	// or the body's `type` for standard-webhooks. For hmac, token, basic and
 	// none the default is no name.
@@ -169,6 +171,10 @@ type Dedupe struct {
 	MaxAge caddy.Duration `json:"max_age,omitempty"`
 }
 
+// Renamed is the name that the rule or the sender gives an event, and the one that
+// the event has.
+type Renamed struct{ Given, Name string }
+
 // Delivery is one incoming webhook request, verified and mapped.
 type Delivery struct {
 	// ID is the sender's identifier of the request as a whole, or empty. A
@@ -180,6 +186,9 @@ type Delivery struct {
 	Body []byte
 	// Messages are the events to publish, all or none. There may be none.
 	Messages []Message
+	// Renamed are the names of events that Messages can't have; see
+	// [event.SafeName].
+	Renamed []Renamed
 	// Refresh are the views to poll after publishing.
 	Refresh []RefreshTarget
 	// Status is the only HTTP status that the sender takes for success. Zero
