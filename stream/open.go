@@ -141,11 +141,6 @@ func (s *Stream) Run(r *http.Request, conn Connection, ended func(Summary), clos
 // has ended.
 func (s *Stream) open(out *response, r *http.Request, takesOver bool) (Reason, error) {
 	discardBody(out.w, r)
-	if takesOver && r.ProtoMajor == 1 {
-		// The stream closes the connection. A client or a proxy that keeps
-		// connections must not use it again.
-		out.w.Header().Set("Connection", "close")
-	}
 	if ended, _, _ := s.group.state(); ended && r.ProtoMajor == 2 {
 		// The stopped server does not close a connection whose handshake ends
 		// later, and its client would reconnect on it for ever. On HTTP/2,
