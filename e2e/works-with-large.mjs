@@ -131,9 +131,10 @@ const pocketBase = installed(/^pocketbase$/);
 
 test('PocketBase', { skip: missing(pocketBase, 'pocketbase') }, async (t) => {
   const { url } = await live(t, 'PocketBase', 'localhost:8090', rarely, async (port, folder) => {
-    const { code, stderr } = await finished(pocketBase, ['superuser', 'upsert', 'ann@example.com', 's3cret-word', '--dir', folder]);
+    const own = [`--dir=${folder}`, `--migrationsDir=${join(folder, 'migrations')}`];
+    const { code, stderr } = await finished(pocketBase, ['superuser', 'upsert', 'ann@example.com', 's3cret-word', ...own]);
     assert.equal(code, 0, stderr);
-    return { command: pocketBase, args: ['serve', `--http=127.0.0.1:${port}`, '--dir', folder], ready: '/api/health' };
+    return { command: pocketBase, args: ['serve', `--http=127.0.0.1:${port}`, ...own], ready: '/api/health' };
   });
   const { token } = JSON.parse(await call(`${url}/api/collections/_superusers/auth-with-password`, 'POST', { identity: 'ann@example.com', password: 's3cret-word' }));
   const ann = { authorization: token };
