@@ -9,7 +9,7 @@ export class Transmission {
     const it = new Transmission();
     it.handshakes = 0;
     it.torrents = [{ id: 1, name: 'debian-13.iso', percentDone: 0.25 }];
-    it.server = createServer((request, response) => it.respond(request, response));
+    it.server = createServer((request, response) => { it.respond(request, response).catch(() => response.destroy()); }); // a poll may be given up
     await new Promise((resolve, reject) => it.server.once('error', reject).listen(0, '127.0.0.1', resolve));
     it.address = `localhost:${it.server.address().port}`;
     return it;
