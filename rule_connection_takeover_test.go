@@ -32,6 +32,9 @@ func (s *site) rawStream(t *testing.T, path string) (*http.Response, net.Conn) {
 	return resp, conn
 }
 
+// behindProxy makes the site's connections those of the PROXY protocol.
+const behindProxy = "servers {\n listener_wrappers {\n proxy_protocol {\n allow 127.0.0.0/8\n }\n tls\n }\n }\n"
+
 // The handler of a stream that has taken over its connection returns, unless
 // another handler must see the whole response.
 func TestHandlerReturnsUnlessResponseIsRecorded(t *testing.T) {
@@ -46,6 +49,7 @@ func TestHandlerReturnsUnlessResponseIsRecorded(t *testing.T) {
 		"nothing else":      {"", topic, true},
 		"header directive":  {"", "header -Server\n header >X-Late value\n" + topic, true},
 		"idle timeouts off": {"servers {\n timeouts {\n write_idle -1s\n }\n }\n", topic, true},
+		"PROXY protocol":    {behindProxy, topic, true},
 		"access log":        {"", "log\n" + topic, false},
 		"metrics":           {"metrics\n", topic, false},
 		"encode":            {"", "encode {\n gzip\n match {\n header Content-Type text/event-stream*\n }\n}\n" + topic, false},
@@ -94,9 +98,15 @@ type accessLine struct {
 }
 
 func TestHandlersThatRecordResponsesSeeWholeStream(t *testing.T) {
+	t.Run("plain", func(t *testing.T) { testRecordedStream(t, "") })
+	t.Run("PROXY protocol", func(t *testing.T) { testRecordedStream(t, behindProxy) })
+}
+
+func testRecordedStream(t *testing.T, global string) {
 	log := filepath.Join(t.TempDir(), "access.log")
-	s := watchedSite(t, "metrics\n",
-		"log {\n output file "+log+" {\n roll_disabled\n}\n}\nlog_append path {path}\nsse /events {\n topic t\n}\nsse /publish {\n publish {\n token "+publishToken+"\n}\n}\n")
+	hub := newHubName() // metrics outlive sites
+	s := watchedSite(t, "metrics\nsse "+hub+"\n"+global,
+		"log {\n output file "+log+" {\n roll_disabled\n}\n}\nlog_append path {path}\nsse /events {\n hub "+hub+"\n topic t\n}\nsse /publish {\n hub "+hub+"\n publish {\n token "+publishToken+"\n}\n}\n")
 	metrics := func() string {
 		_, body := s.requestAdmin("GET", "/metrics")
 		return body
@@ -109,7 +119,7 @@ func TestHandlersThatRecordResponsesSeeWholeStream(t *testing.T) {
 		}
 	}
 	waitFor(t, "twenty events sent", func() bool {
-		return strings.Contains(metrics(), "caddy_sse_events_sent_total{hub=\"default\",rule=\"/events\"} 20")
+		return strings.Contains(metrics(), fmt.Sprintf("caddy_sse_events_sent_total{hub=%q,rule=\"/events\"} 20", hub))
 	})
 	if open := len(handledRequests(t, log)); open != 20 {
 		t.Errorf("%d requests are logged while the stream is open, want the 20 that published", open)
