@@ -54,6 +54,7 @@ func (s *Stream) takeOver(out *response, r *http.Request, conn Connection, ended
 		t.abort()
 	}
 	s.Wake() // what woke the response's goroutine is lost
+	s.src.Cursor.WakeBy(t)
 	return true
 }
 
@@ -79,6 +80,10 @@ type taken struct {
 	ended     func(Summary)
 	closed    func()
 }
+
+// Wake implements [hub.Waker] for the cursor, without a detour over the stream's
+// memory.
+func (t *taken) Wake() { t.wake() }
 
 func (t *taken) wake() {
 	if !t.queued.Swap(true) {
