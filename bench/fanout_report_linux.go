@@ -198,22 +198,23 @@ func (sc *scenarioReport) columns() []column {
 			}})
 		}
 	}
-	for _, q := range []float64{0.5, 0.99, 0.999} {
-		all = append(all, column{fmt.Sprintf("latency p%g", 100*q), func(s *serverReport) string {
-			return short(middleOf(s, func(r *clientsResult) time.Duration { return r.at(q) }))
-		}})
-	}
 	return append(all,
+		column{"latency p50, p99, p99.9", func(s *serverReport) string {
+			return s.time(0.5) + ", " + s.time(0.99) + ", " + s.time(0.999)
+		}},
 		column{"publish acknowledged", func(s *serverReport) string {
 			return short(middleOf(s, func(r *clientsResult) time.Duration { return r.Ack }))
 		}}, bytes,
 		column{"missing, doubled, reordered", func(s *serverReport) string { return s.faults() }},
-		column{"clients' CPU", func(s *serverReport) string {
-			return s.cores(func(r *clientsResult) time.Duration { return r.ClientsCPU })
-		}},
-		column{"others' CPU", func(s *serverReport) string {
-			return s.cores(func(r *clientsResult) time.Duration { return r.OtherCPU })
+		column{"CPU of clients, others", func(s *serverReport) string {
+			return s.cores(func(r *clientsResult) time.Duration { return r.ClientsCPU }) + ", " +
+				s.cores(func(r *clientsResult) time.Duration { return r.OtherCPU })
 		}})
+}
+
+// time formats a quantile of the latency.
+func (s *serverReport) time(quantile float64) string {
+	return short(middleOf(s, func(r *clientsResult) time.Duration { return r.at(quantile) }))
 }
 
 // idle reports whether nothing was published.
