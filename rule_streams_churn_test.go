@@ -142,7 +142,10 @@ func (s *site) waitUntilEmpty(hub string) {
 			return
 		}
 	}
-	s.t.Fatalf("all have left, and there are %s", left)
+	_, streams := s.requestAdmin("GET", "/sse/streams")
+	var stacks strings.Builder
+	_ = pprof.Lookup("goroutine").WriteTo(&stacks, 1)
+	s.t.Fatalf("all have left, and there are %s: %s\n%s", left, streams, stacks.String())
 }
 
 func (s *site) left(hub string) string {

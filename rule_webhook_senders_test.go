@@ -123,7 +123,6 @@ func TestRefusedWebhookPublishesNothing(t *testing.T) {
 	standard := `{"type":"x","data":{"userId":"u1"}}`
 	large := fmt.Sprintf(`{"order":{"id":1},"pad":%q}`, strings.Repeat("x", 2000))
 	noOrder := `{"kind":"paid"}`
-	badName := `{"kind":"a\nb","order":{"id":1}}`
 	notJSON := `{"kind":`
 	for name, request := range map[string]struct {
 		path, body string
@@ -136,7 +135,6 @@ func TestRefusedWebhookPublishesNothing(t *testing.T) {
 		"a byte changed":          {"/hooks/shop", strings.Replace(good, "1", "2", 1), fromShop(good), http.StatusUnauthorized, "signature is wrong"},
 		"too large":               {"/hooks/shop", large, fromShop(large), http.StatusRequestEntityTooLarge, "1024"},
 		"a topic without a field": {"/hooks/shop", noOrder, fromShop(noOrder), http.StatusUnprocessableEntity, `"order.id"`},
-		"a line break in a name":  {"/hooks/shop", badName, fromShop(badName), http.StatusUnprocessableEntity, "line break"},
 		"no JSON":                 {"/hooks/shop", notJSON, fromShop(notJSON), http.StatusBadRequest, "JSON"},
 		"an old timestamp":        {"/hooks/standard", standard, fromStandard(t, standard, time.Now().Add(-time.Hour)), http.StatusUnauthorized, "more than 5m0s"},
 		"a future timestamp":      {"/hooks/standard", standard, fromStandard(t, standard, time.Now().Add(time.Hour)), http.StatusUnauthorized, "more than 5m0s"},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"sync"
 	"sync/atomic"
 
 	"github.com/quic-go/quic-go"
@@ -36,7 +37,8 @@ type http3Link struct {
 	stream    *http3.Stream
 	quic      *quic.Stream // of stream, without its framing
 	taken     *taken
-	stopWatch func() bool
+	watchMu   sync.Mutex
+	stopWatch func() bool // guarded by watchMu
 
 	queued int // bytes since the last write that has waited for its packets
 
@@ -48,6 +50,8 @@ type http3Link struct {
 }
 
 func (l *http3Link) watch(t *taken) error {
+	l.watchMu.Lock() // the client may have left: then the stream may end before AfterFunc returns
+	defer l.watchMu.Unlock()
 	l.taken = t
 	l.stopWatch = context.AfterFunc(l.stream.Context(), t.wakeForInput)
 	return nil
@@ -86,7 +90,9 @@ func (l *http3Link) write(b []byte) (int, error) {
 func (l *http3Link) hasLeft() bool { return l.stream.Context().Err() != nil }
 
 func (l *http3Link) close(_ int64, isCut bool) {
+	l.watchMu.Lock()
 	l.stopWatch()
+	l.watchMu.Unlock()
 	if isCut {
 		l.stream.CancelWrite(quic.StreamErrorCode(http3.ErrCodeInternalError))
 	}

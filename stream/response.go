@@ -70,12 +70,12 @@ func (r *response) run(ctx context.Context) (Reason, error) {
 	return r.reason, r.err
 }
 
-// catchUp calls step until the cursor has reached the log's head. It returns the
-// reason if the stream has ended.
+// catchUp calls step until the cursor has reached the log's head, or may not read
+// yet. It returns the reason if the stream has ended.
 func (r *response) catchUp(ctx context.Context) (Reason, error) {
 	defer context.AfterFunc(ctx, r.stream.leave)()
 	for {
-		if reason, err := r.stream.step(time.Now()); reason != "" || r.stream.src.Cursor.CaughtUp() {
+		if reason, err := r.stream.step(time.Now()); reason != "" || r.stream.src.Cursor.CaughtUp() || !r.stream.isGranted {
 			return reason, err
 		}
 	}
