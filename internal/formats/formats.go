@@ -15,6 +15,8 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"golang.org/x/text/encoding/unicode"
+
 	"github.com/caddy-sse/caddy-sse/event"
 )
 
@@ -140,50 +142,12 @@ func compact(text []byte) ([]byte, error) {
 	return validUTF8(out.Bytes()), nil
 }
 
-// validUTF8 returns p as a copy in which U+FFFD replaces what is not UTF-8. As in
-// browsers (Encoding standard, "UTF-8 decoder"), each longest part that could
-// begin a character counts as one.
+// validUTF8 returns p as a copy in which U+FFFD replaces what is not UTF-8, as
+// browsers do (Encoding standard, "UTF-8 decoder").
 func validUTF8(p []byte) []byte {
 	if utf8.Valid(p) {
 		return bytes.Clone(p)
 	}
-	out := make([]byte, 0, len(p)+8)
-	for len(p) > 0 {
-		r, size := utf8.DecodeRune(p)
-		if r == utf8.RuneError && size == 1 {
-			size = invalidLen(p)
-		}
-		out = utf8.AppendRune(out, r)
-		p = p[size:]
-	}
-	return out
-}
-
-// invalidLen returns the length of the longest part at the beginning of p that
-// could begin a character; 1 if there is none.
-func invalidLen(p []byte) int {
-	low, high, need := byte(0x80), byte(0xbf), 0 // of the second byte; further bytes
-	switch c := p[0]; {
-	case c >= 0xc2 && c <= 0xdf:
-		need = 1
-	case c >= 0xe0 && c <= 0xef:
-		need = 2
-	case c >= 0xf0 && c <= 0xf4:
-		need = 3
-	}
-	switch p[0] {
-	case 0xe0:
-		low = 0xa0
-	case 0xed:
-		high = 0x9f
-	case 0xf0:
-		low = 0x90
-	case 0xf4:
-		high = 0x8f
-	}
-	n := 1
-	for ; n <= need && n < len(p) && p[n] >= low && p[n] <= high; n++ {
-		low, high = 0x80, 0xbf
-	}
-	return n
+	text, _ := unicode.UTF8.NewDecoder().Bytes(p) // it replaces, and doesn't fail
+	return text
 }
