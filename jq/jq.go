@@ -63,6 +63,14 @@ func Compile(src string) (*Program, error) {
 	return &Program{src, code, limits{MaxTime, MaxOutputs, MaxBytes}}, nil
 }
 
+// CompileOptional is [Compile], and returns nil if src is empty.
+func CompileOptional(src string) (*Program, error) {
+	if src == "" {
+		return nil, nil
+	}
+	return Compile(src)
+}
+
 func compile(src string) (*gojq.Code, error) {
 	query, err := gojq.Parse(src)
 	if err != nil {

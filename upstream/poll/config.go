@@ -376,7 +376,7 @@ func (c *Config) compile() (err error) {
 	if c.SelectCSS != "" && (c.expected.json || mediaType{name: c.expected.media}.isJSON()) {
 		return fmt.Errorf("poll: select css reads HTML and XML, which expect %s excludes: remove one of the two", c.Expect)
 	}
-	if c.selection, err = compile(c.Select); err != nil {
+	if c.selection, err = jq.CompileOptional(c.Select); err != nil {
 		return fmt.Errorf("poll: select: %w", err)
 	}
 	if c.SelectCSS != "" {
@@ -387,7 +387,7 @@ func (c *Config) compile() (err error) {
 	if c.ignored, err = compileIgnored(c.IgnoreText); err != nil {
 		return fmt.Errorf("poll: %w", err)
 	}
-	if c.until, err = compile(c.Until); err != nil {
+	if c.until, err = jq.CompileOptional(c.Until); err != nil {
 		return fmt.Errorf("poll: until: %w", err)
 	}
 	return nil
@@ -422,14 +422,6 @@ func (c *Config) bodyType() string {
 		return "application/json"
 	}
 	return "application/x-www-form-urlencoded"
-}
-
-// compile compiles a jq program. It returns nil if src is empty.
-func compile(src string) (*jq.Program, error) {
-	if src == "" {
-		return nil, nil
-	}
-	return jq.Compile(src)
 }
 
 // checksAddresses reports whether the backend is asked about each viewer's own

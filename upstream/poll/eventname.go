@@ -5,8 +5,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/tidwall/gjson"
-
 	"github.com/caddy-sse/caddy-sse/event"
 	"github.com/caddy-sse/caddy-sse/internal/template"
 	"github.com/caddy-sse/caddy-sse/stream"
@@ -53,16 +51,7 @@ func (n *eventName) expand(doc []byte) string {
 	if n == nil {
 		return ""
 	}
-	name, err := n.template.Expand(func(placeholder string) (string, error) {
-		field := gjson.GetBytes(doc, strings.TrimPrefix(placeholder, "json."))
-		if field.IsObject() || field.IsArray() || field.String() == "" {
-			return "", fmt.Errorf("{%s} is no string or number", placeholder)
-		}
-		if field.Type == gjson.Number {
-			return field.Raw, nil // keeps all digits
-		}
-		return field.String(), nil
-	})
+	name, err := n.template.Expand(func(placeholder string) (string, error) { return template.JSONField(doc, placeholder) })
 	if err != nil || checkEventName(name) != nil {
 		return ""
 	}

@@ -10,7 +10,6 @@ import (
 
 	"github.com/caddy-sse/caddy-sse/event"
 	"github.com/caddy-sse/caddy-sse/internal/formats"
-	"github.com/caddy-sse/caddy-sse/jq"
 	"github.com/caddy-sse/caddy-sse/stream"
 )
 
@@ -44,7 +43,8 @@ type Config struct {
 	// response of the backend. Default: false.
 	Share bool `json:"share,omitempty"`
 
-	// What a viewer receives first that shares a response which has begun:
+	// Selects the events that a viewer receives first who shares a response which
+	// has begun:
 	// `all` that the history still holds, the `last` events, or `none`.
 	// Default: all.
 	Replay string `json:"replay,omitempty"`
@@ -61,8 +61,8 @@ type Config struct {
 	Keep caddy.Duration `json:"keep,omitempty"`
 
 	// How far a response that viewers don't share may be ahead of its viewer
-	// before the module stops reading it. Default: 16777216 (16 MiB), and at most a quarter of the
-	// hub's history.
+	// before the module stops reading it. Default: 16777216 (16 MiB), and at
+	// most a quarter of the hub's history.
 	MaxAhead int64 `json:"max_ahead,omitempty"`
 
 	// Limits the size of one event, in bytes. A larger one breaks the response
@@ -141,12 +141,4 @@ func (c *Config) Provision() (err error) {
 	c.MaxResponsesPerClient = cmp.Or(c.MaxResponsesPerClient, 100)
 	c.shape, err = newShape(c)
 	return err
-}
-
-// compile compiles a jq program. It returns nil if src is empty.
-func compile(src string) (*jq.Program, error) {
-	if src == "" {
-		return nil, nil
-	}
-	return jq.Compile(src)
 }

@@ -9,8 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/tidwall/gjson"
-
 	"github.com/caddy-sse/caddy-sse/event"
 	"github.com/caddy-sse/caddy-sse/internal/template"
 	"github.com/caddy-sse/caddy-sse/jq"
@@ -24,10 +22,10 @@ type shape struct {
 
 func newShape(c *Config) (s *shape, err error) {
 	s = new(shape)
-	if s.selects, err = compile(c.Select); err != nil {
+	if s.selects, err = jq.CompileOptional(c.Select); err != nil {
 		return nil, fmt.Errorf("select: %w", err)
 	}
-	if s.completes, err = compile(c.Complete); err != nil {
+	if s.completes, err = jq.CompileOptional(c.Complete); err != nil {
 		return nil, fmt.Errorf("complete: %w", err)
 	}
 	if c.Event == "" {
@@ -76,14 +74,7 @@ func (s *shape) nameOf(e event.Event) string {
 		if placeholder == "event" {
 			return e.Name, nil
 		}
-		field := gjson.GetBytes(e.Data, strings.TrimPrefix(placeholder, "json."))
-		if field.IsObject() || field.IsArray() || field.String() == "" {
-			return "", fmt.Errorf("{%s} is no string or number", placeholder)
-		}
-		if field.Type == gjson.Number {
-			return field.Raw, nil // keeps all digits
-		}
-		return field.String(), nil
+		return template.JSONField(e.Data, placeholder)
 	})
 	if err != nil || event.CheckName(name) != nil {
 		return e.Name
