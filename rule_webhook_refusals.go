@@ -129,9 +129,4 @@ func (h *webhookRule) refusalEntry(r *http.Request, kind webhook.Result, err err
 }
 
 // truncate limits the length of a text that the sender has a part in.
-func truncate(s string) string {
-	if len(s) <= maxRefusalText {
-		return s
-	}
-	return strings.ToValidUTF8(s[:maxRefusalText], "") + "…"
-}
+func truncate(s string) string { return refusal.Shorten(s, maxRefusalText) }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"net/http"
 	"net/url"
-	"strings"
 	"unicode/utf8"
 
 	"golang.org/x/text/encoding"
@@ -31,7 +30,7 @@ func ReadText(body []byte, declared string, maxBytes int64) ([]byte, *refusal.Er
 }
 
 // ReadForm is [ReadText] for application/x-www-form-urlencoded, whose names and
-// values have the charset. What it returns is encoded again.
+// values have the charset. The form that it returns is encoded again.
 func ReadForm(form []byte, declared string, maxBytes int64) ([]byte, *refusal.Error) {
 	plain, err := url.QueryUnescape(string(form))
 	if err != nil || declared == "" {
@@ -70,26 +69,20 @@ func unknown(err error, text []byte, declared string) *refusal.Error {
 	if err == nil || utf8.Valid(text) {
 		return nil
 	}
-	return refusal.Newf(http.StatusUnsupportedMediaType, "the charset %q is unknown: send UTF-8", shorten(declared))
+	return refusal.Newf(http.StatusUnsupportedMediaType, "the charset %q is unknown: send UTF-8", refusal.Shorten(declared, maxQuoted))
 }
 
 func readAs(body []byte, enc encoding.Encoding, name string) ([]byte, *refusal.Error) {
 	text := decode(body, enc)
 	if bytes.ContainsRune(text, utf8.RuneError) {
-		return nil, refusal.Newf(http.StatusBadRequest, "the text has bytes that mean nothing in its charset %q", shorten(name))
+		return nil, refusal.Newf(http.StatusBadRequest, "the text has bytes that mean nothing in its charset %q", refusal.Shorten(name, maxQuoted))
 	}
 	return text, nil
 }
 
+// maxQuoted limits the bytes of a sender's text in a reason.
+const maxQuoted = 40
+
 func tooLarge(maxBytes int64) *refusal.Error {
 	return refusal.Newf(http.StatusRequestEntityTooLarge, "the body is larger than %d bytes in UTF-8", maxBytes)
-}
-
-// shorten limits the length of a client's text in a reason.
-func shorten(name string) string {
-	const maxBytes = 40
-	if len(name) > maxBytes {
-		return strings.ToValidUTF8(name[:maxBytes], "") + "…"
-	}
-	return name
 }

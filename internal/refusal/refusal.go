@@ -55,6 +55,15 @@ const (
 	NotStored        = "not_stored"
 )
 
+// Shorten returns at most maxBytes of a text that a client has a part in, and an
+// ellipsis if it is longer.
+func Shorten(text string, maxBytes int) string {
+	if len(text) <= maxBytes {
+		return text
+	}
+	return strings.ToValidUTF8(text[:maxBytes], "") + "…"
+}
+
 // Newf returns a refusal with a formatted reason.
 func Newf(status int, format string, args ...any) *Error {
 	return &Error{Status: status, Reason: fmt.Sprintf(format, args...)}

@@ -131,20 +131,14 @@ var eventFields = []string{"topic", "event", "id", "data"}
 func checkFields[T any](fields map[string]T, what string) *refusal.Error {
 	for name := range fields {
 		if !slices.Contains(eventFields, name) {
-			return unprocessable("%s %q is unknown: want %s", what, shorten(name), strings.Join(eventFields, ", "))
+			return unprocessable("%s %q is unknown: want %s", what, refusal.Shorten(name, maxQuoted), strings.Join(eventFields, ", "))
 		}
 	}
 	return nil
 }
 
-// shorten limits the length of a client's text in a reason.
-func shorten(name string) string {
-	const maxBytes = 40
-	if len(name) > maxBytes {
-		return strings.ToValidUTF8(name[:maxBytes], "") + "…"
-	}
-	return name
-}
+// maxQuoted limits the bytes of a client's text in a reason.
+const maxQuoted = 40
 
 func parseObject(object json.RawMessage) (hub.Message, *refusal.Error) {
 	var fields map[string]json.RawMessage

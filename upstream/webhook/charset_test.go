@@ -53,8 +53,8 @@ func TestBodyInUnreadableCharsetIsRefused(t *testing.T) {
 	refuse(t, small, post("/t", "\xe9\xe9\xe9", "Content-Type", "text/plain; charset=iso-8859-1"), 413, "in UTF-8")
 }
 
-// What a charset hides from the check of names and from redaction would be
-// published, or read in another way.
+// A charset could hide names from their check, and secrets from redaction: the module
+// would publish them, or read them in another way.
 func TestCharsetHidesNothingFromChecks(t *testing.T) {
 	wide := "\xff\xfe"
 	for _, c := range `{"a":1,"a":2}` {

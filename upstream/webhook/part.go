@@ -185,8 +185,5 @@ func (p *part) programFailed(field string, err error) *refusal.Error {
 func oneLine(s string) string {
 	const maxBytes = 300
 	line := strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f }), " ")
-	if len(line) > maxBytes {
-		return strings.ToValidUTF8(line[:maxBytes], "") + "…"
-	}
-	return line
+	return refusal.Shorten(line, maxBytes)
 }
