@@ -110,23 +110,15 @@ func (p *pollRule) pass(w http.ResponseWriter, r *http.Request, next caddyhttp.H
 }
 
 // passRead passes a request for a document that is no stream to the next handler,
-// or answers it from the last poll. The response varies by Accept: a cache would
-// otherwise answer the next request for a stream with it.
+// or answers it from the last poll.
 func (p *pollRule) passRead(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	response := recordResponse(w, func(status int, header http.Header) {
-		if isFinal(status) {
-			addVary(header, "Accept")
+	return passVarying(w, r, caddyhttp.HandlerFunc(func(w http.ResponseWriter, r *http.Request) error {
+		if p.handler.Poll.Absorb && p.poller.Absorb(w, r, p.requester(r, next)) {
+			p.logAbsorbed(r)
+			return nil
 		}
-	})
-	if p.handler.Poll.Absorb && p.poller.Absorb(response, r, p.requester(r, next)) {
-		p.logAbsorbed(r)
-		return nil
-	}
-	err := next.ServeHTTP(response, r)
-	if response.status() == 0 { // Caddy responds, or an error route
-		addVary(w.Header(), "Accept")
-	}
-	return err
+		return next.ServeHTTP(w, r)
+	}))
 }
 
 func (p *pollRule) logAbsorbed(r *http.Request) {

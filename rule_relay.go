@@ -229,18 +229,3 @@ func (l *relayRule) setHeaders(h http.Header, r *http.Request, sub *relay.Subscr
 		addVary(h, "Accept")
 	}
 }
-
-// passVarying passes a request for no stream to the next handler. The response varies
-// by Accept: a cache would otherwise answer the next request for a stream with it.
-func passVarying(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	response := recordResponse(w, func(status int, header http.Header) {
-		if isFinal(status) {
-			addVary(header, "Accept")
-		}
-	})
-	err := next.ServeHTTP(response, r)
-	if response.status() == 0 { // Caddy responds, or an error route
-		addVary(w.Header(), "Accept")
-	}
-	return err
-}

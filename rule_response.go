@@ -47,6 +47,21 @@ func refuseAccept(w http.ResponseWriter, r *http.Request) {
 	refusal.Newf(http.StatusNotAcceptable, "here is a stream of events: ask for %s", stream.MediaType).Write(w, r)
 }
 
+// passVarying passes a request for no stream to the next handler. The response varies
+// by Accept: a cache would otherwise answer the next request for a stream with it.
+func passVarying(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	response := recordResponse(w, func(status int, header http.Header) {
+		if isFinal(status) {
+			addVary(header, "Accept")
+		}
+	})
+	err := next.ServeHTTP(response, r)
+	if response.status() == 0 { // Caddy responds, or an error route
+		addVary(w.Header(), "Accept")
+	}
+	return err
+}
+
 // addVary adds a header's name to a response's Vary, unless that has it already.
 func addVary(response http.Header, name string) {
 	for _, value := range response["Vary"] {
