@@ -173,7 +173,7 @@ func (s *ruleStreams) run(w http.ResponseWriter, r *http.Request, src stream.Sou
 		<-ended
 		return
 	}
-	// What follows keeps nothing of the request, which may end before the stream.
+	// These functions keep nothing of the request, which may end before the stream.
 	open.Run(r, conn, func(summary stream.Summary) {
 		countEnd(summary.Reason)
 		s.reportFailure(&summary)

@@ -148,10 +148,7 @@ func (r *response) sendRead() (int, error) {
 		r.buf = append(r.buf, e.Frame...)
 	}
 	n, err := r.send(r.buf)
-	r.buf = r.buf[:0]
-	if cap(r.buf) > 4<<10 { // otherwise each idle stream would hold its largest one
-		r.buf = nil
-	}
+	r.buf = reuse(r.buf)
 	return n, err
 }
 
