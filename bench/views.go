@@ -15,7 +15,7 @@ import (
 type viewsOptions struct {
 	views, perConnection, maxInFlight int
 	interval, total, responseTime     time.Duration
-	profile                           string
+	profile, heap                     string
 }
 
 func (o *viewsOptions) flags() {
@@ -26,6 +26,7 @@ func (o *viewsOptions) flags() {
 	flag.DurationVar(&o.total, "views-for", 3*time.Minute, "views: time of the measurement")
 	flag.DurationVar(&o.responseTime, "answer-time", 10*time.Millisecond, "views: response time of the backend")
 	flag.StringVar(&o.profile, "cpuprofile", "", "views: file for a CPU profile of Caddy")
+	flag.StringVar(&o.heap, "heapprofile", "", "views: file for a heap profile of Caddy at the end")
 }
 
 // viewsResult is the result of a run.
@@ -80,7 +81,9 @@ func (r *viewsResult) measure(ctx context.Context, o *viewsOptions, caddy *caddy
 	if err := r.span(ctx, o, caddy, audience); err != nil {
 		return err
 	}
-	r.after, err = caddy.command("memory")
+	if r.after, err = caddy.command("memory"); err == nil && o.heap != "" {
+		_, err = caddy.command("heap " + o.heap)
+	}
 	return err
 }
 
