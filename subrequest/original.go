@@ -33,7 +33,7 @@ func WithOriginal(ctx context.Context, o Original) context.Context {
 // since its replacer reads this very request.
 func restoreOriginal(req *http.Request) {
 	o, ok := req.Context().Value(originalKey{}).(Original)
-	if !ok {
+	if !ok || o.Method == req.Method && *o.URL == *req.URL { // there was no rewrite
 		return
 	}
 	u := *o.URL

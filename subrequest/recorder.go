@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"runtime/debug"
 	"strconv"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
@@ -91,7 +92,11 @@ func (rec *recorder) Write(p []byte) (int, error) {
 
 // contentLength returns the declared length of a body; 0 if there is none.
 func contentLength(h http.Header) int64 {
-	n, err := strconv.ParseInt(h.Get("Content-Length"), 10, 64)
+	value := h.Get("Content-Length")
+	if value == "" {
+		return 0
+	}
+	n, err := strconv.ParseInt(value, 10, 64)
 	if err != nil {
 		return 0
 	}
@@ -155,6 +160,11 @@ func (rec *recorder) head() *Response {
 }
 
 func isEventStream(h http.Header) bool {
-	t, _, err := mime.ParseMediaType(h.Get("Content-Type"))
-	return err == nil && t == "text/event-stream"
+	const eventStream = "text/event-stream"
+	value := h.Get("Content-Type")
+	if name, _, _ := strings.Cut(value, ";"); !strings.EqualFold(strings.TrimSpace(name), eventStream) {
+		return false
+	}
+	t, _, err := mime.ParseMediaType(value)
+	return err == nil && t == eventStream
 }

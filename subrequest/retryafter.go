@@ -14,6 +14,9 @@ import (
 // its Date tells; now counts for a response without Date.
 func RetryAfter(h http.Header, now time.Time, limit time.Duration) time.Duration {
 	value := h.Get("Retry-After")
+	if value == "" {
+		return 0
+	}
 	wait, ok := ParseDeltaSeconds(value)
 	if at, err := http.ParseTime(value); !ok && err == nil {
 		wait = max(at.Sub(backendTime(h, now)), 0)

@@ -110,7 +110,7 @@ func (p *Poller) askAs(ctx context.Context, t *target, as *principal, maxBody in
 	defer func() { p.observer.Polled(AuthorizationCheck, time.Since(started)) }()
 	ctx, cancel := context.WithTimeoutCause(ctx, time.Duration(p.config.Timeout), errTimeout)
 	defer cancel()
-	return as.requester.Do(t.request(ctx, as, validators{}), maxBody)
+	return as.requester.Do(t.request(ctx, as, t.headerFor(as, validators{}, nil)), maxBody)
 }
 
 // mayAbsorb reports whether a response to a poll may answer a viewer at its own

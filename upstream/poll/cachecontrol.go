@@ -65,7 +65,11 @@ func unclosedQuote(value string) int {
 // freshness returns how long a response stays fresh (RFC 9111 §4.2), less its
 // age.
 func freshness(h http.Header) time.Duration {
-	return max(lifetime(h)-seconds(h.Get("Age")), 0)
+	fresh := lifetime(h)
+	if fresh == 0 {
+		return 0
+	}
+	return max(fresh-seconds(h.Get("Age")), 0)
 }
 
 // lifetime returns how long a response may be reused without asking the backend.
@@ -73,6 +77,9 @@ func freshness(h http.Header) time.Duration {
 // no-cache or no-store may never be; no-cache with names of headers is about
 // these only (RFC 9111 §5.2.2.4).
 func lifetime(h http.Header) time.Duration {
+	if len(h["Cache-Control"]) == 0 {
+		return 0
+	}
 	for name, argument := range directives(h) {
 		if name == "no-store" || name == "no-cache" && argument == "" {
 			return 0

@@ -93,22 +93,16 @@ func (c *Config) ignores(name string) bool {
 	return !c.varyBy.names(name) && (subrequest.IsRequestID(name) || c.ignoredHeaders.matches(name))
 }
 
-// addIgnored adds the ignored headers that the backend's Vary has named to a
-// request of the target.
-func (t *target) addIgnored(request http.Header, varies map[string]bool) {
-	for name := range varies {
-		if values := t.ignored[name]; len(values) > 0 {
-			request[name] = append([]string(nil), values...)
-		}
-	}
-}
-
 // unsent returns the ignored headers of the target that a response's Vary names,
-// and the request lacked: the response may be another one with them.
-func (c *Config) unsent(t *target, request, response http.Header) map[string]bool {
+// and the request lacked, since varies doesn't name them: the response may be
+// another one with them.
+func (c *Config) unsent(t *target, varies map[string]bool, response http.Header) map[string]bool {
+	if len(t.ignored) == 0 {
+		return nil
+	}
 	var names map[string]bool
 	for _, name := range c.candidatesIn(response) {
-		if len(t.ignored[name]) > 0 && request[name] == nil {
+		if len(t.ignored[name]) > 0 && !varies[name] {
 			if names == nil {
 				names = make(map[string]bool)
 			}

@@ -1,17 +1,10 @@
 package poll
 
 import (
-	"maps"
 	"net/http"
 
 	"github.com/caddy-sse/caddy-sse/subrequest"
 )
-
-func (p *Poller) key(t *target) string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.keyLocked(t)
-}
 
 // keyLocked returns the view key of a request. Viewers with the same key share a
 // view.
@@ -21,6 +14,16 @@ func (p *Poller) keyLocked(t *target) string {
 		varies = known.varies
 	}
 	return p.hub.Digest(t.key(p.sharesLocked(t), varies)...)
+}
+
+// isKeyCurrent reports whether the key of a view is still that of its target.
+func (p *Poller) isKeyCurrent(v *view) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if v.resource == p.resources[v.target.shared] && v.resource.version == v.version { // as when the key was made
+		return true
+	}
+	return v.state.hasKey(p.keyLocked(v.target))
 }
 
 // sharesLocked reports whether all principals that may see the document share a
@@ -39,7 +42,7 @@ func (p *Poller) learn(v *view, resp *subrequest.Response) {
 	if p.views[v.key] != v {
 		return // it has ended, and the resource may be gone
 	}
-	known := p.resources[v.target.shared]
+	known := v.resource
 	known.addVary(p.config.candidatesIn(resp.Header))
 	confirms := resp.Status == http.StatusNotModified && resp.Header.Get("Cache-Control") != ""
 	if p.config.varyBy == nil && (isDocument(resp.Status) || confirms) {
@@ -58,6 +61,6 @@ func (p *Poller) rekey(v *view) bool {
 	}
 	delete(p.views, v.key)
 	p.views[key] = v
-	v.renameLocked(key, p.sharesLocked(v.target), maps.Clone(p.resources[v.target.shared].varies))
+	v.renameLocked(key, p.sharesLocked(v.target))
 	return true
 }

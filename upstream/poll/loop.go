@@ -311,7 +311,7 @@ func (l *pollLoop) publishCheckFailure(u *checkFailure) outcome {
 // because of a response to this view, whatever its status, or to another view of
 // the URL.
 func (l *pollLoop) keyChanged(first bool) bool {
-	if l.view.state.hasKey(l.view.poller.key(l.view.target)) {
+	if l.view.poller.isKeyCurrent(l.view) {
 		return false
 	}
 	if first && l.view.poller.rekey(l.view) {

@@ -7,7 +7,6 @@
 package poll
 
 import (
-	"maps"
 	"net/http"
 	"sync"
 	"time"
@@ -153,7 +152,7 @@ func (p *Poller) startLocked(t *target, key string) *view {
 	}
 	known.expiry.Stop()
 	known.views++
-	v := newView(p, t, key, p.sharesLocked(t), maps.Clone(known.varies))
+	v := newView(p, t, known, key, p.sharesLocked(t))
 	p.views[key] = v
 	p.byPath.add(v)
 	p.compareLocked(v)
@@ -202,9 +201,8 @@ func (p *Poller) removeLocked(v *view) {
 	if p.clients[v.client]--; p.clients[v.client] == 0 {
 		delete(p.clients, v.client)
 	}
-	known := p.resources[v.target.shared]
-	if known.views--; known.views == 0 {
-		p.retireResourceLocked(v.target.shared, known)
+	if v.resource.views--; v.resource.views == 0 {
+		p.retireResourceLocked(v.target.shared, v.resource)
 	}
 }
 

@@ -30,7 +30,8 @@ func (r *Repeatable) Key() string { return r.key }
 
 // Request returns a new request, which the caller may change.
 func (r *Repeatable) Request(ctx context.Context) *http.Request {
-	return r.target.request(ctx, r.target.principal, validators{})
+	as := r.target.principal
+	return r.target.request(ctx, as, r.target.headerFor(as, validators{}, nil))
 }
 
 // SharesWith reports whether a response to the request, of which header is the

@@ -78,16 +78,13 @@ func (v *view) send(ctx context.Context, t *target, as *principal, since validat
 // safe to repeat: if the backend has closed the connection without a response, it
 // is made again, once. The transport does so for some requests, but for no POST.
 func (v *view) sendWith(ctx context.Context, t *target, as *principal, since validators, varies map[string]bool) (*subrequest.Response, map[string]bool, error) {
-	sent := t.request(ctx, as, since).Header
-	t.addIgnored(sent, varies)
 	jar, began, ofSession := v.jarFor(t), time.Now(), false
-	if jar != nil {
-		ofSession = jar.setHeader(sent, began)
-	}
 	do := func() (*subrequest.Response, error) {
-		request := t.request(ctx, as, since)
-		request.Header = sent.Clone() // handlers may change the request
-		return as.requester.Do(request, v.poller.config.MaxBody)
+		header := t.headerFor(as, since, varies)
+		if jar != nil {
+			ofSession = jar.setHeader(header, began)
+		}
+		return as.requester.Do(t.request(ctx, as, header), v.poller.config.MaxBody)
 	}
 	resp, err := do()
 	if err == nil && subrequest.ClosedWithoutResponse(resp) {
@@ -105,5 +102,5 @@ func (v *view) sendWith(ctx context.Context, t *target, as *principal, since val
 		resp = &own
 	}
 	v.poller.learn(v, resp)
-	return resp, v.poller.config.unsent(t, sent, resp.Header), err
+	return resp, v.poller.config.unsent(t, varies, resp.Header), err
 }

@@ -11,6 +11,7 @@ import (
 // views of the URL share it. The poller's mutex guards it.
 type resource struct {
 	views        int             // number of views of the URL
+	version      int             // changes with what the view keys depend on
 	varies       map[string]bool // the vary candidates that separate its viewers
 	cacheability cacheability
 	redirects    bool        // a view had a document, and then a temporary redirect
@@ -61,8 +62,9 @@ const maxVaries = 50
 // addVary records headers that separate the URL's viewers.
 func (r *resource) addVary(names []string) {
 	for _, name := range names {
-		if len(r.varies) < maxVaries {
+		if len(r.varies) < maxVaries && !r.varies[name] {
 			r.varies[name] = true
+			r.version++
 		}
 	}
 }
@@ -74,13 +76,16 @@ func (r *resource) setPublic(forAll bool) {
 		r.cacheability = cacheable
 	case !forAll && r.cacheability == cacheable:
 		r.cacheability = noLongerPublic
+	default:
+		return
 	}
+	r.version++
 }
 
 // isCacheableForAll reports whether a response may be shown to other principals:
 // it says so (RFC 9111 §5.2.2.9), and nothing else in it forbids it.
 func isCacheableForAll(h http.Header) bool {
-	if len(h["Set-Cookie"]) > 0 {
+	if len(h["Set-Cookie"]) > 0 || len(h["Cache-Control"]) == 0 {
 		return false
 	}
 	for name := range listMembers(h, "Vary") {

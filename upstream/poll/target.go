@@ -276,8 +276,36 @@ func (t *target) unshared(u *checkFailure) *target {
 // client returns the network whose limit of views the target counts against.
 func (t *target) client() string { return t.principal.requester.ClientNetwork() }
 
-// request returns a new request: handlers may change it.
-func (t *target) request(ctx context.Context, as *principal, since validators) *http.Request {
+// headerFor returns a new header for a request as a principal: handlers may change
+// it. It has the ignored headers that varies names.
+func (t *target) headerFor(as *principal, since validators, varies map[string]bool) http.Header {
+	const more = 4 // validators, cookies and what handlers add
+	h := make(http.Header, len(t.header)+len(as.header)+more)
+	n := 0
+	for _, from := range []http.Header{t.header, as.header} {
+		for _, values := range from {
+			n += len(values)
+		}
+	}
+	all := make([]string, 0, n) // one allocation for all values
+	for _, from := range []http.Header{t.header, as.header} {
+		for name, values := range from {
+			start := len(all)
+			all = append(all, values...)
+			h[name] = all[start:len(all):len(all)]
+		}
+	}
+	for name := range varies {
+		if values := t.ignored[name]; len(values) > 0 {
+			h[name] = slices.Clone(values)
+		}
+	}
+	since.setHeader(h)
+	return h
+}
+
+// request returns a new request with a header.
+func (t *target) request(ctx context.Context, as *principal, header http.Header) *http.Request {
 	u := *t.url
 	r := &http.Request{
 		Method:        t.method,
@@ -285,7 +313,7 @@ func (t *target) request(ctx context.Context, as *principal, since validators) *
 		Proto:         "HTTP/1.1",
 		ProtoMajor:    1,
 		ProtoMinor:    1,
-		Header:        t.header.Clone(),
+		Header:        header,
 		Body:          http.NoBody,
 		ContentLength: int64(len(t.body)),
 		Host:          t.host,
@@ -293,13 +321,9 @@ func (t *target) request(ctx context.Context, as *principal, since validators) *
 		RequestURI:    u.RequestURI(),
 		TLS:           as.tls,
 	}
-	for name, values := range as.header {
-		r.Header[name] = slices.Clone(values)
-	}
 	if len(t.body) > 0 {
 		r.Body = &rewinding{content: t.body}
 	}
-	since.setHeader(r.Header)
 	return r.WithContext(subrequest.WithOriginal(subrequest.WithClientIP(ctx, as.clientIP), t.original))
 }
 

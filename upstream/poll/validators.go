@@ -66,7 +66,11 @@ func (v validators) setHeader(h http.Header) {
 // It counts in seconds, so a document that changes twice within a second has one
 // date for both, unless that second was over (RFC 9110 §8.8.2.2).
 func lastModified(h http.Header) string {
-	modified, err := http.ParseTime(h.Get("Last-Modified"))
+	value := h.Get("Last-Modified")
+	if value == "" {
+		return ""
+	}
+	modified, err := http.ParseTime(value)
 	if err != nil {
 		return ""
 	}
@@ -74,5 +78,5 @@ func lastModified(h http.Header) string {
 	if err != nil || date.Sub(modified) < time.Second {
 		return ""
 	}
-	return h.Get("Last-Modified")
+	return value
 }

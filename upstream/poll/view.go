@@ -2,6 +2,7 @@ package poll
 
 import (
 	"context"
+	"maps"
 	"net/http"
 	"time"
 
@@ -45,24 +46,26 @@ type view struct {
 	publisher *publisher
 
 	// Guarded by the poller's mutex.
-	key     string
-	shared  bool // among all principals that may see the document
-	viewers *viewers
+	key      string
+	shared   bool // among all principals that may see the document
+	resource *resource
+	version  int // the resource's when the key was made
+	viewers  *viewers
 
 	differsBy string // the one header by which it differs from another view of the URL
 }
 
-func newView(p *Poller, t *target, key string, shared bool, varies map[string]bool) *view {
+func newView(p *Poller, t *target, r *resource, key string, shared bool) *view {
 	v := &view{
-		poller:  p,
-		target:  t,
-		client:  t.client(),
-		key:     key,
-		shared:  shared,
-		viewers: newViewers(t.principal),
-		polled:  make(chan struct{}),
-		state:   documentState{key: key, shared: shared, varies: varies, incremental: p.config.mode.Incremental()},
+		poller:   p,
+		target:   t,
+		client:   t.client(),
+		viewers:  newViewers(t.principal),
+		polled:   make(chan struct{}),
+		state:    documentState{incremental: p.config.mode.Incremental()},
+		resource: r,
 	}
+	v.renameLocked(key, shared)
 	v.cookies = newCookieJar(t, p.config)
 	v.loop = newPollLoop(v)
 	v.publisher = newPublisher(v)
@@ -73,10 +76,11 @@ func newView(p *Poller, t *target, key string, shared bool, varies map[string]bo
 	return v
 }
 
-// renameLocked gives the view another key. The caller holds the poller's mutex.
-func (v *view) renameLocked(key string, shared bool, varies map[string]bool) {
-	v.key, v.shared = key, shared
-	v.state.setKey(key, shared, varies)
+// renameLocked gives the view the key that its resource gives it by now. The
+// caller holds the poller's mutex.
+func (v *view) renameLocked(key string, shared bool) {
+	v.key, v.shared, v.version = key, shared, v.resource.version
+	v.state.setKey(key, shared, maps.Clone(v.resource.varies))
 }
 
 // admits reports whether a request's viewer belongs to the view. It uses the
