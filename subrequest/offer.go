@@ -10,13 +10,14 @@ import (
 // response over if it is an event stream. So the backend gets the client's request
 // once. An Offer is safe for concurrent use.
 type Offer struct {
-	w       http.ResponseWriter
-	r       *http.Request
-	prepare func(http.Header)
+	requester *Requester
+	w         http.ResponseWriter
+	r         *http.Request
+	prepare   func(http.Header)
 
 	mu    sync.Mutex
 	state offerState
-	done  chan struct{} // closed when the stream has ended
+	done  chan struct{} // made when it is taken, and closed when the stream has ended
 	err   error         // of the handlers, after done
 }
 
@@ -34,15 +35,16 @@ const (
 // another goroutine, until the client's request ends. Later subrequests get
 // ErrEventStream without asking.
 func (q *Requester) Offer(w http.ResponseWriter, r *http.Request, prepare func(http.Header)) *Offer {
-	q.offer = &Offer{w: w, r: r, prepare: prepare, done: make(chan struct{})}
-	return q.offer
+	o := &Offer{requester: q, w: w, r: r, prepare: prepare}
+	q.offer.Store(o)
+	return o
 }
 
 // WithdrawOffer withdraws the offer, if there is one that was not taken: the
 // response to a subrequest would not be that to the client's own request.
 func (q *Requester) WithdrawOffer() {
-	if q.offer != nil {
-		q.offer.withdraw()
+	if offer := q.offer.Load(); offer != nil {
+		offer.withdraw()
 	}
 }
 
@@ -62,7 +64,8 @@ func (o *Offer) withdraw() bool {
 	defer o.mu.Unlock()
 	if o.state == offered {
 		o.state = withdrawn
-		o.w, o.r, o.prepare = nil, nil, nil // the requester outlives the client's request
+		o.requester.offer.CompareAndSwap(o, nil) // the requester outlives the client's request
+		o.w, o.r, o.prepare = nil, nil, nil
 	}
 	return o.state == withdrawn
 }
@@ -122,7 +125,7 @@ func (o *Offer) take(unbind func() bool) bool {
 	if o.state != offered || o.r.Context().Err() != nil || !unbind() {
 		return false
 	}
-	o.state = taken
+	o.state, o.done = taken, make(chan struct{})
 	return true
 }
 

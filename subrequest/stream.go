@@ -34,7 +34,7 @@ func (q *Requester) Stream(req *http.Request, begin Begin) (resp *Response, err 
 			resp, err = w.response(panicError(caller, p, w.head != nil))
 		}
 	}()
-	return w.response(q.serve(req.WithContext(ctx), w))
+	return w.response(q.serve(ctx, req, w))
 }
 
 type subrequestKey struct{}
@@ -43,10 +43,10 @@ type subrequestKey struct{}
 // one receive its polls and authorization checks like a client's requests.
 func Is(r *http.Request) bool { return r.Context().Value(subrequestKey{}) != nil }
 
-// serve calls the handlers.
-func (q *Requester) serve(req *http.Request, w http.ResponseWriter) error {
+// serve calls the handlers, with a context of the request's.
+func (q *Requester) serve(ctx context.Context, req *http.Request, w http.ResponseWriter) error {
 	repl := caddy.NewReplacer()
-	req = req.WithContext(context.WithValue(req.Context(), subrequestKey{}, true))
+	req = req.WithContext(context.WithValue(ctx, subrequestKey{}, true))
 	req = caddyhttp.PrepareRequest(req, repl, w, q.server)
 	restoreOriginal(req)
 	q.restoreClient(req.Context(), repl)

@@ -10,6 +10,7 @@ import (
 	"maps"
 	"net/http"
 	"net/netip"
+	"sync/atomic"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -70,7 +71,7 @@ type Requester struct {
 	original     Original
 	clientIP     string
 	trustedProxy bool
-	offer        *Offer // nil: none
+	offer        atomic.Pointer[Offer] // nil: none
 }
 
 // New returns a requester for the client of r, whose subrequests go to handler.
@@ -78,12 +79,12 @@ type Requester struct {
 // id, and the variables and the named placeholders that are text, numbers or
 // booleans.
 func New(r *http.Request, handler caddyhttp.Handler, placeholders ...string) *Requester {
-	q := &Requester{handler: handler, vars: make(map[string]any), placeholders: make(map[string]any)}
+	q := &Requester{handler: handler}
 	q.server, _ = r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
 	vars, _ := r.Context().Value(caddyhttp.VarsCtxKey).(map[string]any)
 	for name, value := range vars {
 		if isScalar(value) && name != caddyhttp.ClientIPVarKey && name != caddyhttp.TrustedProxyVarKey {
-			q.vars[name] = value
+			set(&q.vars, name, value)
 		}
 	}
 	q.trustedProxy, _ = vars[caddyhttp.TrustedProxyVarKey].(bool)
@@ -95,11 +96,18 @@ func New(r *http.Request, handler caddyhttp.Handler, placeholders ...string) *Re
 		q.user, _ = repl.GetString(userIDPlaceholder)
 		for _, name := range placeholders {
 			if value, ok := repl.Get(name); ok && isScalar(value) {
-				q.placeholders[name] = value
+				set(&q.placeholders, name, value)
 			}
 		}
 	}
 	return q
+}
+
+func set(values *map[string]any, name string, value any) {
+	if *values == nil {
+		*values = make(map[string]any)
+	}
+	(*values)[name] = value
 }
 
 // isScalar reports whether the vars directive can set such a value.
@@ -194,9 +202,9 @@ func (q *Requester) Do(req *http.Request, maxBody int64) (*Response, error) {
 	if q.server == nil {
 		return nil, errNoServer
 	}
-	switch q.offer.current() {
+	switch offer := q.offer.Load(); offer.current() {
 	case offered:
-		return q.offer.do(q, req, maxBody)
+		return offer.do(q, req, maxBody)
 	case taken:
 		return nil, ErrEventStream
 	default:
@@ -216,7 +224,7 @@ func (q *Requester) do(req *http.Request, maxBody int64, take func(*Response) ht
 			resp, err = rec.response(caller, panicError(caller, p, rec.status != 0))
 		}
 	}()
-	err = q.serve(req.WithContext(ctx), rec)
+	err = q.serve(ctx, req, rec)
 	return rec.response(caller, err)
 }
 

@@ -107,10 +107,30 @@ type holders [6]*holder
 type queue struct {
 	request Request
 	holders holders
-	waiters list.List // of chan struct{}, closed when the request has its slot
+	waiters list.List // of *Wait
 	at      *holder
 	place   *list.Element // in at.queues
 }
+
+// Wait is a request that waits for a slot.
+type Wait struct {
+	slots  *Slots
+	queue  *queue
+	place  *list.Element // in queue.waiters; nil when it waits no longer
+	waiter Waiter
+}
+
+// Waiter is whoever waits for a slot without a goroutine.
+type Waiter interface {
+	// Granted is called once, with the slot, by a goroutine that has released
+	// another one. It must return at once.
+	Granted(*Slot)
+}
+
+// channel is the Waiter of [Slots.Acquire].
+type channel chan *Slot
+
+func (c channel) Granted(s *Slot) { c <- s }
 
 // Slot is held by one request. Its holder calls Release, once.
 type Slot struct {
@@ -124,39 +144,51 @@ func (s *Slots) Acquire(ctx context.Context, r Request) (*Slot, error) {
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
-	s.mu.Lock()
-	hs := s.holdersLocked(r)
-	if s.blockerLocked(&hs) == nil {
-		s.takeLocked(&hs)
-		s.mu.Unlock()
-		return s.slot(hs), nil
+	got := make(channel, 1)
+	slot, wait := s.Ask(r, got)
+	if slot != nil {
+		return slot, nil
 	}
-	q, waiter := s.waitLocked(r, hs)
-	s.mu.Unlock()
-	got := waiter.Value.(chan struct{})
 	select {
-	case <-got:
-		return s.slot(hs), nil
+	case slot = <-got:
+		return slot, nil
 	case <-ctx.Done():
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	select {
-	case <-got: // meanwhile
-		s.releaseLocked(&hs)
-	default:
-		s.removeLocked(q, waiter)
+	if !wait.Cancel() { // it was granted meanwhile
+		(<-got).Release()
 	}
 	return nil, context.Cause(ctx)
 }
 
-func (s *Slots) slot(hs holders) *Slot { return &Slot{s, hs, time.Now()} }
+// Ask returns a slot if there is one for the request now. Otherwise the waiter gets
+// it later, unless it cancels the wait.
+func (s *Slots) Ask(r Request, w Waiter) (*Slot, *Wait) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	hs := s.holdersLocked(r)
+	if s.blockerLocked(&hs) == nil {
+		return s.takeLocked(&hs), nil
+	}
+	return nil, s.waitLocked(r, hs, w)
+}
+
+// Cancel ends the wait. It returns false if there is a slot already: the waiter gets
+// it, or has got it.
+func (w *Wait) Cancel() bool {
+	w.slots.mu.Lock()
+	defer w.slots.mu.Unlock()
+	if w.place == nil {
+		return false
+	}
+	w.slots.removeLocked(w)
+	return true
+}
 
 // Release gives the slot back. It returns the request's pace.
 func (s *Slot) Release() Pace {
-	s.slots.mu.Lock()
-	defer s.slots.mu.Unlock()
-	s.slots.releaseLocked(&s.holders)
+	for _, g := range s.slots.release(&s.holders) {
+		g.wait.waiter.Granted(g.slot)
+	}
 	if time.Since(s.since) > SlowAfter {
 		return Slow
 	}
@@ -207,7 +239,7 @@ func (s *Slots) blockerLocked(hs *holders) *holder {
 
 func (s *Slots) isBlockedLocked(h *holder) bool { return h.held >= h.key.kind*s.free }
 
-func (s *Slots) takeLocked(hs *holders) {
+func (s *Slots) takeLocked(hs *holders) *Slot {
 	s.free--
 	for _, h := range hs {
 		if h != nil {
@@ -215,11 +247,19 @@ func (s *Slots) takeLocked(hs *holders) {
 			h.users++
 		}
 	}
+	return &Slot{s, *hs, time.Now()}
 }
 
-// releaseLocked gives a slot back, and others to those that wait and may have
-// one now.
-func (s *Slots) releaseLocked(hs *holders) {
+// grant is a slot for a request that has waited.
+type grant struct {
+	wait *Wait
+	slot *Slot
+}
+
+// release takes a slot back. It returns those that others have now, who waited.
+func (s *Slots) release(hs *holders) (grants []grant) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.free++
 	for _, h := range hs {
 		if h != nil {
@@ -227,12 +267,12 @@ func (s *Slots) releaseLocked(hs *holders) {
 		}
 	}
 	for q := s.nextLocked(); q != nil; q = s.nextLocked() {
-		s.takeLocked(&q.holders)
-		waiter := q.waiters.Front()
-		close(waiter.Value.(chan struct{}))
-		s.removeLocked(q, waiter)
+		wait := q.waiters.Front().Value.(*Wait)
+		grants = append(grants, grant{wait, s.takeLocked(&q.holders)})
+		s.removeLocked(wait)
 	}
 	s.forgetLocked(hs)
+	return grants
 }
 
 // nextLocked returns the queue whose turn it is, or nil if none may have a slot.
@@ -275,7 +315,7 @@ func (s *Slots) endTurnLocked(q *queue) {
 }
 
 // waitLocked adds a waiting request to the queue of its equals.
-func (s *Slots) waitLocked(r Request, hs holders) (*queue, *list.Element) {
+func (s *Slots) waitLocked(r Request, hs holders, waiter Waiter) *Wait {
 	q := s.queues[r]
 	if q == nil {
 		q = &queue{request: r, holders: hs}
@@ -287,12 +327,17 @@ func (s *Slots) waitLocked(r Request, hs holders) (*queue, *list.Element) {
 		}
 		s.moveLocked(q, s.blockerLocked(&hs))
 	}
-	return q, q.waiters.PushBack(make(chan struct{}))
+	w := &Wait{slots: s, queue: q, waiter: waiter}
+	w.place = q.waiters.PushBack(w)
+	return w
 }
 
 // removeLocked removes a request from its queue, which ends with its last one.
-func (s *Slots) removeLocked(q *queue, waiter *list.Element) {
-	if q.waiters.Remove(waiter); q.waiters.Len() > 0 {
+func (s *Slots) removeLocked(w *Wait) {
+	q := w.queue
+	q.waiters.Remove(w.place)
+	w.place = nil
+	if q.waiters.Len() > 0 {
 		return
 	}
 	delete(s.queues, q.request)

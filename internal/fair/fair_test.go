@@ -411,3 +411,29 @@ func BenchmarkHandover(b *testing.B) {
 		}
 	}
 }
+
+// asker waits without a goroutine.
+type asker chan *fair.Slot
+
+func (a asker) Granted(s *fair.Slot) { a <- s }
+
+func TestWaiterGetsOneSlotUnlessItCancels(t *testing.T) {
+	slots, one := fair.NewSlots(1), fair.Request{Client: "a", Host: "h", Path: "/"}
+	held, wait := slots.Ask(one, nil)
+	if held == nil || wait != nil {
+		t.Fatalf("a free slot is not given at once: %v, %v", held, wait)
+	}
+	first, second := make(asker, 2), make(asker, 2)
+	_, left := slots.Ask(one, first)
+	if _, wait = slots.Ask(one, second); !left.Cancel() || left.Cancel() {
+		t.Error("a wait can't be cancelled, or can be twice")
+	}
+	held.Release()
+	if len(first) != 0 || len(second) != 1 || wait.Cancel() {
+		t.Errorf("the one who has left got %d slots, the other %d", len(first), len(second))
+	}
+	(<-second).Release()
+	if slots.Known() != 0 {
+		t.Error("the slots remember something of nobody")
+	}
+}

@@ -100,7 +100,7 @@ func (p *Poller) cachedFor(t *target) *cachedResponse {
 	if k == nil || !v.isCheckedLocked() {
 		return k
 	}
-	one := v.viewers.byID[t.principal.id]
+	one := v.viewers.find(t.principal.id)
 	if one == nil || now.Sub(one.authorizedAt) > authorizedFor || !k.isViewerIndependent() {
 		return nil
 	}

@@ -37,7 +37,7 @@ const maxChecks = 3
 // it doesn't refuse all.
 func (v *view) confirmRefusal(first check, since validators) check {
 	said := []check{first}
-	for len(said) < maxChecks && v.ctx.Err() == nil {
+	for len(said) < maxChecks && !v.loop.hasEnded() {
 		if first.err != nil && len(said) > 1 {
 			break // each may take as long as that one has
 		}
@@ -68,8 +68,8 @@ func (v *view) otherPrincipal(than []check) *principal {
 // document is gone only if all say so. Refused viewers lose the view, unless all
 // are refused.
 func (v *view) decide(said []check) check {
-	if v.ctx.Err() != nil {
-		return check{principal: said[0].principal, err: context.Cause(v.ctx)}
+	if v.loop.hasEnded() {
+		return check{principal: said[0].principal, err: context.Canceled}
 	}
 	counts, refused := said[len(said)-1], 0
 	for _, o := range said {

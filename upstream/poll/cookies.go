@@ -4,7 +4,6 @@ import (
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
-	"sync"
 	"time"
 
 	"github.com/caddy-sse/caddy-sse/subrequest"
@@ -12,18 +11,16 @@ import (
 
 // cookieJar keeps the cookies that the backend sets in responses to the polls of
 // an anonymous view, and polls send them back: otherwise each poll may begin a
-// session at the backend. Viewers get none of them, and send none into it. It is
-// safe for concurrent use.
+// session at the backend. Viewers get none of them, and send none into it. Only the
+// worker that polls uses it.
 //
 // A session may outlive the reason why the backend has begun it, such as a link
 // that is withdrawn. So the jar forgets all after cookieAge, and the next poll is
 // again one without a cookie.
 type cookieJar struct {
-	url *url.URL
-
-	mu    sync.Mutex
-	jar   *cookiejar.Jar // nil if it is empty
-	began time.Time      // the poll without a cookie
+	url   *url.URL
+	jar   *cookiejar.Jar
+	began time.Time // the poll without a cookie
 }
 
 const (
@@ -33,12 +30,8 @@ const (
 	maxCookies = 8 << 10
 )
 
-// newCookieJar returns a jar for the polls of a view, or nil if they must keep
-// none.
-func newCookieJar(t *target, c *Config) *cookieJar {
-	if !c.keepsCookies(t) {
-		return nil
-	}
+// cookieURL returns the URL that the cookies of a target's polls are about.
+func (t *target) cookieURL() *url.URL {
 	u := &url.URL{Scheme: "http", Host: t.host, Path: t.path}
 	if t.original.URL != nil { // which a cookie's Path is about
 		u.Path = t.original.URL.Path
@@ -46,7 +39,7 @@ func newCookieJar(t *target, c *Config) *cookieJar {
 	if t.overTLS {
 		u.Scheme = "https"
 	}
-	return &cookieJar{url: u}
+	return u
 }
 
 // keepsCookies reports whether polls keep the cookies of their responses. By
@@ -72,52 +65,41 @@ func (c *Config) keepsCookies(t *target) bool {
 	return true
 }
 
-// setHeader adds the cookies to a poll's headers. It returns false if there are
-// none.
-func (j *cookieJar) setHeader(h http.Header, now time.Time) bool {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	if j.jar == nil {
-		return false
-	}
-	if now.Sub(j.began) >= cookieAge {
-		j.jar = nil
+// addCookies adds the cookies of the jar to a poll's headers. It returns false if
+// there are none.
+func (v *view) addCookies(h http.Header, now time.Time) bool {
+	j := v.cookies
+	if j == nil || v.state.isShared() { // whose polls are different principals'
 		return false
 	}
 	request := &http.Request{Header: make(http.Header)}
-	for _, cookie := range j.jar.Cookies(j.url) {
-		request.AddCookie(cookie)
+	if now.Sub(j.began) < cookieAge {
+		for _, cookie := range j.jar.Cookies(j.url) {
+			request.AddCookie(cookie)
+		}
 	}
 	cookies := request.Header["Cookie"]
 	if len(cookies) == 0 || len(cookies[0]) > maxCookies {
-		j.jar = nil
+		v.cookies = nil
 		return false
 	}
 	h["Cookie"] = cookies
 	return true
 }
 
-// store keeps the cookies that a response sets.
-func (j *cookieJar) store(h http.Header, now time.Time) {
+// keepCookies keeps the cookies that a response to a poll sets, if polls may send
+// them.
+func (v *view) keepCookies(h http.Header, now time.Time) {
+	if len(h["Set-Cookie"]) == 0 || v.state.isShared() || !v.poller.config.keepsCookies(v.target) {
+		return
+	}
 	cookies := (&http.Response{Header: h}).Cookies()
 	if len(cookies) == 0 {
 		return
 	}
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	if j.jar == nil {
-		j.jar, _ = cookiejar.New(nil) // never fails
-		j.began = now
+	if v.cookies == nil {
+		jar, _ := cookiejar.New(nil) // never fails
+		v.cookies = &cookieJar{url: v.target.cookieURL(), jar: jar, began: now}
 	}
-	j.jar.SetCookies(j.url, cookies)
-}
-
-// jarFor returns the jar of the polls of a target; nil for none. A viewer's own
-// authorization check has none, and neither has a shared view, whose polls are
-// different principals'.
-func (v *view) jarFor(t *target) *cookieJar {
-	if t != v.target || v.state.isShared() {
-		return nil
-	}
-	return v.cookies
+	v.cookies.jar.SetCookies(v.cookies.url, cookies)
 }

@@ -32,6 +32,13 @@ func (p *Poller) Known() int {
 	return len(p.resources) + len(p.clients) + len(p.sessions) + len(p.failures.current)
 }
 
+// Workers returns the number of workers.
+func (p *Poller) Workers() int {
+	p.workers.mu.Lock()
+	defer p.workers.mu.Unlock()
+	return p.workers.all
+}
+
 // Related returns those of the paths that an unsafe request to written
 // invalidates.
 func Related(paths []string, written string) (related []string) {
@@ -59,7 +66,7 @@ func InvalidateAmong(n int) func() {
 	p := &Poller{config: new(Config)}
 	for i := range n {
 		v := &view{target: &target{hostname: "example.com", path: fmt.Sprintf("/v1/orders/%d", i)}}
-		v.loop = &pollLoop{view: v, pollNow: make(chan struct{}, 1)}
+		v.loop = pollLoop{view: v, phase: polling}
 		p.byPath.add(v)
 	}
 	return func() { p.Invalidate("example.com", "/v1/orders/7") }

@@ -2,110 +2,351 @@ package poll
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"hash/maphash"
-	"net/http"
-	"runtime/debug"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
 
 	"github.com/caddy-sse/caddy-sse/internal/fair"
-	"github.com/caddy-sse/caddy-sse/internal/refusal"
-	"github.com/caddy-sse/caddy-sse/subrequest"
 )
 
-// errTimeout is the cause of a poll's end when the backend takes too long.
-var errTimeout = errors.New("the backend took too long")
-
-// errWorkTimeout is the cause of its end when the document takes too long.
-var errWorkTimeout = errors.New("select, until and the comparison of the document took longer than timeout")
-
-// seed makes digests of bodies unpredictable for those who write them.
-var seed = maphash.MakeSeed()
-
-// pollLoop decides when a view is polled and what each response means. Its
-// fields belong to its goroutine.
+// pollLoop decides when a view is polled. Between two polls it has no goroutine: a
+// timer fires when the next one is due, or a write makes it due. Then the loop asks
+// for a slot, and with the slot one of the poller's workers makes the poll. Polls of
+// one view never overlap.
+//
+// The worker that polls owns the fields after mu's, and at other times mu guards
+// them, too.
 type pollLoop struct {
-	view      *view
-	pollNow   chan struct{} // refresh sends on it
-	schedule  *schedule
+	view *view
+
+	mu      sync.Mutex
+	phase   phase
+	ended   bool // the view has ended: no other poll begins
+	written bool // there was a write while the view was not at rest
+	shared  bool // other clients than its creator watch the view, too
+	timer   *time.Timer
+	due     time.Time          // when the timer fires
+	wait    *fair.Wait         // for a slot
+	further chan *fair.Slot    // if the poll under way waits for a further slot
+	cancel  context.CancelFunc // of what the poll under way does
+
+	schedule  schedule
+	asked     time.Time  // when the last poll asked for its slot
+	before    time.Time  // when the one before it did
 	notBefore time.Time  // the backend's Retry-After
 	refreshed time.Time  // when a write last caused a poll
+	writeDue  time.Time  // by when a poll must follow a write; zero if none must
 	validated validation // of the last body
 	read      time.Time  // when it was asked for
 	sum       uint64     // of the last body
 	pace      fair.Pace  // of the last poll
 	kept      int64      // bytes that count for max_memory
 	permit    int64      // bytes of the permit to work; see beginWork
-	delayed   bool       // a response delays the next poll for long; see logDelay
-
-	polledForWrite bool // a write has caused the last poll, or it is a follow-up
-	changes        int  // in a row; see noteChange
-	another        anotherType
+	changes   int        // in a row; see noteChange
+	another   anotherType
 
 	missingSince time.Time // of the first of the 404s in a row; zero if the last response was none
+
+	polled         bool // at least once
+	polledForWrite bool // a write has caused the last poll, or it is a follow-up
+	delayed        bool // a response delays the next poll for long; see logDelay
 }
 
-func newPollLoop(v *view) *pollLoop {
-	return &pollLoop{view: v, pollNow: make(chan struct{}, 1), schedule: newSchedule(v.poller.config)}
+// phase is what a view does.
+type phase uint8
+
+const (
+	resting phase = iota // until the next poll is due
+	waiting              // for a slot, and for a worker
+	polling
+)
+
+// begin begins the first poll.
+func (l *pollLoop) begin() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.view.target.checkFailure != nil { // this poll makes no request
+		l.phase, l.asked = waiting, time.Now()
+		l.view.poller.workers.run(job{l, nil})
+		return
+	}
+	l.pollLocked()
+}
+
+// pollLocked begins a poll.
+func (l *pollLoop) pollLocked() {
+	l.phase, l.before, l.asked = waiting, l.asked, time.Now()
+	l.askLocked()
+}
+
+// askLocked asks for a slot. The client that has created the view causes its polls,
+// but only until another client watches it: otherwise a client could hold up what
+// others watch by what it makes hang.
+func (l *pollLoop) askLocked() {
+	t := l.view.target
+	request := fair.Request{Host: t.host, Path: t.path, Pace: l.pace}
+	if !l.shared {
+		request.Client = l.view.client
+	}
+	slot, wait := l.view.poller.slots.Ask(request, l)
+	if l.wait = wait; slot != nil {
+		l.takeLocked(slot)
+	}
+}
+
+// Granted implements [fair.Waiter].
+func (l *pollLoop) Granted(slot *fair.Slot) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.takeLocked(slot)
+}
+
+// takeLocked takes the slot that the loop has asked for, or none if the view has
+// ended.
+func (l *pollLoop) takeLocked(slot *fair.Slot) {
+	l.wait = nil
+	if l.further != nil {
+		l.further <- slot
+		l.further = nil
+		return
+	}
+	l.view.poller.workers.run(job{l, slot})
+}
+
+// furtherSlot waits for a slot for another request of the poll under way. It
+// returns nil if the view ends before.
+func (l *pollLoop) furtherSlot() *fair.Slot {
+	l.mu.Lock()
+	if l.ended {
+		l.mu.Unlock()
+		return nil
+	}
+	got := make(chan *fair.Slot, 1)
+	l.further = got
+	l.askLocked()
+	l.mu.Unlock()
+	return <-got
+}
+
+// share records that another client watches the view, too.
+func (l *pollLoop) share() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.shared {
+		return
+	}
+	l.shared = true
+	if l.wait != nil && l.wait.Cancel() {
+		l.askLocked()
+	}
+}
+
+// end ends the view: what a poll under way does is cancelled, and no other begins.
+func (l *pollLoop) end() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ended {
+		return
+	}
+	l.ended = true
+	if l.cancel != nil {
+		l.cancel()
+	}
+	switch {
+	case l.phase == resting:
+		l.timer.Stop()
+		l.phase = waiting
+		l.takeLocked(nil)
+	case l.wait != nil && l.wait.Cancel():
+		l.takeLocked(nil)
+	}
+}
+
+func (l *pollLoop) hasEnded() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.ended
+}
+
+// withTimeout returns a context for what the poll under way does next. It ends
+// after the rule's timeout, or with the view.
+func (l *pollLoop) withTimeout(cause error) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithTimeoutCause(context.Background(), time.Duration(l.view.poller.config.Timeout), cause)
+	l.endWithView(cancel)
+	return ctx, cancel
+}
+
+// whileWanted is withTimeout without a timeout.
+func (l *pollLoop) whileWanted() (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(context.Background())
+	l.endWithView(cancel)
+	return ctx, cancel
+}
+
+func (l *pollLoop) endWithView(cancel context.CancelFunc) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.cancel = cancel; l.ended {
+		cancel()
+	}
+}
+
+// run makes the poll for which the loop has asked, on a worker.
+func (l *pollLoop) run(slot *fair.Slot) {
+	if !l.isPolling() {
+		if slot != nil {
+			slot.Release()
+		}
+		l.finish()
+		return
+	}
+	first := !l.polled
+	l.polled = true
+	came, header := l.pollSafely(slot, first)
+	if came == changed && !first {
+		l.adviseRefresh(l.before)
+	}
+	took := time.Since(l.asked)
+	if asked := !first || l.view.target.checkFailure == nil; asked && !l.hasEnded() {
+		l.view.poller.observer.Polled(came.result(), took)
+	}
+	if came == ended {
+		l.finish()
+		return
+	}
+	if first {
+		close(l.view.polled)
+	}
+	now := time.Now()
+	l.notBefore = now.Add(retryAfter(header, now))
+	pause := max(min(l.schedule.next(came, took, header, now), l.untilGone(now)), l.notBefore.Sub(now))
+	l.view.state.setDoubtful(l.schedule.aftermath.looking)
+	l.view.state.recordPoll(came, now, now.Add(pause), l.schedule.delayedBy)
+	l.logDelay(pause)
+	l.rest(now, pause)
+}
+
+// isPolling reports whether the poll begins now. Otherwise the view has ended.
+func (l *pollLoop) isPolling() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.phase = polling
+	return !l.ended
+}
+
+// finish ends the loop for good.
+func (l *pollLoop) finish() {
+	v := l.view
+	if !l.hasEnded() { // the backend has ended it
+		v.poller.failures.end(&v.publisher.outage)
+	}
+	v.poller.remove(v)
+	if !v.moved.IsSet() {
+		v.done.Set()
+	}
+	if !isClosed(v.polled) {
+		close(v.polled)
+	}
+	v.poller.memory.replace(l.kept, 0)
+	v.publisher.releaseLease()
+	v.poller.failures.forget(&v.publisher.outage)
+	v.poller.workers.leave()
+}
+
+// rest waits for the next poll, which is due after a pause.
+func (l *pollLoop) rest(now time.Time, pause time.Duration) {
+	l.mu.Lock()
+	l.cancel = nil
+	if l.ended {
+		l.mu.Unlock()
+		l.finish()
+		return
+	}
+	defer l.mu.Unlock()
+	l.phase, l.writeDue = resting, time.Time{}
+	l.setTimerLocked(now, pause)
+	if l.written {
+		l.written = false
+		l.takeWriteLocked(now)
+	}
+}
+
+func (l *pollLoop) setTimerLocked(now time.Time, pause time.Duration) {
+	l.due = now.Add(pause)
+	if l.timer == nil {
+		l.timer = time.AfterFunc(pause, l.timeUp)
+		return
+	}
+	l.timer.Reset(pause)
+}
+
+// timeUp begins the poll that is due.
+func (l *pollLoop) timeUp() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now()
+	switch {
+	case l.phase != resting || now.Before(l.due): // it was set again meanwhile
+		return
+	case l.writeDue.IsZero():
+		l.polledForWrite = l.schedule.isFollowUp
+		l.schedule.pollInTime(now)
+	default:
+		l.countWriteLocked(now)
+	}
+	l.pollLocked()
 }
 
 // refresh makes the loop poll at once, and once more if a poll is under way:
 // that one may have seen the document from before the write.
 func (l *pollLoop) refresh() {
 	l.view.state.recordWrite()
-	select {
-	case l.pollNow <- struct{}{}:
-	default: // it will poll already
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.phase == resting:
+		l.takeWriteLocked(time.Now())
+	case l.phase == waiting && l.polledForWrite: // the poll that is about to begin sees this write, too
+	default:
+		l.written = true
 	}
 }
 
-// run polls until the view has no viewers, or the document has ended. Polls of
-// one view never overlap.
-func (l *pollLoop) run() {
-	defer l.view.cancel()
-	defer l.view.poller.failures.forget(&l.view.publisher.outage)
-	defer l.view.publisher.releaseLease()
-	defer func() { l.view.poller.memory.replace(l.kept, 0) }()
-	var before time.Time // when the poll before this one began
-	for first := true; ; first = false {
-		started := time.Now()
-		came, header := l.pollAside(first)
-		if came == changed && !first {
-			l.adviseRefresh(before)
+const (
+	// debounce is how long after its last write a burst of writes is over.
+	debounce = 20 * time.Millisecond
+	// maxDebounce is how long a burst of writes may delay a poll.
+	maxDebounce = time.Second
+)
+
+// takeWriteLocked makes a poll due for a write. The first write of a burst makes it
+// due at once; the others of the burst cause one more poll when the burst is over,
+// however long polls take. If writes have caused too many polls, or the backend has
+// asked for time, it is due later.
+func (l *pollLoop) takeWriteLocked(now time.Time) {
+	began, newest := l.view.state.writes()
+	switch wait := max(l.notBefore.Sub(now), l.schedule.writePolls.wait(now)); {
+	case wait > 0:
+		l.writeDue = now.Add(wait)
+		l.setTimerLocked(now, wait)
+	case l.writeDue.IsZero() && began.After(l.refreshed):
+		l.timer.Stop()
+		l.countWriteLocked(now)
+		l.pollLocked()
+	default:
+		if l.writeDue.IsZero() {
+			l.writeDue = now.Add(maxDebounce)
 		}
-		before = started
-		took := time.Since(started)
-		if asked := !first || l.view.target.checkFailure == nil; asked && l.view.ctx.Err() == nil {
-			l.view.poller.observer.Polled(came.result(), took)
-		}
-		if came == ended {
-			if l.view.ctx.Err() == nil { // the backend ended it
-				l.view.poller.failures.end(&l.view.publisher.outage)
-			}
-			l.view.poller.remove(l.view)
-			if !l.view.moved.IsSet() {
-				l.view.done.Set()
-			}
-		}
-		if first {
-			close(l.view.polled)
-		}
-		if came == ended {
-			return
-		}
-		now := time.Now()
-		l.notBefore = now.Add(retryAfter(header, now))
-		pause := max(min(l.schedule.next(came, took, header, now), l.untilGone(now)), l.notBefore.Sub(now))
-		l.view.state.setDoubtful(l.schedule.aftermath.looking)
-		l.view.state.recordPoll(came, now, now.Add(pause), l.schedule.delayedBy)
-		l.logDelay(pause)
-		if !l.wait(pause) {
-			return
-		}
+		l.setTimerLocked(now, min(newest.Add(debounce).Sub(now), l.writeDue.Sub(now)))
 	}
+}
+
+// countWriteLocked counts the poll that begins as one that a write has caused.
+func (l *pollLoop) countWriteLocked(now time.Time) {
+	l.refreshed, l.polledForWrite = now, true
+	l.schedule.pollForWrite(now)
+	l.view.state.setDoubtful(true)
 }
 
 // logDelay logs, once until the delay is over, that a response keeps viewers from
@@ -120,256 +361,4 @@ func (l *pollLoop) logDelay(pause time.Duration) {
 		}
 	}
 	l.delayed = delayed
-}
-
-const (
-	// debounce is how long after its last write a burst of writes is over.
-	debounce = 20 * time.Millisecond
-	// maxDebounce is how long a burst of writes may delay a poll.
-	maxDebounce = time.Second
-)
-
-// wait waits until the next poll is due. The first write of a burst makes it due
-// at once; the others of the burst cause one more poll when the burst is over,
-// however long polls take. If writes have caused too many polls, or the backend
-// has asked for time, it is due later. wait returns false when the view ends.
-func (l *pollLoop) wait(pause time.Duration) bool {
-	timer := time.NewTimer(pause)
-	defer timer.Stop()
-	var due time.Time // by when a poll must follow a write
-	for {
-		select {
-		case <-timer.C:
-			if due.IsZero() {
-				l.polledForWrite = l.schedule.isFollowUp
-				l.schedule.pollInTime(time.Now())
-			} else {
-				l.pollForWrite(time.Now())
-			}
-			return true
-		case <-l.view.ctx.Done():
-			return false
-		case <-l.pollNow:
-		}
-		now := time.Now()
-		began, newest := l.view.state.writes()
-		switch wait := max(l.notBefore.Sub(now), l.schedule.writePolls.wait(now)); {
-		case wait > 0:
-			due = now.Add(wait)
-			timer.Reset(wait)
-		case due.IsZero() && began.After(l.refreshed):
-			l.pollForWrite(now)
-			return true
-		default:
-			if due.IsZero() {
-				due = now.Add(maxDebounce)
-			}
-			timer.Reset(min(newest.Add(debounce).Sub(now), due.Sub(now)))
-		}
-	}
-}
-
-// pollForWrite begins a poll that a write causes.
-func (l *pollLoop) pollForWrite(now time.Time) {
-	l.refreshed, l.polledForWrite = now, true
-	l.schedule.pollForWrite(now)
-	l.view.state.setDoubtful(true)
-}
-
-// condition returns the validators to send with a poll: none if a write may have
-// changed the document since the last whole response. A backend may keep the ETag
-// of a list whose item has changed.
-func (l *pollLoop) condition() validators {
-	if _, newest := l.view.state.writes(); l.schedule.aftermath.looking || !l.read.After(newest) {
-		return validators{}
-	}
-	return l.validated.condition()
-}
-
-// pollAside polls on a goroutine of its own: a request through Caddy's handlers
-// needs a stack many times the size of the one that waits for the next poll.
-func (l *pollLoop) pollAside(first bool) (came outcome, header http.Header) {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		came, header = l.pollSafely(first)
-	}()
-	<-done
-	return came, header
-}
-
-// pollSafely is poll for a goroutine without a server that would recover a
-// panic.
-func (l *pollLoop) pollSafely(first bool) (came outcome, header http.Header) {
-	defer func() {
-		if p := recover(); p != nil {
-			came = l.view.publisher.publishStale(0, fmt.Errorf("poll panicked: %v\n%s", p, debug.Stack()))
-		}
-	}()
-	return l.poll(first)
-}
-
-// poll polls once. If the response is no document, it may poll again as other
-// viewers: the response may be about the principal and not about the document.
-// It returns the response's headers, if there was a response.
-func (l *pollLoop) poll(first bool) (outcome, http.Header) {
-	defer l.endWork()
-	if l.view.publisher.takeUnsent() {
-		l.sum = 0
-		l.validated.forget()
-	}
-	if u := l.view.target.checkFailure; first && u != nil {
-		return l.publishCheckFailure(u), u.header
-	}
-	o, asked := check{principal: l.view.nextPrincipal()}, time.Now()
-	since := l.condition()
-	o.resp, o.err = l.view.poll(o.principal, since)
-	o.unlike = l.view.isChecked() && l.view.isUnlike(o.resp)
-	if !o.isGood() {
-		o = l.view.confirmRefusal(o, since)
-	}
-	l.recordMissing(o, asked)
-	l.view.recordAuthorization(o.principal, o.isGood())
-	l.view.state.recordPrincipal(o.principal)
-	resp, err := o.resp, o.err
-	switch {
-	case l.view.ctx.Err() != nil: // it has no viewers
-		return ended, nil
-	case l.keyChanged(first): // its viewers reconnect, each to their own view
-		if err != nil || subrequest.IsFailure(resp.Status) { // not recovered
-			l.view.poller.failures.forget(&l.view.publisher.outage)
-		}
-		return ended, nil
-	case first && isPermanent(err):
-		l.failForGood(notStreamable(err))
-		return ended, nil
-	case first && (l.view.isUndecided(o) || o.unlike) && l.view.isChecked():
-		l.view.state.fail(errUndecided, newCheckFailure(resp, err))
-		return ended, nil
-	case err != nil:
-		return l.view.publisher.publishStale(0, err), nil
-	}
-	result := l.process(resp, asked, first)
-	l.view.storeResponse(resp, result, asked)
-	return result, resp.Header
-}
-
-// process decides what a response means, and publishes it.
-func (l *pollLoop) process(resp *subrequest.Response, asked time.Time, first bool) outcome {
-	l.view.state.setStatus(resp.Status)
-	unmodified := resp.Status == http.StatusNotModified && l.view.state.doc != nil // whether it was asked or not
-	switch {
-	case subrequest.IsFailure(resp.Status):
-		return l.view.publisher.publishStale(resp.Status, nil)
-	case l.awaits(asked):
-		return l.view.publisher.publishMissing()
-	case !unmodified && !isDocument(resp.Status):
-		l.view.publisher.end(resp, first)
-		return ended
-	case l.view.target.checkFailure != nil && !l.view.isUnlike(resp): // its viewers reconnect, and are checked again
-		return ended
-	case unmodified:
-		l.changes = 0
-		return l.view.publisher.confirm(notModified)
-	}
-	sum := maphash.Bytes(seed, resp.Body)
-	if l.view.state.doc != nil && sum == l.sum {
-		l.changes = 0
-		l.validate(resp.Header, true, asked)
-		return l.view.publisher.confirm(unchanged)
-	}
-	ctx, cancel := context.WithTimeoutCause(l.view.ctx, time.Duration(l.view.poller.config.Timeout), errWorkTimeout)
-	defer cancel()
-	doc, finished, err := l.view.poller.config.read(ctx, resp, l.expectation(resp))
-	if err != nil {
-		return l.view.publisher.publishStale(0, err)
-	}
-	if !l.keep(l.view.keptBytes(doc, resp.Body)) {
-		return l.exceed(first)
-	}
-	l.validate(resp.Header, false, asked)
-	l.sum = sum
-	before := l.view.state.doc
-	came := l.view.publisher.publishChange(ctx, doc)
-	l.noteChange(ctx, came, before, doc)
-	if finished && came != failed {
-		return l.view.publisher.publishComplete()
-	}
-	return came
-}
-
-// publishCheckFailure tells the viewer of a view of its own that the backend
-// couldn't decide.
-func (l *pollLoop) publishCheckFailure(u *checkFailure) outcome {
-	if u.status == http.StatusNotFound {
-		return l.view.publisher.publishMissing()
-	}
-	return l.view.publisher.publishStale(u.status, u.err)
-}
-
-// keyChanged reports whether the view's viewers belong to other views now:
-// because of a response to this view, whatever its status, or to another view of
-// the URL.
-func (l *pollLoop) keyChanged(first bool) bool {
-	if l.view.poller.isKeyCurrent(l.view) {
-		return false
-	}
-	if first && l.view.poller.rekey(l.view) {
-		return false
-	}
-	l.view.state.dropKey()
-	return true
-}
-
-// validate records the validators of a whole response. It logs if they turn out
-// to be useless.
-func (l *pollLoop) validate(h http.Header, same bool, asked time.Time) {
-	useless := l.validated.useless
-	l.validated.observe(l.validatorsOf(h), same, asked, time.Now())
-	l.read = asked
-	if !useless && l.validated.useless {
-		l.view.poller.warnUseless.Do(func() {
-			l.view.poller.log.Warn("a document changes while its ETag and Last-Modified stay: polls of such documents are no longer conditional", l.view.fields()...)
-		})
-	}
-}
-
-// validatorsOf returns the validators of a response to a GET.
-func (l *pollLoop) validatorsOf(h http.Header) validators {
-	if l.view.target.method != http.MethodGet {
-		return validators{}
-	}
-	if etag := h.Get("ETag"); etag != "" {
-		return validators{etag: etag}
-	}
-	return validators{modified: lastModified(h)}
-}
-
-// isPermanent reports whether polling again would not help.
-func isPermanent(err error) bool {
-	return errors.Is(err, subrequest.ErrEventStream) || errors.Is(err, subrequest.ErrNoResponse) || errors.Is(err, subrequest.ErrTooLarge) ||
-		errors.Is(err, subrequest.ErrConnectionAborted)
-}
-
-// isCallersCase reports whether a document can't be polled for a reason that is
-// the caller's to handle: it is an event stream, or the connection was aborted.
-func isCallersCase(err error) bool {
-	return errors.Is(err, subrequest.ErrEventStream) || errors.Is(err, subrequest.ErrConnectionAborted)
-}
-
-// notStreamable returns the refusal for viewers of a document that can't be
-// polled, or the caller's case.
-func notStreamable(err error) error {
-	if isCallersCase(err) {
-		return err
-	}
-	return &refusal.Error{Status: http.StatusBadGateway, Kind: refusal.NotStreamable, Reason: "this document can't be streamed: " + err.Error(), Err: err}
-}
-
-// failForGood ends a view whose document can't be polled.
-func (l *pollLoop) failForGood(err error) {
-	l.view.state.fail(err, nil)
-	if !isCallersCase(err) {
-		l.view.poller.log.Error("document can't be polled", l.view.fields(zap.Error(err))...)
-	}
 }

@@ -120,7 +120,9 @@ func (l *pollLoop) beginWork(resp *subrequest.Response) error {
 	if l.view.poller.config.runsJQ() {
 		permit = min(jqWeight*permit, maxWork(l.view.poller.config))
 	}
-	if err := l.view.poller.work.Acquire(l.view.ctx, permit); err != nil {
+	ctx, cancel := l.whileWanted()
+	defer cancel()
+	if err := l.view.poller.work.Acquire(ctx, permit); err != nil {
 		return err
 	}
 	l.permit = permit

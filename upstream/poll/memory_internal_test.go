@@ -16,10 +16,9 @@ func TestFewLargeDocumentsAreWorkedOnAtATime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const maxBody = 1 << 20
 		p := &Poller{config: &Config{MaxBody: maxBody}, work: semaphore.NewWeighted(2 * maxBody)}
-		ctx, cancel := context.WithCancel(t.Context())
 		working := make(chan error, 10)
 		begin := func(size int) *pollLoop {
-			l := &pollLoop{view: &view{poller: p, ctx: ctx}}
+			l := &pollLoop{view: &view{poller: p}, phase: polling}
 			go func() { working <- l.beginWork(&subrequest.Response{Body: make([]byte, size)}) }()
 			synctest.Wait()
 			return l
@@ -44,10 +43,10 @@ func TestFewLargeDocumentsAreWorkedOnAtATime(t *testing.T) {
 		second.endWork()
 		begin(maxBody)
 		want(6)
-		begin(maxBody)
+		last := begin(maxBody)
 		third.endWork()
 		want(6)
-		cancel()
+		last.end()
 		want(7)
 		for range 6 {
 			if err := <-working; err != nil {

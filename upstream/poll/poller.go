@@ -44,9 +44,10 @@ type Poller struct {
 
 	finished finished // those who have been told that their document is finished
 
-	slots  *fair.Slots         // of max_in_flight
-	work   *semaphore.Weighted // bytes of documents
-	memory memory
+	slots   *fair.Slots // of max_in_flight
+	workers workers
+	work    *semaphore.Weighted // bytes of documents
+	memory  memory
 
 	addressChecks addressChecks
 
@@ -66,7 +67,8 @@ type Poller struct {
 	clients     map[string]int       // how many views each client has created
 	differences map[string]bool      // headers that the log has named; see compareLocked
 	resources   map[string]*resource // by target.shared, while there are views of it
-	restless    map[string]bool      // paths of documents that change with every poll; see isFirstRestless
+	headers     recentHeaders
+	restless    map[string]bool // paths of documents that change with every poll; see isFirstRestless
 	retired     bool
 }
 
@@ -82,6 +84,7 @@ func New(c *Config, h *hub.Hub, log *zap.Logger, o Observer) *Poller {
 		log:         log,
 		observer:    o,
 		slots:       fair.NewSlots(c.MaxInFlight),
+		workers:     workers{most: 2 * c.MaxInFlight},
 		work:        semaphore.NewWeighted(maxWork(c)),
 		memory:      memory{max: c.MaxMemory},
 		failures:    newOutageLog(log),
@@ -108,7 +111,7 @@ func (p *Poller) findView(t *target) (*Subscription, error) {
 		sub.view = p.startLocked(t, key)
 	}
 	if t.client() != sub.view.client {
-		sub.view.notAlone()
+		sub.view.loop.share()
 	}
 	sub.joinIfAuthorizedLocked()
 	return sub, nil
@@ -147,11 +150,12 @@ func (p *Poller) checkLimitsLocked(t *target) error {
 func (p *Poller) startLocked(t *target, key string) *view {
 	known := p.resources[t.shared]
 	if known == nil {
-		known = newResource()
+		known = new(resource)
 		p.resources[t.shared] = known
 	}
-	known.expiry.Stop()
+	known.stopExpiry()
 	known.views++
+	t.header = p.headers.share(t.header)
 	v := newView(p, t, known, key, p.sharesLocked(t))
 	p.views[key] = v
 	p.byPath.add(v)
@@ -160,7 +164,8 @@ func (p *Poller) startLocked(t *target, key string) *view {
 		p.sessions.add(v)
 	}
 	p.clients[v.client]++
-	go v.loop.run()
+	p.workers.enter()
+	v.loop.begin()
 	return v
 }
 
@@ -168,6 +173,10 @@ func (p *Poller) startLocked(t *target, key string) *view {
 func (p *Poller) lingerLocked(v *view) {
 	if p.retired || p.config.Linger < 0 || p.views[v.key] != v {
 		p.removeLocked(v)
+		return
+	}
+	if v.viewers.idle == nil {
+		v.viewers.idle = time.AfterFunc(time.Duration(p.config.Linger), func() { p.expire(v) })
 		return
 	}
 	v.viewers.idle.Reset(time.Duration(p.config.Linger))
@@ -190,8 +199,8 @@ func (p *Poller) remove(v *view) {
 }
 
 func (p *Poller) removeLocked(v *view) {
-	v.cancel()
-	v.viewers.idle.Stop()
+	v.loop.end()
+	v.viewers.stopIdle()
 	if p.views[v.key] != v {
 		return
 	}
@@ -222,7 +231,7 @@ func (p *Poller) Retire() {
 	}
 	for key, known := range p.resources {
 		if known.views == 0 {
-			known.expiry.Stop()
+			known.stopExpiry()
 			delete(p.resources, key)
 		}
 	}

@@ -3,7 +3,6 @@ package poll
 import (
 	"crypto/tls"
 	"maps"
-	"net"
 	"net/http"
 	"slices"
 
@@ -15,7 +14,7 @@ import (
 type principal struct {
 	id        string // a digest of the fields below and of the request
 	requester Requester
-	header    http.Header // credentials and addresses
+	header    http.Header // credentials and addresses; several principals may share it
 	remote    string
 	clientIP  string
 	trusted   []string // headers in which the server looks for the client's address
@@ -40,7 +39,7 @@ func newPrincipal(r *http.Request, caller Requester, by *varyBy) *principal {
 
 // ownPrincipal returns the viewer itself as a principal, with its own address.
 func ownPrincipal(r *http.Request, caller Requester, by *varyBy) *principal {
-	a := &principal{requester: caller, header: make(http.Header), remote: r.RemoteAddr, clientIP: caller.ClientIP(), trusted: caller.ClientIPHeaders(), tls: r.TLS}
+	a := &principal{requester: caller, remote: r.RemoteAddr, clientIP: caller.ClientIP(), trusted: caller.ClientIPHeaders(), tls: r.TLS}
 	a.rare = a.rareAddressesIn(r.Header, by)
 	for name := range r.Header {
 		if !a.holds(name) {
@@ -53,9 +52,13 @@ func ownPrincipal(r *http.Request, caller Requester, by *varyBy) *principal {
 		case a.isAddress(name):
 			values = withoutPorts(name, values)
 		}
-		if len(values) > 0 {
-			a.header[name] = slices.Clone(values)
+		if len(values) == 0 {
+			continue
 		}
+		if a.header == nil {
+			a.header = make(http.Header)
+		}
+		a.header[name] = slices.Clone(values)
 	}
 	return a
 }
@@ -95,17 +98,37 @@ func (a *principal) isPersonal() bool {
 // X-Forwarded-Proto and X-Forwarded-Host.
 func (a *principal) anonymize() {
 	forwarded := len(a.header["Forwarded"]) > 0
-	for _, name := range slices.AppendSeq(slices.Concat(a.trusted, a.rare), maps.Keys(addresses)) {
-		a.header[name] = []string{anonymousAddress}
-	}
-	delete(a.header, "Forwarded")
-	if forwarded {
-		a.header["Forwarded"] = []string{"for=" + anonymousAddress} // RFC 7239 §4
+	more := slices.DeleteFunc(slices.Concat(a.trusted, a.rare), func(name string) bool { return addresses[name] })
+	switch {
+	case len(more) > 0:
+		a.header = anonymousHeader(forwarded, more...)
+	case forwarded:
+		a.header = anonymousForwarded
+	default:
+		a.header = anonymous
 	}
 	a.clientIP = anonymousAddress
 	if !a.requester.ViaTrustedProxy() {
-		a.remote = net.JoinHostPort(anonymousAddress, "0")
+		a.remote = anonymousAddress + ":0"
 	}
+}
+
+// anonymous and anonymousForwarded are the headers of nearly all anonymous
+// principals, which share them.
+var anonymous, anonymousForwarded = anonymousHeader(false), anonymousHeader(true)
+
+// anonymousHeader returns the headers with addresses that an anonymous principal
+// has, with more than the usual ones.
+func anonymousHeader(forwarded bool, more ...string) http.Header {
+	h := make(http.Header)
+	for _, name := range slices.AppendSeq(more, maps.Keys(addresses)) {
+		h[name] = []string{anonymousAddress}
+	}
+	delete(h, "Forwarded")
+	if forwarded {
+		h["Forwarded"] = []string{"for=" + anonymousAddress} // RFC 7239 §4
+	}
+	return h
 }
 
 // keyParts returns the parts of the view key that are the principal's. The

@@ -36,12 +36,11 @@ type publisher struct {
 	mu sync.Mutex
 }
 
-func newPublisher(v *view) *publisher {
-	p := &publisher{view: v, endTopic: "\x00end/" + rand.Text()}
+func (p *publisher) init(v *view) {
+	p.view, p.endTopic = v, "\x00end/"+rand.Text()
 	if v.state.incremental {
 		p.instance = "/" + rand.Text()
 	}
-	return p
 }
 
 // takeUnsent reports, once, whether a document was not published: the next poll

@@ -15,7 +15,7 @@ type resource struct {
 	varies       map[string]bool // the vary candidates that separate its viewers
 	cacheability cacheability
 	redirects    bool        // a view had a document, and then a temporary redirect
-	expiry       *time.Timer // runs while the URL has no views
+	expiry       *time.Timer // runs while the URL has no views; nil before
 }
 
 // cacheability is whether several principals may share a response (RFC 9111
@@ -30,10 +30,10 @@ const (
 	noLongerPublic
 )
 
-func newResource() *resource {
-	r := &resource{varies: make(map[string]bool), expiry: time.NewTimer(time.Hour)}
-	r.expiry.Stop()
-	return r
+func (r *resource) stopExpiry() {
+	if r.expiry != nil {
+		r.expiry.Stop()
+	}
 }
 
 // resourceMemory is how long the poller remembers a URL without views. Later
@@ -62,10 +62,14 @@ const maxVaries = 50
 // addVary records headers that separate the URL's viewers.
 func (r *resource) addVary(names []string) {
 	for _, name := range names {
-		if len(r.varies) < maxVaries && !r.varies[name] {
-			r.varies[name] = true
-			r.version++
+		if len(r.varies) == maxVaries || r.varies[name] {
+			continue
 		}
+		if r.varies == nil {
+			r.varies = make(map[string]bool)
+		}
+		r.varies[name] = true
+		r.version++
 	}
 }
 

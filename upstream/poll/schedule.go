@@ -12,18 +12,19 @@ import (
 
 // schedule decides when a view is polled next.
 type schedule struct {
-	interval     time.Duration
-	max          time.Duration // limit of the pause while the document doesn't change
-	ignoreMaxAge bool
+	interval time.Duration
+	max      time.Duration // limit of the pause while the document doesn't change
 
 	pause   time.Duration // current pause, from start to start
 	failing *backoff.ExponentialBackOff
-	first   bool
 	jitter  jitter
 
 	aftermath  aftermath  // of the newest write
 	writePolls writePolls // of all writes
-	isFollowUp bool       // the next poll is earlier than without the write
+
+	ignoreMaxAge bool
+	first        bool
+	isFollowUp   bool // the next poll is earlier than without the write
 
 	// delayedBy names the header of the last response that makes the next poll
 	// wait longer than it would without; empty if none does.
@@ -65,9 +66,9 @@ type jitter struct {
 	firstPause func() float64 // returns the part of the first pause to wait, from 0 to 1
 }
 
-func newSchedule(c *Config) *schedule {
+func newSchedule(c *Config) schedule {
 	interval := time.Duration(c.Interval)
-	return &schedule{interval: interval, max: time.Duration(c.Max), ignoreMaxAge: c.IgnoreMaxAge, pause: interval, first: true, jitter: defaultJitter}
+	return schedule{interval: interval, max: time.Duration(c.Max), ignoreMaxAge: c.IgnoreMaxAge, pause: interval, first: true, jitter: defaultJitter}
 }
 
 // pollForWrite begins a poll that a write causes.

@@ -16,7 +16,8 @@ func scheduleOf(t *testing.T, c Config) *schedule {
 	if err := c.Provision(); err != nil {
 		t.Fatal(err)
 	}
-	return newSchedule(&c)
+	s := newSchedule(&c)
+	return &s
 }
 
 func every(d time.Duration) Config { return Config{Interval: caddy.Duration(d)} }

@@ -40,7 +40,11 @@ func (v *view) hasEndedBefore() bool {
 }
 
 func (v *Subscription) source(c *hub.Cursor) stream.Source {
-	return stream.Source{Cursor: c, Done: &v.view.done, Moved: &v.view.moved, Revoked: &v.viewer.revoked}
+	src := stream.Source{Cursor: c, Done: &v.view.done, Moved: &v.view.moved}
+	if v.view.isChecked() { // which changes no more after the first poll
+		src.Revoked = &v.viewer.revoked
+	}
+	return src
 }
 
 // Source returns the source of the viewer's stream, for a client at a position;

@@ -25,7 +25,7 @@ import (
 // backend's Vary names it, too, and polls don't send it before.
 type target struct {
 	method   string
-	url      *url.URL
+	url      *url.URL // never changed
 	host     string
 	hostname string // the host without its port
 	path     string
@@ -73,7 +73,10 @@ func setOf(names ...string) map[string]bool {
 
 // newTarget makes a viewer's request repeatable.
 func newTarget(r *http.Request, query []byte, caller Requester, h *hub.Hub, c *Config) *target {
-	u := polledURL(r.URL)
+	u, original := polledURL(r.URL), polledOriginal(caller.Original())
+	if original.URL != nil && *original.URL == *u { // there was no rewrite: one copy is enough
+		u = original.URL
+	}
 	t := &target{
 		method:    c.Method,
 		url:       u,
@@ -81,9 +84,8 @@ func newTarget(r *http.Request, query []byte, caller Requester, h *hub.Hub, c *C
 		hostname:  Hostname(r.Host),
 		path:      u.Path,
 		header:    make(http.Header, len(r.Header)),
-		ignored:   make(http.Header),
 		body:      query,
-		original:  polledOriginal(caller.Original()),
+		original:  original,
 		principal: newPrincipal(r, caller, c.varyBy),
 	}
 	parts := []string{c.Scope, scheme(r), t.method, t.host, u.EscapedPath(), u.RawQuery, string(query), strconv.FormatBool(caller.ViaTrustedProxy())}
@@ -103,6 +105,9 @@ func newTarget(r *http.Request, query []byte, caller Requester, h *hub.Hub, c *C
 			continue
 		}
 		if c.ignores(name) {
+			if t.ignored == nil {
+				t.ignored = make(http.Header)
+			}
 			t.ignored[name] = slices.Clone(r.Header[name])
 		}
 		values := t.headerValues(name, r, c)
@@ -140,7 +145,9 @@ func polledURL(from *url.URL) *url.URL {
 // up the view of a GET for a HEAD, too.
 func polledOriginal(o subrequest.Original) subrequest.Original {
 	if o.URL != nil {
-		o.URL = polledURL(o.URL)
+		if u := polledURL(o.URL); *u != *o.URL {
+			o.URL = u
+		}
 	}
 	if o.Method == http.MethodHead {
 		o.Method = http.MethodGet

@@ -1,7 +1,6 @@
 package poll
 
 import (
-	"context"
 	"maps"
 	"net/http"
 	"time"
@@ -14,8 +13,8 @@ import (
 
 // view is one document as one set of viewers sees it. It has four parts:
 //
-//   - [pollLoop] is the goroutine that polls. It decides when to poll and what a
-//     response means, and calls the other parts.
+//   - [pollLoop] decides when to poll and what a response means, and calls the
+//     other parts. Between polls it has no goroutine.
 //   - [documentState] is the result of the newest polls. It calls nothing.
 //   - [viewers] are the principals that the backend authorizes for the document.
 //     They call nothing.
@@ -24,33 +23,28 @@ import (
 //     calls the state, the topic's lease, the poller's outage log and the hub.
 //
 // A goroutine that needs several locks acquires them in this order: the
-// publisher's, the lease's, the poller's, the state's. While it holds those of
+// publisher's, the lease's, the poller's, the loop's, the state's. While it holds those of
 // TopicLeases or outageLog, it acquires no other.
 type view struct {
 	poller *Poller
 	target *target
-	client string // that has created the view
-	ctx    context.Context
-	cancel context.CancelFunc
-	alone  context.Context // ends when another client watches the view, too
-	polled chan struct{}   // closed after the first poll
-	done   signal.Signal   // set when no more events follow
-	moved  signal.Signal   // set when the viewers move to the next configuration
+	client string        // that has created the view
+	polled chan struct{} // closed after the first poll
+	done   signal.Signal // set when no more events follow
+	moved  signal.Signal // set when the viewers move to the next configuration
 
-	notAlone context.CancelFunc // ends alone
+	cookies *cookieJar // of its polls; nil while there are none
 
-	cookies *cookieJar // of its polls; nil for none
-
-	loop      *pollLoop
+	loop      pollLoop
 	state     documentState
-	publisher *publisher
+	publisher publisher
 
 	// Guarded by the poller's mutex.
 	key      string
 	shared   bool // among all principals that may see the document
 	resource *resource
 	version  int // the resource's when the key was made
-	viewers  *viewers
+	viewers  viewers
 
 	differsBy string // the one header by which it differs from another view of the URL
 }
@@ -66,13 +60,8 @@ func newView(p *Poller, t *target, r *resource, key string, shared bool) *view {
 		resource: r,
 	}
 	v.renameLocked(key, shared)
-	v.cookies = newCookieJar(t, p.config)
-	v.loop = newPollLoop(v)
-	v.publisher = newPublisher(v)
-	v.ctx, v.cancel = context.WithCancel(context.Background())
-	v.alone, v.notAlone = context.WithCancel(v.ctx)
-	v.viewers.idle = time.AfterFunc(time.Hour, func() { p.expire(v) })
-	v.viewers.idle.Stop()
+	v.loop = pollLoop{view: v, schedule: newSchedule(p.config)}
+	v.publisher.init(v)
 	return v
 }
 

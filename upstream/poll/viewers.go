@@ -11,17 +11,17 @@ import (
 // viewers are the principals that the backend authorizes for a view's document.
 // Polls carry their credentials in rotation. The poller's mutex guards them.
 type viewers struct {
-	byID  map[string]*viewer
+	byID  map[string]*viewer // nil while they are few
 	list  []*viewer
 	polls int        // with each viewer's credentials in rotation
 	last  *principal // of the last poll; it may have disconnected since
 	// lastAuthorized is the id of last, if that poll returned the document.
 	lastAuthorized string
-	disconnected   map[string]disconnected
-	swept          time.Time // when old records were last removed
+	disconnected   map[string]disconnected // nil before the first
+	swept          time.Time               // when old records were last removed
 
 	streams int         // of all viewers
-	idle    *time.Timer // runs while there are none
+	idle    *time.Timer // runs while there are none; nil before the first such time
 }
 
 // viewer is one principal, however many streams it has open.
@@ -50,35 +50,71 @@ const disconnectedFor = time.Minute
 // The limit is needed because one client can connect as any number of viewers.
 const maxDisconnected = 1000
 
-func newViewers(creator *principal) *viewers {
-	return &viewers{byID: make(map[string]*viewer), last: creator, lastAuthorized: creator.id, disconnected: make(map[string]disconnected)}
+func newViewers(creator *principal) viewers {
+	return viewers{last: creator, lastAuthorized: creator.id}
+}
+
+// few is how many viewers need no map.
+const few = 8
+
+// find returns a principal's viewer, or nil.
+func (m *viewers) find(id string) *viewer {
+	if m.byID != nil {
+		return m.byID[id]
+	}
+	for _, one := range m.list {
+		if one.principal.id == id {
+			return one
+		}
+	}
+	return nil
+}
+
+func (m *viewers) stopIdle() {
+	if m.idle != nil {
+		m.idle.Stop()
+	}
 }
 
 // isAuthorized reports whether the principal needs no authorization check.
 func (m *viewers) isAuthorized(a *principal) bool {
-	return m.byID[a.id] != nil || m.lastAuthorized == a.id
+	return m.lastAuthorized == a.id || m.find(a.id) != nil
 }
 
 // add adds a stream of a principal, which may receive what is published after a
 // position.
 func (m *viewers) add(a *principal, position uint64, now time.Time) *viewer {
-	one := m.byID[a.id]
+	one := m.find(a.id)
 	if one == nil {
 		one = &viewer{principal: a, index: len(m.list), since: position, authorizedAt: now}
 		if was, ok := m.disconnected[a.id]; ok && now.Sub(was.at) <= disconnectedFor {
 			one.since = was.since
 		}
 		delete(m.disconnected, a.id)
-		m.byID[a.id] = one
 		m.list = append(m.list, one)
+		m.indexLast()
 	}
 	one.streams++
 	return one
 }
 
+// indexLast adds the last viewer to the map, if there are enough for one.
+func (m *viewers) indexLast() {
+	switch {
+	case m.byID != nil:
+		last := m.list[len(m.list)-1]
+		m.byID[last.principal.id] = last
+	case len(m.list) > few:
+		m.byID = make(map[string]*viewer)
+		for _, one := range m.list {
+			m.byID[one.principal.id] = one
+		}
+	}
+}
+
 // removeStream removes one of a viewer's streams.
 func (m *viewers) removeStream(one *viewer, now time.Time) {
-	if one.streams--; one.streams > 0 || m.byID[one.principal.id] != one {
+	if one.streams--; one.streams > 0 || m.find(one.principal.id) != one {
 		return // the backend has refused it
 	}
 	m.remove(one)
@@ -92,6 +128,9 @@ func (m *viewers) remember(one *viewer, now time.Time) {
 	if len(m.disconnected) > 100 && now.Sub(m.swept) > disconnectedFor {
 		maps.DeleteFunc(m.disconnected, func(_ string, was disconnected) bool { return now.Sub(was.at) > disconnectedFor })
 		m.swept = now
+	}
+	if m.disconnected == nil {
+		m.disconnected = make(map[string]disconnected)
 	}
 	if len(m.disconnected) < 2*len(m.list)+maxDisconnected {
 		m.disconnected[one.principal.id] = disconnected{one.since, now}
@@ -109,7 +148,7 @@ func (m *viewers) remove(one *viewer) {
 // next returns the principal of the next poll. With rotate it is the next viewer's,
 // otherwise the last one as long as it is a viewer.
 func (m *viewers) next(rotate bool) *principal {
-	if len(m.list) == 0 || !rotate && m.byID[m.last.id] != nil {
+	if len(m.list) == 0 || !rotate && m.find(m.last.id) != nil {
 		return m.last
 	}
 	m.polls++
@@ -134,7 +173,7 @@ func (m *viewers) otherThan(these []check, start int) *principal {
 // principal.
 func (m *viewers) setAuthorized(a *principal, now time.Time) {
 	m.last, m.lastAuthorized = a, a.id
-	if one := m.byID[a.id]; one != nil {
+	if one := m.find(a.id); one != nil {
 		one.authorizedAt = now
 	}
 }
@@ -152,7 +191,7 @@ func (sub *Subscription) joinLocked() {
 	}
 	sub.viewer = v.viewers.add(sub.principal, position, time.Now())
 	v.viewers.streams++
-	v.viewers.idle.Stop()
+	v.viewers.stopIdle()
 }
 
 // joinIfAuthorizedLocked adds the viewer without an authorization check, if none
@@ -234,7 +273,7 @@ func (v *view) recordAuthorization(as *principal, good bool) {
 func (v *view) revoke(refused *principal) {
 	v.poller.mu.Lock()
 	defer v.poller.mu.Unlock()
-	one := v.viewers.byID[refused.id]
+	one := v.viewers.find(refused.id)
 	if one == nil {
 		return
 	}
