@@ -301,6 +301,7 @@ func (h *History) parseBound(d *caddyfile.Dispenser, arg string) error {
 //		heartbeat <duration> [<event>]
 //		retry     <duration>
 //		max_age   <duration>
+//		encode    gzip
 //
 //		envelope
 //		shutdown_event
@@ -327,6 +328,7 @@ func (h *Handler) parse(d *caddyfile.Dispenser, hubs map[string]*HubConfig) erro
 		"heartbeat": h.parseHeartbeat,
 		"retry":     duration(&h.Retry),
 		"max_age":   duration(&h.MaxAge),
+		"encode":    words(&h.Encode),
 
 		"authorize":      h.parseAuthorize,
 		"envelope":       flag(&h.Envelope),

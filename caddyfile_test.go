@@ -139,6 +139,7 @@ func TestInvalidConfigurationErrorSaysWhatToWrite(t *testing.T) {
 		{"sse {\n topic news\n heartbeat 30s\n}", "HTTP/3"},
 		{"sse {\n topic news\n heartbeat 1ms\n}", "at least 1s"},
 		{"sse {\n topic news\n max_age 999ms\n}", "at least 1s"},
+		{"sse {\n topic news\n encode zstd gzip\n}", "write encode gzip"},
 		{"sse {\n topic news\n hub nowhere\n}", "`sse nowhere`"},
 		{"sse {\n topic news\n cors app.example\n}", "https://app.example.com"},
 		{"sse {\n poll 1s\n allow x\n}", "needs topic"},

@@ -109,6 +109,12 @@ type Handler struct {
 	// sends none. Default: false.
 	ShutdownEvent bool `json:"shutdown_event,omitempty"`
 
+	// The content codings in which clients that accept them receive the streams.
+	// Only "gzip" is possible. Each event is compressed once, for all streams;
+	// events below 256 bytes, and those that it would shorten by less than an
+	// eighth, are sent as they are. Default: none.
+	Encode []string `json:"encode,omitempty"`
+
 	// Limits how many streams may be open at a time: of the rule, per client
 	// and per user. Default: no limits.
 	MaxStreams *access.Limits `json:"max_streams,omitempty"`

@@ -71,14 +71,15 @@ var sharedOptions = []sharedOption{
 	{"retry", func(h *Handler) bool { return h.Retry != 0 }, noStreams},
 	{"max_age", func(h *Handler) bool { return h.MaxAge != 0 }, noStreams},
 	{"shutdown_event", func(h *Handler) bool { return h.ShutdownEvent }, noStreams},
+	{"encode", func(h *Handler) bool { return len(h.Encode) > 0 }, noStreams},
 	{"max_streams", func(h *Handler) bool { return h.MaxStreams != nil },
 		"max_streams limits streams, and this rule has none: leave it out"},
 }
 
-const noStreams = "this rule has no streams: leave out cors, heartbeat, retry, max_age and shutdown_event"
+const noStreams = "this rule has no streams: leave out cors, heartbeat, retry, max_age, shutdown_event and encode"
 
 // streamOptions are the options that every kind with streams takes.
-var streamOptions = []string{"cors", "heartbeat", "retry", "max_age", "shutdown_event", "max_streams"}
+var streamOptions = []string{"cors", "heartbeat", "retry", "max_age", "shutdown_event", "encode", "max_streams"}
 
 // findKind returns the kind of a rule. It fails if the rule has none, has options
 // that don't go together, or is not valid. It neither changes the rule nor

@@ -189,7 +189,7 @@ func (l *relayRule) serveForgotten(w http.ResponseWriter, r *http.Request) error
 	if err != nil {
 		return err
 	}
-	stream.WriteHeader(w)
+	stream.WriteHeader(w, r, new(stream.Options))
 	_, _ = w.Write(frame) // the client asks again if it has left
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -50,6 +51,7 @@ func newRuleStreams(h *Handler, r *rule) *ruleStreams {
 			MaxAge:    time.Duration(h.MaxAge),
 
 			ShutdownEvent: h.ShutdownEvent,
+			Gzip:          len(h.Encode) > 0,
 			WriteTimeout:  writeTimeout,
 		},
 	}
@@ -82,6 +84,9 @@ func validateStreams(h *Handler) error {
 		return errors.New("heartbeat and max_age must be at least 1s")
 	case heartbeat >= maxHeartbeat:
 		return fmt.Errorf("heartbeat %v is too long: HTTP/3 connections end when they are idle for %v", heartbeat, maxHeartbeat)
+	}
+	if len(h.Encode) > 1 || len(h.Encode) == 1 && h.Encode[0] != "gzip" {
+		return fmt.Errorf("encode %s: streams can be compressed with gzip only: write encode gzip", strings.Join(h.Encode, " "))
 	}
 	if h.MaxStreams != nil {
 		if err := h.MaxStreams.Validate(); err != nil {

@@ -189,7 +189,7 @@ func (s *subscribeRule) source(r *http.Request, topics []string, token *access.T
 	}
 	src.Granted, src.Revoked = grant.Granted, grant.Revoked
 	if s.handler.Envelope {
-		src.Frame = s.envelopes.ForTopics(topics)
+		src.Wrap = s.envelopes.ForTopics(topics)
 	}
 	if grant.Failure != nil {
 		src.Initial = append(src.Initial, staleEntry(grant.Failure, src.Cursor))
@@ -205,7 +205,7 @@ func (s *subscribeRule) respondToHead(w http.ResponseWriter, r *http.Request, gr
 			RetryAfter: max(grant.Failure.RetryAfter, 5*time.Second),
 		})
 	}
-	stream.WriteHeader(w)
+	stream.WriteHeader(w, r, &s.options)
 	return nil
 }
 

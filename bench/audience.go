@@ -13,10 +13,12 @@ import (
 // audience is a set of open streams.
 type audience struct {
 	seen   func() // if not nil, called with each event
+	gzip   bool   // asks for it: then the end of each compressed event is counted
 	cancel context.CancelFunc
 	done   sync.WaitGroup
 	ended  atomic.Int64 // streams that ended before leave
 	events atomic.Int64
+	bytes  atomic.Int64 // of bodies
 }
 
 // atOnce limits the connections that open at the same time. With many more, a busy
@@ -65,7 +67,11 @@ func (a *audience) tryToOpen(ctx context.Context, w *protocol, first, last int, 
 		return 0, err
 	}
 	for i := first; i < last; i++ {
-		body, err := openStream(ctx, w, conn.Client, url(i))
+		coding := "identity"
+		if a.gzip {
+			coding = "gzip"
+		}
+		body, err := openStream(ctx, w, conn.Client, url(i), "Accept-Encoding", coding)
 		if err != nil {
 			conn.Close()
 			return i - first, err
@@ -100,7 +106,11 @@ func openStream(ctx context.Context, w *protocol, client *http.Client, url strin
 
 func (a *audience) read(ctx context.Context, body io.ReadCloser) {
 	defer body.Close()
-	_ = readEvents(body, func([]byte) {
+	end := "\n\n"
+	if a.gzip {
+		end = "\x00\x00\xff\xff"
+	}
+	_ = readUntil(countingReader{body, &a.bytes}, end, func([]byte) {
 		a.events.Add(1)
 		if a.seen != nil {
 			a.seen()
@@ -114,4 +124,16 @@ func (a *audience) read(ctx context.Context, body io.ReadCloser) {
 func (a *audience) leave() {
 	a.cancel()
 	a.done.Wait()
+}
+
+// countingReader counts what is read.
+type countingReader struct {
+	io.Reader
+	n *atomic.Int64
+}
+
+func (r countingReader) Read(p []byte) (int, error) {
+	n, err := r.Reader.Read(p)
+	r.n.Add(int64(n))
+	return n, err
 }

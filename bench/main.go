@@ -12,6 +12,7 @@
 //	go run ./bench -run storm   # 2,000 clients that reconnect within a second
 //	go run ./bench -run hostile # the cost of attacks and their effect on other clients
 //	go run ./bench -run vanished # how long Caddy holds a vanished client's streams
+//	go run ./bench -run encode # compressed events
 //	go run ./bench -run fanout # events for thousands of streams, beside other servers
 //	go run ./bench -run all
 package main
@@ -73,7 +74,8 @@ func runs() []benchmark {
 	var h hostileOptions
 	var gone vanishedOptions
 	var f fanoutOptions
-	for _, o := range []interface{ flags() }{&t, &v, &w, &i, &c, &s, &h, &gone, &f} {
+	var e encodeOptions
+	for _, o := range []interface{ flags() }{&t, &v, &w, &i, &c, &s, &h, &gone, &f, &e} {
 		o.flags()
 	}
 	return []benchmark{
@@ -85,6 +87,7 @@ func runs() []benchmark {
 		{"storm", func(ctx context.Context) error { return benchStorm(ctx, &s) }},
 		{"hostile", func(ctx context.Context) error { return benchHostile(ctx, &h) }},
 		{"vanished", func(ctx context.Context) error { return benchVanished(ctx, &gone) }},
+		{"encode", func(ctx context.Context) error { return benchEncode(ctx, &e) }},
 		{"fanout", func(ctx context.Context) error { return benchFanout(ctx, &f) }},
 	}
 }

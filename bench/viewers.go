@@ -110,19 +110,22 @@ func (v *viewer) stream(ctx context.Context, opened func()) error {
 
 // readEvents splits a stream at its empty lines. It does not parse them, because a
 // parser's work would distort the measurement.
-func readEvents(r io.Reader, see func(data []byte)) error {
+func readEvents(r io.Reader, see func(data []byte)) error { return readUntil(r, "\n\n", see) }
+
+// readUntil calls see with what comes before each separator.
+func readUntil(r io.Reader, separator string, see func(data []byte)) error {
 	var data []byte
 	chunk := make([]byte, 16<<10)
 	for {
 		n, err := r.Read(chunk)
 		data = append(data, chunk[:n]...)
 		for {
-			end := bytes.Index(data, []byte("\n\n"))
+			end := bytes.Index(data, []byte(separator))
 			if end < 0 {
 				break
 			}
 			see(data[:end])
-			data = slices.Delete(data, 0, end+2)
+			data = slices.Delete(data, 0, end+len(separator))
 		}
 		if err != nil {
 			return err

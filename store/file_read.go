@@ -139,6 +139,7 @@ func readEntries(tx *bbolt.Tx, seqs []uint64) ([]*Entry, error) {
 		if entries[i], err = parseRecord(seq, value); err != nil {
 			return nil, fmt.Errorf("the event at %d: %w", seq, err)
 		}
+		entries[i].LeaveUncompressed()
 	}
 	return entries, nil
 }

@@ -3,13 +3,15 @@
 package store
 
 import (
+	"sync/atomic"
 	"time"
 
 	"github.com/caddy-sse/caddy-sse/event"
+	"github.com/caddy-sse/caddy-sse/internal/gzipblock"
 )
 
 // Entry is one event in the log. Readers share it: nobody may change it once it
-// is appended.
+// is appended, or copy it.
 type Entry struct {
 	// Seq is the entry's position in the log. The first entry ever has 1, and
 	// each further entry one more. No position is used twice.
@@ -25,6 +27,46 @@ type Entry struct {
 	Given bool
 	// Frame is the event on the wire.
 	Frame event.Frame
+
+	uncompressed bool                            // Gzipped returns nil
+	gzipped      atomic.Pointer[gzipblock.Block] // nil until a reader asks for it
+}
+
+// notCompressed stands for the block of a frame that isn't compressed.
+var notCompressed = new(gzipblock.Block)
+
+// Gzipped returns the frame as a block of a gzip stream. The first call compresses
+// the frame; the entry keeps the block for all readers. Gzipped returns nil if
+// compression doesn't pay: for short frames (see [gzipblock.Compress]), and after
+// [Entry.LeaveUncompressed]. It is safe for concurrent use.
+func (e *Entry) Gzipped() *gzipblock.Block {
+	if e.uncompressed {
+		return nil
+	}
+	b := e.gzipped.Load()
+	if b == nil {
+		if b = gzipblock.Compress(e.Frame); b == nil {
+			b = notCompressed
+		}
+		if !e.gzipped.CompareAndSwap(nil, b) {
+			b = e.gzipped.Load() // another reader was faster
+		}
+	}
+	if b == notCompressed {
+		return nil
+	}
+	return b
+}
+
+// LeaveUncompressed makes Gzipped return nil. It is for an entry that one reader
+// alone gets, such as one from a disk: a client can ask for it again and again. Other
+// goroutines must not have the entry yet.
+func (e *Entry) LeaveUncompressed() { e.uncompressed = true }
+
+// WithFrame returns an entry that readers of e send in its place, with the same
+// position and another frame. It is left uncompressed if e is.
+func (e *Entry) WithFrame(f event.Frame) *Entry {
+	return &Entry{Seq: e.Seq, Frame: f, uncompressed: e.uncompressed}
 }
 
 // On reports whether the entry was published on the topic.

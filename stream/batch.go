@@ -6,12 +6,16 @@ import (
 	"github.com/quic-go/quic-go/quicvarint"
 
 	"github.com/caddy-sse/caddy-sse/hub"
+	"github.com/caddy-sse/caddy-sse/internal/gzipblock"
 )
 
 // batch is what streams at one position send. They share its bytes.
 type batch struct {
 	*hub.Reading
 	plain body
+
+	gzip  body
+	block *gzipblock.Block // the payload of gzip; nil until it is needed
 }
 
 // body is a part of a response's body, with the framings that streams have asked
@@ -35,6 +39,18 @@ func (b *batch) body() *body {
 		}
 	}
 	return &b.plain
+}
+
+// gzipped returns the entries of the batch as compressed streams send them.
+func (b *batch) gzipped() *body {
+	if b.block == nil {
+		var gzip gzipblock.Stream
+		for _, e := range b.Entries() {
+			b.gzip.payload = appendEntry(&gzip, b.gzip.payload, e)
+		}
+		b.block = gzip.Block(b.gzip.payload)
+	}
+	return &b.gzip
 }
 
 // asChunk returns the body as a chunk (RFC 9112 §7.1).

@@ -4,25 +4,25 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/caddy-sse/caddy-sse/event"
 	"github.com/caddy-sse/caddy-sse/store"
 )
 
-// Bounds of the cache of [Envelopes]. A frame beyond them is encoded again.
+// Bounds of the cache of [Envelopes]. An event beyond them is encoded again.
 const (
 	maxEnvelopes     = 1000
 	maxEnvelopeBytes = 16 << 20
 )
 
 // Envelopes wraps events of one hub in envelopes that name the event's topic; see
-// [event.Frame.Enveloped]. It caches the newest frames, so that streams which
-// send the same event share one. The zero value is ready to use. Envelopes is
+// [event.Frame.Enveloped]. It caches the newest ones, so that streams which
+// send the same event share its frame. The zero value is ready to use. Envelopes is
 // safe for concurrent use.
 type Envelopes struct {
-	mu     sync.RWMutex
-	frames map[envelopeKey]event.Frame
-	order  []envelopeKey // the oldest first
-	bytes  int
+	mu      sync.RWMutex
+	entries map[envelopeKey]*store.Entry
+	order   []envelopeKey // the oldest first
+	bytes   int
+	removed uint64 // the greatest position of the entries that are no longer cached
 }
 
 type envelopeKey struct {
@@ -30,48 +30,53 @@ type envelopeKey struct {
 	topic string
 }
 
-// ForTopics returns a [Source.Frame] for a stream on topics. The envelope names
-// the first of the entry's topics, which are sorted by their bytes, that is among
-// topics. An entry on none of them keeps its frame.
-func (v *Envelopes) ForTopics(topics []string) func(*store.Entry) event.Frame {
-	return func(e *store.Entry) event.Frame {
+// ForTopics returns a [Source.Wrap] for a stream on topics. The envelope names the
+// first of the entry's topics, which are sorted by their bytes, that is among
+// topics. An entry on none of them stays as it is.
+func (v *Envelopes) ForTopics(topics []string) func(*store.Entry) *store.Entry {
+	return func(e *store.Entry) *store.Entry {
 		for _, topic := range e.Topics {
 			if slices.Contains(topics, topic) {
-				return v.frame(e, topic)
+				return v.wrap(e, topic)
 			}
 		}
-		return e.Frame
+		return e
 	}
 }
 
-func (v *Envelopes) frame(e *store.Entry, topic string) event.Frame {
+func (v *Envelopes) wrap(e *store.Entry, topic string) *store.Entry {
 	key := envelopeKey{e.Seq, topic}
 	v.mu.RLock()
-	frame, ok := v.frames[key]
+	wrapped := v.entries[key]
 	v.mu.RUnlock()
-	if ok {
-		return frame
+	if wrapped != nil {
+		return wrapped
 	}
-	frame = e.Frame.Enveloped(topic)
+	wrapped = e.WithFrame(e.Frame.Enveloped(topic))
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if _, ok := v.frames[key]; !ok {
-		v.storeLocked(key, frame)
+	if first := v.entries[key]; first != nil {
+		return first
 	}
-	return frame
+	if e.Seq <= v.removed { // a client can ask for such entries again and again
+		wrapped.LeaveUncompressed()
+	}
+	v.storeLocked(key, wrapped)
+	return wrapped
 }
 
-func (v *Envelopes) storeLocked(key envelopeKey, frame event.Frame) {
-	if v.frames == nil {
-		v.frames = make(map[envelopeKey]event.Frame)
+func (v *Envelopes) storeLocked(key envelopeKey, wrapped *store.Entry) {
+	if v.entries == nil {
+		v.entries = make(map[envelopeKey]*store.Entry)
 	}
-	v.frames[key] = frame
+	v.entries[key] = wrapped
 	v.order = append(v.order, key)
-	v.bytes += len(frame)
+	v.bytes += len(wrapped.Frame)
 	for len(v.order) > maxEnvelopes || v.bytes > maxEnvelopeBytes {
 		oldest := v.order[0]
 		v.order = v.order[1:]
-		v.bytes -= len(v.frames[oldest])
-		delete(v.frames, oldest)
+		v.removed = max(v.removed, oldest.seq)
+		v.bytes -= len(v.entries[oldest].Frame)
+		delete(v.entries, oldest)
 	}
 }

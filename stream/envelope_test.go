@@ -17,7 +17,7 @@ func TestEnvelopeNamesSubscribedTopic(t *testing.T) {
 		h, envelopes := newHub(t, store.History{}), new(stream.Envelopes)
 		topics := []string{"a", "b"}
 		src := stream.Subscribe(h, topics, "lost")
-		src.Frame = envelopes.ForTopics(topics)
+		src.Wrap = envelopes.ForTopics(topics)
 		s := serve(src, get("/"), nil, options, newClient())
 		synctest.Wait()
 		e, _, err := h.Publish([]string{"b"}, event.Event{ID: "given", Name: "paid", Data: []byte(`{"n":1}`)})
@@ -46,10 +46,10 @@ func TestStreamsShareEnvelope(t *testing.T) {
 	var streams sync.WaitGroup
 	for range 100 {
 		streams.Go(func() {
-			if got := envelopes.ForTopics([]string{"z", "a"})(e); &got[0] != &first[0] {
+			if got := envelopes.ForTopics([]string{"z", "a"})(e); got != first {
 				t.Error("the frame was encoded again")
 			}
-			if got := string(envelopes.ForTopics([]string{"b"})(e)); got != "id: 7\ndata: {\"topic\":\"b\",\"data\":\"x\"}\n\n" {
+			if got := string(envelopes.ForTopics([]string{"b"})(e).Frame); got != "id: 7\ndata: {\"topic\":\"b\",\"data\":\"x\"}\n\n" {
 				t.Errorf("got %q", got)
 			}
 		})
@@ -75,8 +75,32 @@ func TestEnvelopeCacheIsBounded(t *testing.T) {
 			t.Errorf("%d frames of %d bytes are cached", n, c.size)
 		}
 		newest := entries[len(entries)-1]
-		if a, b := on(newest), on(newest); &a[0] != &b[0] {
+		if a, b := on(newest), on(newest); a != b {
 			t.Error("the newest frame is not cached")
 		}
+	}
+}
+
+// TestOldEnvelopeIsNotCompressedAgain: a client can resume before it again and again.
+func TestOldEnvelopeIsNotCompressedAgain(t *testing.T) {
+	on := new(stream.Envelopes).ForTopics([]string{"a"})
+	var entries []*store.Entry
+	for i := range 1001 {
+		e := &store.Entry{Seq: uint64(1 + i), Topics: []string{"a"}, Frame: event.Frame("data: " + document(500) + "\n\n")}
+		entries = append(entries, e)
+		if on(e).Gzipped() == nil {
+			t.Fatalf("event %d isn't compressed", i)
+		}
+	}
+	if on(entries[0]).Gzipped() != nil {
+		t.Error("an event that has left the cache is compressed again")
+	}
+	if on(entries[1000]).Gzipped() == nil {
+		t.Error("the newest event isn't compressed")
+	}
+	fromDisk := &store.Entry{Seq: 2000, Topics: []string{"a"}, Frame: entries[0].Frame}
+	fromDisk.LeaveUncompressed()
+	if on(fromDisk).Gzipped() != nil {
+		t.Error("the envelope of an event from a disk is compressed")
 	}
 }

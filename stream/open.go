@@ -10,6 +10,7 @@ import (
 
 	"github.com/caddy-sse/caddy-sse/event"
 	"github.com/caddy-sse/caddy-sse/hub"
+	"github.com/caddy-sse/caddy-sse/internal/gzipblock"
 	"github.com/caddy-sse/caddy-sse/internal/signal"
 	"github.com/caddy-sse/caddy-sse/store"
 )
@@ -34,16 +35,17 @@ type Stream struct {
 	interval  time.Duration // between heartbeats
 
 	// Only step and its callees use these. The booleans are what step last saw.
-	now         time.Time // of the step
-	buf         []byte    // the next write, unless it is a single frame
-	hasPosition bool      // the client has a position
-	isGranted   bool      // Source.Granted
-	isLast      bool      // Source.Done: no further events follow
-	isMoved     bool      // Source.Moved
-	unobserved  int       // events that the observer has not received
-	beat        time.Time // the last heartbeat, or the last event if those replace heartbeats
-	endAt       time.Time // when the client reconnects; zero if never
-	seen        uint64    // the group's last change that the stream has seen
+	now         time.Time         // of the step
+	buf         []byte            // the next write, unless it is a single frame
+	gzip        *gzipblock.Stream // what has been sent, if it is compressed; otherwise nil
+	hasPosition bool              // the client has a position
+	isGranted   bool              // Source.Granted
+	isLast      bool              // Source.Done: no further events follow
+	isMoved     bool              // Source.Moved
+	unobserved  int               // events that the observer has not received
+	beat        time.Time         // the last heartbeat, or the last event if those replace heartbeats
+	endAt       time.Time         // when the client reconnects; zero if never
+	seen        uint64            // the group's last change that the stream has seen
 
 	schedule scheduled // belongs to the group's schedule
 
@@ -86,6 +88,9 @@ func Prepare(w http.ResponseWriter, r *http.Request, src Source, group *Group, o
 		options:     o,
 		interval:    o.Heartbeat - jitter(o.Heartbeat/8),
 		hasPosition: LastEventID(r) != "",
+	}
+	if sendsGzip(r, o) {
+		s.gzip = new(gzipblock.Stream)
 	}
 	s.setSender(newResponse(w, s))
 	return s
@@ -132,6 +137,9 @@ func (s *Stream) Run(r *http.Request, conn Connection, ended func(Summary), clos
 	if reason == "" {
 		reason, err = out.run(r.Context())
 	}
+	if failed := s.sendTrailer(reason); failed != nil {
+		reason, err = WriteFailed, failed
+	}
 	s.summary.Reason, s.summary.Err = reason, err
 }
 
@@ -147,7 +155,7 @@ func (s *Stream) open(out *response, r *http.Request, takesOver bool) (Reason, e
 		// more streams on the connection.
 		out.w.Header().Set("Connection", "close")
 	}
-	WriteHeader(out.w)
+	WriteHeader(out.w, r, s.options)
 	if err := checkBuffer(out.w); err != nil {
 		return WriteFailed, err
 	}
@@ -157,7 +165,10 @@ func (s *Stream) open(out *response, r *http.Request, takesOver bool) (Reason, e
 		s.heartbeat = s.options.HeartbeatEvent
 	}
 	s.begin()
-	s.buf = append(s.buf, retry...)
+	if s.gzip != nil {
+		s.buf = gzipblock.AppendHeader(s.buf)
+	}
+	s.appendFrame(retry)
 	if err := s.sendInitial(); err != nil {
 		return WriteFailed, err
 	}
@@ -218,19 +229,28 @@ func (s *Stream) sendInitial() error {
 	s.countEvents(s.src.Initial)
 	for _, e := range s.src.Initial {
 		if len(e.Frame) <= maxBatchBytes {
-			s.buf = append(s.buf, e.Frame...)
+			s.buf = appendEntry(s.gzip, s.buf, e)
 			continue
 		}
 		if err := s.flush(); err != nil {
 			return err
 		}
-		if err := s.send(e.Frame); err != nil {
+		if err := s.sendLarge(e); err != nil {
 			return err
 		}
 	}
 	if len(s.buf) == 0 {
 		return nil
 	}
+	return s.flush()
+}
+
+// sendLarge sends an entry from the bytes that all streams share, if there are any.
+func (s *Stream) sendLarge(e *store.Entry) error {
+	if shared, ok := sharedBytes(s.gzip, e); ok {
+		return s.send(shared)
+	}
+	s.buf = appendEntry(s.gzip, s.buf, e)
 	return s.flush()
 }
 

@@ -120,9 +120,41 @@ func acceptElements(values []string) func(yield func(string) bool) {
 // skips elements that it can't parse.
 func mediaRanges(values []string) func(yield func(string, float64) bool) {
 	return func(yield func(string, float64) bool) {
+		for t, q := range weighted(values) {
+			if strings.Contains(t, "/") && !yield(t, q) {
+				return
+			}
+		}
+	}
+}
+
+// acceptsGzip reports whether the client accepts gzip and doesn't prefer a response
+// that isn't encoded (RFC 9110 §12.5.3).
+func acceptsGzip(h http.Header) bool {
+	gzip, identity, others := -1.0, -1.0, -1.0
+	for coding, q := range weighted(h.Values("Accept-Encoding")) {
+		switch coding {
+		case "gzip", "x-gzip":
+			gzip = q
+		case "identity":
+			identity = q
+		case "*":
+			others = q
+		}
+	}
+	if gzip < 0 {
+		gzip = others
+	}
+	return gzip > 0 && gzip >= identity
+}
+
+// weighted yields the elements of Accept headers, in lower case, with their weights.
+// It skips elements that it can't parse.
+func weighted(values []string) func(yield func(string, float64) bool) {
+	return func(yield func(string, float64) bool) {
 		for element := range acceptElements(values) {
 			t, params, err := mime.ParseMediaType(element)
-			if err != nil || !strings.Contains(t, "/") {
+			if err != nil {
 				continue
 			}
 			q := 1.0

@@ -26,7 +26,7 @@ type response struct {
 	panicked any // by a write
 
 	entries []*store.Entry // the cursor's last batch
-	buf     []byte         // its frames, if they are several
+	buf     []byte         // their bytes, unless that is a single frame
 
 	blocked atomic.Int64 // when the write began that is under way, in nanoseconds since 1970; 0 if none is
 
@@ -141,11 +141,14 @@ func (r *response) read(c *hub.Cursor) ([]*store.Entry, error) {
 }
 
 func (r *response) sendRead() (int, error) {
+	gzip := r.stream.gzip
 	if len(r.entries) == 1 {
-		return r.send(r.entries[0].Frame)
+		if shared, ok := sharedBytes(gzip, r.entries[0]); ok {
+			return r.send(shared)
+		}
 	}
 	for _, e := range r.entries {
-		r.buf = append(r.buf, e.Frame...)
+		r.buf = appendEntry(gzip, r.buf, e)
 	}
 	n, err := r.send(r.buf)
 	r.buf = reuse(r.buf)

@@ -62,7 +62,8 @@ func (s *Stream) sendDue() (Reason, error) {
 	}
 	if !s.sender().isPending() && s.now.Sub(s.beat) >= s.interval {
 		s.beat = s.now
-		if err := s.send(s.heartbeat); err != nil {
+		s.appendFrame(s.heartbeat)
+		if err := s.flush(); err != nil {
 			return WriteFailed, err
 		}
 	}
@@ -142,14 +143,14 @@ func (s *Stream) endForReconnect() (Reason, error) {
 	case ended:
 		reason = ShutDown
 	}
-	s.buf = append(s.buf, event.Retry(jitterAround(retry))...)
+	s.appendFrame(event.Retry(jitterAround(retry)))
 	if exiting && s.options.ShutdownEvent {
-		s.buf = append(s.buf, shutdownFrame...)
+		s.appendFrame(shutdownFrame)
 	}
 	if position := s.missingPosition(); position != "" {
 		// Without a position, the client would miss the events that are
 		// published until it reconnects.
-		s.buf = append(s.buf, event.Position(position)...)
+		s.appendFrame(event.Position(position))
 	}
 	if err := s.flush(); err != nil {
 		return WriteFailed, err
@@ -178,7 +179,7 @@ func (s *Stream) terminate(reason Reason, position string) (Reason, error) {
 	if position == "" || s.sender().isPending() {
 		return reason, nil
 	}
-	s.buf = append(s.buf, event.Position(position)...)
+	s.appendFrame(event.Position(position))
 	if err := s.flush(); err != nil {
 		return WriteFailed, err
 	}
@@ -222,11 +223,11 @@ func (s *Stream) sendEntries(entries []*store.Entry) error {
 	if s.options.HeartbeatEvent == nil {
 		s.beat = s.now
 	}
-	if s.src.Frame == nil {
+	if s.src.Wrap == nil {
 		return s.sent(s.sender().sendRead())
 	}
 	for _, e := range entries {
-		s.buf = append(s.buf, s.src.Frame(e)...)
+		s.buf = appendEntry(s.gzip, s.buf, s.src.Wrap(e))
 	}
 	return s.flush()
 }

@@ -50,6 +50,9 @@ type Options struct {
 	// ShutdownEvent makes [Group.Exit] send a shutdown event to each client
 	// before its stream ends. Default: false.
 	ShutdownEvent bool
+	// Gzip makes streams compress their events for clients that accept gzip. Each
+	// event is compressed once, for all streams. Default: false.
+	Gzip bool
 }
 
 // Observer counts what a stream sends. It must not block.
@@ -65,9 +68,9 @@ type Source struct {
 	Cursor *hub.Cursor
 	// Initial holds events that the stream sends before the cursor's.
 	Initial []*store.Entry
-	// Frame returns the bytes that the stream sends for an entry of the cursor.
-	// Default, if nil: the entry's own frame.
-	Frame func(*store.Entry) event.Frame
+	// Wrap returns the entry that the stream sends in place of one of the
+	// cursor's. Default, if nil: that one.
+	Wrap func(*store.Entry) *store.Entry
 	// Done, if not nil, is set after the last event has been published: the
 	// stream sends its backlog and ends.
 	Done *signal.Signal
@@ -137,10 +140,16 @@ type Summary struct {
 	Err    error // for WriteFailed and StoreFailed; otherwise nil
 }
 
-// WriteHeader writes status 200 and the headers of a stream. It does not flush
-// them.
-func WriteHeader(w http.ResponseWriter) {
+// WriteHeader writes status 200 and the headers of a stream with these options that
+// answers r. It does not flush them.
+func WriteHeader(w http.ResponseWriter, r *http.Request, o *Options) {
 	h := w.Header()
+	if o.Gzip {
+		h.Add("Vary", "Accept-Encoding")
+		if sendsGzip(r, o) {
+			h.Set("Content-Encoding", "gzip")
+		}
+	}
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("Cache-Control", "no-cache, no-store, private, no-transform") // private for caches that ignore no-store
 	h.Set("X-Accel-Buffering", "no")

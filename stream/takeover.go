@@ -116,7 +116,13 @@ func (t *taken) read(c *hub.Cursor) ([]*store.Entry, error) {
 }
 
 func (t *taken) sendRead() (int, error) {
-	b := t.reading.body()
+	var b *body
+	if gzip := t.stream.gzip; gzip == nil {
+		b = t.reading.body()
+	} else {
+		b = t.reading.gzipped()
+		gzip.Add(t.reading.block)
+	}
 	return t.write(t.link.frame(b), len(b.payload))
 }
 
@@ -175,6 +181,9 @@ func (t *taken) serve(now time.Time) {
 	if t.reason == "" {
 		if t.reason, t.reasonErr = s.step(now); t.reason == "" {
 			return
+		}
+		if err := s.sendTrailer(t.reason); err != nil {
+			t.reason, t.reasonErr = WriteFailed, err
 		}
 	}
 	if len(t.rest) == 0 || t.reason.isImmediate() || s.left.Load() {

@@ -75,11 +75,16 @@ func (s *server) dial(t *testing.T, proto string, header ...string) net.Conn {
 func (s *server) open(t *testing.T, header ...string) (*http.Response, net.Conn) {
 	t.Helper()
 	conn := s.dial(t, "HTTP/1.1", header...)
+	return readResponse(t, conn), conn
+}
+
+func readResponse(t *testing.T, conn net.Conn) *http.Response {
+	t.Helper()
 	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return resp, conn
+	return resp
 }
 
 func (s *server) wantEnd(t *testing.T, want stream.Reason) stream.Summary {

@@ -5,12 +5,12 @@ import { root } from './program.mjs';
 
 const out = join(root, 'e2e', 'out');
 
-// launch starts Debian's Chromium, or the one that CHROMIUM names. Without QUIC
-// the protocol of a page is known.
-export function launch() {
+// launch starts Debian's Chromium, or the one that CHROMIUM names. By default without
+// QUIC, so that the protocol of a page is known.
+export function launch(flags = ['--disable-quic']) {
   return chromium.launch({
     executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
-    args: ['--disable-quic', '--ignore-certificate-errors', ...(process.getuid() === 0 ? ['--no-sandbox'] : [])],
+    args: [...flags, '--ignore-certificate-errors', ...(process.getuid() === 0 ? ['--no-sandbox'] : [])],
   });
 }
 

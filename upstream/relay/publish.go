@@ -151,10 +151,10 @@ func (f *feed) awaitRoom(ctx context.Context) error {
 	}
 }
 
-// frame returns an entry's frame for a viewer, who gets it now.
-func (f *feed) frame(e *store.Entry) event.Frame {
+// send returns the entry that a viewer gets now.
+func (f *feed) send(e *store.Entry) *store.Entry {
 	if _, n, ok := parsePosition(e.ID); ok {
 		f.acknowledge(n)
 	}
-	return e.Frame
+	return e
 }

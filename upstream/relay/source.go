@@ -113,7 +113,7 @@ func (s *Subscription) Source() stream.Source {
 	defer f.publishing.Unlock()
 	src := stream.Source{Done: f.done}
 	if f.request.shared == nil {
-		src.Frame, src.NoPosition = f.frame, true // streams with a Frame share no bytes
+		src.Wrap, src.NoPosition = f.send, true // streams with a Wrap share no batches
 	}
 	switch s.from.at {
 	case atHead:
