@@ -1,11 +1,12 @@
 import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
 import { launch, open, screenshot } from './lib/browser.mjs';
+import { Gate } from './lib/gate.mjs';
 import { until } from './lib/program.mjs';
 import { Site } from './lib/site.mjs';
 
 // A step is longer than the orders' interval, so that polls see each status.
-const site = await Site.start({ flags: ['-step', '1500ms', '-think', '100ms', '-shop', '2s'] });
+const site = await Site.start({ flags: ['-step', '1500ms', '-think', '1500ms', '-shop', '2s'] });
 const browser = await launch();
 after(async () => {
   await browser.close();
@@ -87,9 +88,33 @@ test('the page shows an outage of the backend, and is live again afterwards', as
   await page.context().close();
 });
 
+test('the page shows each recommendation as it comes, and loses none when its connection is cut', async (t) => {
+  const gate = await Gate.open(site.ports[8080]);
+  t.after(() => gate.close());
+  const requests = async () => (await site.ask('GET', '/v1/requests')).content['GET /v1/recommendations'] ?? 0;
+  const before = await requests();
+  const page = await open(browser, gate.url);
+  await page.locator('.users [data-login="bob"]').click();
+  const cards = page.locator('#recommendations .card');
+  await cards.first().waitFor();
+  gate.cut();
+  assert.equal(await cards.count(), 1, 'the cut came too late');
+  await cards.nth(2).waitFor();
+  const state = page.locator('.stream', { hasText: '/v1/recommendations' }).locator('.state');
+  await until('the stream is complete', async () => await state.textContent() === 'complete');
+  const names = await cards.locator('.pet-name').allTextContents();
+  assert.equal(new Set(names).size, 3);
+  assert.equal(names.length, 3);
+  assert.equal(await requests() - before, 1);
+  await page.getByRole('button', { name: 'Ask again' }).click();
+  await until('the backend is asked again', async () => await requests() - before === 2);
+  await cards.nth(2).waitFor();
+  await page.context().close();
+});
+
 async function logIn(page, user) {
   await page.locator(`.users [data-login="${user}"]`).click();
-  await page.locator('.stream .state[data-state="live"]').nth(3).waitFor();
+  await page.locator('.stream .state:is([data-state="live"], [data-state="complete"])').nth(3).waitFor();
 }
 
 // watchStatuses records each status of the newest order's card.

@@ -3,8 +3,10 @@ package main
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
 	"hash/fnv"
+	"io"
 	"net/http"
 	"slices"
 	"time"
@@ -22,13 +24,24 @@ type Recommendation struct {
 	Reason string `json:"reason"`
 }
 
-// recommend takes as long as a slow model would, each time.
+// recommend sends a JSON array, and each element as soon as a slow model would have
+// it. A client that reads the response whole waits for all of them. It ignores errors
+// of the connection.
 func (a *api) recommend(w http.ResponseWriter, r *http.Request, user string) error {
-	if err := pause(r.Context(), a.think); err != nil {
-		return nil // the client has left
-	}
 	list := recommendationsFor(user, a.inventory.Pets())
-	writeJSON(w, http.StatusOK, map[string][]Recommendation{"recommendations": list})
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = io.WriteString(w, "[")
+	for i, pet := range list {
+		if err := pause(r.Context(), a.think/recommendations); err != nil {
+			return nil // the client has left
+		}
+		if i > 0 {
+			_, _ = io.WriteString(w, ",")
+		}
+		_ = json.NewEncoder(w).Encode(pet)
+		_ = http.NewResponseController(w).Flush()
+	}
+	_, _ = io.WriteString(w, "]\n")
 	return nil
 }
 

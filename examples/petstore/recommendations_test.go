@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"reflect"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,29 +20,40 @@ func TestRecommendationsTakeThinkTime(t *testing.T) {
 		if took := time.Since(start); took != 3*time.Second {
 			t.Errorf("they took %s", took)
 		}
-		list := decode[map[string][]Recommendation](t, res)["recommendations"]
+		list := decode[[]Recommendation](t, res)
 		if len(list) != recommendations || list[0].Reason == "" {
 			t.Errorf("they are %+v", list)
 		}
 	})
 }
 
-func TestRecommendationsStopWhenClientLeaves(t *testing.T) {
+func TestEachRecommendationIsSentAsSoonAsItIsThere(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		shop := newShop()
 		alice := visit(t, shop, "alice")
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		req := httptest.NewRequestWithContext(ctx, http.MethodGet, "/v1/recommendations", nil)
-		req.AddCookie(alice.cookie)
-		res := httptest.NewRecorder()
-
-		start := time.Now()
-		alice.shop.ServeHTTP(res, req)
-		if took := time.Since(start); took != time.Second || res.Body.Len() > 0 {
-			t.Errorf("it took %s and wrote %q", took, res.Body)
+		for second := range recommendations {
+			body := leaveAfter(t, alice, time.Duration(second)*time.Second+time.Millisecond)
+			if got := strings.Count(body, "petId"); got != second {
+				t.Errorf("after %d s there were %d: %s", second, got, body)
+			}
 		}
 	})
+}
+
+// leaveAfter asks for recommendations, leaves, and returns the bytes until then.
+func leaveAfter(t *testing.T, user *visitor, patience time.Duration) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	req := httptest.NewRequestWithContext(ctx, http.MethodGet, "/v1/recommendations", nil)
+	req.AddCookie(user.cookie)
+	res := httptest.NewRecorder()
+	start := time.Now()
+	user.shop.ServeHTTP(res, req)
+	if took := time.Since(start); took != patience {
+		t.Errorf("the response ended after %s, its client left after %s", took, patience)
+	}
+	return res.Body.String()
 }
 
 func TestRecommendationsFollowTheInventory(t *testing.T) {
@@ -63,5 +75,16 @@ func TestRecommendationsFollowTheInventory(t *testing.T) {
 func TestEmptyShopRecommendsNothing(t *testing.T) {
 	if got := recommendationsFor("alice", nil); got == nil || len(got) != 0 {
 		t.Errorf("got %#v, want an empty slice", got)
+	}
+}
+
+func TestEmptyShopSendsAnEmptyArray(t *testing.T) {
+	shop := newShop()
+	for i := range shop.inventory.pets {
+		shop.inventory.pets[i].Stock = 0
+	}
+	res := visit(t, shop, "alice").do("GET", "/v1/recommendations", "")
+	if got := res.Body.String(); got != "[]\n" {
+		t.Errorf("it sent %q", got)
 	}
 }

@@ -19,8 +19,8 @@ const controlEvents = ['stale', 'reset', 'gone', 'complete'];
 // Stream is one EventSource with its state. Data goes to onData; all events,
 // including control events, go to the timeline.
 class Stream {
-  constructor(name, { isPrivate = false, events = [], onData, onReset = () => {} }) {
-    Object.assign(this, { name, isPrivate, events, onData, onReset });
+  constructor(name, { isPrivate = false, events = [], onData, onReset = () => {}, onEnd = () => {} }) {
+    Object.assign(this, { name, isPrivate, events, onData, onReset, onEnd });
     this.path = `/v1/${name}`;
     this.received = 0;
     this.requests = 0;
@@ -29,7 +29,6 @@ class Stream {
 
   open() {
     this.source?.close();
-    this.ended = false;
     const source = new EventSource(this.path);
     this.source = source;
     this.setState('connecting');
@@ -63,7 +62,15 @@ class Stream {
     this.count(event);
     if (event.type === 'stale') this.showStale(parseOrEmpty(event.data));
     if (event.type === 'reset') this.onReset();
-    if (event.type === 'gone' || event.type === 'complete') this.ended = true;
+    if (event.type === 'gone' || event.type === 'complete') this.end(event.type);
+  }
+
+  // end closes a stream that has nothing more to send. An EventSource would connect
+  // once more, and close at the response 204.
+  end(how) {
+    this.source.close();
+    this.setState(how);
+    this.onEnd();
   }
 
   count(event) {
@@ -80,9 +87,10 @@ class Stream {
       this.setState('reconnecting');
       return;
     }
-    timeline.mark(this.name, this.ended ? 'finished' : 'refused');
-    this.setState(this.ended ? 'closed' : 'refused');
-    if (this.isPrivate && !this.ended) checkUser();
+    timeline.mark(this.name, 'refused');
+    this.setState('refused');
+    this.onEnd();
+    if (this.isPrivate) checkUser();
   }
 
   setState(state) {
@@ -340,22 +348,32 @@ function showSteps(card, order) {
   }
 }
 
-function showRecommendations(document) {
-  $('#recommendations-empty').hidden = true;
-  reconcile($('#recommendations'), document.recommendations, (pet) => pet.petId, createRecommendation, (card, pet) => {
-    $('.emoji', card).textContent = pet.emoji;
-    $('.pet-name', card).textContent = pet.name;
-    setText($('.amount', card), pet.price);
-    setText($('.reason', card), pet.reason);
-  });
-}
-
-function createRecommendation(pet) {
+function addRecommendation(pet) {
   const card = stamp('recommendation');
+  $('.emoji', card).textContent = pet.emoji;
+  $('.pet-name', card).textContent = pet.name;
+  $('.amount', card).textContent = pet.price;
+  $('.reason', card).textContent = pet.reason;
   const button = $('button', card);
   button.setAttribute('aria-label', `Order ${pet.name}`);
   button.addEventListener('click', () => placeOrder(pet.petId, button));
-  return card;
+  $('#recommendations').append(card);
+  flash(card);
+}
+
+function clearRecommendations() {
+  $('#recommendations').replaceChildren();
+  showThinking(user !== null);
+}
+
+function showThinking(on) {
+  $('#recommendations-empty').hidden = !on;
+  $('#recommend').hidden = on || !user;
+}
+
+function recommendAgain() {
+  clearRecommendations();
+  streams.find((stream) => stream.name === 'recommendations').open();
 }
 
 function showNotification(notification, event) {
@@ -479,10 +497,11 @@ function showUser() {
 }
 
 function forgetPrivate() {
-  for (const list of ['orders', 'recommendations', 'notifications']) {
+  for (const list of ['orders', 'notifications']) {
     $(`#${list}`).replaceChildren();
     $(`#${list}-empty`).hidden = user === null;
   }
+  clearRecommendations();
   $('#orders-empty').textContent = 'Waiting for the first document…';
 }
 
@@ -586,7 +605,13 @@ const orderEvents = ['payment_processing', 'payment_confirmed', 'preparing_shipm
 const streams = [
   new Stream('inventory', { onData: showInventory }),
   new Stream('orders', { isPrivate: true, onData: showOrders }),
-  new Stream('recommendations', { isPrivate: true, onData: showRecommendations }),
+  new Stream('recommendations', {
+    isPrivate: true,
+    events: ['recommendation'],
+    onData: addRecommendation,
+    onReset: clearRecommendations,
+    onEnd: () => showThinking(false),
+  }),
   new Stream('notifications', {
     isPrivate: true,
     events: orderEvents,
@@ -617,6 +642,7 @@ function start() {
   }
   $('#logout').addEventListener('click', (event) => act(event.target, logOut));
   $('#surprise').addEventListener('click', orderSurprise);
+  $('#recommend').addEventListener('click', recommendAgain);
   $('#pause').addEventListener('click', () => timeline.pause(!timeline.held));
   $('#clear').addEventListener('click', () => timeline.clear());
   $('#more-viewers').addEventListener('click', (event) => act(event.target, () => score.addViewers(10)));
