@@ -13,6 +13,7 @@ usage() {
 	cat <<'END'
 ./xcaddy.sh               builds ./caddy: Caddy with this module
 ./xcaddy.sh demo          builds it and runs it in front of the petstore
+./xcaddy.sh demo tokens   the same with a stand-in for a language model
 ./xcaddy.sh run [flags]   builds it and runs it: ./xcaddy.sh run --config Caddyfile
 ./xcaddy.sh test          runs all tests
 ./xcaddy.sh fuzz [time]   runs each fuzz target for a time (default: 5m)
@@ -64,11 +65,11 @@ build_caddy() {
 	say "built ./caddy in $((SECONDS - started)) s"
 }
 
-build_petstore() { go build -buildvcs=false -o "$build/petstore" ./examples/petstore; }
+build_example() { go build -buildvcs=false -o "$build/$1" "./examples/$1"; }
 
 # ---------------------------------------------------------------- demo
 
-caddy_pid='' petstore_pid=''
+backend='' caddy_pid='' backend_pid=''
 
 # answers succeeds if a local port responds to a URL path with 200. It needs
 # only bash.
@@ -98,16 +99,16 @@ is_running() { kill -0 "$1" 2>/dev/null; }
 end() {
 	trap - EXIT INT TERM
 	local pid
-	for pid in $caddy_pid $petstore_pid; do
+	for pid in $caddy_pid $backend_pid; do
 		kill -TERM "$pid" 2>/dev/null || true
 	done
-	for pid in $caddy_pid $petstore_pid; do
+	for pid in $caddy_pid $backend_pid; do
 		wait "$pid" 2>/dev/null || true
 	done
 }
 
 check_alive() {
-	is_running "$petstore_pid" || died petstore
+	is_running "$backend_pid" || died "$backend"
 	is_running "$caddy_pid" || died caddy
 }
 
@@ -117,49 +118,71 @@ died() {
 	exit 1
 }
 
-wait_until_both_answer() {
+wait_until_both_answer() { # with 200 to a path
 	local tries=0
-	until answers 9001 /v1/inventory && answers 8080 /v1/inventory; do
+	until answers 9001 "$1" && answers 8080 "$1"; do
 		check_alive
-		((++tries < 150)) || fail "no response on port 8080: see $build/caddy.log and $build/petstore.log"
+		((++tries < 150)) || fail "no response on port 8080: see $build/caddy.log and $build/$backend.log"
 		sleep 0.2
 	done
 }
 
-tell() {
+tell_urls() {
 	cat <<'END'
-
-The petstore is live:
 
   http://localhost:8080     HTTP/1.1
   https://localhost:8443    HTTP/2 and HTTP/3, which carry many streams on one connection. The
                             browser warns once about the certificate of Caddy's own CA
 
+END
+}
+
+tell_petstore() {
+	say $'\nThe petstore is live:'
+	tell_urls
+	cat <<'END'
 In other terminals, stream the inventory, change it through Caddy, then at the backend:
 
   curl -N -H 'Accept: text/event-stream' http://localhost:8080/v1/inventory
   curl -X PATCH -d '{"stock":42}' http://localhost:8080/v1/inventory/1
   curl -X PATCH -d '{"stock":7}' http://127.0.0.1:9001/v1/inventory/1
-
-Ctrl-C ends the demo.
 END
 }
 
+tell_tokens() {
+	say $'\nAnswers survive their connections:'
+	tell_urls
+	cat <<'END'
+In another terminal, reload Caddy while an answer comes:
+
+  ./caddy reload --force --config examples/tokens/Caddyfile
+END
+}
+
+# demo runs an example's backend behind Caddy.
 demo() {
+	local config path
+	backend=$1
+	case $backend in
+	petstore) config=Caddyfile.example path=/v1/inventory ;;
+	tokens) config=examples/tokens/Caddyfile path=/v1/models ;;
+	*) fail "there is no demo $backend: petstore (the default), tokens" ;;
+	esac
 	check_ports
 	build_caddy
-	build_petstore
+	build_example "$backend"
 	PETSTORE_WEBHOOK_SECRET=whsec_$(head -c 24 /dev/urandom | base64 | tr -d '\n')
 	export PETSTORE_WEBHOOK_SECRET
 	trap end EXIT
 	trap 'exit 0' INT TERM
-	"$build/petstore" >"$build/petstore.log" 2>&1 &
-	petstore_pid=$!
+	"$build/$backend" >"$build/$backend.log" 2>&1 &
+	backend_pid=$!
 	# exec: the pid must be Caddy's, not that of a shell around it.
-	(with_own_data exec ./caddy run --config Caddyfile.example) >"$build/caddy.log" 2>&1 &
+	(with_own_data exec ./caddy run --config "$config") >"$build/caddy.log" 2>&1 &
 	caddy_pid=$!
-	wait_until_both_answer
-	tell
+	wait_until_both_answer "$path"
+	"tell_$backend"
+	say $'\nCtrl-C ends the demo.'
 	while check_alive; do
 		sleep 1 &
 		wait $! # a signal interrupts this, and not a sleep in the foreground
@@ -348,7 +371,8 @@ test_e2e() {
 		left_out+=("the end-to-end tests with $package: it is missing")
 	done < <(missing_daemons)
 	build_caddy
-	build_petstore
+	build_example petstore
+	build_example tokens
 	heading "end-to-end tests"
 	(
 		cd e2e
@@ -401,7 +425,7 @@ fuzz() {
 
 case ${1-} in
 '') build_caddy ;;
-demo) demo ;;
+demo) demo "${2-petstore}" ;;
 test) run_tests ;;
 fuzz)
 	mkdir -p "$build"
