@@ -19,6 +19,7 @@ type api struct {
 	orders    *Orders
 	sessions  *Sessions
 	requests  *Requests
+	freezer   Freezer
 	think     time.Duration
 }
 
@@ -36,7 +37,8 @@ func (a *api) routes() http.Handler {
 	mux.Handle("POST /v1/orders/{id}/cancel", a.private(a.cancelOrder))
 	mux.Handle("GET /v1/recommendations", a.private(a.recommend))
 	mux.Handle("GET /v1/requests", handler(a.listRequests))
-	return a.requests.counting(mux)
+	mux.Handle("POST /v1/freeze", handler(a.freezer.freeze))
+	return a.freezer.freezing(a.requests.counting(mux))
 }
 
 // handler is a handler that may fail: its error becomes the response.

@@ -105,7 +105,9 @@ class Stream {
     const label = $('.state', this.card);
     label.textContent = shown;
     label.dataset.state = shown;
+    $(`.panel.${this.name}`).dataset.state = shown;
     $('.retry', this.card).hidden = shown !== 'refused';
+    showHealth();
   }
 
   showStale(stale) {
@@ -128,6 +130,16 @@ class Stream {
     this.setState('closed');
     return this.card;
   }
+}
+
+// The page is as live as the worst of its streams.
+const worstFirst = ['refused', 'reconnecting', 'stale', 'connecting'];
+
+function showHealth() {
+  const states = streams.map(({ card }) => card && $('.state', card).dataset.state);
+  const shown = worstFirst.find((state) => states.includes(state)) ?? 'live';
+  $('#health').textContent = shown;
+  $('#health').dataset.state = shown;
 }
 
 function parseOrEmpty(json) {
@@ -266,7 +278,14 @@ function showInventory(document) {
     updatePet(row, pet, before.get(pet.id));
   });
   showAvailability();
-  for (const card of $('#orders').children) showOrderEmoji(card);
+  latency.show(document);
+}
+
+// showPicture shows a pet's initial. Not every system has a font with emoji.
+function showPicture(element, name) {
+  const picture = $('.picture', element);
+  picture.textContent = name[0];
+  picture.style.setProperty('--hue', [...name].reduce((sum, letter) => sum + letter.codePointAt(0) * 37, 0) % 360);
 }
 
 function createPet(pet) {
@@ -278,7 +297,7 @@ function createPet(pet) {
 }
 
 function updatePet(row, pet, before) {
-  $('.emoji', row).textContent = pet.emoji;
+  showPicture(row, pet.name);
   $('.pet-name', row).textContent = pet.name;
   $('.pet-kind', row).textContent = pet.kind;
   setText($('.stock', row), String(pet.stock));
@@ -307,12 +326,12 @@ function showOrders(document) {
   $('#orders-empty').textContent = 'None yet: order a pet.';
   $('#orders-empty').hidden = document.orders.length > 0;
   reconcile($('#orders'), document.orders, (order) => order.id, createOrder, updateOrder);
+  latency.show(document);
 }
 
 function createOrder(order) {
   const card = stamp('order');
-  card.dataset.pet = order.petId;
-  showOrderEmoji(card);
+  showPicture(card, order.pet);
   $('.order-title', card).textContent = `${order.quantity} × ${order.pet}`;
   $('.order-id', card).textContent = order.id;
   $('.order-total', card).textContent = order.total;
@@ -320,12 +339,6 @@ function createOrder(order) {
   cancel.setAttribute('aria-label', `Cancel order ${order.id}`);
   cancel.addEventListener('click', () => act(cancel, () => post(`/v1/orders/${order.id}/cancel`)));
   return card;
-}
-
-// showOrderEmoji takes the pet's picture from the inventory, which may arrive after
-// the order.
-function showOrderEmoji(card) {
-  $('.emoji', card).textContent = pets.get(Number(card.dataset.pet))?.emoji ?? '🐾';
 }
 
 function updateOrder(card, order, isNew) {
@@ -350,7 +363,7 @@ function showSteps(card, order) {
 
 function addRecommendation(pet) {
   const card = stamp('recommendation');
-  $('.emoji', card).textContent = pet.emoji;
+  showPicture(card, pet.name);
   $('.pet-name', card).textContent = pet.name;
   $('.amount', card).textContent = pet.price;
   $('.reason', card).textContent = pet.reason;
@@ -406,9 +419,9 @@ function toast(text, kind = 'news') {
 
 // ---------------------------------------------------------------- user's actions
 
-async function post(path, body) {
+async function post(path, body, method = 'POST') {
   const response = await fetch(path, {
-    method: 'POST',
+    method,
     headers: body ? { 'Content-Type': 'application/json' } : {},
     body: body && JSON.stringify(body),
   });
@@ -431,8 +444,35 @@ async function act(button, action) {
   }
 }
 
+// latency is the time from a change by the user until its document is here.
+const latency = {
+  // start begins to wait for the document for which isThere is true.
+  start(isThere) { Object.assign(this, { isThere, started: performance.now() }); },
+
+  show(document) {
+    if (!this.isThere?.(document)) return;
+    $('#latency').textContent = `your last change was here after ${Math.round(performance.now() - this.started)} ms`;
+    this.isThere = undefined;
+  },
+};
+
 function placeOrder(petId, button) {
-  return act(button, () => post('/v1/orders', { petId, quantity: 1 }));
+  return act(button, () => {
+    const before = $('#orders').children.length;
+    latency.start((document) => document.orders?.length > before);
+    return post('/v1/orders', { petId, quantity: 1 });
+  });
+}
+
+// changeDirectly changes a stock as another program would: the URL leads past the
+// rules, so Caddy doesn't know which document has changed.
+function changeDirectly(button) {
+  return act(button, () => {
+    const pet = [...pets.values()][0];
+    const stock = pet.stock % 10 + 1;
+    latency.start((document) => document.pets?.find(({ id }) => id === pet.id).stock === stock);
+    return post(`/direct/v1/inventory/${pet.id}`, { stock }, 'PATCH');
+  });
 }
 
 function orderSurprise() {
@@ -491,7 +531,7 @@ function showUser() {
   for (const button of $$('.users [data-login]')) {
     button.setAttribute('aria-pressed', button.dataset.login === user);
   }
-  $('#logout').hidden = user === null;
+  $('#logout').disabled = user === null;
   for (const element of $$('.whose')) element.textContent = user ? ` · ${user}` : '';
   showAvailability();
 }
@@ -514,10 +554,18 @@ const score = {
   polls: 0,
   extra: [],
   extraEvents: 0,
+  pending: null,
 
-  async update() {
+  // update asks for the counts, unless it is already waiting for them: an answer
+  // that overtakes an earlier one would look like a restarted backend.
+  update() {
+    this.pending ??= this.ask().finally(() => { this.pending = null; });
+    return this.pending;
+  },
+
+  async ask() {
     if (document.hidden) return;
-    const response = await fetch('/v1/requests').catch(() => null);
+    const response = await fetch('/v1/requests', { signal: AbortSignal.timeout(countMillis) }).catch(() => null);
     if (!response?.ok) return;
     const counts = await response.json();
     showProtocol();
@@ -631,6 +679,15 @@ function renderFilter(stream) {
   return label;
 }
 
+// The later clicks of a double click count only where the first one was: the first may
+// have moved something else under the pointer.
+let firstClicked;
+addEventListener('click', (event) => {
+  const button = event.target.closest('button');
+  if (event.detail <= 1) firstClicked = button;
+  else if (button !== firstClicked) event.stopPropagation();
+}, { capture: true });
+
 function start() {
   $('#streams').append(...streams.map((stream) => stream.render()));
   $('#filters').append(...streams.map(renderFilter));
@@ -643,6 +700,8 @@ function start() {
   $('#logout').addEventListener('click', (event) => act(event.target, logOut));
   $('#surprise').addEventListener('click', orderSurprise);
   $('#recommend').addEventListener('click', recommendAgain);
+  $('#direct').addEventListener('click', (event) => changeDirectly(event.target));
+  $('#freeze').addEventListener('click', (event) => act(event.target, () => post('/v1/freeze', { seconds: 20 })));
   $('#pause').addEventListener('click', () => timeline.pause(!timeline.held));
   $('#clear').addEventListener('click', () => timeline.clear());
   $('#more-viewers').addEventListener('click', (event) => act(event.target, () => score.addViewers(10)));
