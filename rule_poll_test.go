@@ -295,6 +295,7 @@ func TestRulesForOneURLNeverShareDocuments(t *testing.T) {
 		staff.expect("", `{"public":3,"secret":4}`)
 		s.do("PUT", "/api/x", `{"public":1,"secret":2}`)
 		public.expect("", `{"public":1}`)
+		staff.expect("", `{"public":1,"secret":2}`) // before the next viewer joins the view
 	}
 }
 
