@@ -2,7 +2,6 @@
 package markup
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +9,8 @@ import (
 	"github.com/andybalholm/cascadia"
 	"golang.org/x/net/html"
 	"golang.org/x/net/html/charset"
+
+	"github.com/caddy-sse/caddy-sse/internal/budget"
 )
 
 // ErrNoMatch is returned for a document that has none of the selected elements.
@@ -34,6 +35,9 @@ func Compile(selector string) (*Selector, error) {
 			return nil, fmt.Errorf("%q selects no element: remove ::%s", selector, name)
 		}
 	}
+	if err := checkParser(); err != nil {
+		return nil, err
+	}
 	return &Selector{selector, group}, nil
 }
 
@@ -44,26 +48,51 @@ func (s *Selector) String() string { return s.text }
 // of its own, as a browser would write them (outerHTML). An element within a
 // selected one is not repeated. The content type may name the document's charset.
 //
-// It fails with [ErrNoMatch], with the context's cause if that ends, and for a
-// document that is nested deeper than the parser allows.
+// It fails with [ErrNoMatch], with [ErrMemory], with the context's cause if that
+// ends, and for a document that is nested deeper than the parser allows. The
+// document waits for its part of [budget.Process].
 func (s *Selector) HTML(ctx context.Context, document []byte, contentType string) ([]byte, error) {
 	from, _, _ := charset.DetermineEncoding(document, contentType)
 	text, err := from.NewDecoder().Bytes(document)
 	if err != nil {
 		return nil, err
 	}
-	root, err := html.Parse(bytes.NewReader(text))
+	release, err := budget.Process.Take(ctx, treePerByte*int64(len(text)))
 	if err != nil {
 		return nil, err
 	}
-	var selected bytes.Buffer
+	defer release()
+	root, err := parseHTML(ctx, text)
+	if err != nil {
+		return nil, err
+	}
+	selected := selection{max: textPerByte*len(text) + 1024}
 	err = s.each(ctx, root, func(element *html.Node) error {
-		if selected.Len() > 0 {
-			selected.WriteByte('\n')
+		if len(selected.text) > 0 {
+			selected.text = append(selected.text, '\n')
 		}
 		return html.Render(&selected, element)
 	})
-	return selected.Bytes(), err
+	return selected.text, err
+}
+
+// textPerByte is how many bytes the selected elements may have for each byte of a
+// page. Without formatting elements that are opened again they have up to five,
+// for a quotation mark.
+const textPerByte = 8
+
+// selection collects the selected elements of a page.
+type selection struct {
+	text []byte
+	max  int
+}
+
+func (s *selection) Write(b []byte) (int, error) {
+	if len(s.text)+len(b) > s.max {
+		return 0, fmt.Errorf("%w (the selected elements have more than %d bytes)", ErrMemory, s.max)
+	}
+	s.text = append(s.text, b...)
+	return len(b), nil
 }
 
 // XML returns the selected elements of an XML document in UTF-8, each on a line of
@@ -73,12 +102,18 @@ func (s *Selector) HTML(ctx context.Context, document []byte, contentType string
 // content type may name the document's charset.
 //
 // It fails with [ErrNoMatch], with the context's cause if that ends, and for a
-// document that isn't well-formed or is nested deeper than [MaxDepth].
+// document that isn't well-formed or is nested deeper than [MaxDepth]. The document
+// waits for its part of [budget.Process].
 func (s *Selector) XML(ctx context.Context, document []byte, contentType string) ([]byte, error) {
 	text, err := decodeXML(document, contentType)
 	if err != nil {
 		return nil, err
 	}
+	release, err := budget.Process.Take(ctx, treePerByte*int64(len(text)))
+	if err != nil {
+		return nil, err
+	}
+	defer release()
 	tree, err := parseXML(text)
 	if err != nil {
 		return nil, err
