@@ -1,16 +1,14 @@
 package jq
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"regexp"
-	"unicode/utf8"
 
 	"github.com/itchyny/gojq"
+
+	"github.com/caddy-sse/caddy-sse/internal/budget"
 )
 
 // Run returns the program's outputs for a document, each as compact JSON with
@@ -21,12 +19,23 @@ import (
 // that fails one that wraps [ErrFailed], and a context that ends its cause. Run
 // checks the time limit between the program's steps: it doesn't interrupt a
 // single step, say the repetition of a string, nor limit the memory that a
-// program uses meanwhile. Programs are the administrator's.
+// program uses for other values than the document's. Programs are the
+// administrator's.
+//
+// The values of a document can take many times its size. Run knows how much before
+// it takes it, and waits for its part of [budget.Process]. The caller must not
+// change the document meanwhile.
 func (p *Program) Run(ctx context.Context, doc []byte) ([][]byte, error) {
-	input, err := decode(doc)
-	if err != nil {
+	if err := check(doc); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNotJSON, err)
 	}
+	size := measure(doc)
+	release, err := budget.Process.Take(ctx, size.size)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	input := decode(doc, size)
 	timed, cancel := context.WithTimeoutCause(ctx, p.limits.time, p.errTimeout())
 	defer cancel()
 	iter := p.code.RunWithContext(timed, input)
@@ -46,28 +55,6 @@ func (p *Program) Run(ctx context.Context, doc []byte) ([][]byte, error) {
 			return nil, fmt.Errorf("%w: %w", ErrFailed, err)
 		}
 	}
-}
-
-// decode decodes a single document. It keeps the text of numbers.
-func decode(doc []byte) (any, error) {
-	if !utf8.Valid(doc) {
-		return nil, errors.New("it is not valid UTF-8")
-	}
-	dec := json.NewDecoder(bytes.NewReader(doc))
-	dec.UseNumber()
-	var value any
-	switch err := dec.Decode(&value); {
-	case errors.Is(err, io.EOF):
-		return nil, errors.New("it is empty")
-	case errors.Is(err, io.ErrUnexpectedEOF):
-		return nil, errors.New("it breaks off")
-	case err != nil:
-		return nil, err
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return nil, errors.New("something follows the document")
-	}
-	return value, nil
 }
 
 // isHalt reports whether the program ended with `halt`, which is no failure.

@@ -95,21 +95,14 @@ func (p *Poller) refuseMemory() error {
 // maxWork is how many bytes of documents are worked on at a time.
 func maxWork(c *Config) int64 { return 2 * c.MaxBody }
 
-// runsJQ reports whether jq programs read the rule's documents.
-func (c *Config) runsJQ() bool { return c.selection != nil || c.until != nil || c.Send == "jq" }
-
 // smallDocument is the size below which a document needs no permit.
 const smallDocument = 64 << 10
-
-// jqWeight is how many times its size a document that a jq program reads counts
-// among those that are worked on. The program takes up to 66 times the
-// document's size at 10 MiB, other work up to 16; see docs/performance.md.
-const jqWeight = 4
 
 // beginWork waits for the permit to work on a response: reading and comparing a
 // document takes several times its size, and only so many bytes of documents are
 // worked on at a time as two of the largest have. The poll holds its slot until
-// then, so that few responses wait.
+// then, so that few responses wait. What programs and selectors take beyond that
+// is bounded by package budget.
 func (l *pollLoop) beginWork(resp *subrequest.Response) error {
 	l.endWork() // on the response to an earlier principal
 	size := int64(len(resp.Body))
@@ -117,9 +110,6 @@ func (l *pollLoop) beginWork(resp *subrequest.Response) error {
 		return nil
 	}
 	permit := min(size, l.view.poller.config.MaxBody)
-	if l.view.poller.config.runsJQ() {
-		permit = min(jqWeight*permit, maxWork(l.view.poller.config))
-	}
 	ctx, cancel := l.whileWanted()
 	defer cancel()
 	if err := l.view.poller.work.Acquire(ctx, permit); err != nil {

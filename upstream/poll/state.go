@@ -2,6 +2,7 @@ package poll
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"net/http"
 	"sync"
 	"time"
@@ -125,7 +126,8 @@ func (s *documentState) storeResponse(resp *subrequest.Response, result outcome,
 	case resp.Status == http.StatusOK && len(resp.Header["Set-Cookie"]) == 0 && !resp.OfSession:
 		etag := resp.Header.Get("ETag")
 		if etag == "" {
-			etag = `"` + digest(string(resp.Body)) + `"`
+			sum := sha256.Sum256(resp.Body) // digest would copy the body
+			etag = `"` + digest(string(sum[:])) + `"`
 		}
 		s.cached = &cachedResponse{resp.Header, s.sharedLocked(resp.Body), etag, asked}
 	default:
