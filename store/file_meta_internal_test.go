@@ -8,18 +8,21 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// written is a file for which during is called once, after the first read.
+// written is a file for which during is called once, after some reads more than
+// the first.
 type written struct {
 	*os.File
 	during func(read []byte)
+	after  int
 }
 
 func (w *written) ReadAt(b []byte, at int64) (int, error) {
 	n, err := w.File.ReadAt(b, at)
-	if during := w.during; during != nil {
+	if during := w.during; during != nil && w.after == 0 {
 		w.during = nil
 		during(b)
 	}
+	w.after--
 	return n, err
 }
 
@@ -52,11 +55,11 @@ func TestMetaPagesThatAreBeingWrittenAreNoDamage(t *testing.T) {
 		"a page that is half written":          func(read []byte) { read[metaTx]++ },
 	} {
 		for range 2 { // the first page is the newer or the older one
-			if m, err := readMeta(&written{file, during}); err == nil && m == before || err != nil && (!errors.Is(err, errChanged) || errors.Is(err, ErrDamaged)) {
+			if m, err := readMeta(&written{File: file, during: during}); err == nil && m == before || err != nil && (!errors.Is(err, errChanged) || errors.Is(err, ErrDamaged)) {
 				t.Errorf("%s: %+v, %v", name, m, err)
 			}
 			write()
-			if !isChanged(&written{file, during}, before) {
+			if !isChanged(&written{File: file, during: during}, before) {
 				t.Errorf("%s: the file has not changed", name)
 			}
 		}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -159,12 +160,24 @@ func verifyFile(path string, wait time.Duration) (dbMeta, error) {
 		return dbMeta{}, err
 	}
 	defer db.Close()
-	meta, err := readMeta(db.file)
-	info, statErr := db.file.Stat()
+	return verifyUnchanged(db.file)
+}
+
+// openedFile is an [os.File] that is only read.
+type openedFile interface {
+	io.ReaderAt
+	Stat() (fs.FileInfo, error)
+}
+
+// verifyUnchanged verifies the structure of a file, and fails with errChanged if
+// it changes meanwhile.
+func verifyUnchanged(file openedFile) (dbMeta, error) {
+	meta, err := readMeta(file)
+	info, statErr := file.Stat()
 	if err = errors.Join(err, statErr); err == nil {
-		err = verify(db.file, info.Size(), meta)
+		err = verify(file, info.Size(), meta)
 	}
-	if isChanged(db.file, meta) {
+	if isChanged(file, meta) {
 		return dbMeta{}, errChanged // see own
 	}
 	return meta, err
