@@ -40,22 +40,41 @@ func TestDeliveriesInAQueueOfAnotherVersionReachTheApp(t *testing.T) {
 	a.wantBodies(t, `{"order":1}`, `{"order":2}`) // the first one once
 }
 
-// The second rule is a part of the app for the first: it knows the delivery.
-func TestRulesInOnePlaceShareTheirForwarder(t *testing.T) {
-	a, address := startApp(t)
-	hub := newHubName()
-	global := "sse " + hub + " {\n drain 50ms\n }"
-	one := fmt.Sprintf(forwardAsyncSite, hub, address)
-	s := watchedSite(t, global, one[:strings.Index(one, "sse /events")]+one)
-	send := func(id, body string, delivered float64) {
-		t.Helper()
-		if got := s.sendToShop("HTTP/1.1", id, body); !strings.HasPrefix(got, "202") {
-			t.Fatal(got)
-		}
-		s.wantMetric(hub, `webhook_forwards_total{result="delivered",rule="/hooks/shop"}`, delivered)
+// Each delivery reaches the app once: past both rules, and also when one of them
+// is gone. It is published once.
+func TestEqualRulesInOnePlaceForwardEachDeliveryOnce(t *testing.T) {
+	for _, protocol := range protocols {
+		t.Run(protocol, func(t *testing.T) {
+			a, address := startApp(t)
+			hub := newHubName()
+			global := "sse " + hub + " {\n drain 50ms\n }"
+			one := fmt.Sprintf(forwardAsyncSite, hub, address)
+			two := one[:strings.Index(one, "sse /events")] + one
+			s := watchedSite(t, global, two)
+			client := s.open(protocol, "/events")
+			var want []string
+			send := func() {
+				t.Helper()
+				body := fmt.Sprintf(`{"order":1,"n":%d}`, len(want)+1)
+				want = append(want, body)
+				if got := s.sendToShop(protocol, fmt.Sprint("d", len(want)), body); !strings.HasPrefix(got, "202") {
+					t.Fatal(got)
+				}
+				client.expect("", body)
+				a.wantBodies(t, want...)
+				s.wantMetric(hub, `webhook_forwards_total{result="delivered",rule="/hooks/shop"}`, float64(len(want)))
+			}
+			send()
+			s.reload(global, one)
+			client = s.open(protocol, "/events")
+			send()
+			s.reload(global, two)
+			client = s.open(protocol, "/events")
+			send()
+			if got := s.sendToShop(protocol, "d1", `{"order":1,"n":1}`); !strings.HasPrefix(got, "202") {
+				t.Fatal(got)
+			}
+			send() // and the duplicate has not reached the app before it
+		})
 	}
-	send("d1", `{"order":1}`, 1)
-	s.reload(global, one)
-	send("d2", `{"order":2}`, 2)
-	a.wantBodies(t, `{"order":2}`)
 }

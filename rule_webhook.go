@@ -60,7 +60,7 @@ func (h *webhookRule) provision(ctx caddy.Context) error {
 
 func (h *webhookRule) serve(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	switch {
-	case isForwarded(r):
+	case h.isForwarded(r):
 		return next.ServeHTTP(w, r)
 	case r.Method != http.MethodPost:
 		return h.serveHandshake(w, r, next)

@@ -90,21 +90,21 @@ func (a *asyncForwarding) stop() {
 
 // forwarded is the context's value of a stored request on its way to the app.
 type forwarded struct {
-	reached bool // a webhook rule has passed it on
+	passed string // the scope of the webhook rule that has passed it on; empty: none yet
 }
 
 type forwardedKey struct{}
 
-// isForwarded reports whether a request is a stored one, which a webhook rule
-// passes on: a rule has verified and published it already. A second webhook rule
-// behind that one is a part of the app, and receives the request.
-func isForwarded(r *http.Request) bool {
+// isForwarded reports whether a request is a stored one, which the rule passes on:
+// a rule has verified and published it already. A webhook rule behind that one is a
+// part of the app, and receives the request; but one with the same scope knows the
+// delivery, and would acknowledge it in the app's place.
+func (h *webhookRule) isForwarded(r *http.Request) bool {
 	f, ok := r.Context().Value(forwardedKey{}).(*forwarded)
-	if !ok || f.reached {
-		return false
+	if ok && f.passed == "" {
+		f.passed = h.scope
 	}
-	f.reached = true
-	return true
+	return ok && f.passed == h.scope
 }
 
 // storedRequest returns the message that stores a request until the app has
@@ -150,7 +150,7 @@ func sendStored(ctx context.Context, server *caddyhttp.Server, stored *forward.R
 	}()
 	server.ServeHTTP(w, r)
 	switch {
-	case !f.reached:
+	case f.passed == "":
 		return forward.Response{}, fmt.Errorf("no webhook rule receives the request any more: another handler responded with %d", w.status)
 	case w.status == 0:
 		return forward.Response{}, errors.New("no handler answered: none follows the rule")
