@@ -140,3 +140,42 @@ func testRecordedStream(t *testing.T, global string) {
 		t.Errorf("Caddy's metrics have no %s", sum)
 	}
 }
+
+// TestTakenOverStreamOutlivesWriteTimeout of the server, also for writes that wait for
+// the client.
+func TestTakenOverStreamOutlivesWriteTimeout(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("streams take over connections on Linux only")
+	}
+	for _, protocol := range []string{"HTTP/1.1", "HTTP/3.0"} {
+		t.Run(protocol, func(t *testing.T) {
+			s := startSite(t, "servers {\n timeouts {\n write 1s\n }\n }\n", `
+				sse /hooks/* {
+					webhook {
+						verify none
+						topic news
+					}
+				}
+				sse /events {
+					topic news
+					heartbeat 1s alive
+				}`)
+			c := s.open(protocol, "/events")
+			for range 2 { // by then the stream is older than a second
+				if e := c.next(); e.Name != "alive" {
+					t.Fatalf("got %q", e.Name)
+				}
+			}
+			for n := range 3 {
+				data := fmt.Sprint(n, strings.Repeat("x", 200<<10))
+				s.publish("", data)
+				e := c.next()
+				for ; e.Name == "alive"; e = c.next() {
+				}
+				if string(e.Data) != data {
+					t.Errorf("event %d has %d bytes: %.50q", n, len(e.Data), e.Data)
+				}
+			}
+		})
+	}
+}

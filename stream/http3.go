@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/quic-go/quic-go"
 	"github.com/quic-go/quic-go/http3"
@@ -25,6 +26,7 @@ type http3Connection struct{ http3.HTTPStreamer }
 
 func (c http3Connection) takeOver(*response, *http.Request) (link, error) {
 	s := c.HTTPStream()
+	_ = s.SetWriteDeadline(time.Time{}) // the server's, for the whole response
 	return &http3Link{stream: s, quic: s.QUICStream()}, nil
 }
 
