@@ -4,7 +4,11 @@ package fair
 func (s *Slots) Known() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.holders) + len(s.queues) + s.awaited.Len()
+	n := len(s.clients) + len(s.sites) + len(s.queues) + s.awaited.Len()
+	for _, of := range s.sites {
+		n += len(of.paths)
+	}
+	return n
 }
 
 // Waiting returns how many requests wait.

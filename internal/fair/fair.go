@@ -63,23 +63,18 @@ const (
 type Slots struct {
 	mu      sync.Mutex
 	free    int
-	holders map[holderKey]*holder
+	clients map[string]*holder
+	sites   map[string]*site // by host
 	queues  map[Request]*queue
 	awaited list.List // the holders that queues wait for, in turn
 }
 
 // NewSlots returns n slots.
 func NewSlots(n int) *Slots {
-	return &Slots{free: n, holders: make(map[holderKey]*holder), queues: make(map[Request]*queue)}
+	return &Slots{free: n, clients: make(map[string]*holder), sites: make(map[string]*site), queues: make(map[Request]*queue)}
 }
 
-// holderKey names a holder. The kind is also its bound: a multiple of the free
-// slots.
-type holderKey struct {
-	kind       int
-	host, name string
-}
-
+// The kinds of holders. A kind is also the bound: a multiple of the free slots.
 const (
 	client = 1
 	path   = 2
@@ -88,9 +83,51 @@ const (
 	host   = 19
 )
 
+// site has the holders of one host. They are forgotten when its host's is, which
+// each of its requests has.
+type site struct {
+	paths                      map[string]*holder
+	slow, notFast, notNew, all holder
+}
+
+func (s *Slots) siteLocked(name string) *site {
+	if known := s.sites[name]; known != nil {
+		return known
+	}
+	of := &site{
+		paths:   make(map[string]*holder),
+		slow:    holder{kind: slow},
+		notFast: holder{kind: others},
+		notNew:  holder{kind: others},
+		all:     holder{kind: host, name: name},
+	}
+	s.sites[name] = of
+	return of
+}
+
+func (of *site) path(name string) *holder {
+	h := of.paths[name]
+	if h == nil {
+		h = &holder{kind: path, name: name, site: of}
+		of.paths[name] = h
+	}
+	return h
+}
+
+func (s *Slots) clientLocked(name string) *holder {
+	h := s.clients[name]
+	if h == nil {
+		h = &holder{kind: client, name: name}
+		s.clients[name] = h
+	}
+	return h
+}
+
 // holder is what slots count for.
 type holder struct {
-	key    holderKey
+	kind   int
+	name   string        // of a client, a path or a host
+	site   *site         // of a path
 	held   int           // slots
 	users  int           // slots and queues that have the holder; without any it is forgotten
 	queues list.List     // those that wait for this holder
@@ -197,32 +234,29 @@ func (s *Slot) Release() Pace {
 
 // holdersLocked returns a request's holders.
 func (s *Slots) holdersLocked(r Request) (hs holders) {
-	n := 0
-	add := func(key holderKey) {
-		h := s.holders[key]
-		if h == nil {
-			h = &holder{key: key}
-			s.holders[key] = h
-		}
-		hs[n] = h
-		n++
+	at := 0
+	add := func(h *holder) {
+		hs[at] = h
+		at++
 	}
 	if r.Client != "" || r.Host == "" {
-		add(holderKey{kind: client, name: r.Client})
+		add(s.clientLocked(r.Client))
 	}
-	if r.Host != "" {
-		add(holderKey{kind: path, host: r.Host, name: r.Path})
-		if r.Pace == Slow {
-			add(holderKey{kind: slow, host: r.Host})
-		}
-		if r.Pace != Fast {
-			add(holderKey{kind: others, host: r.Host, name: "not fast"})
-		}
-		if r.Pace != New {
-			add(holderKey{kind: others, host: r.Host, name: "not new"})
-		}
-		add(holderKey{kind: host, host: r.Host})
+	if r.Host == "" {
+		return hs
 	}
+	of := s.siteLocked(r.Host)
+	add(of.path(r.Path))
+	if r.Pace == Slow {
+		add(&of.slow)
+	}
+	if r.Pace != Fast {
+		add(&of.notFast)
+	}
+	if r.Pace != New {
+		add(&of.notNew)
+	}
+	add(&of.all)
 	return hs
 }
 
@@ -237,7 +271,7 @@ func (s *Slots) blockerLocked(hs *holders) *holder {
 	return nil
 }
 
-func (s *Slots) isBlockedLocked(h *holder) bool { return h.held >= h.key.kind*s.free }
+func (s *Slots) isBlockedLocked(h *holder) bool { return h.held >= h.kind*s.free }
 
 func (s *Slots) takeLocked(hs *holders) *Slot {
 	s.free--
@@ -306,7 +340,7 @@ func (s *Slots) nextLocked() *queue {
 func (s *Slots) endTurnLocked(q *queue) {
 	h := q.at
 	h.queues.MoveToBack(q.place)
-	if h.turns == 0 && h.key.kind != client {
+	if h.turns == 0 && h.kind != client {
 		h.turns = h.queues.Len()
 	}
 	if h.turns = max(h.turns-1, 0); h.turns == 0 {
@@ -367,8 +401,16 @@ func (s *Slots) forgetLocked(hs *holders) {
 		if h == nil {
 			continue
 		}
-		if h.users--; h.users == 0 {
-			delete(s.holders, h.key)
+		if h.users--; h.users > 0 {
+			continue
+		}
+		switch h.kind {
+		case client:
+			delete(s.clients, h.name)
+		case path:
+			delete(h.site.paths, h.name)
+		case host:
+			delete(s.sites, h.name)
 		}
 	}
 }
