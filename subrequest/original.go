@@ -16,24 +16,42 @@ type Original struct {
 	URL    *url.URL
 }
 
-type originalKey struct{}
+// clientContext is the context of [WithClient].
+type clientContext struct {
+	context.Context
+	ip       string
+	original Original
+}
 
-// WithOriginal returns a context for subrequests that repeat a client's request.
-// The next handlers see the client's original request line. Without it they take
-// the subrequest's own for the original one.
-func WithOriginal(ctx context.Context, o Original) context.Context {
-	if o.URL == nil {
-		return ctx
+type clientKey struct{}
+
+// Value implements [context.Context].
+func (c *clientContext) Value(key any) any {
+	if key == (clientKey{}) {
+		return c
 	}
-	return context.WithValue(ctx, originalKey{}, o)
+	return c.Context.Value(key)
+}
+
+// WithClient returns a context for subrequests that repeat a client's request. The
+// next handlers see this address of the client instead of the requester's, and the
+// client's original request line; without a URL they take the subrequest's own line
+// for the original one.
+func WithClient(ctx context.Context, ip string, original Original) context.Context {
+	return &clientContext{ctx, ip, original}
+}
+
+// clientOf returns what [WithClient] has recorded, or nil.
+func clientOf(ctx context.Context) *clientContext {
+	c, _ := ctx.Value(clientKey{}).(*clientContext)
+	return c
 }
 
 // restoreOriginal gives a subrequest the original request line of its context.
 // The remote address stays the subrequest's. The request is changed in place,
 // since its replacer reads this very request.
-func restoreOriginal(req *http.Request) {
-	o, ok := req.Context().Value(originalKey{}).(Original)
-	if !ok || o.Method == req.Method && *o.URL == *req.URL { // there was no rewrite
+func restoreOriginal(req *http.Request, o Original) {
+	if o.URL == nil || o.Method == req.Method && *o.URL == *req.URL { // there was no rewrite
 		return
 	}
 	u := *o.URL

@@ -45,11 +45,13 @@ func Is(r *http.Request) bool { return r.Context().Value(subrequestKey{}) != nil
 
 // serve calls the handlers, with a context of the request's.
 func (q *Requester) serve(ctx context.Context, req *http.Request, w http.ResponseWriter) error {
-	repl := caddy.NewReplacer()
-	req = req.WithContext(context.WithValue(ctx, subrequestKey{}, true))
+	repl, client := caddy.NewReplacer(), clientOf(ctx)
+	*req = *req.WithContext(context.WithValue(ctx, subrequestKey{}, true)) // PrepareRequest copies it
 	req = caddyhttp.PrepareRequest(req, repl, w, q.server)
-	restoreOriginal(req)
-	q.restoreClient(req.Context(), repl)
+	if client != nil {
+		restoreOriginal(req, client.original)
+	}
+	q.restoreClient(req.Context(), repl, client)
 	return q.handler.ServeHTTP(w, req)
 }
 

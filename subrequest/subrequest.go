@@ -197,7 +197,8 @@ func (q *Requester) ClientNetwork() string {
 // ends, Do returns its cause. If the response has begun before an error, Do
 // returns its status and header, too.
 //
-// The handlers see the client's own address, or that of [WithClientIP].
+// The handlers see the client's own address, or that of [WithClient]. Do changes the
+// request's context.
 func (q *Requester) Do(req *http.Request, maxBody int64) (*Response, error) {
 	if q.server == nil {
 		return nil, errNoServer
@@ -230,9 +231,9 @@ func (q *Requester) do(req *http.Request, maxBody int64, take func(*Response) ht
 
 // restoreClient gives a subrequest the user's id, the variables and the
 // placeholders that earlier handlers have set on the client's request, and the
-// client's address: an earlier handler may have removed the header that the server
-// determined it from.
-func (q *Requester) restoreClient(ctx context.Context, repl *caddy.Replacer) {
+// client's address, unless it has another one: an earlier handler may have removed
+// the header that the server determined it from.
+func (q *Requester) restoreClient(ctx context.Context, repl *caddy.Replacer, another *clientContext) {
 	if q.user != "" {
 		repl.Set(userIDPlaceholder, q.user)
 	}
@@ -246,15 +247,7 @@ func (q *Requester) restoreClient(ctx context.Context, repl *caddy.Replacer) {
 	maps.Copy(vars, q.vars)
 	vars[caddyhttp.TrustedProxyVarKey] = q.trustedProxy
 	vars[caddyhttp.ClientIPVarKey] = q.clientIP
-	if ip, ok := ctx.Value(clientIPKey{}).(string); ok {
-		vars[caddyhttp.ClientIPVarKey] = ip
+	if another != nil {
+		vars[caddyhttp.ClientIPVarKey] = another.ip
 	}
-}
-
-type clientIPKey struct{}
-
-// WithClientIP returns a context for subrequests whose client has another address
-// than the requester's.
-func WithClientIP(ctx context.Context, ip string) context.Context {
-	return context.WithValue(ctx, clientIPKey{}, ip)
 }

@@ -308,7 +308,7 @@ func TestSubrequestHasTheClientsAddressOrAnother(t *testing.T) {
 		w.WriteHeader(http.StatusNoContent)
 		return nil
 	}))
-	for _, ctx := range []context.Context{t.Context(), subrequest.WithClientIP(t.Context(), "0.0.0.0")} {
+	for _, ctx := range []context.Context{t.Context(), subrequest.WithClient(t.Context(), "0.0.0.0", subrequest.Original{})} {
 		req := httptest.NewRequestWithContext(ctx, http.MethodGet, "/", nil)
 		req.Header.Set("X-Forwarded-For", "10.0.0.1")
 		if _, err := c.Do(req, 100); err != nil {

@@ -20,7 +20,7 @@ func (p *Poller) keyLocked(t *target) string {
 func (p *Poller) isKeyCurrent(v *view) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if v.resource == p.resources[v.target.shared] && v.resource.version == v.version { // as when the key was made
+	if !v.removed && v.resource.version == v.version { // as when the key was made
 		return true
 	}
 	return v.state.hasKey(p.keyLocked(v.target))
@@ -39,8 +39,8 @@ func (p *Poller) sharesLocked(t *target) bool {
 func (p *Poller) learn(v *view, resp *subrequest.Response) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.views[v.key] != v {
-		return // it has ended, and the resource may be gone
+	if v.removed {
+		return // the resource may be gone, too
 	}
 	known := v.resource
 	known.addVary(p.config.candidatesIn(resp.Header))
@@ -56,7 +56,7 @@ func (p *Poller) rekey(v *view) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	key := p.keyLocked(v.target)
-	if p.views[v.key] != v || p.views[key] != nil {
+	if v.removed || p.views[key] != nil {
 		return false
 	}
 	delete(p.views, v.key)

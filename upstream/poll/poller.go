@@ -171,7 +171,7 @@ func (p *Poller) startLocked(t *target, key string) *view {
 
 // lingerLocked ends a view without viewers after the linger.
 func (p *Poller) lingerLocked(v *view) {
-	if p.retired || p.config.Linger < 0 || p.views[v.key] != v {
+	if p.retired || p.config.Linger < 0 || v.removed {
 		p.removeLocked(v)
 		return
 	}
@@ -201,9 +201,10 @@ func (p *Poller) remove(v *view) {
 func (p *Poller) removeLocked(v *view) {
 	v.loop.end()
 	v.viewers.stopIdle()
-	if p.views[v.key] != v {
+	if v.removed {
 		return
 	}
+	v.removed = true
 	delete(p.views, v.key)
 	p.byPath.remove(v)
 	p.sessions.remove(v)

@@ -72,7 +72,7 @@ func (p *publisher) isOvertaken() bool {
 	}
 	held, release := p.acquireLease()
 	defer release()
-	last := p.view.poller.hub.Last(p.topic())
+	last := p.view.poller.hub.Last(p.lease.topic)
 	return held && last != nil && last.Seq > p.view.state.at.Seq
 }
 

@@ -286,15 +286,12 @@ func (t *target) client() string { return t.principal.requester.ClientNetwork() 
 // headerFor returns a new header for a request as a principal: handlers may change
 // it. It has the ignored headers that varies names.
 func (t *target) headerFor(as *principal, since validators, varies map[string]bool) http.Header {
-	const more = 4 // validators, cookies and what handlers add
-	h := make(http.Header, len(t.header)+len(as.header)+more)
-	n := 0
-	for _, from := range []http.Header{t.header, as.header} {
-		for _, values := range from {
-			n += len(values)
-		}
+	n := len(t.header) + len(as.header)
+	if since != (validators{}) {
+		n++
 	}
-	all := make([]string, 0, n) // one allocation for all values
+	h := make(http.Header, n)
+	all := make([]string, 0, n) // nearly all have one value
 	for _, from := range []http.Header{t.header, as.header} {
 		for name, values := range from {
 			start := len(all)
@@ -331,7 +328,7 @@ func (t *target) request(ctx context.Context, as *principal, header http.Header)
 	if len(t.body) > 0 {
 		r.Body = &rewinding{content: t.body}
 	}
-	return r.WithContext(subrequest.WithOriginal(subrequest.WithClientIP(ctx, as.clientIP), t.original))
+	return r.WithContext(subrequest.WithClient(ctx, as.clientIP, t.original))
 }
 
 // Hostname returns a Host header without its port, in lower case.

@@ -42,6 +42,7 @@ type view struct {
 	// Guarded by the poller's mutex.
 	key      string
 	shared   bool // among all principals that may see the document
+	removed  bool // from the poller's views
 	resource *resource
 	version  int // the resource's when the key was made
 	viewers  viewers

@@ -182,7 +182,7 @@ func (m *viewers) setAuthorized(a *principal, now time.Time) {
 // ended.
 func (sub *Subscription) joinLocked() {
 	v, p := sub.view, sub.poller
-	if p.views[v.key] != v {
+	if v.removed {
 		return
 	}
 	var position uint64

@@ -104,7 +104,7 @@ func (q *request) make(ctx context.Context, lastEventID string) *http.Request {
 		if len(q.body) > 0 {
 			r.Body = io.NopCloser(bytes.NewReader(q.body))
 		}
-		r = r.WithContext(subrequest.WithOriginal(subrequest.WithClientIP(ctx, q.clientIP), q.original))
+		r = r.WithContext(subrequest.WithClient(ctx, q.clientIP, q.original))
 	}
 	if lastEventID != "" {
 		r.Header.Set("Last-Event-ID", lastEventID)
