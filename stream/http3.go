@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -39,8 +38,7 @@ type http3Link struct {
 	stream    *http3.Stream
 	quic      *quic.Stream // of stream, without its framing
 	taken     *taken
-	watchMu   sync.Mutex
-	stopWatch func() bool // guarded by watchMu
+	stopWatch func() bool
 
 	queued int // bytes since the last write that has waited for its packets
 
@@ -52,8 +50,6 @@ type http3Link struct {
 }
 
 func (l *http3Link) watch(t *taken) error {
-	l.watchMu.Lock() // the client may have left: then the stream may end before AfterFunc returns
-	defer l.watchMu.Unlock()
 	l.taken = t
 	l.stopWatch = context.AfterFunc(l.stream.Context(), t.wakeForInput)
 	return nil
@@ -92,9 +88,7 @@ func (l *http3Link) write(b []byte) (int, error) {
 func (l *http3Link) hasLeft() bool { return l.stream.Context().Err() != nil }
 
 func (l *http3Link) close(_ int64, isCut bool) {
-	l.watchMu.Lock()
 	l.stopWatch()
-	l.watchMu.Unlock()
 	if isCut {
 		l.stream.CancelWrite(quic.StreamErrorCode(http3.ErrCodeInternalError))
 	}

@@ -24,7 +24,7 @@ type Connection interface {
 // link is a connection, or a stream of HTTP/3, that has been taken over.
 type link interface {
 	// watch makes the link wake t when the client has room again, has sent
-	// something, or has left.
+	// something, or has left. It is the first call.
 	watch(t *taken) error
 	// frame returns a part of the body as write sends it.
 	frame(*body) []byte
@@ -49,12 +49,14 @@ func (s *Stream) takeOver(out *response, r *http.Request, conn Connection, ended
 		return false
 	}
 	t := &taken{stream: s, writer: w, link: link, ended: ended, closed: closed}
+	t.queued.Store(true) // so that no writer serves, and closes, what isn't complete
 	s.setSender(t)
 	if err := link.watch(t); err != nil {
-		t.abort()
+		t.failed.Store(true)
 	}
-	s.Wake() // what woke the response's goroutine is lost
 	s.src.Cursor.WakeBy(t)
+	s.check.Store(true) // what woke the response's goroutine is lost
+	w.push(t)
 	return true
 }
 
