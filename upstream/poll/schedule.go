@@ -106,6 +106,7 @@ func (s *schedule) next(o outcome, took time.Duration, h http.Header, now time.T
 		s.first = false
 		wait = time.Duration(s.jitter.firstPause() * float64(wait))
 	}
+	wait = withOthers(now, wait)
 	if !s.ignoreMaxAge {
 		wait = s.delay(wait, freshness(h)-took, "Cache-Control")
 	}
@@ -148,6 +149,19 @@ func remainingPause(pause, took time.Duration) time.Duration {
 // withJitter returns d, longer or shorter by up to a fraction of it.
 func withJitter(d time.Duration, part float64) time.Duration {
 	return d + time.Duration((rand.Float64()*2-1)*part*float64(d))
+}
+
+// together is a time of which the times of most polls are multiples. So the polls
+// of several views begin at once, and an idle process wakes up less often.
+const together = 10 * time.Millisecond
+
+// withOthers returns a pause that ends together with those of other views, if it is
+// so long that the difference doesn't matter.
+func withOthers(now time.Time, pause time.Duration) time.Duration {
+	if pause < 50*together {
+		return pause
+	}
+	return now.Add(pause).Round(together).Sub(now)
 }
 
 // backOff returns a pause that grows with each failure in a row.

@@ -1,6 +1,7 @@
 package poll
 
 import (
+	"math/rand/v2"
 	"net/http"
 	"slices"
 	"testing"
@@ -296,6 +297,25 @@ func TestJitterDoesNotAccumulate(t *testing.T) {
 	shortest, longest := extremes(func() time.Duration { return s.after(unchanged) })
 	if shortest < 9*time.Second || longest > 11*time.Second {
 		t.Errorf("%v to %v", shortest, longest)
+	}
+}
+
+func TestPollsOfSeveralViewsBeginTogether(t *testing.T) {
+	restoreJitter(t)
+	for interval, want := range map[time.Duration]bool{time.Second: true, 10 * time.Second: true, 100 * time.Millisecond: false} {
+		s, aligned := scheduleOf(t, every(interval)), true
+		s.after(changed) // the first pause may be short
+		for range 1000 {
+			now := epoch.Add(rand.N(time.Hour))
+			at := now.Add(s.next(changed, 3*time.Millisecond, nil, now))
+			aligned = aligned && at.Equal(at.Truncate(together))
+			if d := at.Sub(now); d > interval+interval/50+together {
+				t.Fatalf("a pause of %v takes %v", interval, d)
+			}
+		}
+		if aligned != want {
+			t.Errorf("polls every %v begin together: %v", interval, aligned)
+		}
 	}
 }
 
