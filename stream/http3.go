@@ -30,8 +30,9 @@ func (c http3Connection) takeOver(*response, *http.Request) (link, error) {
 }
 
 // maxQueued is how many bytes wait in quic-go for their packets before a stream
-// waits for them. quic-go itself has no limit but the one that the client sets.
-const maxQueued = 64 << 10
+// waits for them. quic-go itself has no limit but the one that the client sets, and
+// copies all that still waits whenever it fills a packet.
+const maxQueued = 8 << 10
 
 // http3Link is the stream of an HTTP/3 response.
 type http3Link struct {
