@@ -118,7 +118,10 @@ func (l *tcpLink) hasLeft() bool {
 		}
 		l.readBytes += n
 	}
-	return false
+	// The end is behind input that is never read.
+	end := []unix.PollFd{{Fd: int32(l.fd), Events: unix.POLLRDHUP}}
+	n, _ := unix.Poll(end, 0)
+	return n > 0
 }
 
 // maxInput limits how many bytes a stream reads, and drops, of a client that sends

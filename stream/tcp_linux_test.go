@@ -203,13 +203,17 @@ func TestTakenOverStreamEndsWhenClientLeaves(t *testing.T) {
 		"half-close": func(c *net.TCPConn) { c.CloseWrite() },
 		"reset":      func(c *net.TCPConn) { c.SetLinger(0); c.Close() },
 	} {
-		t.Run(name, func(t *testing.T) {
-			s := newServer(t, store.History{})
-			_, conn := s.open(t)
-			waitUntil(t, func() bool { return s.handled.Load() == 1 })
-			leave(conn.(*net.TCPConn))
-			s.wantEnd(t, stream.ClientLeft)
-		})
+		for _, input := range []int{0, 100_000} { // the stream reads up to 64 KiB
+			t.Run(fmt.Sprintf("%s after %d bytes", name, input), func(t *testing.T) {
+				s := newServer(t, store.History{})
+				s.options.Heartbeat = time.Hour
+				_, conn := s.open(t)
+				waitUntil(t, func() bool { return s.handled.Load() == 1 })
+				fmt.Fprint(conn, large(input))
+				leave(conn.(*net.TCPConn))
+				s.wantEnd(t, stream.ClientLeft)
+			})
+		}
 	}
 }
 
