@@ -101,16 +101,18 @@ func (noDeadlines) SetWriteDeadline(time.Time) error { return nil }
 
 // takeableConnection returns the connection of a request if a stream may take it
 // over from the server, and otherwise nil: it is HTTP/1 without TLS, or HTTP/3, and
-// each writer around the server's leaves the bytes of a body as they are.
+// each writer around the server's leaves the bytes of a body as they are. That of an
+// encode directive has decided so once the headers are sent: the stream asks it then.
 // isRecorded means that a handler, or the access log, records the response until it
 // ends. They can't record what a stream sends over HTTP/3 after it has taken over.
 func takeableConnection(w http.ResponseWriter, r *http.Request) (conn stream.Connection, isRecorded bool) {
 	isRecorded, ok := inspectWriters(w)
+	leavesBody := func() bool { return !isEncoding(w) }
 	switch {
 	case !ok:
 		return nil, isRecorded
 	case r.ProtoMajor == 3 && !isRecorded:
-		return stream.HTTP3(w), false
+		return stream.TakeOverIf(stream.HTTP3(w), leavesBody), false
 	case r.ProtoMajor != 1 || r.TLS != nil:
 		return nil, isRecorded
 	}
@@ -118,11 +120,12 @@ func takeableConnection(w http.ResponseWriter, r *http.Request) (conn stream.Con
 	if behindProxy, ok := tcp.(interface{ Raw() net.Conn }); ok { // by the PROXY protocol
 		tcp = behindProxy.Raw()
 	}
-	return stream.TCP(tcp), isRecorded
+	return stream.TakeOverIf(stream.TCP(tcp), leavesBody), isRecorded
 }
 
 // inspectWriters reports whether a writer around the server's records the response,
-// and whether all leave the bytes of a body as they are.
+// and whether all leave the bytes of a body as they are, unless isEncoding says
+// otherwise.
 func inspectWriters(w http.ResponseWriter) (isRecorded, leaveBody bool) {
 	for {
 		wrapper, ok := w.(interface{ Unwrap() http.ResponseWriter })
@@ -131,7 +134,7 @@ func inspectWriters(w http.ResponseWriter) (isRecorded, leaveBody bool) {
 		}
 		if _, ok := w.(caddyhttp.ResponseRecorder); ok {
 			isRecorded = true
-		} else if !leavesBody(w) {
+		} else if !leavesBody(w) && typeName(w) != encodeWriter {
 			return isRecorded, false
 		}
 		w = wrapper.Unwrap()
@@ -141,15 +144,45 @@ func inspectWriters(w http.ResponseWriter) (isRecorded, leaveBody bool) {
 // leavesBody reports whether a writer is one of Caddy's that change no bytes of a
 // body. Their types are not exported.
 func leavesBody(w http.ResponseWriter) bool {
-	t := reflect.TypeOf(w)
-	if t.Kind() != reflect.Pointer {
-		return false
-	}
-	const caddyhttpPath = "github.com/caddyserver/caddy/v2/modules/caddyhttp"
-	switch t.Elem().PkgPath() + "." + t.Elem().Name() {
-	case caddyhttpPath + ".IdleTimeoutWriter", caddyhttpPath + ".readDeadlineWriter", caddyhttpPath + "/headers.responseWriterWrapper":
+	switch typeName(w) {
+	case caddyhttpPath + ".ResponseWriterWrapper", caddyhttpPath + ".IdleTimeoutWriter", caddyhttpPath + ".readDeadlineWriter", caddyhttpPath + "/headers.responseWriterWrapper":
 		return true
 	default:
 		return false
+	}
+}
+
+const (
+	caddyhttpPath = "github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	encodeWriter  = caddyhttpPath + "/encode.responseWriter"
+)
+
+// typeName returns the path and the name of the type to which w is a pointer.
+func typeName(w http.ResponseWriter) string {
+	t := reflect.TypeOf(w)
+	if t.Kind() != reflect.Pointer {
+		return ""
+	}
+	return t.Elem().PkgPath() + "." + t.Elem().Name()
+}
+
+// isEncoding reports whether the writer of an encode directive changes the body of a
+// response whose headers are sent, or may yet do so. Such a writer has an encoder. It
+// makes one at the latest with the headers, but not for a response with no-transform,
+// which a header directive may have removed.
+func isEncoding(w http.ResponseWriter) bool {
+	for {
+		if typeName(w) == encodeWriter {
+			v := reflect.ValueOf(w).Elem()
+			encoder, hasDecided := v.FieldByName("w"), v.FieldByName("wroteHeader")
+			if encoder.Kind() != reflect.Interface || !encoder.IsNil() || hasDecided.Kind() != reflect.Bool || !hasDecided.Bool() {
+				return true
+			}
+		}
+		wrapper, ok := w.(interface{ Unwrap() http.ResponseWriter })
+		if !ok {
+			return false
+		}
+		w = wrapper.Unwrap()
 	}
 }

@@ -35,6 +35,9 @@ func (s *site) rawStream(t *testing.T, path string) (*http.Response, net.Conn) {
 // behindProxy makes the site's connections those of the PROXY protocol.
 const behindProxy = "servers {\n listener_wrappers {\n proxy_protocol {\n allow 127.0.0.0/8\n }\n tls\n }\n }\n"
 
+// encodeStreams would compress streams that don't forbid it.
+const encodeStreams = "encode {\n gzip\n match {\n header Content-Type text/event-stream*\n }\n}\n"
+
 // The handler of a stream that has taken over its connection returns, unless
 // another handler must see the whole response.
 func TestHandlerReturnsUnlessResponseIsRecorded(t *testing.T) {
@@ -52,7 +55,8 @@ func TestHandlerReturnsUnlessResponseIsRecorded(t *testing.T) {
 		"PROXY protocol":    {behindProxy, topic, true},
 		"access log":        {"", "log\n" + topic, false},
 		"metrics":           {"metrics\n", topic, false},
-		"encode":            {"", "encode {\n gzip\n match {\n header Content-Type text/event-stream*\n }\n}\n" + topic, false},
+		"encode":            {"", encodeStreams + topic, true},
+		"encode in effect":  {"", "route {\n" + encodeStreams + "header >Cache-Control no-cache\n" + topic + "}\n", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := startSite(t, test.global, test.directives)
@@ -62,7 +66,10 @@ func TestHandlerReturnsUnlessResponseIsRecorded(t *testing.T) {
 			before := runtime.NumGoroutine()
 			const streams = 60
 			for range streams {
-				s.rawStream(t, "/events")
+				resp, _ := s.rawStream(t, "/events")
+				if encoded := resp.Header.Get("Content-Encoding") != ""; encoded != (name == "encode in effect") {
+					t.Fatalf("the headers are %v", resp.Header)
+				}
 			}
 			waitFor(t, "goroutines of handlers as expected", func() bool {
 				more := runtime.NumGoroutine() - before
@@ -98,15 +105,16 @@ type accessLine struct {
 }
 
 func TestHandlersThatRecordResponsesSeeWholeStream(t *testing.T) {
-	t.Run("plain", func(t *testing.T) { testRecordedStream(t, "") })
-	t.Run("PROXY protocol", func(t *testing.T) { testRecordedStream(t, behindProxy) })
+	t.Run("plain", func(t *testing.T) { testRecordedStream(t, "", "") })
+	t.Run("encode", func(t *testing.T) { testRecordedStream(t, "", encodeStreams) })
+	t.Run("PROXY protocol", func(t *testing.T) { testRecordedStream(t, behindProxy, "") })
 }
 
-func testRecordedStream(t *testing.T, global string) {
+func testRecordedStream(t *testing.T, global, around string) {
 	log := filepath.Join(t.TempDir(), "access.log")
 	hub := newHubName() // metrics outlive sites
 	s := watchedSite(t, "metrics\nsse "+hub+"\n"+global,
-		"log {\n output file "+log+" {\n roll_disabled\n}\n}\nlog_append path {path}\nsse /events {\n hub "+hub+"\n topic t\n}\nsse /publish {\n hub "+hub+"\n publish {\n token "+publishToken+"\n}\n}\n")
+		around+"log {\n output file "+log+" {\n roll_disabled\n}\n}\nlog_append path {path}\nsse /events {\n hub "+hub+"\n topic t\n}\nsse /publish {\n hub "+hub+"\n publish {\n token "+publishToken+"\n}\n}\n")
 	metrics := func() string {
 		_, body := s.requestAdmin("GET", "/metrics")
 		return body

@@ -179,11 +179,14 @@ func (s *ruleStreams) run(w http.ResponseWriter, r *http.Request, src stream.Sou
 		return
 	}
 	// These functions keep nothing of the request, which may end before the stream.
-	open.Run(r, conn, func(summary stream.Summary) {
+	handedOver := open.Run(r, conn, func(summary stream.Summary) {
 		countEnd(summary.Reason)
 		s.reportFailure(&summary)
 		end(summary.Reason)
 	}, remove)
+	if !handedOver {
+		release()
+	}
 }
 
 // reportKeptBack logs once which writer makes streams impossible.

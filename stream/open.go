@@ -115,10 +115,9 @@ func (s *Stream) Abort() { s.sender().abort() }
 // Run calls ended once when the stream has ended, before the client can see that
 // the response is complete, and then closed: before it returns or, if the stream
 // has taken over the connection, maybe later and on another goroutine. By then the
-// stream has closed a connection that it has taken over.
-func (s *Stream) Run(r *http.Request, conn Connection, ended func(Summary), closed func()) {
+// stream has closed a connection that it has taken over. Run returns whether it has.
+func (s *Stream) Run(r *http.Request, conn Connection, ended func(Summary), closed func()) (handedOver bool) {
 	out := s.sender().(*response)
-	handedOver := false
 	defer func() {
 		out.close()
 		if !handedOver {
@@ -131,7 +130,7 @@ func (s *Stream) Run(r *http.Request, conn Connection, ended func(Summary), clos
 	reason, err := s.open(out, r, conn != nil)
 	if reason == "" && conn != nil {
 		if handedOver = s.takeOver(out, r, conn, ended, closed); handedOver {
-			return
+			return true
 		}
 	}
 	if reason == "" {
@@ -141,6 +140,7 @@ func (s *Stream) Run(r *http.Request, conn Connection, ended func(Summary), clos
 		reason, err = WriteFailed, failed
 	}
 	s.summary.Reason, s.summary.Err = reason, err
+	return false
 }
 
 // open sends the headers and the first events: if the stream is to take over the

@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"errors"
 	"net/http"
 	"os"
 	"sync/atomic"
@@ -19,6 +20,27 @@ type Connection interface {
 	// takeOver takes over the connection of a stream that has sent its first
 	// events. It returns an error if that isn't possible.
 	takeOver(out *response, r *http.Request) (link, error)
+}
+
+// TakeOverIf returns a connection that a stream takes over only if ok returns true
+// once the stream has sent its headers and first events. A nil conn stays nil.
+func TakeOverIf(conn Connection, ok func() bool) Connection {
+	if conn == nil {
+		return nil
+	}
+	return conditionalConnection{conn, ok}
+}
+
+type conditionalConnection struct {
+	Connection
+	ok func() bool
+}
+
+func (c conditionalConnection) takeOver(out *response, r *http.Request) (link, error) {
+	if !c.ok() {
+		return nil, errors.New("the connection must not be taken over")
+	}
+	return c.Connection.takeOver(out, r)
 }
 
 // link is a connection, or a stream of HTTP/3, that has been taken over.
