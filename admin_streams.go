@@ -25,10 +25,12 @@ type streamEntry struct {
 	Proto string `json:"proto"`
 	// Client is the client's address, as [clientIP] returns it, and User the
 	// value of {http.auth.user.id}.
-	Client string    `json:"client"`
-	User   string    `json:"user,omitempty"`
-	Host   string    `json:"host"`
-	Path   string    `json:"path"`
+	Client string `json:"client"`
+	User   string `json:"user,omitempty"`
+	Host   string `json:"host"`
+	Path   string `json:"path"`
+	// Paths are those of the URLs of a multiplexed stream.
+	Paths  []string  `json:"paths,omitempty"`
 	Since  time.Time `json:"since"`
 	Events int64     `json:"events"`
 	Bytes  int64     `json:"bytes"`
@@ -41,7 +43,7 @@ type streamEntry struct {
 func (o *openStream) entry() streamEntry {
 	return streamEntry{
 		Hub: o.rule.id.hub, Rule: o.rule.id.name, Proto: strconv.Itoa(o.proto),
-		Client: o.client, User: o.user, Host: o.host, Path: o.path,
+		Client: o.client, User: o.user, Host: o.host, Path: o.path, Paths: o.paths,
 		Since: time.Unix(0, o.since).UTC(), Events: o.events.Load(), Bytes: o.bytes.Load(),
 		Lag: o.cursor.Lag(), Topics: hub.CountTopics(o.cursor.Topics()),
 	}
@@ -60,8 +62,15 @@ func (o *openStream) matches(query url.Values) bool {
 	if topics := query["topic"]; len(topics) > 0 && !slices.ContainsFunc(topics, func(t string) bool { return slices.Contains(o.cursor.Topics(), t) }) {
 		return false
 	}
-	paths := query["path"]
-	return len(paths) == 0 || slices.ContainsFunc(paths, func(p string) bool { return strings.HasPrefix(o.path, p) })
+	prefixes := query["path"]
+	return len(prefixes) == 0 || slices.ContainsFunc(prefixes, o.hasPath)
+}
+
+// hasPath reports whether the path of the stream begins with a prefix, or that of one
+// of its URLs.
+func (o *openStream) hasPath(prefix string) bool {
+	return strings.HasPrefix(o.path, prefix) ||
+		slices.ContainsFunc(o.paths, func(path string) bool { return strings.HasPrefix(path, prefix) })
 }
 
 // streamFilters are the query parameters that select streams.
@@ -75,7 +84,7 @@ type streamList struct {
 
 // listStreams lists the open streams, those furthest behind first, then the
 // oldest first: those of ?hub=, ?rule=, ?proto=, ?client=, ?user=, ?host= and
-// ?topic= whose path begins with ?path=, at most ?limit= of them. A DELETE ends
+// ?topic= whose path, or one of whose URLs' paths, begins with ?path=, at most ?limit= of them. A DELETE ends
 // them.
 func listStreams(w http.ResponseWriter, r *http.Request) error {
 	if r.Method == http.MethodDelete {

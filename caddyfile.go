@@ -276,6 +276,9 @@ func (h *History) parseBound(d *caddyfile.Dispenser, arg string) error {
 //			max_responses            <count>
 //			max_responses_per_client <count>
 //		}
+//		multiplex {
+//			max_urls <count>
+//		}
 //		publish {
 //			token    <secret>...
 //			jwt {

@@ -86,7 +86,10 @@ func TestUnknownOptionErrorNamesLine(t *testing.T) {
 
 func TestInvalidConfigurationErrorSaysWhatToWrite(t *testing.T) {
 	for _, c := range []struct{ rule, want string }{
-		{"sse", "a rule needs poll, webhook, publish, relay or topic"},
+		{"sse", "a rule needs poll, webhook, publish, relay, multiplex or topic"},
+		{"sse {\n multiplex /a\n}", "?url=/v1/orders"},
+		{"sse {\n multiplex {\n max_urls 1000\n }\n}", "from 1 to 100"},
+		{"sse {\n multiplex\n authorize /a\n}", "write authorize there"},
 		{"sse {\n relay {\n replay last\n }\n}", "replay last 10"},
 		{"sse {\n relay {\n replay none\n }\n}", "add share"},
 		{"sse {\n relay {\n format xml\n }\n}", "want sse, ndjson"},

@@ -25,12 +25,13 @@ func init() {
 //
 // A rule has exactly one of these: `poll` makes JSON documents of the next
 // handlers live, `relay` relays their streams, `webhook` and `publish` publish the requests that they
-// receive, `topics` streams what is published, and `observe` polls documents
+// receive, `topics` streams what is published, `multiplex` streams several URLs at once, and `observe` polls documents
 // that other requests change.
 type Handler struct {
 	// The name of the rule in metrics and in the admin API. They count rules with
 	// the same name together. Default: in a Caddyfile the rule's matcher,
-	// such as `/api/*`; otherwise "poll", "webhook", "publish", "relay" or "topic".
+	// such as `/api/*`; otherwise "poll", "webhook", "publish", "relay", "multiplex" or
+	// "topic".
 	Name string `json:"name,omitempty"`
 
 	// The hub on which the rule publishes, or from which its streams read.
@@ -47,6 +48,9 @@ type Handler struct {
 	// Relays streams that the next handlers respond with, such as event streams
 	// and NDJSON, so that clients can resume and share them.
 	Relay *relay.Config `json:"relay,omitempty"`
+
+	// Streams several URLs of the site to a client with one stream.
+	Multiplex *Multiplex `json:"multiplex,omitempty"`
 
 	// Publishes the events that trusted services POST.
 	Publish *publish.Publish `json:"publish,omitempty"`

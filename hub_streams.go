@@ -22,6 +22,7 @@ type openStream struct {
 	cursor       *hub.Cursor
 	proto        int // the major version of HTTP
 	host, path   string
+	paths        []string // of the URLs of a multiplexed stream
 	client, user string
 	since        int64 // in nanoseconds since 1970
 

@@ -94,6 +94,7 @@ func (r *rule) refuseAs(w http.ResponseWriter, req *http.Request, err error, kin
 	}
 	r.log.Debug("request refused", zap.Int("status", refused.Status), zap.String("reason", refused.Reason), zap.Error(refused.Err))
 	refusalsTotal.WithLabelValues(r.id.hub, r.id.name, strconv.Itoa(refused.Status), kindOf(refused)).Inc()
+	partOf(req).setReason(refused.Reason)
 	refused.Write(w, req)
 	return nil
 }

@@ -55,11 +55,19 @@ func (l *streamLimits) release() error {
 
 // acquire acquires a slot for the stream that a request asks for. The caller
 // calls release when the stream has ended, with the reason. A rule without
-// limits has slots for all.
+// limits has slots for all. A multiplexed stream needs one slot of each rule of its
+// URLs.
 func (s *ruleStreams) acquire(r *http.Request, next caddyhttp.Handler) (release func(stream.Reason), err error) {
 	if s.limits == nil {
 		return func(stream.Reason) {}, nil
 	}
+	if p := partOf(r); p != nil {
+		return p.stream.slots.acquire(s.limits.count, func() (func(stream.Reason), error) { return s.acquireSlot(r, next) })
+	}
+	return s.acquireSlot(r, next)
+}
+
+func (s *ruleStreams) acquireSlot(r *http.Request, next caddyhttp.Handler) (release func(stream.Reason), err error) {
 	viewer := subrequest.New(r, next)
 	slot, refused := s.limits.count.AcquireWait(r.Context(), s.limits.Limits, viewer.ClientNetwork(), viewer.User())
 	if refused != nil {
@@ -77,5 +85,5 @@ func (s *ruleStreams) acquire(r *http.Request, next caddyhttp.Handler) (release 
 // clientReconnects reports whether the module has ended the stream so that the
 // client reconnects.
 func clientReconnects(reason stream.Reason) bool {
-	return reason == stream.Moved || reason == stream.MaxAgeReached || reason == stream.FellBehind
+	return reason == stream.Moved || reason == stream.MaxAgeReached || reason == stream.URLEnded || reason == stream.FellBehind
 }

@@ -163,6 +163,7 @@ func (p *pollRule) serveStream(w http.ResponseWriter, r *http.Request, next cadd
 	case r.Context().Err() != nil: // the client has left
 		viewing.Close()
 	case viewing.Finished(position):
+		partOf(r).setFinished(viewing.FinishedTopic())
 		viewing.Close()
 		writeFinished(w)
 	default:
@@ -185,12 +186,14 @@ func writeFinished(w http.ResponseWriter) {
 // serveNoStream responds to a client that gets no stream: with the backend's
 // refusal, or because of an error.
 func (p *pollRule) serveNoStream(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, refused *subrequest.Response, err error) error {
+	var finished *poll.FinishedError
 	switch {
 	case r.Context().Err() != nil && !errors.As(err, new(*refusal.Error)):
 		return nil // the client has left; over HTTP/1, a late body looks the same
 	case errors.Is(err, subrequest.ErrConnectionAborted):
 		panic(http.ErrAbortHandler) // as the handler did
-	case errors.Is(err, poll.ErrFinished):
+	case errors.As(err, &finished):
+		partOf(r).setFinished(finished.Topic)
 		writeFinished(w)
 		return nil
 	case errors.Is(err, subrequest.ErrEventStream):

@@ -94,6 +94,8 @@ func (l *relayRule) serve(w http.ResponseWriter, r *http.Request, next caddyhttp
 	switch token := resumeToken(r); {
 	case l.cors.IsPreflight(r):
 		return l.servePreflight(w, r, next)
+	case asks && partOf(r) != nil:
+		return l.refuse(w, r, refusal.Newf(http.StatusNotImplemented, "a relayed stream can't be one of several: open it alone"))
 	case token != "" && asks:
 		return l.serveResume(w, r, next, token)
 	case r.Method == http.MethodGet && asks:

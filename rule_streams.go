@@ -144,8 +144,18 @@ func (s *ruleStreams) cleanup() error { return s.limits.release() }
 
 // run serves a stream, and adds the outcome to the access log. It calls end once
 // when the stream has ended: that may be after run has returned, on another
-// goroutine.
+// goroutine. A request of a multiplexed stream gets no stream of its own.
 func (s *ruleStreams) run(w http.ResponseWriter, r *http.Request, src stream.Source, end func(stream.Reason)) {
+	if p := partOf(r); p != nil {
+		p.offer(s, w, r, src, end)
+		return
+	}
+	s.runStream(w, r, src, &s.options, nil, end)
+}
+
+// runStream serves a stream with options, on the URLs of the given paths if it is a
+// multiplexed one.
+func (s *ruleStreams) runStream(w http.ResponseWriter, r *http.Request, src stream.Source, o *stream.Options, paths []string, end func(stream.Reason)) {
 	if err := stream.CheckFlush(w); err != nil {
 		src.Cursor.Close()
 		s.reportKeptBack(err)
@@ -154,22 +164,23 @@ func (s *ruleStreams) run(w http.ResponseWriter, r *http.Request, src stream.Sou
 		return
 	}
 	open := newOpenStream(s, r, src.Cursor)
+	open.paths = paths
 	conn, isRecorded := takeableConnection(w, r)
 	if conn != nil {
 		open.conn = nil // only the stream may close it
 	}
 	src.Stop, src.Observer = &open.stopped, open
-	open.Stream = stream.Prepare(w, r, src, s.group, &s.options)
+	open.Stream = stream.Prepare(w, r, src, s.group, o)
 	remove := s.hub.addStream(open)
 	countEnd := s.metrics.opened(r.ProtoMajor, src.Start)
 	defer setNoDeadlines(r)()
-	release := limitConnection(r, s.options.WriteTimeout)
+	release := limitConnection(r, o.WriteTimeout)
 	if conn == nil || isRecorded {
 		ended := make(chan struct{})
 		open.Run(r, conn, func(summary stream.Summary) {
 			release()
 			countEnd(summary.Reason)
-			s.logEnd(r, src.Start, &summary)
+			s.logEnd(r, src.Start, len(paths), &summary)
 			end(summary.Reason)
 		}, func() {
 			remove()
@@ -207,7 +218,7 @@ func (s *ruleStreams) reportFailure(summary *stream.Summary) {
 	}
 }
 
-func (s *ruleStreams) logEnd(r *http.Request, start stream.Start, summary *stream.Summary) {
+func (s *ruleStreams) logEnd(r *http.Request, start stream.Start, urls int, summary *stream.Summary) {
 	s.reportFailure(summary)
 	logFields(r, func(enc zapcore.ObjectEncoder) {
 		enc.AddString("hub", s.id.hub)
@@ -215,5 +226,8 @@ func (s *ruleStreams) logEnd(r *http.Request, start stream.Start, summary *strea
 		enc.AddInt64("bytes", summary.Bytes)
 		enc.AddString("start", startName(start))
 		enc.AddString("reason", string(summary.Reason))
+		if urls > 0 {
+			enc.AddInt("urls", urls)
+		}
 	})
 }

@@ -64,6 +64,7 @@ func (t *ruleTokens) serve(w http.ResponseWriter, r *http.Request, serve caddyht
 	c, inURL := t.jwt.Take(r)
 	r = r.WithContext(context.WithValue(r.Context(), takenKey{}, takenCredential{c, inURL}))
 	if inURL {
+		partOf(r).setTokenInURL()
 		return t.serveUnlogged(w, r, serve)
 	}
 	return serve(w, r)

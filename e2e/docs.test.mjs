@@ -9,7 +9,7 @@ import { Names, examplesOf, linesOf, optionsIn, withoutBlankEnd } from './lib/pa
 import { Program, finished, installed, root, until } from './lib/program.mjs';
 import { Caddy, adapt, freePorts, startPetstore } from './lib/site.mjs';
 
-const pages = ['poll.md', 'operations.md'];
+const pages = ['poll.md', 'operations.md', 'multiplex.md'];
 const examples = new Map();
 for (const page of pages) examples.set(page, (await examplesOf(page)).filter(({ commands }) => commands.length > 0));
 

@@ -3,6 +3,7 @@ package event
 import (
 	"bytes"
 	"encoding/json"
+	"slices"
 )
 
 // Enveloped returns a copy of the frame whose data names the event's topic:
@@ -11,19 +12,36 @@ import (
 // frame.
 func (f Frame) Enveloped(topic string) Frame {
 	head, data := f.split()
-	var envelope bytes.Buffer
-	envelope.Grow(len(`{"topic":"","data":""}`) + len(topic) + len(data))
-	envelope.WriteString(`{"topic":`)
-	envelope.Write(text(topic))
-	envelope.WriteString(`,"data":`)
-	if json.Valid(data) {
-		envelope.Write(data)
-	} else {
-		envelope.Write(text(string(data)))
+	envelope := []byte(`{"topic":`)
+	envelope = appendMember(append(envelope, text(topic)...), data)
+	out := make([]byte, 0, len(head)+len(envelope)+len("data: \n\n"))
+	return append(appendData(append(out, head...), envelope), '\n')
+}
+
+// EnvelopedForURL returns an event without id and name whose data says which URL
+// the frame's event is from: {"url":…,"event":…,"data":…}. It leaves the name out
+// if the event has none. JSON data stays unchanged; other text becomes a JSON
+// string. [Event.Encode] or [EncodeRelayed] must have made the frame.
+func (f Frame) EnvelopedForURL(url string) Frame {
+	head, data := f.split()
+	envelope := []byte(`{"url":`)
+	envelope = append(envelope, text(url)...)
+	for line := range bytes.Lines(head) {
+		if name, ok := bytes.CutPrefix(bytes.TrimSuffix(line, []byte("\n")), []byte("event: ")); ok {
+			envelope = append(append(envelope, `,"event":`...), text(string(name))...)
+		}
 	}
-	envelope.WriteByte('}')
-	out := make([]byte, 0, len(head)+envelope.Len()+len("data: \n\n"))
-	return append(appendData(append(out, head...), envelope.Bytes()), '\n')
+	envelope = appendMember(envelope, data)
+	return append(appendData(make([]byte, 0, len(envelope)+len("data: \n\n")), envelope), '\n')
+}
+
+// appendMember appends the data as the last member of an object.
+func appendMember(object, data []byte) []byte {
+	object = slices.Grow(append(object, `,"data":`...), len(data)+len(`""}`))
+	if !json.Valid(data) {
+		data = text(string(data))
+	}
+	return append(append(object, data...), '}')
 }
 
 // text returns s as a JSON string. It doesn't escape <, > and &.

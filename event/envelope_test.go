@@ -74,3 +74,26 @@ func FuzzEnvelope(f *testing.F) {
 		}
 	})
 }
+
+func TestEnvelopeOfURLHasNameAndData(t *testing.T) {
+	for _, test := range []struct {
+		e    event.Event
+		want string
+	}{
+		{event.Event{ID: "1", Data: []byte(`{"a":1}`)}, `{"url":"/a?b=\"<&","data":{"a":1}}`},
+		{event.Event{ID: "1", Name: `paid "now"`, Data: []byte("text")}, `{"url":"/a?b=\"<&","event":"paid \"now\"","data":"text"}`},
+		{event.Event{Name: "x", Data: []byte("a\r\nb")}, `{"url":"/a?b=\"<&","event":"x","data":"a\nb"}`},
+		{event.Event{}, `{"url":"/a?b=\"<&","data":""}`},
+	} {
+		frame, err := test.e.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, want := string(frame.EnvelopedForURL(`/a?b="<&`)), "data: "+test.want+"\n\n"; got != want {
+			t.Errorf("%q is %q, want %q", frame, got, want)
+		}
+	}
+	if got := string(event.Frame("data: {\ndata: }\n\n").EnvelopedForURL("/")); got != "data: {\"url\":\"/\",\"data\":{\ndata: }}\n\n" {
+		t.Errorf("JSON of several lines is %q", got)
+	}
+}

@@ -333,5 +333,8 @@ func (c *Cursor) Skip(seq uint64) {
 	c.pos = max(c.pos, seq)
 }
 
+// Seq returns the position up to which the cursor has read.
+func (c *Cursor) Seq() uint64 { return c.pos }
+
 // Position returns an id that resumes at the cursor's position.
 func (c *Cursor) Position() string { return c.hub.position(c.pos) }

@@ -159,9 +159,10 @@ func (h *Hub) Position(seq uint64) string { return h.position(seq) }
 // false if the log doesn't know which events follow the id: it never held the id,
 // or has dropped it. It also returns false for an id that a publisher gave to an
 // event on other topics, so that a client learns nothing of topics that it may not
-// read. A position of the log is valid for all topics.
+// read. A position of the log is valid for all topics, with tags or without.
 func (h *Hub) Resolve(id string, topics []string) (uint64, bool) {
 	if digits, ok := strings.CutPrefix(id, h.epoch()); ok {
+		digits, _, _ = strings.Cut(digits, beforeTags)
 		seq, err := strconv.ParseUint(digits, 10, 64)
 		tail, head := h.store.Range()
 		// The position before the oldest event is valid: the log still holds

@@ -28,13 +28,13 @@ func CheckTopic(topic string) error {
 	return nil
 }
 
-// isInternal reports whether only the module itself uses a topic.
-func isInternal(topic string) bool { return topic != "" && topic[0] < ' ' }
+// IsInternal reports whether only the module itself uses a topic.
+func IsInternal(topic string) bool { return topic != "" && topic[0] < ' ' }
 
 // CountTopics returns how many of the topics are not internal.
 func CountTopics(topics []string) (n int) {
 	for _, t := range topics {
-		if !isInternal(t) {
+		if !IsInternal(t) {
 			n++
 		}
 	}
@@ -48,7 +48,7 @@ func (h *Hub) Topics() map[string]int {
 	defer h.subscribersMu.RUnlock()
 	subscribers := make(map[string]int)
 	for topic, cursors := range h.subscribers {
-		if !isInternal(topic) {
+		if !IsInternal(topic) {
 			subscribers[topic] = len(cursors)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/caddy-sse/caddy-sse/event"
 	"github.com/caddy-sse/caddy-sse/store"
 )
 
@@ -13,9 +14,10 @@ const (
 	maxEnvelopeBytes = 16 << 20
 )
 
-// Envelopes wraps events of one hub in envelopes that name the event's topic; see
-// [event.Frame.Enveloped]. It caches the newest ones, so that streams which
-// send the same event share its frame. The zero value is ready to use. Envelopes is
+// Envelopes wraps events of one hub in envelopes that name the event's topic, or its
+// URL; see [event.Frame.Enveloped] and [event.Frame.EnvelopedForURL]. One value serves
+// for one of both. It caches the newest ones, so that streams which send the same
+// event share its frame. The zero value is ready to use. Envelopes is
 // safe for concurrent use.
 type Envelopes struct {
 	mu      sync.RWMutex
@@ -26,8 +28,11 @@ type Envelopes struct {
 }
 
 type envelopeKey struct {
-	seq   uint64
-	topic string
+	seq  uint64
+	name string // the topic or the URL
+	// isInitial says that the event is one with which a stream begins: of a document
+	// that a patch has changed it has the patch's position.
+	isInitial bool
 }
 
 // ForTopics returns a [Source.Wrap] for a stream on topics. The envelope names the
@@ -37,22 +42,26 @@ func (v *Envelopes) ForTopics(topics []string) func(*store.Entry) *store.Entry {
 	return func(e *store.Entry) *store.Entry {
 		for _, topic := range e.Topics {
 			if slices.Contains(topics, topic) {
-				return v.wrap(e, topic)
+				return v.wrap(e, envelopeKey{seq: e.Seq, name: topic}, event.Frame.Enveloped)
 			}
 		}
 		return e
 	}
 }
 
-func (v *Envelopes) wrap(e *store.Entry, topic string) *store.Entry {
-	key := envelopeKey{e.Seq, topic}
+// forURL returns the envelope of an event of a URL. It depends on nothing else.
+func (v *Envelopes) forURL(e *store.Entry, url string, isInitial bool) *store.Entry {
+	return v.wrap(e, envelopeKey{e.Seq, url, isInitial}, event.Frame.EnvelopedForURL)
+}
+
+func (v *Envelopes) wrap(e *store.Entry, key envelopeKey, envelop func(event.Frame, string) event.Frame) *store.Entry {
 	v.mu.RLock()
 	wrapped := v.entries[key]
 	v.mu.RUnlock()
 	if wrapped != nil {
 		return wrapped
 	}
-	wrapped = e.WithFrame(e.Frame.Enveloped(topic))
+	wrapped = e.WithFrame(envelop(e.Frame, key.name))
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if first := v.entries[key]; first != nil {

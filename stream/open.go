@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"bytes"
 	"cmp"
 	"container/list"
 	"math/rand/v2"
@@ -226,7 +227,11 @@ func (s *Stream) sendInitial() error {
 		clear(s.src.Initial) // a stream holds no document while it is open
 		s.src.Initial = nil
 	}()
-	s.countEvents(s.src.Initial)
+	for _, e := range s.src.Initial {
+		if bytes.HasSuffix(e.Frame, []byte("\n\n")) { // otherwise it is the id of the next one
+			s.countEvents(1)
+		}
+	}
 	for _, e := range s.src.Initial {
 		if len(e.Frame) <= maxBatchBytes {
 			s.buf = appendEntry(s.gzip, s.buf, e)

@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"cmp"
 	"errors"
 	"time"
 
@@ -140,6 +141,9 @@ func (s *Stream) endForReconnect() (Reason, error) {
 	switch {
 	case successor, s.isMoved && !exiting:
 		reason, retry = Moved, min(retry, movedRetry)
+		if !successor {
+			reason = cmp.Or(s.src.MovedAs, Moved)
+		}
 	case ended:
 		reason = ShutDown
 	}
@@ -219,23 +223,32 @@ func (s *Stream) sendBatch() (Reason, error) {
 }
 
 func (s *Stream) sendEntries(entries []*store.Entry) error {
-	s.countEvents(entries)
+	s.countEvents(len(entries))
 	if s.options.HeartbeatEvent == nil {
 		s.beat = s.now
 	}
-	if s.src.Wrap == nil {
+	if s.src.Wrap == nil && s.src.Split == nil {
 		return s.sent(s.sender().sendRead())
 	}
 	for _, e := range entries {
-		s.buf = appendEntry(s.gzip, s.buf, s.src.Wrap(e))
+		if s.src.Split == nil {
+			s.buf = appendEntry(s.gzip, s.buf, s.src.Wrap(e))
+			continue
+		}
+		for _, part := range s.src.Split(e) {
+			s.buf = appendEntry(s.gzip, s.buf, part)
+		}
+	}
+	if len(s.buf) == 0 {
+		return nil
 	}
 	return s.flush()
 }
 
-func (s *Stream) countEvents(entries []*store.Entry) {
-	s.summary.Events += len(entries)
-	s.unobserved += len(entries)
-	if len(entries) > 0 {
+func (s *Stream) countEvents(n int) {
+	s.summary.Events += n
+	s.unobserved += n
+	if n > 0 {
 		s.hasPosition = true
 	}
 }

@@ -66,19 +66,30 @@ type Observer interface {
 type Source struct {
 	// Cursor yields the events. The stream closes it.
 	Cursor *hub.Cursor
-	// Initial holds events that the stream sends before the cursor's.
+	// Initial holds events that the stream sends before the cursor's. An id may
+	// have an entry of its own, before that of its event.
 	Initial []*store.Entry
 	// Wrap returns the entry that the stream sends in place of one of the
 	// cursor's. Default, if nil: that one.
 	Wrap func(*store.Entry) *store.Entry
+	// Split, if not nil, returns the entries that the stream sends in place of one of
+	// the cursor's, without Wrap. There may be none. They are valid until the next
+	// call.
+	Split func(*store.Entry) []*store.Entry
 	// Done, if not nil, is set after the last event has been published: the
 	// stream sends its backlog and ends.
 	Done *signal.Signal
+	// Final, if not nil, is set before Done if the last event tells the client
+	// that it need not reconnect.
+	Final *atomic.Bool
 	// Moved, if not nil, is set when the next configuration can serve the
 	// client better than this one. The stream ends within two seconds, or at
 	// once if NoPosition is set, the request had no position and no event was
 	// sent. The client reconnects soon.
 	Moved *signal.Signal
+	// MovedAs is the reason for which the stream ends when Moved is set. Default,
+	// if empty: [Moved].
+	MovedAs Reason
 	// NoPosition says that the client has no document yet that later events
 	// could follow. A stream that ends without having sent an event then sends
 	// no position either.
@@ -97,6 +108,10 @@ type Source struct {
 	Stop *atomic.Bool
 	// Start says how the stream begins, for metrics.
 	Start Start
+	// Followed is the internal topic of which the client has the events up to the
+	// cursor's position, if the stream resumes there; see [hub.Hub.Followed].
+	// Otherwise, or if there is none, it is empty.
+	Followed string
 	// Observer, if not nil, counts the events and bytes that the stream sends.
 	Observer Observer
 }
@@ -122,6 +137,7 @@ const (
 	Expired       Reason = "token expired"           // [Source.Expires]
 	FellBehind    Reason = "fell out of the history" // the history no longer has the client's next event
 	MaxAgeReached Reason = "max age"                 // [Options.MaxAge]
+	URLEnded      Reason = "one of its URLs ended"   // a URL of [Multiplex] must be opened again
 	Moved         Reason = "configuration changed"   // [Source.Moved], or [Group.End] with a drain time
 	ShutDown      Reason = "shutting down"           // [Group.Exit], or [Group.End] without a drain time
 	Stopped       Reason = "ended by the operator"   // [Source.Stop]
@@ -130,7 +146,7 @@ const (
 )
 
 // Reasons lists each [Reason] once.
-var Reasons = []Reason{ClientLeft, SourceEnded, Revoked, Expired, FellBehind, MaxAgeReached, Moved, ShutDown, Stopped, WriteFailed, StoreFailed}
+var Reasons = []Reason{ClientLeft, SourceEnded, Revoked, Expired, FellBehind, MaxAgeReached, URLEnded, Moved, ShutDown, Stopped, WriteFailed, StoreFailed}
 
 // Summary describes a stream that has ended.
 type Summary struct {

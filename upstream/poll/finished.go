@@ -1,7 +1,6 @@
 package poll
 
 import (
-	"errors"
 	"maps"
 	"net"
 	"net/http"
@@ -12,9 +11,14 @@ import (
 	"github.com/caddy-sse/caddy-sse/stream"
 )
 
-// ErrFinished is returned by [Poller.Subscribe] for a client that has the finished
+// FinishedError is returned by [Poller.Subscribe] for a client that has the finished
 // document, was told so by a 204, and asks again.
-var ErrFinished = errors.New("the client has the finished document")
+type FinishedError struct {
+	// Topic is that of [Subscription.FinishedTopic].
+	Topic string
+}
+
+func (*FinishedError) Error() string { return "the client has the finished document" }
 
 // finishedMemory is how long a 204 is repeated without a poll. A document may be
 // taken up again, by a change that passes Caddy by.
@@ -32,8 +36,9 @@ type finished struct {
 }
 
 type finishedClient struct {
-	hostname, path string
-	until          time.Time
+	hostname, path, topic string
+
+	until time.Time
 }
 
 // finishedKey returns a digest of all that a request's response may depend on, the
@@ -52,19 +57,23 @@ func (p *Poller) finishedKey(t *target, r *http.Request, caller Requester) strin
 	return p.hub.Digest(parts...)
 }
 
-// knows reports whether the client has been told.
-func (f *finished) knows(key string) bool {
+// knows returns the document's topic if the client has been told, and otherwise
+// the empty string.
+func (f *finished) knows(key string) (topic string) {
 	if key == "" {
-		return false
+		return ""
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	client, ok := f.clients[key]
-	return ok && time.Now().Before(client.until)
+	client := f.clients[key]
+	if !time.Now().Before(client.until) {
+		return ""
+	}
+	return client.topic
 }
 
 // add remembers a client that is told. If there are too many, it forgets some other.
-func (f *finished) add(key string, t *target) {
+func (f *finished) add(key string, t *target, topic string) {
 	if key == "" {
 		return
 	}
@@ -82,7 +91,7 @@ func (f *finished) add(key string, t *target) {
 		}
 		delete(f.clients, other)
 	}
-	f.clients[key] = finishedClient{t.hostname, t.path, time.Now().Add(finishedMemory)}
+	f.clients[key] = finishedClient{t.hostname, t.path, topic, time.Now().Add(finishedMemory)}
 }
 
 // forget drops the clients of documents that a write to the paths may have changed:

@@ -16,7 +16,7 @@ func (e *env) asksAgain(r *http.Request, position string) (finished bool, reques
 	before := e.polls()
 	r.Header.Set("Last-Event-ID", position)
 	viewing, _, err := e.Subscribe(r, &caller{backend: e.backend})
-	if err != nil && !errors.Is(err, poll.ErrFinished) {
+	if err != nil && !errors.As(err, new(*poll.FinishedError)) {
 		e.t.Fatal(err)
 	}
 	if err == nil {

@@ -187,6 +187,7 @@ func (p *publisher) publishComplete() outcome {
 		}
 	}
 	p.view.state.setComplete(last)
+	p.view.final.Store(true)
 	return ended
 }
 
@@ -234,7 +235,8 @@ func (p *publisher) end(resp *subrequest.Response, first bool) {
 		p.view.moved.Set()
 	case isGone(resp.Status):
 		notice, _ := json.Marshal(map[string]int{"status": resp.Status})
-		_, _ = p.publish(event.Event{Name: "gone", Data: notice}, p.endTopic) // the streams end with or without it
+		_, err := p.publish(event.Event{Name: "gone", Data: notice}, p.endTopic) // the streams end with or without it
+		p.view.final.Store(err == nil)
 	}
 }
 

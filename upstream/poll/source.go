@@ -1,8 +1,6 @@
 package poll
 
 import (
-	"slices"
-
 	"github.com/caddy-sse/caddy-sse/hub"
 	"github.com/caddy-sse/caddy-sse/stream"
 )
@@ -14,9 +12,13 @@ func (v *Subscription) Finished(lastEventID string) bool {
 	if !v.hasFinished(lastEventID) {
 		return false
 	}
-	v.poller.finished.add(v.finished, v.view.target)
+	v.poller.finished.add(v.finished, v.view.target, v.FinishedTopic())
 	return true
 }
+
+// FinishedTopic returns the topic whose tag proves that a client has the finished
+// document; see [hub.Hub.Followed].
+func (v *Subscription) FinishedTopic() string { return v.view.publisher.finishedTopic() }
 
 func (v *Subscription) hasFinished(lastEventID string) bool {
 	complete := v.view.state.completion()
@@ -26,10 +28,13 @@ func (v *Subscription) hasFinished(lastEventID string) bool {
 	if complete.ID == lastEventID {
 		return true
 	}
-	topic := v.view.publisher.finishedTopic()
-	seq, ok := v.poller.hub.Resolve(lastEventID, []string{topic})
-	e := v.poller.hub.Entry(seq)
-	return ok && e != nil && e.On(topic)
+	h, topics := v.poller.hub, []string{v.FinishedTopic()}
+	seq, ok := h.Resolve(lastEventID, topics)
+	if !ok {
+		return false
+	}
+	_, ok = h.Followed(lastEventID, seq, topics)
+	return ok
 }
 
 // hasEndedBefore reports whether an earlier view of the key has published the
@@ -40,7 +45,7 @@ func (v *view) hasEndedBefore() bool {
 }
 
 func (v *Subscription) source(c *hub.Cursor) stream.Source {
-	src := stream.Source{Cursor: c, Done: &v.view.done, Moved: &v.view.moved}
+	src := stream.Source{Cursor: c, Done: &v.view.done, Final: &v.view.final, Moved: &v.view.moved}
 	if v.view.isChecked() { // which changes no more after the first poll
 		src.Revoked = &v.viewer.revoked
 	}
@@ -56,9 +61,9 @@ func (v *Subscription) Source(lastEventID string) stream.Source {
 	h, topics := v.poller.hub, []string{v.view.publisher.topic(), v.view.publisher.endTopic}
 	seq, known := h.Resolve(lastEventID, topics)
 	if known {
-		if e := h.Entry(seq); e != nil && slices.ContainsFunc(topics, e.On) && !v.view.hasEndedBefore() && v.resumes(seq) {
+		if topic, ok := h.Followed(lastEventID, seq, topics); ok && !v.view.hasEndedBefore() && v.resumes(seq) {
 			src := v.source(h.SubscribeAfter(topics, seq))
-			src.Start = stream.Resumed
+			src.Start, src.Followed = stream.Resumed, topic
 			return src
 		}
 	}
@@ -70,7 +75,7 @@ func (v *Subscription) Source(lastEventID string) stream.Source {
 	for i, e := range snapshot {
 		if e.ID == lastEventID { // this is all that came after it
 			src.Initial, known = snapshot[i+1:], true
-			snapshot, src.Start = nil, stream.Resumed
+			snapshot, src.Start, src.Followed = nil, stream.Resumed, stream.FollowedTopic(e)
 			src.Cursor.Skip(e.Seq)
 			break
 		}

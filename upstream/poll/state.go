@@ -236,7 +236,7 @@ func (s *documentState) makeWhole(doc *document, at *store.Entry) (*document, *s
 		return doc, at
 	}
 	doc, _ = doc.in(frame)
-	return doc, &store.Entry{Seq: at.Seq, ID: at.ID, Frame: frame}
+	return doc, &store.Entry{Seq: at.Seq, Topics: at.Topics, ID: at.ID, Frame: frame}
 }
 
 func (s *documentState) isStale() bool {

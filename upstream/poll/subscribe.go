@@ -30,7 +30,7 @@ type Subscription struct {
 // It fails with a [refusal.Error] if the rule has no room for another view, the
 // request's body is too large or the document can't be polled, with
 // [subrequest.ErrEventStream] if the backend responds with an event stream, with
-// [ErrFinished] if the client should stay away, with
+// [FinishedError] if the client should stay away, with
 // [subrequest.ErrConnectionAborted] if a handler aborts the connection, and with
 // the request context's error if the viewer has left. The request's body
 // stays readable.
@@ -44,8 +44,8 @@ func (p *Poller) Subscribe(r *http.Request, caller Requester) (*Subscription, *s
 		o.WithdrawOffer() // of a stream that the backend responds with
 	}
 	finished := p.finishedKey(t, r, caller)
-	if p.finished.knows(finished) {
-		return nil, nil, ErrFinished
+	if topic := p.finished.knows(finished); topic != "" {
+		return nil, nil, &FinishedError{topic}
 	}
 	refused, undecided, err := p.checkAddress(r.Context(), t)
 	switch {

@@ -3,6 +3,7 @@ package poll
 import (
 	"maps"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -31,6 +32,7 @@ type view struct {
 	client string        // that has created the view
 	polled chan struct{} // closed after the first poll
 	done   signal.Signal // set when no more events follow
+	final  atomic.Bool   // set before done if the last event says that clients need not reconnect
 	moved  signal.Signal // set when the viewers move to the next configuration
 
 	cookies *cookieJar // of its polls; nil while there are none
