@@ -16,12 +16,14 @@ type viewsOptions struct {
 	views, perConnection, maxInFlight int
 	interval, total, responseTime     time.Duration
 	profile, heap                     string
+	http1                             bool
 }
 
 func (o *viewsOptions) flags() {
 	flag.IntVar(&o.views, "views", 10000, "views: documents with one viewer each")
 	flag.IntVar(&o.perConnection, "per-connection", 50, "views: streams per HTTP/2 connection, at most 250")
 	flag.IntVar(&o.maxInFlight, "max-in-flight", 100, "views: the option max_in_flight")
+	flag.BoolVar(&o.http1, "views-http1", false, "views: streams over cleartext HTTP/1.1, each on a connection of its own, in place of HTTP/2")
 	flag.DurationVar(&o.interval, "views-interval", 10*time.Second, "views: interval between polls")
 	flag.DurationVar(&o.total, "views-for", 3*time.Minute, "views: time of the measurement")
 	flag.DurationVar(&o.responseTime, "answer-time", 10*time.Millisecond, "views: response time of the backend")
@@ -69,6 +71,9 @@ func (r *viewsResult) measure(ctx context.Context, o *viewsOptions, caddy *caddy
 	audience := new(audience)
 	defer audience.leave()
 	cleartext := &protocol{"HTTP/2, cleartext", "HTTP/2.0", o.perConnection, overTCP((*http.Protocols).SetUnencryptedHTTP2)}
+	if o.http1 {
+		cleartext, _, _ = protocols(o.perConnection)
+	}
 	if err := audience.open(ctx, cleartext, o.views, func(i int) string { return fmt.Sprintf("%s/views/%d", caddy.url, i) }); err != nil {
 		return err
 	}
