@@ -197,7 +197,7 @@ func TestJQProgramMakesEvents(t *testing.T) {
 	const stock = `(.old | map({key: "\(.petId)", value: .stock}) | from_entries) as $was | .new[] | select($was["\(.petId)"] != .stock) | {event: "stock-change", data: {petId, oldStock: $was["\(.petId)"], newStock: .stock}}`
 	for _, tc := range []struct{ program, old, now, want string }{
 		{stock, `[{"petId":1,"stock":5},{"petId":2,"stock":7}]`, `[{"petId":1,"stock":4},{"petId":2,"stock":7}]`,
-			`stock-change {"newStock":4,"oldStock":5,"petId":1}`},
+			`stock-change {"petId":1,"oldStock":5,"newStock":4}`},
 		{`empty`, `1`, `2`, ``},
 		{`{data: .new}`, `1`, `9007199254740993`, `9007199254740993`},
 		{`{event: "", data: null}`, `1`, `2`, `null`},

@@ -5,9 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"math/big"
-	"slices"
 	"strconv"
 
 	"github.com/itchyny/gojq"
@@ -22,12 +20,13 @@ var errTooLarge = errors.New("output is too large")
 type encoder struct {
 	buf     bytes.Buffer
 	strings *json.Encoder // writes to buf
+	keys    keyOrder
 	max     int
 	depth   int
 }
 
-func newEncoder(maxBytes int) *encoder {
-	e := &encoder{max: maxBytes}
+func newEncoder(keys keyOrder, maxBytes int) *encoder {
+	e := &encoder{keys: keys, max: maxBytes}
 	e.strings = json.NewEncoder(&e.buf)
 	e.strings.SetEscapeHTML(false)
 	return e
@@ -102,7 +101,7 @@ func (e *encoder) encodeObject(object map[string]any) error {
 	if err := e.open('{'); err != nil {
 		return err
 	}
-	for i, key := range slices.Sorted(maps.Keys(object)) {
+	for i, key := range e.keys.sorted(object) {
 		if i > 0 {
 			e.buf.WriteByte(',')
 		}

@@ -44,6 +44,7 @@ const (
 type Program struct {
 	src    string
 	code   *gojq.Code
+	keys   keyOrder
 	limits limits
 }
 
@@ -56,11 +57,11 @@ type limits struct {
 // Compile compiles a program. Its error quotes the program and says what is
 // wrong with it.
 func Compile(src string) (*Program, error) {
-	code, err := compile(src)
+	code, keys, err := compile(src)
 	if err != nil {
 		return nil, fmt.Errorf("jq program `%s`: %w%s", src, err, placeholderHint(src))
 	}
-	return &Program{src, code, limits{MaxTime, MaxOutputs, MaxBytes}}, nil
+	return &Program{src, code, keys, limits{MaxTime, MaxOutputs, MaxBytes}}, nil
 }
 
 // CompileOptional is [Compile], and returns nil if src is empty.
@@ -71,16 +72,17 @@ func CompileOptional(src string) (*Program, error) {
 	return Compile(src)
 }
 
-func compile(src string) (*gojq.Code, error) {
+func compile(src string) (*gojq.Code, keyOrder, error) {
 	query, err := gojq.Parse(src)
 	if err != nil {
 		var parseErr *gojq.ParseError
 		if errors.As(err, &parseErr) {
-			return nil, fmt.Errorf("%w at byte %d", err, parseErr.Offset)
+			return nil, nil, fmt.Errorf("%w at byte %d", err, parseErr.Offset)
 		}
-		return nil, err
+		return nil, nil, err
 	}
-	return gojq.Compile(query)
+	code, err := gojq.Compile(query)
+	return code, keyOrderOf(query), err
 }
 
 // placeholderHint explains an error in a program that the Caddyfile adapter has

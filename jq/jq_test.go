@@ -75,6 +75,23 @@ func TestIntegerArithmeticIsExact(t *testing.T) {
 	}
 }
 
+// Other implementations keep the order in which an object was made; gojq sorts.
+func TestKeysComeAsTheProgramNamesThem(t *testing.T) {
+	for _, tc := range []struct{ src, doc, want string }{
+		{`{petId: .id, oldStock: .was, newStock: .is}`, `{"id":1,"was":5,"is":4}`, `{"petId":1,"oldStock":5,"newStock":4}`},
+		{`.[] | {z, "a b": 1, "y": {c: 1, b: 2}, "x": 3}`, `[{"z":0}]`, `{"z":0,"a b":1,"y":{"c":1,"b":2},"x":3}`},
+		{`.a as $t | {$t, "\(.b)": 1, (.b): 2, s: 3}`, `{"a":0,"b":"q"}`, `{"t":0,"s":3,"q":2}`},
+		{`if .n then {event: "b", data: .} else {data: ., event: "a"} end`, `{"n":1,"data":2,"A":3}`, `{"event":"b","data":{"data":2,"A":3,"n":1}}`},
+		{`def f: {y: 1, x: 2}; [f] + [{x: 3, w: 4}] | .[]`, `null`, "{\"y\":1,\"x\":2}\n{\"x\":3,\"w\":4}"},
+		{`reduce .[] as $i ({b: 0, a: 0}; .a += $i) | . + {c: 1}`, `[1,2]`, `{"b":0,"a":3,"c":1}`},
+		{`map(select(.v)) | {key: "k", value: .} | [.] | from_entries`, `[{"v":1,"u":2}]`, `{"k":[{"u":2,"v":1}]}`},
+	} {
+		if got := run(t, tc.src, tc.doc); got != tc.want {
+			t.Errorf("%s on %s = %s, want %s", tc.src, tc.doc, got, tc.want)
+		}
+	}
+}
+
 func TestOutputIsCompactJSONWithSortedKeys(t *testing.T) {
 	for _, tc := range []struct{ src, doc, want string }{
 		{".", ` { "b" : [ 1 , true ] , "a" : null } `, `{"a":null,"b":[1,true]}`},

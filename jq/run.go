@@ -11,8 +11,10 @@ import (
 	"github.com/caddy-sse/caddy-sse/internal/budget"
 )
 
-// Run returns the program's outputs for a document, each as compact JSON with
-// sorted keys, in which U+2028 and U+2029 are escaped and <, > and & are not. A
+// Run returns the program's outputs for a document, each as compact JSON, in
+// which U+2028 and U+2029 are escaped and <, > and & are not. The
+// keys that the program gives to objects, as in {id, total: .sum}, come first, in
+// the order in which the program first names them; others follow by name. A
 // program without output is no error.
 //
 // A document that isn't JSON gives an error that wraps [ErrNotJSON], a program
@@ -39,7 +41,7 @@ func (p *Program) Run(ctx context.Context, doc []byte) ([][]byte, error) {
 	timed, cancel := context.WithTimeoutCause(ctx, p.limits.time, p.errTimeout())
 	defer cancel()
 	iter := p.code.RunWithContext(timed, input)
-	out := outputs{limits: p.limits}
+	out := outputs{keys: p.keys, limits: p.limits}
 	for {
 		value, ok := iter.Next()
 		if !ok {
@@ -93,6 +95,7 @@ func (p *Program) errTimeout() error {
 
 // outputs collects the outputs of a run, within its limits.
 type outputs struct {
+	keys   keyOrder
 	limits limits
 	values [][]byte
 	size   int
@@ -102,7 +105,7 @@ func (o *outputs) add(value any) error {
 	if len(o.values) == o.limits.outputs {
 		return fmt.Errorf("%w: it gave more than %d values", ErrLimit, o.limits.outputs)
 	}
-	enc := newEncoder(o.limits.bytes - o.size)
+	enc := newEncoder(o.keys, o.limits.bytes-o.size)
 	err := enc.encode(value)
 	if o.size += enc.buf.Len(); o.size > o.limits.bytes || errors.Is(err, errTooLarge) {
 		return fmt.Errorf("%w: it gave more than %d bytes", ErrLimit, o.limits.bytes)
