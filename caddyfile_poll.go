@@ -24,6 +24,7 @@ func (h *Handler) parsePoll(d *caddyfile.Dispenser) error {
 		"timeout":        duration(&p.Timeout),
 		"linger":         p.parseLinger,
 		"send":           p.parseSend,
+		"first":          word(&p.First),
 		"select":         p.parseSelect,
 		"ignore_text":    words(&p.IgnoreText),
 		"until":          word(&p.Until),

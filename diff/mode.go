@@ -19,6 +19,9 @@ type Mode struct {
 // unequal one. It returns [errSnapshot] if a snapshot describes the change better.
 type differ func(ctx context.Context, from, to *Document) ([]event.Event, error)
 
+// noDocument is what a client has that has no document.
+var noDocument = &Document{text: []byte("null")}
+
 // errSnapshot is returned by a differ that can't describe the change, or not in
 // less than a snapshot.
 var errSnapshot = errors.New("the change needs a snapshot")
@@ -93,6 +96,16 @@ func (m *Mode) Events(ctx context.Context, from, to *Document) ([]event.Event, e
 		return []event.Event{to.Snapshot()}, nil
 	}
 	return events, err
+}
+
+// First returns the events for a client that has no document: what the mode jq
+// makes of {"old": null, "new": …}, and a snapshot in any other mode. It fails as
+// [Mode.Events] does.
+func (m *Mode) First(ctx context.Context, to *Document) ([]event.Event, error) {
+	if m.name != "jq" {
+		return []event.Event{to.Snapshot()}, nil
+	}
+	return m.differ(ctx, noDocument, to)
 }
 
 func fullDiffer(context.Context, *Document, *Document) ([]event.Event, error) {

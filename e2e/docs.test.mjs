@@ -96,11 +96,11 @@ class Terminal {
     return command.line.includes('localhost:2019') ? this.inspect(command) : this.type(command);
   }
 
-  // startStream starts a stream and waits for its first event.
+  // startStream starts a stream and waits for its first event, or for a position.
   async startStream(command) {
     const stream = new Stream(command, this.start(command), this.names);
     this.streams.push(stream);
-    const opening = command.shown.findIndex((line) => line.startsWith('data:')) + 1;
+    const opening = command.shown.findIndex((line, i) => line.startsWith('data:') || line.startsWith('id:') && command.shown[i + 1] === '') + 1;
     const open = command.isInterrupted || opening === 0 ? command.shown.length : opening;
     await this.shows(stream, () => stream.matched() >= open);
     if (command.isInterrupted) await stream.program.stop();

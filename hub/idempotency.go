@@ -69,12 +69,9 @@ type Outcome struct {
 //
 // PublishAll fails as [Hub.Publish] does.
 func (h *Hub) PublishAll(messages []Message, key IdempotencyKey) (Outcome, error) {
-	p := &publication{items: make([]item, len(messages))}
-	for i, m := range messages {
-		var err error
-		if p.items[i], err = newItem(m.Topics, m.Event, m.Frame); err != nil {
-			return Outcome{}, fmt.Errorf("event %d of %d: %w", i+1, len(messages), err)
-		}
+	p, err := newPublication(messages)
+	if err != nil {
+		return Outcome{}, err
 	}
 	if key.ID != "" {
 		p.record = h.hashKey(key)
@@ -86,6 +83,34 @@ func (h *Hub) PublishAll(messages []Message, key IdempotencyKey) (Outcome, error
 		return Outcome{}, p.err
 	}
 	return h.outcome(p), nil
+}
+
+// PublishTogether publishes all messages or, if it fails, none, and returns their
+// entries. The events must have no ids. It fails as [Hub.Publish] does.
+func (h *Hub) PublishTogether(messages []Message) ([]*store.Entry, error) {
+	p, err := newPublication(messages)
+	if err != nil || len(messages) == 0 {
+		return nil, err
+	}
+	if h.commit(p); p.err != nil {
+		return nil, p.err
+	}
+	entries := make([]*store.Entry, len(p.items))
+	for i := range p.items {
+		entries[i] = p.items[i].entry
+	}
+	return entries, nil
+}
+
+func newPublication(messages []Message) (*publication, error) {
+	p := &publication{items: make([]item, len(messages))}
+	for i, m := range messages {
+		var err error
+		if p.items[i], err = newItem(m.Topics, m.Event, m.Frame); err != nil {
+			return nil, fmt.Errorf("event %d of %d: %w", i+1, len(messages), err)
+		}
+	}
+	return p, nil
 }
 
 // PublishedBefore returns the outcome of the delivery with this key, and false if

@@ -8,7 +8,7 @@ import (
 )
 
 // ReservedNames are the names of events that the module itself sends.
-var ReservedNames = []string{"reset", "stale", "gone", "complete", "patch", "merge", "added", "changed", "removed", "shutdown", "refused"}
+var ReservedNames = []string{"reset", "stale", "gone", "complete", "patch", "merge", "added", "changed", "removed", "shutdown", "refused", "fresh"}
 
 // HeartbeatEvent returns the event with which a page can see that its stream is
 // alive. It has no id, so that the client keeps its position. It fails if the name

@@ -8,6 +8,9 @@ import (
 	"github.com/caddy-sse/caddy-sse/event"
 )
 
+// Fresh returns the event that ends a [Stale] where no document does.
+func Fresh() event.Event { return event.Event{Name: "fresh", Data: []byte("{}")} }
+
 // Stale returns the event that tells clients since when the backend has failed,
 // and with which HTTP status. It discloses no address and no error message of the
 // backend.

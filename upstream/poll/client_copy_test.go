@@ -23,7 +23,7 @@ type copyOf struct {
 }
 
 func (c *copyOf) apply(e event.Event) (err error) {
-	if c.reset && !slices.Contains([]string{"", "reset", "stale"}, e.Name) {
+	if c.reset && !slices.Contains([]string{"", "reset", "stale", "change", "fresh"}, e.Name) {
 		return errors.New("it makes no sense after a reset")
 	}
 	switch e.Name {
@@ -40,8 +40,13 @@ func (c *copyOf) apply(e event.Event) (err error) {
 		c.doc, err = applyMerge(c.doc, e.Data)
 	case "added", "changed", "removed":
 		err = c.applyItem(e)
+	case "change":
+		return c.applyChange(e)
 	case "stale":
 		c.stale = true
+		return nil
+	case "fresh":
+		c.stale = false
 		return nil
 	case "reset":
 		c.reset = true
@@ -70,6 +75,29 @@ func (c *copyOf) applyItem(e event.Event) error {
 	if delete(c.items, string(data.Key)); e.Name != "removed" {
 		c.items[string(data.Key)] = data.Item
 	}
+	return nil
+}
+
+// changes is a program of `send jq` whose events name the document before.
+const changes = `{event: "change", data: {old, new}}`
+
+// applyChange returns an error if an event of that program doesn't follow the last
+// one. A client without a document gets one that follows none.
+func (c *copyOf) applyChange(e event.Event) error {
+	var data struct{ Old, New json.RawMessage }
+	if err := json.Unmarshal(e.Data, &data); err != nil {
+		return err
+	}
+	before := c.doc
+	if before == nil || c.reset {
+		before = []byte("null")
+	} else if c.stale {
+		return errors.New("stale comes without fresh")
+	}
+	if !sameJSON(before, data.Old) {
+		return fmt.Errorf("the client has %s", before)
+	}
+	*c = copyOf{doc: data.New}
 	return nil
 }
 

@@ -67,7 +67,7 @@ type Config struct {
 	MaxInFlight int `json:"max_in_flight,omitempty"`
 
 	// Sets what viewers receive when the document changes. New viewers receive
-	// the whole document in any case.
+	// the whole document; with `jq`, see `first`.
 	//
 	// - `full` (the default): the whole document, in an unnamed event
 	// - `patch`: a JSON Patch (RFC 6902), in the event `patch`
@@ -77,14 +77,25 @@ type Config struct {
 	// - `jq`: the outputs of a program over the old and the new document
 	//
 	// The module sends the whole document if the mode can't express the change,
-	// or if the patch would be no smaller.
+	// or if the patch would be no smaller, but with `jq` only if `first` is
+	// `document`.
 	Send string `json:"send,omitempty"`
 
 	// Sets the argument of `send`. For `items`, it is the member that
 	// identifies an item, such as `id`. For `jq`, it is a program over
 	// {"old": …, "new": …}; its outputs are objects with the member `data`
-	// and, for a named event, `event`.
+	// and, for a named event, `event`. An output with the name `complete`
+	// finishes the document, as `until` does.
 	SendArgument string `json:"send_argument,omitempty"`
+
+	// Sets what new viewers receive if `send` is `jq`:
+	//
+	// - `program` (the default): what the program makes of {"old": null, "new": …}.
+	//   No event holds a document that the program doesn't send
+	// - `nothing`: events of changes only
+	// - `document`: the whole document, and the module sends it again if the
+	//   program fails or the document ends a `stale`
+	First string `json:"first,omitempty"`
 
 	// Sets a jq program that selects the part of the document to send. The
 	// module ignores changes outside of that part. Default: the whole document.
@@ -130,7 +141,8 @@ type Config struct {
 
 	// Sets a jq program over the backend's document that decides whether the
 	// document is finished. If the last output is neither false nor null,
-	// viewers receive the event `complete` and their streams end. A client
+	// viewers receive the event `complete` and their streams end. If that output
+	// is an object, it is the event's data, otherwise they are {}. A client
 	// that reconnects gets 204, which stops an EventSource. Default: never.
 	Until string `json:"until,omitempty"`
 
@@ -208,8 +220,9 @@ type Config struct {
 	// refuses a longer body with 413. Default: 65536 (64 KiB).
 	MaxRequest int64 `json:"max_request,omitempty"`
 
-	// Sets the name of the events that hold whole documents. Placeholders
-	// {json.PATH} read the sent document, by GJSON path. If the result is no
+	// Sets the name of the events that hold whole documents. Where a program makes
+	// all events (see `first`), it names those to which the program gives no name.
+	// Placeholders {json.PATH} read the event's data, by GJSON path. If the result is no
 	// valid event name, the event is unnamed. Default: unnamed, which a
 	// browser's onmessage receives.
 	Event string `json:"event,omitempty"`
@@ -310,6 +323,9 @@ func (c *Config) Provision() error {
 	c.MaxRequest = cmp.Or(c.MaxRequest, 64<<10)
 	c.Method = cmp.Or(c.Method, http.MethodGet)
 	c.Send = cmp.Or(c.Send, "full")
+	if c.Send == "jq" {
+		c.First = cmp.Or(c.First, firstProgram)
+	}
 	c.Leases = cmp.Or(c.Leases, new(TopicLeases))
 	if err := c.check(); err != nil {
 		return err
@@ -343,6 +359,10 @@ func (c *Config) check() error {
 		return fmt.Errorf("poll: unknown cookie_jar %q: use %s or %s", c.CookieJar, jarOn, jarOff)
 	case c.CheckAddresses != "" && c.CheckAddresses != checkOn && c.CheckAddresses != checkOff:
 		return fmt.Errorf("poll: unknown check_addresses %q: use %s or %s", c.CheckAddresses, checkOn, checkOff)
+	case c.First != "" && c.Send != "jq":
+		return fmt.Errorf("poll: first says what new viewers get with send jq; with send %s they get the document: remove first", c.Send)
+	case c.First != "" && c.First != firstDocument && c.First != firstProgram && c.First != firstNothing:
+		return fmt.Errorf("poll: unknown first %q: use %s, %s or %s", c.First, firstDocument, firstProgram, firstNothing)
 	case c.SelectCSS != "" && c.Select != "":
 		return errors.New("poll: select and select css exclude each other: select is a jq program for JSON, select css a selector for HTML and XML")
 	case c.SelectCSS != "" && (c.Send != "full" || c.Until != ""):

@@ -22,6 +22,13 @@ type document struct {
 	media  string // the response's media type; empty if it had none
 
 	meaning *meaning // what of it is compared; nil: all
+
+	finished bool   // its viewers receive complete
+	end      []byte // the data of complete; nil for {}
+
+	// Of a shaped view, until they are published: the events that follow the
+	// document before, and those for viewers without one.
+	next, first []event.Frame
 }
 
 // equal reports whether two documents are the same, apart from text that the rule
@@ -52,25 +59,24 @@ func (d *document) in(f event.Frame) (*document, bool) {
 
 func (d *document) event() event.Event { return event.Event{Name: d.name, Data: d.text} }
 
-// read makes a document of a response: it applies select, and reports whether
-// until finds the document finished.
-func (c *Config) read(ctx context.Context, resp *subrequest.Response, want expectation) (d *document, finished bool, err error) {
+// read makes a document of a response: it applies select and until.
+func (c *Config) read(ctx context.Context, resp *subrequest.Response, want expectation) (d *document, err error) {
 	t, body := mediaTypeOf(resp.Header), resp.Body
 	switch {
 	case !want.admitsType(t, body):
 		err = want.unexpected(t)
 	case c.elements != nil:
 		d, err = c.readMarkup(ctx, t, resp.Header.Get("Content-Type"), body)
-	case !t.isJSON() && !want.json && c.selection == nil && c.until == nil:
+	case !t.isJSON() && !want.json && c.selection == nil && c.until == nil && !c.isShaped():
 		d, err = newDocument(t, body)
 	default:
 		text := decodeJSON(body, t.charset)
-		if d, finished, err = c.readJSON(ctx, text.text); errors.Is(err, diff.ErrNotJSON) {
+		if d, err = c.readJSON(ctx, text.text); errors.Is(err, diff.ErrNotJSON) {
 			err = text.invalid(t, err)
 		}
 	}
 	if err != nil {
-		return nil, false, err
+		return nil, err
 	}
 	d.media = t.name
 	c.setMeaning(d)
@@ -79,38 +85,45 @@ func (c *Config) read(ctx context.Context, resp *subrequest.Response, want expec
 	} else {
 		d.name = c.eventName.expand(nil)
 	}
-	return d, finished, nil
+	return d, nil
 }
 
-func (c *Config) readJSON(ctx context.Context, text []byte) (d *document, finished bool, err error) {
+func (c *Config) readJSON(ctx context.Context, text []byte) (*document, error) {
+	d := &document{isJSON: true}
+	var err error
 	if c.until != nil {
-		if finished, err = c.isFinished(ctx, text); err != nil {
-			return nil, false, err
+		if d.finished, d.end, err = c.runUntil(ctx, text); err != nil {
+			return nil, err
 		}
 	}
 	if c.selection != nil {
 		if text, err = c.runSelect(ctx, text); err != nil {
-			return nil, false, err
+			return nil, err
 		}
 	}
-	parsed, err := diff.Parse(text)
-	if err != nil {
-		return nil, false, err
+	if d.json, err = diff.Parse(text); err != nil {
+		return nil, err
 	}
-	return &document{json: parsed, text: parsed.Bytes(), isJSON: true}, finished, nil
+	d.text = d.json.Bytes()
+	return d, nil
 }
 
-// isFinished reports whether the last output of until is neither false nor null.
-func (c *Config) isFinished(ctx context.Context, body []byte) (bool, error) {
+// runUntil reports whether the last output of until is neither false nor null, and
+// returns it if it is an object.
+func (c *Config) runUntil(ctx context.Context, body []byte) (finished bool, end []byte, err error) {
 	out, err := c.until.Run(ctx, body)
 	if err != nil {
-		return false, programError(fmt.Errorf("until: %w", err))
+		return false, nil, programError(fmt.Errorf("until: %w", err))
 	}
 	if len(out) == 0 {
-		return false, nil
+		return false, nil, nil
 	}
-	last := string(out[len(out)-1])
-	return last != "false" && last != "null", nil
+	switch last := out[len(out)-1]; {
+	case last[0] == '{':
+		return true, last, nil
+	default:
+		return string(last) != "false" && string(last) != "null", nil, nil
+	}
 }
 
 // runSelect returns the one output of select.

@@ -57,8 +57,8 @@ func TestSnapshotInsteadOfLongerPatchHasEventName(t *testing.T) {
 	})
 }
 
-func TestJQEventKeepsItsOwnName(t *testing.T) {
-	within(t, poll.Config{Event: "doc", Send: "jq", SendArgument: "{data: .new}", Interval: second}, func(e *env) {
+func TestJQEventKeepsItsOwnNameBesideDocuments(t *testing.T) {
+	within(t, poll.Config{Event: "doc", Send: "jq", SendArgument: "{data: .new}", First: "document", Interval: second}, func(e *env) {
 		v := e.subscribe(newRequest("/doc"))
 		e.set(document("2"))
 		advance(time.Second)

@@ -41,12 +41,15 @@ type finishedClient struct {
 	until time.Time
 }
 
+// mayFinish reports whether a document may be finished.
+func (c *Config) mayFinish() bool { return c.until != nil || c.Send == "jq" }
+
 // finishedKey returns a digest of all that a request's response may depend on, the
 // client's address included, and of the client's position. It is empty for a client
 // without a position, which gets the document.
 func (p *Poller) finishedKey(t *target, r *http.Request, caller Requester) string {
 	position := stream.LastEventID(r)
-	if position == "" || p.config.until == nil {
+	if position == "" || !p.config.mayFinish() {
 		return ""
 	}
 	remote, _, _ := net.SplitHostPort(r.RemoteAddr)

@@ -13,7 +13,7 @@ import (
 
 // ReadDocument reads a document by a configuration without options.
 func ReadDocument(resp *subrequest.Response) error {
-	_, _, err := new(Config).read(context.Background(), resp, expectation{})
+	_, err := new(Config).read(context.Background(), resp, expectation{})
 	return err
 }
 
@@ -22,7 +22,7 @@ func ReadDocument(resp *subrequest.Response) error {
 func CheckReading(resp *subrequest.Response) error {
 	body := bytes.Clone(resp.Body)
 	t := mediaTypeOf(resp.Header)
-	d, _, err := new(Config).read(context.Background(), resp, expectation{})
+	d, err := new(Config).read(context.Background(), resp, expectation{})
 	var broken *documentError
 	switch {
 	case !bytes.Equal(body, resp.Body):

@@ -102,6 +102,9 @@ func (c config) with(send string) poll.Config {
 	if send == "items id" {
 		c.Send, c.SendArgument = "items", "id"
 	}
+	if send == "jq" {
+		c.SendArgument = changes
+	}
 	return poll.Config(c)
 }
 

@@ -52,6 +52,9 @@ func (v *view) keptBytes(doc *document, body []byte) int64 {
 	if bytes.ContainsAny(doc.text, "\r\n") {
 		kept += len(doc.text)
 	}
+	for _, frame := range doc.first {
+		kept += len(frame) + event.MaxIDLen
+	}
 	if v.poller.config.Absorb && !bytes.Equal(body, doc.text) {
 		kept += len(body)
 	}

@@ -67,7 +67,15 @@ func (p *Poller) Memory() (counted, kept int64) {
 	for _, v := range p.views {
 		v.state.mu.Lock()
 		s := &v.state
-		frame, text := s.whole.Frame, s.doc.text
+		if p.config.isShaped() {
+			kept += int64(len(s.doc.text))
+			for _, e := range s.first {
+				kept += int64(len(e.Frame))
+			}
+			v.state.mu.Unlock()
+			continue
+		}
+		frame, text := s.first[0].Frame, s.doc.text
 		kept += int64(len(frame))
 		if s.doc.json != nil && &s.doc.json.Bytes()[0] != &text[0] {
 			kept += int64(len(text))

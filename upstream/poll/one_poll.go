@@ -116,7 +116,10 @@ func (l *pollLoop) process(resp *subrequest.Response, asked time.Time, first boo
 	}
 	ctx, cancel := l.withTimeout(errWorkTimeout)
 	defer cancel()
-	doc, finished, err := l.view.poller.config.read(ctx, resp, l.expectation(resp))
+	doc, err := l.view.poller.config.read(ctx, resp, l.expectation(resp))
+	if err == nil {
+		err = l.view.poller.config.shape(ctx, l.view.state.doc, doc)
+	}
 	if err != nil {
 		return l.view.publisher.publishStale(0, err)
 	}
@@ -128,8 +131,8 @@ func (l *pollLoop) process(resp *subrequest.Response, asked time.Time, first boo
 	before := l.view.state.doc
 	came := l.view.publisher.publishChange(ctx, doc)
 	l.noteChange(ctx, came, before, doc)
-	if finished && came != failed {
-		return l.view.publisher.publishComplete()
+	if doc.finished && came != failed {
+		return l.view.publisher.publishComplete(doc.end)
 	}
 	return came
 }

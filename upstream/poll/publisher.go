@@ -56,6 +56,9 @@ func (p *publisher) takeUnsent() bool {
 // last on the topic.
 func (p *publisher) confirm(result outcome) outcome {
 	p.view.poller.failures.end(&p.outage)
+	if p.view.poller.config.isShaped() {
+		return p.confirmShaped(result)
+	}
 	if p.view.state.stale != nil && p.view.state.doc != nil || p.isOvertaken() {
 		if p.publishAll(p.view.state.doc, []event.Event{p.view.state.doc.event()}) == failed {
 			return failed
@@ -94,6 +97,9 @@ func (p *publisher) publishChange(ctx context.Context, doc *document) outcome {
 	if p.view.state.doc != nil && p.view.state.doc.equal(doc) {
 		return p.confirm(unchanged)
 	}
+	if p.view.poller.config.isShaped() {
+		return p.publishShaped(doc)
+	}
 	return p.publishAll(doc, p.changes(ctx, doc))
 }
 
@@ -103,12 +109,16 @@ func (p *publisher) changes(ctx context.Context, doc *document) []event.Event {
 	if p.view.state.doc == nil || p.view.state.stale != nil || p.view.state.doc.json == nil || doc.json == nil {
 		return whole
 	}
-	events, err := p.view.poller.config.mode.Events(ctx, p.view.state.doc.json, doc.json)
+	config := p.view.poller.config
+	events, err := config.mode.Events(ctx, p.view.state.doc.json, doc.json)
 	if err != nil {
 		p.view.poller.log.Error("change can't be expressed as events, sending the whole document", p.view.fields(zap.Error(err))...)
 		return whole
 	}
-	if len(events) == 1 && events[0].Name == "" && p.view.poller.config.Send != "jq" {
+	if config.Send == "jq" {
+		return doc.takeComplete(events)
+	}
+	if len(events) == 1 && events[0].Name == "" {
 		return whole // with its name
 	}
 	return events
@@ -160,17 +170,18 @@ func (p *publisher) publishAll(doc *document, events []event.Event) outcome {
 	}
 	p.view.poller.failures.end(&p.outage)
 	p.view.state.set(doc, at, nil)
-	p.recordSaved(doc, events)
+	p.recordSaved(doc, sizeOf(events))
 	return changed
 }
 
-// publishComplete ends the view with its document. The event goes to two topics
+// publishComplete ends the view with its document, and the data of complete; nil
+// for {}. The event goes to two topics
 // of its own, so that the document stays the last event on the document's topic:
 // to the end topic for this view's viewers, since the view of another
 // configuration may go on, and to the finished topic, which proves that a client
 // that reconnects has this very document. If another view holds the lease, the
 // viewers may not have the document, and move to that view.
-func (p *publisher) publishComplete() outcome {
+func (p *publisher) publishComplete(data []byte) outcome {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	held, release := p.acquireLease()
@@ -179,14 +190,18 @@ func (p *publisher) publishComplete() outcome {
 		p.view.moved.Set()
 		return ended
 	}
-	last := p.view.poller.hub.Last(p.finishedTopic())
-	if last == nil || last.Seq < p.view.state.at.Seq { // or it was published before
+	if data == nil {
+		data = []byte("{}")
+	}
+	topic := p.finishedTopic(data)
+	last := p.view.poller.hub.Last(topic)
+	if at := p.view.state.at; last == nil || at != nil && last.Seq < at.Seq { // or it was published before
 		var err error
-		if last, err = p.publish(event.Event{Name: "complete", Data: []byte("{}")}, p.finishedTopic(), p.endTopic); err != nil {
+		if last, err = p.publish(event.Event{Name: "complete", Data: data}, topic, p.endTopic); err != nil {
 			return ended
 		}
 	}
-	p.view.state.setComplete(last)
+	p.view.state.setComplete(last, topic)
 	p.view.final.Store(true)
 	return ended
 }
@@ -243,11 +258,15 @@ func (p *publisher) end(resp *subrequest.Response, first bool) {
 func (p *publisher) publish(e event.Event, topics ...string) (*store.Entry, error) {
 	entry, _, err := p.view.poller.hub.Publish(topics, e)
 	if err != nil {
-		if suppressed, ok := p.view.poller.publishFailures.Allow(time.Now()); ok {
-			p.view.poller.log.Error("event not published", p.view.fields(zap.String("event", e.Name), zap.Error(err), zap.Int("not_logged_since", suppressed))...)
-		}
+		p.logFailure(e.Name, err)
 	}
 	return entry, err
+}
+
+func (p *publisher) logFailure(name string, err error) {
+	if suppressed, ok := p.view.poller.publishFailures.Allow(time.Now()); ok {
+		p.view.poller.log.Error("event not published", p.view.fields(zap.String("event", name), zap.Error(err), zap.Int("not_logged_since", suppressed))...)
+	}
 }
 
 // topic returns the document's topic. No webhook or subscription can name it: it
@@ -259,9 +278,13 @@ func (p *publisher) publish(e event.Event, topics ...string) (*store.Entry, erro
 func (p *publisher) topic() string { return "\x00poll/" + p.view.state.currentKey() + p.instance }
 
 // finishedTopic returns the topic of the events that ended views of the key with
-// the document that the view has now.
-func (p *publisher) finishedTopic() string {
-	return "\x00finished/" + p.view.state.currentKey() + "/" + p.view.poller.hub.Digest(p.view.state.text())
+// the document that the view has now, and with this data.
+func (p *publisher) finishedTopic(data []byte) string {
+	end := []string{p.view.state.text()}
+	if string(data) != "{}" {
+		end = append(end, string(data))
+	}
+	return "\x00finished/" + p.view.state.currentKey() + "/" + p.view.poller.hub.Digest(end...)
 }
 
 // acquireLease acquires the topic's lease for the view, if the view may hold it,
@@ -285,17 +308,21 @@ func (p *publisher) releaseLease() {
 
 // recordSaved reports to the observer how many bytes a change was shorter than
 // the document, for all viewers together.
-func (p *publisher) recordSaved(doc *document, events []event.Event) {
-	saved := len(doc.text)
-	for _, e := range events {
-		saved -= len(e.Data)
-	}
+func (p *publisher) recordSaved(doc *document, sent int) {
+	saved := len(doc.text) - sent
 	if saved > 0 && p.instance != "" { // otherwise the event is the document
 		p.view.poller.mu.Lock()
 		viewers := p.view.viewers.streams
 		p.view.poller.mu.Unlock()
 		p.view.poller.observer.Saved(int64(saved) * int64(viewers))
 	}
+}
+
+func sizeOf(events []event.Event) (size int) {
+	for _, e := range events {
+		size += len(e.Data)
+	}
+	return size
 }
 
 func statusOf(err error) int {

@@ -118,7 +118,7 @@ func TestSelectErrorMakesDocumentStaleUntilItWorks(t *testing.T) {
 }
 
 func TestSendProgramErrorSendsSnapshot(t *testing.T) {
-	logged(t, poll.Config{Send: "jq", SendArgument: `{event: "sum", data: (.new | add)}`}, func(e *env, log *observer.ObservedLogs) {
+	logged(t, poll.Config{Send: "jq", SendArgument: `{event: "sum", data: (.new | add)}`, First: "document"}, func(e *env, log *observer.ObservedLogs) {
 		e.set(document("[1,2]"))
 		v := e.subscribe(newRequest("/doc"))
 		e.set(document("[1,2,3]"))
@@ -135,7 +135,7 @@ func TestSendProgramErrorSendsSnapshot(t *testing.T) {
 }
 
 func TestSendProgramMayDropChange(t *testing.T) {
-	within(t, poll.Config{Send: "jq", SendArgument: `select(.new.n % 10 == 0) | {data: .new.n}`}, func(e *env) {
+	within(t, poll.Config{Send: "jq", SendArgument: `select(.new.n % 10 == 0) | {data: .new.n}`, First: "document"}, func(e *env) {
 		e.set(document(`{"n":10}`))
 		v := e.subscribe(newRequest("/doc"))
 		for n := 11; n < 20; n++ {

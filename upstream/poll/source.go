@@ -18,17 +18,20 @@ func (v *Subscription) Finished(lastEventID string) bool {
 
 // FinishedTopic returns the topic whose tag proves that a client has the finished
 // document; see [hub.Hub.Followed].
-func (v *Subscription) FinishedTopic() string { return v.view.publisher.finishedTopic() }
+func (v *Subscription) FinishedTopic() string {
+	_, topic := v.view.state.completion()
+	return topic
+}
 
 func (v *Subscription) hasFinished(lastEventID string) bool {
-	complete := v.view.state.completion()
+	complete, topic := v.view.state.completion()
 	if complete == nil {
 		return false
 	}
 	if complete.ID == lastEventID {
 		return true
 	}
-	h, topics := v.poller.hub, []string{v.FinishedTopic()}
+	h, topics := v.poller.hub, []string{topic}
 	seq, ok := h.Resolve(lastEventID, topics)
 	if !ok {
 		return false
@@ -40,7 +43,7 @@ func (v *Subscription) hasFinished(lastEventID string) bool {
 // hasEndedBefore reports whether an earlier view of the key has published the
 // document's end. The topics of this view hold nothing of it.
 func (v *view) hasEndedBefore() bool {
-	complete := v.state.completion()
+	complete, _ := v.state.completion()
 	return complete != nil && !complete.On(v.publisher.endTopic)
 }
 
@@ -58,6 +61,9 @@ func (v *Subscription) source(c *hub.Cursor) stream.Source {
 // A position grants nothing: unless it is one of this view, the viewer gets the
 // document.
 func (v *Subscription) Source(lastEventID string) stream.Source {
+	if v.poller.config.isShaped() {
+		return v.shapedSource(lastEventID)
+	}
 	h, topics := v.poller.hub, []string{v.view.publisher.topic(), v.view.publisher.endTopic}
 	seq, known := h.Resolve(lastEventID, topics)
 	if known {

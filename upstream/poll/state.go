@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -23,11 +24,14 @@ type documentState struct {
 	shared bool            // the view's
 	varies map[string]bool // headers that joined the key
 
-	doc      *document    // the newest that the backend confirmed
-	at       *store.Entry // the event that brought it
-	whole    *store.Entry // the whole document, with the position of at, which may be a patch
-	stale    *store.Entry // set while the backend fails
-	complete *store.Entry // set when the document is finished
+	doc      *document      // the newest that the backend confirmed
+	at       *store.Entry   // the event that brought it
+	first    []*store.Entry // what a viewer without the document receives; usually the whole document, with the position of at, which may be a patch
+	stale    *store.Entry   // set while the backend fails
+	complete *store.Entry   // set when the document is finished
+
+	base       uint64 // of a shaped view: changes that are in the log after this position follow the document
+	finishedOn string // the topic of complete that proves which document is finished
 
 	// Of the first poll, if it was no document.
 	refusal      *subrequest.Response
@@ -94,17 +98,18 @@ func (s *documentState) fail(err error, failure *checkFailure) {
 	s.err, s.checkFailure = err, failure
 }
 
-func (s *documentState) setComplete(e *store.Entry) {
+func (s *documentState) setComplete(e *store.Entry, topic string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.complete = e
+	s.complete, s.finishedOn = e, topic
 }
 
-// completion returns the event that finished the document, or nil.
-func (s *documentState) completion() *store.Entry {
+// completion returns the event that finished the document, or nil, and the topic
+// of such events about this document.
+func (s *documentState) completion() (e *store.Entry, topic string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.complete
+	return s.complete, s.finishedOn
 }
 
 func (s *documentState) text() string {
@@ -211,13 +216,17 @@ func (s *documentState) refuse(resp *subrequest.Response) {
 }
 
 func (s *documentState) set(doc *document, at, stale *store.Entry) {
-	whole := s.whole
+	first := s.first
 	if doc != s.doc || at != s.at {
-		doc, whole = s.makeWhole(doc, at)
+		first = nil
+		var whole *store.Entry
+		if doc, whole = s.makeWhole(doc, at); whole != nil {
+			first = []*store.Entry{whole}
+		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.doc, s.at, s.whole, s.stale = doc, at, whole, stale
+	s.doc, s.at, s.first, s.stale = doc, at, first, stale
 }
 
 // makeWhole returns the event for viewers that have no document yet, and the
@@ -249,8 +258,8 @@ func (s *documentState) isStale() bool {
 func (s *documentState) snapshot() []*store.Entry {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var entries []*store.Entry
-	for _, e := range []*store.Entry{s.whole, s.stale, s.complete} {
+	entries := slices.Clone(s.first)
+	for _, e := range []*store.Entry{s.stale, s.complete} {
 		if e != nil {
 			entries = append(entries, e)
 		}

@@ -1,0 +1,230 @@
+package poll
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/caddy-sse/caddy-sse/event"
+	"github.com/caddy-sse/caddy-sse/hub"
+	"github.com/caddy-sse/caddy-sse/store"
+	"github.com/caddy-sse/caddy-sse/stream"
+)
+
+// The values of [Config].First.
+const (
+	firstDocument = "document"
+	firstProgram  = "program"
+	firstNothing  = "nothing"
+)
+
+// isShaped reports whether views are shaped: their viewers receive the events that
+// the program of `send jq` makes of documents, and never a document.
+func (c *Config) isShaped() bool { return c.Send == "jq" && c.First != firstDocument }
+
+// shape runs the program on a document that follows before, which is nil if it is
+// the view's first one.
+func (c *Config) shape(ctx context.Context, before, doc *document) error {
+	if !c.isShaped() || before != nil && before.equal(doc) {
+		return nil
+	}
+	if before != nil {
+		events, err := c.mode.Events(ctx, before.json, doc.json)
+		if err != nil {
+			return programError(err)
+		}
+		doc.next = c.frames(doc, events)
+	}
+	if c.First == firstNothing {
+		return nil
+	}
+	events, err := c.mode.First(ctx, doc.json)
+	if err != nil {
+		return programError(fmt.Errorf("%w (for new viewers .old is null: see the option first)", err))
+	}
+	doc.first = c.frames(doc, events)
+	if before == nil {
+		doc.next = doc.first
+	}
+	return nil
+}
+
+// frames encodes the events that a program has made of a document.
+func (c *Config) frames(doc *document, events []event.Event) (frames []event.Frame) {
+	for _, e := range doc.takeComplete(c.named(events)) {
+		frame, err := e.Encode()
+		if err != nil { // the program's output was JSON, and the name was checked
+			panic(err)
+		}
+		frames = append(frames, frame)
+	}
+	return frames
+}
+
+// named names those events to which a program has given no name.
+func (c *Config) named(events []event.Event) []event.Event {
+	for i, e := range events {
+		if e.Name == "" {
+			events[i].Name = c.eventName.expand(e.Data)
+		}
+	}
+	return events
+}
+
+// takeComplete returns the events before the first that a program has called
+// complete. That finishes the document as until does: there is one such event, and
+// until may have its data.
+func (d *document) takeComplete(events []event.Event) []event.Event {
+	i := slices.IndexFunc(events, func(e event.Event) bool { return e.Name == "complete" })
+	if i < 0 {
+		return events
+	}
+	d.finished = true
+	if d.end == nil {
+		d.end = events[i].Data
+	}
+	return events[:i]
+}
+
+// publishShaped publishes the events of a shaped view's new document.
+func (p *publisher) publishShaped(doc *document) outcome {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := &p.view.state
+	var messages []hub.Message
+	if s.stale != nil {
+		messages = append(messages, hub.Message{Topics: []string{p.endTopic}, Event: stream.Fresh()})
+	}
+	sent := 0
+	for _, frame := range doc.next {
+		messages = append(messages, hub.Message{Topics: []string{p.topic()}, Frame: frame})
+		sent += len(frame)
+	}
+	base := s.base
+	if s.doc == nil {
+		base = p.view.poller.hub.Head()
+	}
+	entries, err := p.view.poller.hub.PublishTogether(messages)
+	if err != nil {
+		p.logFailure("", err)
+		p.unsent = true // the next poll tries again
+		return failed
+	}
+	at := s.at
+	entries = entries[len(messages)-len(doc.next):]
+	if n := len(entries); n > 0 {
+		at, base = entries[n-1], entries[n-1].Seq
+	}
+	first := entries
+	if s.doc != nil {
+		first = p.firstEntries(doc.first, base)
+	}
+	doc.next, doc.first = nil, nil
+	p.view.poller.failures.end(&p.outage)
+	s.setShaped(doc, at, base, first)
+	p.recordSaved(doc, sent)
+	return changed
+}
+
+// confirmShaped handles a response that confirms the document.
+func (p *publisher) confirmShaped(result outcome) outcome {
+	s := &p.view.state
+	if s.stale == nil || s.doc == nil {
+		return result
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if _, err := p.publish(stream.Fresh(), p.endTopic); err != nil {
+		return failed
+	}
+	s.set(s.doc, s.at, nil)
+	return result
+}
+
+// firstEntries returns the events for viewers without the document. A client that
+// has all of them resumes after the base; one that has some of them gets the rest,
+// as long as the document has not changed.
+func (p *publisher) firstEntries(frames []event.Frame, base uint64) (entries []*store.Entry) {
+	for i, frame := range frames {
+		id := p.position(base)
+		if i < len(frames)-1 {
+			id += "." + strconv.Itoa(i+1)
+		}
+		entries = append(entries, &store.Entry{Seq: base, ID: id, Frame: frame.WithID(id)})
+	}
+	return entries
+}
+
+// position returns the id for a client that has got all of a shaped view up to a
+// position. Unlike the hub's positions, it is one of this view only.
+func (p *publisher) position(seq uint64) string {
+	return p.view.poller.hub.Position(seq) + p.positionSuffix()
+}
+
+func (p *publisher) positionSuffix() string { return "." + p.instance[1:9] }
+
+// resolve returns the position of an id that the view has sent.
+func (p *publisher) resolve(id string, topics []string) (uint64, bool) {
+	h := p.view.poller.hub
+	if position, ok := strings.CutSuffix(id, p.positionSuffix()); ok {
+		return h.Resolve(position, topics)
+	}
+	seq, ok := h.Resolve(id, topics)
+	if !ok {
+		return 0, false
+	}
+	e := h.Entry(seq)
+	return seq, e != nil && slices.ContainsFunc(topics, e.On)
+}
+
+// shapedSource is [Subscription.Source] for a shaped view. A client whose position
+// is none of this view's gets a reset before the events for new viewers: it may
+// have had some of them.
+func (v *Subscription) shapedSource(lastEventID string) stream.Source {
+	p := &v.view.publisher
+	topics := []string{p.topic(), p.endTopic}
+	if seq, ok := p.resolve(lastEventID, topics); ok && !v.view.hasEndedBefore() && v.resumes(seq) {
+		src := v.source(v.poller.hub.SubscribeAfter(topics, seq))
+		src.Start = stream.Resumed
+		return src
+	}
+	p.mu.Lock()
+	src := v.source(v.poller.hub.Subscribe(topics))
+	first, base, hasDocument := v.view.state.firstEvents()
+	p.mu.Unlock()
+	if len(first) == 0 && hasDocument {
+		// Without a position, the client would miss what changes while it reconnects.
+		id := p.position(base)
+		first = []*store.Entry{{Seq: base, ID: id, Frame: event.Position(id)}}
+	}
+	src.NoPosition = len(first) == 0
+	had := slices.IndexFunc(first, func(e *store.Entry) bool { return e.ID == lastEventID })
+	switch {
+	case lastEventID == "":
+	case had >= 0:
+		first, src.Start = first[had+1:], stream.Resumed
+	default:
+		src.Start = stream.Lost
+		src.Initial = []*store.Entry{stream.ResetWithoutPosition()}
+	}
+	src.Initial = append(src.Initial, first...)
+	return src
+}
+
+// firstEvents returns the events for a viewer without the document, the position
+// after which changes follow, and whether there is a document.
+func (s *documentState) firstEvents() (first []*store.Entry, base uint64, hasDocument bool) {
+	first = s.snapshot()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return first, s.base, s.doc != nil
+}
+
+// setShaped sets a shaped view's document.
+func (s *documentState) setShaped(doc *document, at *store.Entry, base uint64, first []*store.Entry) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.doc, s.at, s.base, s.first, s.stale = doc, at, base, first, nil
+}
