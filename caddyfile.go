@@ -307,6 +307,7 @@ func (h *History) parseBound(d *caddyfile.Dispenser, arg string) error {
 //		encode    gzip
 //
 //		envelope
+//		replay    all | last <count> | none
 //		shutdown_event
 //		max_streams <count> [per client | per user]
 //		authorize   <uri> {
@@ -336,6 +337,7 @@ func (h *Handler) parse(d *caddyfile.Dispenser, hubs map[string]*HubConfig) erro
 		"authorize":      h.parseAuthorize,
 		"envelope":       flag(&h.Envelope),
 		"max_streams":    h.parseMaxStreams,
+		"replay":         replay(&h.Replay, &h.ReplayLast),
 		"shutdown_event": flag(&h.ShutdownEvent),
 	}
 	for _, k := range kinds {

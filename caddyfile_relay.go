@@ -22,7 +22,7 @@ func (h *Handler) parseRelay(d *caddyfile.Dispenser) error {
 		"select":        word(&p.Select),
 		"complete":      word(&p.Complete),
 		"share":         flag(&p.Share),
-		"replay":        p.parseReplay,
+		"replay":        replay(&p.Replay, &p.ReplayLast),
 		"detach":        p.parseDetach,
 		"keep":          duration(&p.Keep),
 		"resume_event":  word(&p.ResumeEvent),
@@ -42,20 +42,23 @@ func (p relayParser) parseFormat(d *caddyfile.Dispenser) error {
 	return word((*string)(&p.Format))(d)
 }
 
-func (p relayParser) parseReplay(d *caddyfile.Dispenser) error {
-	args := d.RemainingArgs()
-	if len(args) == 2 && args[0] == "last" {
-		n, err := strconv.Atoi(args[1])
-		if err != nil || n <= 0 {
-			return d.Errf("replay last %q is no whole number above zero", args[1])
+// replay parses what a viewer or subscriber first gets of earlier events.
+func replay(how *string, last *int) func(*caddyfile.Dispenser) error {
+	return func(d *caddyfile.Dispenser) error {
+		args := d.RemainingArgs()
+		if len(args) == 2 && args[0] == replayLast {
+			n, err := strconv.Atoi(args[1])
+			if err != nil || n <= 0 {
+				return d.Errf("replay last %q is no whole number above zero", args[1])
+			}
+			*last, args = n, args[:1]
 		}
-		p.ReplayLast, args = n, args[:1]
+		if len(args) != 1 {
+			return d.Errf("replay takes all, last and a number, or none, got %q", strings.Join(args, " "))
+		}
+		*how = args[0]
+		return nil
 	}
-	if len(args) != 1 {
-		return d.Errf("replay takes all, last and a number, or none, got %q", strings.Join(args, " "))
-	}
-	p.Replay = args[0]
-	return nil
 }
 
 // parseDetach turns zero into a negative duration: in JSON, zero is the default.

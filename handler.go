@@ -78,6 +78,15 @@ type Handler struct {
 	// is; other text becomes a JSON string. Default: false.
 	Envelope bool `json:"envelope,omitempty"`
 
+	// Sets what a new subscriber of `topics` first gets of the events that were
+	// published before: `all` that the history holds, the `last` events, or `none`.
+	// A client whose position is not in the history gets the same, after `reset`.
+	// Default: none.
+	Replay string `json:"replay,omitempty"`
+
+	// The number of events of `replay last`.
+	ReplayLast int `json:"replay_last,omitempty"`
+
 	// Asks the backend whether a client may subscribe to the topics. Topics
 	// that the client chooses by placeholders of this option's URI need no
 	// `allow`.

@@ -66,6 +66,8 @@ var sharedOptions = []sharedOption{
 		"authorize is for rules with topic: leave it out"},
 	{"envelope", func(h *Handler) bool { return h.Envelope },
 		"envelope says which topic an event is from: it needs topic"},
+	{"replay", func(h *Handler) bool { return h.Replay != "" },
+		"replay says what new subscribers of topics first get: it needs topic, or belongs in the block of relay"},
 	{"cors", func(h *Handler) bool { return len(h.CORS) > 0 }, noStreams},
 	{"heartbeat", func(h *Handler) bool { return h.Heartbeat != 0 || h.HeartbeatEvent != "" }, noStreams},
 	{"retry", func(h *Handler) bool { return h.Retry != 0 }, noStreams},

@@ -22,7 +22,7 @@ func optionNames() (selecting, shared []string) {
 
 func TestEveryFieldOfHandlerIsAnOption(t *testing.T) {
 	selecting, shared := optionNames()
-	known := slices.Concat(selecting, shared, []string{"name", "hub", "heartbeat_event"}) // of heartbeat
+	known := slices.Concat(selecting, shared, []string{"name", "hub", "heartbeat_event", "replay_last"}) // of heartbeat and replay
 	for _, field := range reflect.VisibleFields(reflect.TypeFor[Handler]()) {
 		tag, ok := field.Tag.Lookup("json")
 		if !ok {

@@ -1,7 +1,10 @@
 package caddysse
 
 import (
+	"errors"
+	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -24,7 +27,7 @@ var subscribeKind = kind{
 	name:       "topic",
 	validate:   validateSubscribe,
 	new:        newSubscribeRule,
-	takes:      append([]string{"jwt", "allow", "authorize", "envelope"}, streamOptions...),
+	takes:      append([]string{"jwt", "allow", "authorize", "envelope", "replay"}, streamOptions...),
 	collectors: []prometheus.Collector{authorizeTotal, recheckTotal, authorizeDuration},
 }
 
@@ -71,6 +74,32 @@ func (s *subscribeRule) provision(ctx caddy.Context) error {
 	return err
 }
 
+// The values of [Handler].Replay.
+const (
+	replayAll  = "all"
+	replayLast = "last"
+	replayNone = "none"
+)
+
+func (h *Handler) validateReplay() error {
+	switch {
+	case !slices.Contains([]string{"", replayAll, replayLast, replayNone}, h.Replay):
+		return fmt.Errorf("replay %q is unknown: write replay all, replay last 10 or replay none", h.Replay)
+	case (h.Replay == replayLast) != (h.ReplayLast > 0):
+		return errors.New("replay last needs the number of events: write for example replay last 10")
+	}
+	return nil
+}
+
+// replayed returns how many of the history's events a new subscriber gets; negative
+// for all.
+func (h *Handler) replayed() int {
+	if h.Replay == replayAll {
+		return -1
+	}
+	return h.ReplayLast
+}
+
 // warnOfUnreachedBan logs that handlers behind the rule may refuse clients by
 // their addresses: no request of a stream gets there.
 func (s *subscribeRule) warnOfUnreachedBan() {
@@ -82,6 +111,9 @@ func (s *subscribeRule) warnOfUnreachedBan() {
 
 func validateSubscribe(h *Handler) error {
 	if err := validateStreams(h); err != nil {
+		return err
+	}
+	if err := h.validateReplay(); err != nil {
 		return err
 	}
 	if h.JWT != nil {
@@ -183,7 +215,7 @@ func (s *subscribeRule) serveStream(w http.ResponseWriter, r *http.Request, next
 // source is the stream of the topics, until the token expires or the grant is
 // revoked.
 func (s *subscribeRule) source(r *http.Request, topics []string, token *access.Token, grant *access.Grant) stream.Source {
-	src := stream.Subscribe(s.hub.Hub, topics, stream.LastEventID(r))
+	src := stream.SubscribeReplaying(s.hub.Hub, topics, stream.LastEventID(r), s.handler.replayed())
 	if token != nil {
 		src.Expires = token.Expires
 	}

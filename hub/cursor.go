@@ -54,6 +54,14 @@ func (h *Hub) SubscribeAfter(topics []string, seq uint64) *Cursor {
 	return c
 }
 
+// SubscribeLast returns a cursor that first reads the newest n events on the
+// topics, or all that the log holds if these are fewer. The caller must close it.
+func (h *Hub) SubscribeLast(topics []string, n int) *Cursor {
+	c := h.register(topics)
+	c.startAfter(h.store.Before(c.topics, n))
+	return c
+}
+
 // SubscribeAll returns a cursor that first reads every event in the log. As any
 // cursor it returns [ErrLost] if the log drops events before it reads them. The
 // caller must close it.

@@ -45,6 +45,13 @@ func (f *File) Last(topic string) *Entry {
 	return f.loadOne(func(x *index) uint64 { return x.last(topic) })
 }
 
+// Before implements [Store].
+func (f *File) Before(topics []string, n int) uint64 {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return f.index.before(topics, n)
+}
+
 // Topics implements [Store].
 func (f *File) Topics(prefix string) []string {
 	f.mu.RLock()

@@ -127,6 +127,33 @@ func (x *index) last(topic string) uint64 {
 	return 0
 }
 
+// before returns the position before the newest n entries on any of the topics.
+func (x *index) before(topics []string, n int) uint64 {
+	var unread [][]uint64 // of each topic, without the entries counted
+	for _, name := range topics {
+		if t := x.topics[name]; t != nil {
+			unread = append(unread, t.seqs)
+		}
+	}
+	oldest := x.head + 1
+	for range n {
+		newest := uint64(0)
+		for i, seqs := range unread {
+			if last := len(seqs) - 1; last >= 0 && seqs[last] == oldest { // on several of the topics
+				unread[i] = seqs[:last]
+			}
+			if last := len(unread[i]) - 1; last >= 0 {
+				newest = max(newest, unread[i][last])
+			}
+		}
+		if newest == 0 {
+			break
+		}
+		oldest = newest
+	}
+	return oldest - 1
+}
+
 // topicsWith returns the topics that begin with a prefix.
 func (x *index) topicsWith(prefix string) []string {
 	var found []string

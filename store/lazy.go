@@ -78,6 +78,9 @@ func (l *Lazy) IdempotencyRecord(scope string, key HashedKey) (time.Time, string
 // Last implements [Store].
 func (l *Lazy) Last(topic string) *Entry { return l.store().Last(topic) }
 
+// Before implements [Store].
+func (l *Lazy) Before(topics []string, n int) uint64 { return l.store().Before(topics, n) }
+
 // Topics implements [Store].
 func (l *Lazy) Topics(prefix string) []string { return l.store().Topics(prefix) }
 

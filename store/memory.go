@@ -96,6 +96,13 @@ func (m *Memory) Last(topic string) *Entry {
 	return m.index.entry(m.index.last(topic))
 }
 
+// Before implements [Store].
+func (m *Memory) Before(topics []string, n int) uint64 {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return m.index.before(topics, n)
+}
+
 // Topics implements [Store].
 func (m *Memory) Topics(prefix string) []string {
 	m.mu.RLock()

@@ -177,6 +177,10 @@ type Store interface {
 	IdempotencyRecord(scope string, key HashedKey) (at time.Time, outcome string, ok bool)
 	// Last returns the newest entry on a topic, or nil.
 	Last(topic string) *Entry
+	// Before returns the position before the newest n entries on any of the
+	// topics, each counted once: the position before the oldest of them if there
+	// are fewer, and the head if there are none.
+	Before(topics []string, n int) uint64
 	// Topics returns the topics that begin with a prefix and on which the log
 	// holds entries, in any order.
 	Topics(prefix string) []string

@@ -32,13 +32,31 @@ func ResetWithoutPosition() *store.Entry { return &store.Entry{Frame: resetFrame
 // the history of the topics, it begins with a reset event. The caller passes the
 // source to [Serve] or closes its cursor.
 func Subscribe(h *hub.Hub, topics []string, lastEventID string) Source {
+	return SubscribeReplaying(h, topics, lastEventID, 0)
+}
+
+// SubscribeReplaying is [Subscribe], and a source that resumes nowhere begins with
+// the newest n events on the topics, after the reset if there is one. A negative n
+// means all that the history holds.
+func SubscribeReplaying(h *hub.Hub, topics []string, lastEventID string, n int) Source {
 	if seq, ok := h.Resolve(lastEventID, topics); ok {
 		return Source{Cursor: h.SubscribeAfter(topics, seq), Start: Resumed}
 	}
-	src := Source{Cursor: h.Subscribe(topics)}
+	src := Source{Cursor: subscribeLast(h, topics, n)}
 	if lastEventID != "" {
 		src.Start = Lost
 		src.Initial = []*store.Entry{Reset(src.Cursor)}
 	}
 	return src
+}
+
+func subscribeLast(h *hub.Hub, topics []string, n int) *hub.Cursor {
+	switch {
+	case n < 0:
+		return h.SubscribeAll(topics)
+	case n == 0:
+		return h.Subscribe(topics)
+	default:
+		return h.SubscribeLast(topics, n)
+	}
 }

@@ -60,3 +60,32 @@ func TestPositionOfAnyTopicIsAnsweredAlike(t *testing.T) {
 		}
 	}
 }
+
+func TestNewSubscriberBeginsWithTheNewestEvents(t *testing.T) {
+	h := newHub(t, store.History{MaxEvents: 5})
+	for i, topic := range []string{"a", "b", "a", "c", "b", "a", "c"} { // two have left the history
+		publish(t, h, string(rune('1'+i)), topic)
+	}
+	for n, want := range map[int]string{-1: "356", 0: "", 1: "6", 2: "56", 3: "356", 9: "356"} {
+		for position, first := range map[string]string{"": "", h.Position(1): "reset", "unknown": "reset", h.Position(5): "", h.Position(7): ""} {
+			src := stream.SubscribeReplaying(h, []string{"a", "b"}, position, n)
+			wanted := want
+			switch position {
+			case h.Position(5):
+				wanted = "6"
+			case h.Position(7):
+				wanted = ""
+			}
+			entries, err := src.Cursor.Next(1<<20, nil)
+			got := ""
+			for _, e := range entries {
+				data, _ := e.Frame.DataOf("")
+				got += string(data)
+			}
+			if err != nil || got != wanted || (len(src.Initial) == 1) != (first == "reset") {
+				t.Errorf("the last %d after %q: got %q after %d others (%v), want %q", n, position, got, len(src.Initial), err, wanted)
+			}
+			src.Cursor.Close()
+		}
+	}
+}

@@ -137,6 +137,31 @@ func last(t *testing.T, s store.Store) {
 	}
 }
 
+func before(t *testing.T, s store.Store) {
+	l := &log{TB: t, Store: s}
+	want := func(seq uint64, n int, topics ...string) {
+		t.Helper()
+		if got := s.Before(topics, n); got != seq {
+			t.Errorf("before the last %d on %q: %d, want %d", n, topics, got, seq)
+		}
+	}
+	want(0, 1, "a")
+	l.add("a", "b", "a", "c")
+	l.append(l.entry("x", "a", "b"), l.entry("x", "d"))
+	for n, seq := range []uint64{6, 4, 2, 0, 0} {
+		want(seq, n, "a")
+	}
+	for n, seq := range []uint64{6, 4, 2, 1, 0, 0} {
+		want(seq, n, "a", "b")
+	}
+	want(6, 9)
+	want(6, 9, "e")
+	want(3, 2, "b", "c")
+	l.trim(store.History{MaxEvents: 3}, 0)
+	want(4, 9, "a", "b")
+	want(3, 9, "a", "c")
+}
+
 func topicsByPrefix(t *testing.T, s store.Store) {
 	l := &log{TB: t, Store: s}
 	want := func(prefix string, topics ...string) {

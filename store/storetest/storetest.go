@@ -27,6 +27,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"an entry on several topics is read from each", severalTopics},
 		{"topics differ if one byte differs", similarTopics},
 		{"Last returns the newest entry on a topic", last},
+		{"Before returns the position before the newest entries on the topics", before},
 		{"Topics returns the topics with entries and a prefix", topicsByPrefix},
 		{"Lookup finds given ids until their entries are dropped", lookup},
 		{"MaxEvents drops the oldest entries", trimByCount},
