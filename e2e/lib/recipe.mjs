@@ -29,6 +29,13 @@ export async function wholeRecipe(heading, replacements) {
   };
 }
 
+// exactStreams returns the rule and the bytes of each stream that a page already knows,
+// by heading.
+export async function exactStreams() {
+  const parts = (await section('Streams that a page already knows')).split(/^### /m).slice(1);
+  return Object.fromEntries(parts.map((part) => [part.slice(0, part.indexOf('\n')), { rule: block(part, 'caddyfile-fragment'), bytes: block(part, 'text') }]));
+}
+
 async function section(heading, page = 'recipes.md') {
   const text = await readFile(join(root, 'docs', page), 'utf8');
   const found = text.split(/^## /m).find((part) => part.startsWith(`${heading}\n`));
