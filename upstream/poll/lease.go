@@ -11,6 +11,7 @@ type TopicLeases struct {
 	mu      sync.Mutex
 	byTopic map[string]*lease
 	pollers int // that were created
+	shaped  succession
 }
 
 // lease is the right to publish on one topic.

@@ -250,6 +250,7 @@ func (l *pollLoop) finish() {
 	}
 	v.poller.memory.replace(l.kept, 0)
 	v.publisher.releaseLease()
+	v.publisher.leaveSuccession()
 	v.poller.failures.forget(&v.publisher.outage)
 	v.poller.workers.leave()
 }

@@ -55,6 +55,11 @@ func (v *view) keptBytes(doc *document, body []byte) int64 {
 	for _, frame := range doc.first {
 		kept += len(frame) + event.MaxIDLen
 	}
+	if before := v.state.doc; before != nil && before.equal(doc) && v.poller.config.isShaped() {
+		for _, e := range v.state.first {
+			kept += len(e.Frame)
+		}
+	}
 	if v.poller.config.Absorb && !bytes.Equal(body, doc.text) {
 		kept += len(body)
 	}

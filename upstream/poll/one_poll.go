@@ -82,7 +82,11 @@ func (l *pollLoop) poll(slot *fair.Slot, first bool) (outcome, http.Header) {
 	case first && (l.view.isUndecided(o) || o.unlike) && l.view.isChecked():
 		l.view.state.fail(errUndecided, newCheckFailure(resp, err))
 		return ended, nil
-	case err != nil:
+	}
+	if first {
+		l.view.publisher.succeed()
+	}
+	if err != nil {
 		return l.view.publisher.publishStale(0, err), nil
 	}
 	result := l.process(resp, asked, first)

@@ -21,8 +21,8 @@ import (
 
 // publisher publishes a view's events: the document's on the document's topic,
 // while the view holds the topic's lease, and those about the view alone on its
-// end topic. endTopic and instance never change. The goroutine that polls is the
-// only one that uses lease, outage and unsent.
+// end topic. endTopic and instance change no more after the first poll. The goroutine
+// that polls is the only one that uses lease, outage, unsent and followed.
 type publisher struct {
 	view     *view
 	endTopic string     // of stale, gone and complete
@@ -30,6 +30,8 @@ type publisher struct {
 	lease    *lease     // nil before the first document
 	outage   *outageKey // while the backend fails
 	unsent   bool       // the last document was not published; see takeUnsent
+	followed string     // the key under which the view may have a successor; empty if it has none
+	resigned bool       // a view of the next configuration publishes on the topics; mu guards it
 
 	// mu is held from an event's publication until the state has it, and while a
 	// viewer subscribes: it comes before both or after both.
@@ -186,7 +188,7 @@ func (p *publisher) publishComplete(data []byte) outcome {
 	defer p.mu.Unlock()
 	held, release := p.acquireLease()
 	defer release()
-	if !held {
+	if !held || p.resigned {
 		p.view.moved.Set()
 		return ended
 	}
@@ -211,7 +213,7 @@ func (p *publisher) publishComplete(data []byte) outcome {
 // was replaced, its viewers move to the next one instead: that may have another
 // backend.
 func (p *publisher) publishStale(status int, err error) outcome {
-	if p.view.poller.isRetired() {
+	if p.isReplaced() {
 		p.view.moved.Set()
 		return failed
 	}
@@ -246,7 +248,7 @@ func (p *publisher) end(resp *subrequest.Response, first bool) {
 		p.view.state.fail(instead, nil)
 	case first:
 		p.view.state.refuse(resp)
-	case p.view.poller.isRetired(): // the next configuration decides
+	case p.isReplaced(): // the next configuration decides
 		p.view.moved.Set()
 	case isGone(resp.Status):
 		notice, _ := json.Marshal(map[string]int{"status": resp.Status})

@@ -92,6 +92,9 @@ func (d *document) takeComplete(events []event.Event) []event.Event {
 func (p *publisher) publishShaped(doc *document) outcome {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.resigned {
+		return unchanged
+	}
 	s := &p.view.state
 	var messages []hub.Message
 	if s.stale != nil {
@@ -136,6 +139,9 @@ func (p *publisher) confirmShaped(result outcome) outcome {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.resigned {
+		return result
+	}
 	if _, err := p.publish(stream.Fresh(), p.endTopic); err != nil {
 		return failed
 	}

@@ -303,6 +303,97 @@ func TestShapedViewIsSharedAndAbsorbs(t *testing.T) {
 	})
 }
 
+// The new configuration's view begins before the old one is retired, or after, and
+// after the old one has ended.
+func TestReloadLosesAndRepeatsNoEventOfAProgram(t *testing.T) {
+	for _, order := range []string{"new view, retire, leave", "retire, new view, leave", "retire, leave, new view", "leave, retire, new view"} {
+		for first, early := range map[string][]string{"program": {"item 1", "item 2"}, "nothing": nil} {
+			c := jqPoll(growing)
+			c.First = first
+			within(t, c, func(e *env) {
+				e.set(document("[1,2]"))
+				moves, stays := e.subscribe(newRequest("/doc")), (*viewer)(nil)
+				moves.wantAll(e.t, early...)
+				now := e.successor(c)
+				now.set(document("[1,2,3]"))
+				for _, step := range strings.Split(order, ", ") {
+					switch step {
+					case "new view":
+						stays = now.subscribe(newRequest("/doc"))
+					case "retire":
+						e.Retire()
+					case "leave":
+						moves.leave()
+					}
+					advance(10 * time.Millisecond)
+				}
+				back := now.resume(newRequest("/doc"), moves.lastID())
+				got := moves.all()[len(early):] // before it left
+				got = append(got, back.all()...)
+				if !slices.Equal(got, []string{"item 3"}) {
+					e.t.Errorf("%s, first %s: got %q", order, first, got)
+				}
+				now.set(document("[1,2,3,4]"))
+				advance(3 * time.Second)
+				if last := stays.all(); last[len(last)-1] != "item 4" {
+					e.t.Errorf("%s: %q", order, last)
+				}
+				now.over()
+			})
+		}
+	}
+}
+
+func TestReloadWithAnotherProgramResets(t *testing.T) {
+	within(t, jqPoll(growing), func(e *env) {
+		e.set(document("[1,2]"))
+		v := e.subscribe(newRequest("/doc"))
+		now := e.successor(jqPoll(`.new[] | {event: "number", data: .}`))
+		now.set(document("[1,2]"))
+		e.Retire()
+		now.resume(newRequest("/doc"), v.lastID()).wantAll(e.t, reset, "number 1", "number 2")
+		now.over()
+	})
+}
+
+func TestFailureOverReloadEndsWithFresh(t *testing.T) {
+	within(t, jqPoll(growing), func(e *env) {
+		e.set(document("[1]"))
+		v := e.subscribe(newRequest("/doc"))
+		e.set(status(503))
+		advance(2 * time.Second)
+		v.want(e.t, "item", "stale")
+		now := e.successor(jqPoll(growing))
+		now.set(status(503))
+		e.Retire()
+		back := now.resume(newRequest("/doc"), v.lastID())
+		back.want(e.t)
+		now.set(document("[1,2]"))
+		advance(20 * time.Second)
+		back.want(e.t, "fresh", "item")
+		now.over()
+	})
+}
+
+// A viewer of a shared view gets nothing from before it was authorized.
+func TestReloadGrantsNoViewerWhatWasSentBefore(t *testing.T) {
+	c := jqPoll(growing)
+	c.Share = "checked"
+	within(t, c, func(e *env) {
+		e.set(document("[1]"))
+		a := e.subscribe(newRequest("/doc", "Authorization", "a"))
+		old := a.lastID()
+		e.set(document("[1,2]"))
+		advance(2 * time.Second)
+		now := e.successor(c)
+		now.set(document("[1,2]"))
+		e.Retire()
+		now.resume(newRequest("/doc", "Authorization", "b"), old).wantAll(e.t, reset, "item 1", "item 2")
+		now.resume(newRequest("/doc", "Authorization", "a"), a.lastID()).wantAll(e.t)
+		now.over()
+	})
+}
+
 func TestInvalidFirstIsRefused(t *testing.T) {
 	for want, c := range map[string]poll.Config{
 		"first says what new viewers get with send jq": {First: "program"},
