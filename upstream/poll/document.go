@@ -59,6 +59,14 @@ func (d *document) in(f event.Frame) (*document, bool) {
 
 func (d *document) event() event.Event { return event.Event{Name: d.name, Data: d.text} }
 
+// completion returns the data of complete.
+func (d *document) completion() []byte {
+	if d.end == nil {
+		return []byte("{}")
+	}
+	return d.end
+}
+
 // read makes a document of a response: it applies select and until.
 func (c *Config) read(ctx context.Context, resp *subrequest.Response, want expectation) (d *document, err error) {
 	t, body := mediaTypeOf(resp.Header), resp.Body

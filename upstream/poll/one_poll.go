@@ -136,7 +136,7 @@ func (l *pollLoop) process(resp *subrequest.Response, asked time.Time, first boo
 	came := l.view.publisher.publishChange(ctx, doc)
 	l.noteChange(ctx, came, before, doc)
 	if doc.finished && came != failed {
-		return l.view.publisher.publishComplete(doc.end)
+		return l.view.publisher.publishComplete(doc.completion())
 	}
 	return came
 }

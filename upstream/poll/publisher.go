@@ -39,11 +39,15 @@ type publisher struct {
 }
 
 func (p *publisher) init(v *view) {
-	p.view, p.endTopic = v, "\x00end/"+rand.Text()
+	own := rand.Text()
+	p.view, p.endTopic = v, endPrefix+own
 	if v.state.incremental {
-		p.instance = "/" + rand.Text()
+		p.instance = "/" + own
 	}
 }
+
+// endPrefix begins the names of end topics.
+const endPrefix = "\x00end/"
 
 // takeUnsent reports, once, whether a document was not published: the next poll
 // must get it again, whether it has changed or not.
@@ -176,9 +180,8 @@ func (p *publisher) publishAll(doc *document, events []event.Event) outcome {
 	return changed
 }
 
-// publishComplete ends the view with its document, and the data of complete; nil
-// for {}. The event goes to two topics
-// of its own, so that the document stays the last event on the document's topic:
+// publishComplete ends the view with its document, and the data of complete. The
+// event goes to two topics of its own, so that the document stays the last event on the document's topic:
 // to the end topic for this view's viewers, since the view of another
 // configuration may go on, and to the finished topic, which proves that a client
 // that reconnects has this very document. If another view holds the lease, the
@@ -192,10 +195,7 @@ func (p *publisher) publishComplete(data []byte) outcome {
 		p.view.moved.Set()
 		return ended
 	}
-	if data == nil {
-		data = []byte("{}")
-	}
-	topic := p.finishedTopic(data)
+	topic := p.finishedTopic(p.view.state.doc, data)
 	last := p.view.poller.hub.Last(topic)
 	if at := p.view.state.at; last == nil || at != nil && last.Seq < at.Seq { // or it was published before
 		var err error
@@ -280,9 +280,9 @@ func (p *publisher) logFailure(name string, err error) {
 func (p *publisher) topic() string { return "\x00poll/" + p.view.state.currentKey() + p.instance }
 
 // finishedTopic returns the topic of the events that ended views of the key with
-// the document that the view has now, and with this data.
-func (p *publisher) finishedTopic(data []byte) string {
-	end := []string{p.view.state.text()}
+// a document.
+func (p *publisher) finishedTopic(doc *document, data []byte) string {
+	end := []string{string(doc.text)}
 	if string(data) != "{}" {
 		end = append(end, string(data))
 	}

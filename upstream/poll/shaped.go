@@ -92,7 +92,7 @@ func (d *document) takeComplete(events []event.Event) []event.Event {
 func (p *publisher) publishShaped(doc *document) outcome {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.resigned {
+	if p.resigned || doc.finished && p.adoptFinished(doc) {
 		return unchanged
 	}
 	s := &p.view.state
@@ -129,6 +129,29 @@ func (p *publisher) publishShaped(doc *document) outcome {
 	s.setShaped(doc, at, base, first)
 	p.recordSaved(doc, sent)
 	return changed
+}
+
+// adoptFinished goes on with the topics of an earlier view that has ended with this
+// very document, if the log holds its end: clients that have missed some of its events
+// get those. It is called before the view has viewers, or does nothing.
+func (p *publisher) adoptFinished(doc *document) bool {
+	last := p.view.poller.hub.Last(p.finishedTopic(doc, doc.completion()))
+	if last == nil || isClosed(p.view.polled) || p.view.state.doc != nil {
+		return false
+	}
+	i := slices.IndexFunc(last.Topics, func(t string) bool { return strings.HasPrefix(t, endPrefix) })
+	if i < 0 {
+		return false
+	}
+	base := last.Seq - 1
+	p.takeTopics("/"+strings.TrimPrefix(last.Topics[i], endPrefix), last.Topics[i], base)
+	at := p.view.poller.hub.Last(p.topic())
+	if at != nil {
+		base = at.Seq
+	}
+	p.view.poller.failures.end(&p.outage)
+	p.view.state.setShaped(doc, at, base, p.firstEntries(doc.first, base))
+	return true
 }
 
 // confirmShaped handles a response that confirms the document.

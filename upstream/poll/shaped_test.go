@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/caddy-sse/caddy-sse/event"
@@ -211,6 +212,38 @@ func TestExactlyOneCompleteIsSent(t *testing.T) {
 				advance(2 * time.Second)
 				v.wantAll(e.t, `{"status":"open"}`, c.want)
 			})
+		})
+	}
+}
+
+// The view has ended with complete when the client comes back.
+func TestClientThatComesBackAfterTheEndGetsWhatItMissed(t *testing.T) {
+	c := jqPoll(`.new.items[(.old.items // [] | length):][] | {event: "item", data: .}`)
+	c.Until = "select(.done) | {total: (.items | length)}"
+	const end = `complete {"total":3}`
+	for _, linger := range []time.Duration{-1, time.Minute} {
+		c.Linger = caddy.Duration(linger)
+		within(t, c, func(e *env) {
+			e.set(document(`{"items":[1,2]}`))
+			v := e.subscribe(newRequest("/doc"))
+			position := v.lastID()
+			e.set(document(`{"items":[1,2,3],"done":true}`))
+			advance(2 * time.Second)
+			v.wantAll(e.t, "item 1", "item 2", "item 3", end)
+			for range 2 {
+				back := e.resume(newRequest("/doc"), position)
+				back.wantAll(e.t, "item 3", end)
+				if !back.hasEnded() || !e.isFinished("/doc", back.lastID()) || !e.isFinished("/doc", v.lastID()) {
+					e.t.Error("the stream goes on")
+				}
+				late := e.subscribe(newRequest("/doc"))
+				late.wantAll(e.t, "item 1", "item 2", "item 3", end)
+				e.resume(newRequest("/doc"), late.idOf(1)).wantAll(e.t, "item 3", end)
+				e.resume(newRequest("/doc"), late.idOf(2)).wantAll(e.t, end)
+			}
+			if last := e.hub.Head(); last != 4 {
+				e.t.Errorf("there are %d events", last)
+			}
 		})
 	}
 }

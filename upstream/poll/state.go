@@ -112,12 +112,6 @@ func (s *documentState) completion() (e *store.Entry, topic string) {
 	return s.complete, s.finishedOn
 }
 
-func (s *documentState) text() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return string(s.doc.text)
-}
-
 // storeResponse stores a response for ordinary requests. One that can't answer
 // them removes the stored one.
 func (s *documentState) storeResponse(resp *subrequest.Response, result outcome, asked time.Time, digest func(...string) string) {

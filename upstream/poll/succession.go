@@ -61,7 +61,7 @@ func (p *publisher) succeed() {
 	if doc == nil {
 		return
 	}
-	p.takeTopics(before, base)
+	p.takeTopics(before.instance, before.endTopic, base)
 	p.view.state.setShaped(doc, at, base, first)
 	p.view.state.set(doc, at, stale)
 }
@@ -97,12 +97,12 @@ func (p *publisher) isReplaced() bool {
 }
 
 // takeTopics makes the view publish on the topics of another one, whose newest event
-// is at a position. Where viewers are checked, those who are there already were not
+// is at a position or before it. Where viewers are checked, those who are there already were not
 // authorized for what was published before.
-func (p *publisher) takeTopics(other *publisher, newest uint64) {
+func (p *publisher) takeTopics(instance, endTopic string, newest uint64) {
 	p.view.poller.mu.Lock()
 	defer p.view.poller.mu.Unlock()
-	p.instance, p.endTopic = other.instance, other.endTopic
+	p.instance, p.endTopic = instance, endTopic
 	if p.view.isCheckedLocked() {
 		for _, one := range p.view.viewers.list {
 			one.since = max(one.since, newest)
