@@ -416,3 +416,30 @@ func startChat(t *testing.T) (*site, exactStream) {
 	}
 	return s, stream
 }
+
+// A reload moves the viewers of a program's events. They get each event once, and no
+// reset, whether the document changes meanwhile or not.
+func TestReloadBringsViewersOfAProgramNoReset(t *testing.T) {
+	doc := newDocument("[1]")
+	directives := "sse /api/* {\n poll 1h {\n send jq `.new[(.old // [] | length):][] | {event: \"item\", data: .}`\n}\n}\n reverse_proxy " + startBackend(t, doc.ServeHTTP)
+	s := startSite(t, "sse {\n drain 50ms\n }", directives)
+	for i, protocol := range protocols {
+		doc.set("[1]")
+		path := "/api/" + protocol
+		viewer := s.open(protocol, path)
+		position := viewer.expect("item", "1").ID
+		for n := 2; n <= 4; n++ {
+			s.reload("sse {\n drain 50ms\n }", fmt.Sprintf("header X-Config %d-%d\n%s", i, n, directives))
+			if n == 3 {
+				doc.set("[1,2,3]") // seen by the first poll of the new configuration
+			}
+			viewer.ended()
+			viewer = s.open(protocol, path, "Last-Event-ID", position)
+			if n != 3 {
+				s.do("PUT", path, "["+strings.Join([]string{"1", "2", "3", "4"}[:n], ",")+"]")
+			}
+			position = viewer.expect("item", fmt.Sprint(n)).ID
+		}
+		viewer.close()
+	}
+}
