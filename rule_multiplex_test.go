@@ -351,3 +351,30 @@ func TestLostPositionResetsEachURL(t *testing.T) {
 		}
 	}
 }
+
+func TestProgramsEventsOfSeveralURLsResume(t *testing.T) {
+	docs := newDocuments("a", "b")
+	s := multiplexed(t, "1h {\n send jq `.new[(.old // [] | length):][] | {event: \"item\", data: .}`\n }", "", docs.ServeHTTP)
+	for _, protocol := range protocols {
+		docs.set("a", "[1]")
+		docs.set("b", "[]")
+		a, b := "/api/a?"+protocol, "/api/b?"+protocol
+		witness := s.open(protocol, live(a, b))
+		witness.expect("", ofURL(a, "item", "1"))
+		s.do("PUT", a, "[1,2]")
+		witness.expect("", ofURL(a, "item", "2"))
+		c := s.open(protocol, live(a, b))
+		c.expect("", ofURL(a, "item", "1"))
+		last := c.expect("", ofURL(a, "item", "2"))
+		c.close()
+		s.do("PUT", b, "[7]")
+		witness.expect("", ofURL(b, "item", "7"))
+		s.do("PUT", a, "[1,2,3]")
+		witness.expect("", ofURL(a, "item", "3"))
+		back := s.open(protocol, live(a, b), "Last-Event-ID", last.ID)
+		back.expect("", ofURL(b, "item", "7"))
+		back.expect("", ofURL(a, "item", "3"))
+		back.close()
+		witness.close()
+	}
+}

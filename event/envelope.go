@@ -35,6 +35,9 @@ func (f Frame) EnvelopedForURL(url string) Frame {
 	return append(appendData(make([]byte, 0, len(envelope)+len("data: \n\n")), envelope), '\n')
 }
 
+// IsPosition reports whether the frame is one of [Position], which dispatches nothing.
+func (f Frame) IsPosition() bool { return string(f.WithoutID()) == "\n" }
+
 // appendMember appends the data as the last member of an object.
 func appendMember(object, data []byte) []byte {
 	object = slices.Grow(append(object, `,"data":`...), len(data)+len(`""}`))

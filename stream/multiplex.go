@@ -170,7 +170,9 @@ func (m *Multiplexed) initial(lastEventID string) []*store.Entry {
 			entries = append(entries, &store.Entry{Frame: p.refusal()})
 		case p.Source != nil && !p.Source.Revoked.IsSet():
 			for _, e := range p.Source.Initial {
-				entries = append(entries, p.envelope(e, true))
+				if !e.Frame.IsPosition() {
+					entries = append(entries, p.envelope(e, true))
+				}
 				p.follow(e)
 			}
 			p.Source.Initial = nil

@@ -60,6 +60,6 @@ export class Terminal {
 function withoutVolatile(text) {
   return text
     .replace(/^retry: \d+$/gm, 'retry: …')
-    .replace(/\b[a-z0-9]{10}-\d+(\.[A-Z2-7]{8}(\.\d+)?)?\b/g, '…')
+    .replace(/\b[a-z0-9]{10}-\d+(~[\w-]{5})?\b/g, '…')
     .replace(/^id: [\w-]{32}$/gm, 'id: …');
 }

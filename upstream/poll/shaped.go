@@ -174,38 +174,24 @@ func (p *publisher) confirmShaped(result outcome) outcome {
 
 // firstEntries returns the events for viewers without the document. A client that
 // has all of them resumes after the base; one that has some of them gets the rest,
-// as long as the document has not changed.
+// as long as the document has not changed. They are not in the log, and so have no
+// position there.
 func (p *publisher) firstEntries(frames []event.Frame, base uint64) (entries []*store.Entry) {
+	h, topics := p.view.poller.hub, []string{p.topic()}
 	for i, frame := range frames {
 		id := p.position(base)
 		if i < len(frames)-1 {
-			id += "." + strconv.Itoa(i+1)
+			id = h.Position(base) + "." + strconv.Itoa(i+1) + "." + h.Tag(topics[0])
 		}
-		entries = append(entries, &store.Entry{Seq: base, ID: id, Frame: frame.WithID(id)})
+		entries = append(entries, &store.Entry{Topics: topics, ID: id, Frame: frame.WithID(id)})
 	}
 	return entries
 }
 
 // position returns the id for a client that has got all of a shaped view up to a
-// position. Unlike the hub's positions, it is one of this view only.
+// position of the log.
 func (p *publisher) position(seq uint64) string {
-	return p.view.poller.hub.Position(seq) + p.positionSuffix()
-}
-
-func (p *publisher) positionSuffix() string { return "." + p.instance[1:9] }
-
-// resolve returns the position of an id that the view has sent.
-func (p *publisher) resolve(id string, topics []string) (uint64, bool) {
-	h := p.view.poller.hub
-	if position, ok := strings.CutSuffix(id, p.positionSuffix()); ok {
-		return h.Resolve(position, topics)
-	}
-	seq, ok := h.Resolve(id, topics)
-	if !ok {
-		return 0, false
-	}
-	e := h.Entry(seq)
-	return seq, e != nil && slices.ContainsFunc(topics, e.On)
+	return p.view.poller.hub.TaggedPosition(seq, p.view.poller.hub.Tag(p.topic()))
 }
 
 // shapedSource is [Subscription.Source] for a shaped view. A client whose position
@@ -213,27 +199,30 @@ func (p *publisher) resolve(id string, topics []string) (uint64, bool) {
 // have had some of them.
 func (v *Subscription) shapedSource(lastEventID string) stream.Source {
 	p := &v.view.publisher
-	topics := []string{p.topic(), p.endTopic}
-	if seq, ok := p.resolve(lastEventID, topics); ok && !v.view.hasEndedBefore() && v.resumes(seq) {
-		src := v.source(v.poller.hub.SubscribeAfter(topics, seq))
-		src.Start = stream.Resumed
-		return src
+	h, topics := v.poller.hub, []string{p.topic(), p.endTopic}
+	if seq, ok := h.Resolve(lastEventID, topics); ok {
+		if topic, ok := h.Followed(lastEventID, seq, topics); ok && !v.view.hasEndedBefore() && v.resumes(seq) {
+			src := v.source(h.SubscribeAfter(topics, seq))
+			src.Start, src.Followed = stream.Resumed, topic
+			return src
+		}
 	}
 	p.mu.Lock()
-	src := v.source(v.poller.hub.Subscribe(topics))
+	src := v.source(h.Subscribe(topics))
 	first, base, hasDocument := v.view.state.firstEvents()
 	p.mu.Unlock()
 	if len(first) == 0 && hasDocument {
 		// Without a position, the client would miss what changes while it reconnects.
 		id := p.position(base)
-		first = []*store.Entry{{Seq: base, ID: id, Frame: event.Position(id)}}
+		first = []*store.Entry{{Topics: topics[:1], ID: id, Frame: event.Position(id)}}
 	}
 	src.NoPosition = len(first) == 0
 	had := slices.IndexFunc(first, func(e *store.Entry) bool { return e.ID == lastEventID })
 	switch {
 	case lastEventID == "":
 	case had >= 0:
-		first, src.Start = first[had+1:], stream.Resumed
+		src.Start, src.Followed = stream.Resumed, stream.FollowedTopic(first[had])
+		first = first[had+1:]
 	default:
 		src.Start = stream.Lost
 		src.Initial = []*store.Entry{stream.ResetWithoutPosition()}
