@@ -2,6 +2,7 @@ package caddysse_test
 
 import (
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -42,5 +43,35 @@ func TestPageWithTokensIsLiveByItsElements(t *testing.T) {
 		}
 		elements.close()
 		whole.close()
+	}
+}
+
+// The tree of such a page of 30 KiB would take 200 MB.
+func TestPageWhoseFormattingElementsMultiplyIsStale(t *testing.T) {
+	hostile := "<p>"
+	for i := range 400 {
+		hostile += fmt.Sprintf("<b a%d>", i)
+	}
+	hostile += strings.Repeat("<p>x", 6000)
+	var multiplies atomic.Bool
+	s := polled(t, "100ms {\n select css \"#stock\"\n }", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/html")
+		page := "<p id=stock>1</p>"
+		if multiplies.Load() {
+			page += hostile
+		}
+		_, _ = io.WriteString(w, page)
+	})
+	for i, protocol := range protocols {
+		multiplies.Store(false)
+		c := s.open(protocol, fmt.Sprint("/api/x?", i))
+		c.expect("", `<p id="stock">1</p>`)
+		multiplies.Store(true)
+		if e := c.next(); e.Name != "stale" || !strings.Contains(string(e.Data), "502") {
+			t.Errorf("%s: %s %s", protocol, e.Name, e.Data)
+		}
+		if e := s.open(protocol, fmt.Sprint("/api/new?", i)).next(); e.Name != "stale" {
+			t.Errorf("%s, a new viewer: %s %s", protocol, e.Name, e.Data)
+		}
 	}
 }
