@@ -18,7 +18,10 @@ func create(path string) error {
 		return err
 	}
 	db, err := newTempDB(path)
-	if err != nil {
+	switch {
+	case err != nil && exists(path): // another store has created it, and removed the temporary file
+		return nil
+	case err != nil:
 		return err
 	}
 	made := db.Path()

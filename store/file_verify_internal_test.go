@@ -135,6 +135,18 @@ func TestEachPartOfAMetaPageIsVerified(t *testing.T) {
 	}
 }
 
+// unreadable is a file on a disk that fails.
+type unreadable struct{ err error }
+
+func (u unreadable) ReadAt([]byte, int64) (int, error) { return 0, u.err }
+
+func TestFileThatCannotBeReadIsNotDamaged(t *testing.T) {
+	failed := errors.New("input/output error")
+	if _, err := readMeta(unreadable{failed}); !errors.Is(err, failed) || errors.Is(err, ErrDamaged) {
+		t.Errorf("got %v", err)
+	}
+}
+
 // If locks have no effect, another store may write the file while it is verified.
 // What is found then is no damage, and what was read may be out of date.
 func TestFileThatIsWrittenWhileItIsVerifiedHasChanged(t *testing.T) {
