@@ -268,7 +268,7 @@ func (b buckets) putEntries(head uint64, entries []*Entry) error {
 
 func (b buckets) putRecords(number uint64, records []IdempotencyRecord) error {
 	for i := range records {
-		if err := b.records.Put(keyOf(number+uint64(i)), appendIdempotencyRecord(nil, &records[i])); err != nil {
+		if err := b.records.Put(keyOf(number+uint64(i)), AppendIdempotencyRecord(nil, &records[i])); err != nil {
 			return err
 		}
 	}

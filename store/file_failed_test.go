@@ -77,7 +77,7 @@ func testRefusedAppend(t *testing.T, next func(t *testing.T, f *File)) {
 
 func FuzzRecord(f *testing.F) {
 	e := &Entry{Seq: 7, Time: time.Unix(1, 2), Topics: []string{"a", ""}, ID: "x", Given: true, Frame: []byte("data: x\n\n")}
-	f.Add(appendRecord(nil, e), appendIdempotencyRecord(nil, &IdempotencyRecord{Scope: "s", Outcome: "a", Time: time.Unix(1, 2), Window: Window{1, 2}}))
+	f.Add(appendRecord(nil, e), AppendIdempotencyRecord(nil, &IdempotencyRecord{Scope: "s", Outcome: "a", Time: time.Unix(1, 2), Window: Window{1, 2}}))
 	f.Add([]byte(nil), []byte(nil))
 	f.Fuzz(func(t *testing.T, entry, record []byte) {
 		if e, err := parseRecord(7, entry); err == nil {
@@ -86,8 +86,8 @@ func FuzzRecord(f *testing.F) {
 				t.Errorf("%+v became %+v, %v", e, again, err)
 			}
 		}
-		if r, err := parseIdempotencyRecord(record); err == nil {
-			again, err := parseIdempotencyRecord(appendIdempotencyRecord(nil, r))
+		if r, err := ParseIdempotencyRecord(record); err == nil {
+			again, err := ParseIdempotencyRecord(AppendIdempotencyRecord(nil, r))
 			if err != nil || fmt.Sprint(again) != fmt.Sprint(r) {
 				t.Errorf("%+v became %+v, %v", r, again, err)
 			}

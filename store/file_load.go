@@ -85,7 +85,7 @@ func (f *File) loadRecords(tx *bbolt.Tx) error {
 		if err != nil {
 			return err
 		}
-		r, err := parseIdempotencyRecord(value)
+		r, err := ParseIdempotencyRecord(value)
 		if err != nil {
 			return fmt.Errorf("record %d: %w", n, err)
 		}

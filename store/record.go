@@ -5,6 +5,8 @@ import (
 	"errors"
 	"hash/crc32"
 	"time"
+
+	"github.com/caddy-sse/caddy-sse/internal/wire"
 )
 
 // ErrDamaged means that a file does not contain what was written to it.
@@ -26,11 +28,11 @@ func appendRecord(b []byte, e *Entry) []byte {
 		given = 1
 	}
 	b = append(b, given)
-	b = binary.BigEndian.AppendUint64(b, uint64(e.Time.UnixNano()))
-	b = appendText(b, e.ID)
+	b = wire.AppendTime(b, e.Time)
+	b = wire.AppendText(b, e.ID)
 	b = binary.AppendUvarint(b, uint64(len(e.Topics)))
 	for _, t := range e.Topics {
-		b = appendText(b, t)
+		b = wire.AppendText(b, t)
 	}
 	b = binary.AppendUvarint(b, uint64(len(e.Frame)))
 	record := b[start:]
@@ -45,17 +47,17 @@ func parseHead(seq uint64, record []byte) (e *Entry, frame []byte, err error) {
 	if len(record) < checksumBytes {
 		return nil, nil, ErrDamaged
 	}
-	p := parser{rest: record[checksumBytes:]}
-	e = &Entry{Seq: seq, Given: p.byte() == 1, Time: p.time(), ID: p.text()}
-	for n := p.count(); n > 0; n-- {
-		e.Topics = append(e.Topics, p.text())
+	p := wire.Reader{Rest: record[checksumBytes:]}
+	e = &Entry{Seq: seq, Given: p.Byte() == 1, Time: p.Time(), ID: p.Text()}
+	for n := p.Count(); n > 0; n-- {
+		e.Topics = append(e.Topics, p.Text())
 	}
-	length := p.number()
-	head := record[checksumBytes : len(record)-len(p.rest)]
-	if p.failed || length != uint64(len(p.rest)) || crc32.Checksum(head, castagnoli) != binary.BigEndian.Uint32(record) {
+	length := p.Number()
+	head := record[checksumBytes : len(record)-len(p.Rest)]
+	if p.Failed || length != uint64(len(p.Rest)) || crc32.Checksum(head, castagnoli) != binary.BigEndian.Uint32(record) {
 		return nil, nil, ErrDamaged
 	}
-	return e, p.rest, nil
+	return e, p.Rest, nil
 }
 
 // parseRecord decodes an entry, and copies its frame.
@@ -71,86 +73,32 @@ func parseRecord(seq uint64, record []byte) (*Entry, error) {
 	return e, nil
 }
 
-func appendIdempotencyRecord(b []byte, r *IdempotencyRecord) []byte {
+// AppendIdempotencyRecord appends the encoding of a record.
+func AppendIdempotencyRecord(b []byte, r *IdempotencyRecord) []byte {
 	b = append(b, make([]byte, 4)...)
 	b = append(b, r.Key[:]...)
-	b = binary.BigEndian.AppendUint64(b, uint64(r.Time.UnixNano()))
-	b = appendText(b, r.Scope)
-	b = appendText(b, r.Outcome)
+	b = wire.AppendTime(b, r.Time)
+	b = wire.AppendText(b, r.Scope)
+	b = wire.AppendText(b, r.Outcome)
 	b = binary.AppendUvarint(b, uint64(r.Window.MaxCount))
 	b = binary.AppendUvarint(b, uint64(r.Window.MaxAge))
 	binary.BigEndian.PutUint32(b, crc32.Checksum(b[4:], castagnoli))
 	return b
 }
 
-func parseIdempotencyRecord(record []byte) (*IdempotencyRecord, error) {
+// ParseIdempotencyRecord decodes what [AppendIdempotencyRecord] has appended to an
+// empty slice. It fails with [ErrDamaged].
+func ParseIdempotencyRecord(record []byte) (*IdempotencyRecord, error) {
 	if len(record) < 4 || crc32.Checksum(record[4:], castagnoli) != binary.BigEndian.Uint32(record) {
 		return nil, ErrDamaged
 	}
-	p := parser{rest: record[4:]}
+	p := wire.Reader{Rest: record[4:]}
 	r := new(IdempotencyRecord)
-	copy(r.Key[:], p.bytes(uint64(len(r.Key))))
-	r.Time, r.Scope, r.Outcome = p.time(), p.text(), p.text()
-	r.Window = Window{MaxCount: int(p.number()), MaxAge: time.Duration(p.number())}
-	if p.failed || len(p.rest) > 0 {
+	copy(r.Key[:], p.Bytes(uint64(len(r.Key))))
+	r.Time, r.Scope, r.Outcome = p.Time(), p.Text(), p.Text()
+	r.Window = Window{MaxCount: int(p.Number()), MaxAge: time.Duration(p.Number())}
+	if p.Failed || len(p.Rest) > 0 {
 		return nil, ErrDamaged
 	}
 	return r, nil
-}
-
-func appendText(b []byte, s string) []byte {
-	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
-}
-
-// parser decodes what the append functions encode. After a failure it returns zero
-// values.
-type parser struct {
-	rest   []byte
-	failed bool
-}
-
-func (p *parser) bytes(n uint64) []byte {
-	if p.failed || n > uint64(len(p.rest)) {
-		p.failed = true
-		return nil
-	}
-	b := p.rest[:n]
-	p.rest = p.rest[n:]
-	return b
-}
-
-func (p *parser) byte() byte {
-	if b := p.bytes(1); b != nil {
-		return b[0]
-	}
-	return 0
-}
-
-func (p *parser) number() uint64 {
-	n, size := binary.Uvarint(p.rest)
-	if p.failed || size <= 0 {
-		p.failed = true
-		return 0
-	}
-	p.rest = p.rest[size:]
-	return n
-}
-
-// count decodes a number of items of at least one byte each.
-func (p *parser) count() uint64 {
-	n := p.number()
-	if n > uint64(len(p.rest)) {
-		p.failed = true
-		return 0
-	}
-	return n
-}
-
-func (p *parser) text() string { return string(p.bytes(p.number())) }
-
-func (p *parser) time() time.Time {
-	if b := p.bytes(8); b != nil {
-		return time.Unix(0, int64(binary.BigEndian.Uint64(b)))
-	}
-	return time.Time{}
 }
