@@ -30,6 +30,8 @@ type Cursor struct {
 	// cursor's goroutine sets it.
 	catchUpFrom atomic.Uint64
 
+	lost atomic.Bool // the log has begun another epoch
+
 	ready chan struct{} // nil until Ready is called
 
 	// Guarded by the hub's subscribersMu.
@@ -81,6 +83,7 @@ func (c *Cursor) startAfter(seq uint64) {
 // register returns a cursor that the hub wakes. Callers read the log's head only
 // afterwards, so that the cursor misses no event published between the two.
 func (h *Hub) register(topics []string) *Cursor {
+	h.shared()
 	c := &Cursor{hub: h}
 	h.subscribersMu.Lock()
 	defer h.subscribersMu.Unlock()
@@ -217,6 +220,9 @@ func (c *Cursor) Next(maxBytes int, buf []*store.Entry) ([]*store.Entry, error) 
 }
 
 func (c *Cursor) next(maxBytes int, buf []*store.Entry) (store.Batch, error) {
+	if c.lost.Load() {
+		return store.Batch{}, ErrLost
+	}
 	first := c.firstUnread(c.unread.Swap(0))
 	b, err := c.hub.store.Read(c.topics, c.pos, maxBytes, buf)
 	if err != nil {
@@ -268,7 +274,7 @@ func (c *Cursor) Read(maxBytes int) (*Reading, error) {
 // Share moves the cursor to the end of a reading and returns true if the reading
 // holds all that the cursor would read now. Otherwise it does nothing.
 func (c *Cursor) Share(r *Reading) bool {
-	if r.hub != c.hub || r.after != c.pos || c.newest.Load() > r.batch.UpTo || !sameTopics(r.topics, c.topics) {
+	if r.hub != c.hub || c.lost.Load() || r.after != c.pos || c.newest.Load() > r.batch.UpTo || !sameTopics(r.topics, c.topics) {
 		return false
 	}
 	c.unread.Store(0)

@@ -9,6 +9,7 @@ package hub
 
 import (
 	"crypto/hmac"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
@@ -25,8 +26,10 @@ import (
 
 // Hub is one log and its subscribers. It is safe for concurrent use.
 type Hub struct {
-	store store.Store
-	epoch func() string // the prefix of every position
+	store   store.Store
+	shared  func() store.Shared    // see openShared
+	process string                 // see Process
+	prefix  atomic.Pointer[string] // of every position: see epoch
 
 	queueMu   sync.Mutex
 	queue     []*publication // publications that wait for the leader
@@ -47,16 +50,25 @@ type Hub struct {
 // the log: the next publish, or [Hub.SetHistory], drops events that exceed the
 // bounds already.
 func New(s store.Store, h store.History) *Hub {
-	return &Hub{
-		store:       s,
-		epoch:       sync.OnceValue(func() string { return s.Epoch() + "-" }),
-		history:     h,
-		subscribers: make(map[string][]*Cursor),
+	hub := &Hub{store: s, process: "/" + rand.Text(), history: h, subscribers: make(map[string][]*Cursor)}
+	hub.shared = sync.OnceValue(hub.openShared)
+	return hub
+}
+
+// epoch returns the prefix of every position.
+func (h *Hub) epoch() string {
+	e := h.store.Epoch()
+	if p := h.prefix.Load(); p != nil && (*p)[:len(*p)-1] == e {
+		return *p
 	}
+	prefix := e + "-"
+	h.prefix.Store(&prefix)
+	return prefix
 }
 
 // SetHistory replaces the log's bounds and applies them at once.
 func (h *Hub) SetHistory(history store.History) {
+	h.shared()
 	h.writeMu.Lock()
 	defer h.writeMu.Unlock()
 	h.history = history
@@ -160,7 +172,18 @@ func (h *Hub) Position(seq uint64) string { return h.position(seq) }
 // or has dropped it. It also returns false for an id that a publisher gave to an
 // event on other topics, so that a client learns nothing of topics that it may not
 // read. A position of the log is valid for all topics, with tags or without.
+//
+// If several processes publish on the log, another may know the id already: Resolve
+// waits until this process has read as much.
 func (h *Hub) Resolve(id string, topics []string) (uint64, bool) {
+	seq, ok := h.resolve(id, topics)
+	if !ok && id != "" && h.sync() {
+		return h.resolve(id, topics)
+	}
+	return seq, ok
+}
+
+func (h *Hub) resolve(id string, topics []string) (uint64, bool) {
 	if digits, ok := strings.CutPrefix(id, h.epoch()); ok {
 		digits, _, _ = strings.Cut(digits, beforeTags)
 		seq, err := strconv.ParseUint(digits, 10, 64)

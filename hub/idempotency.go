@@ -166,6 +166,14 @@ func (h *Hub) outcome(p *publication) Outcome {
 	return o
 }
 
+func entriesOf(items []item) []*store.Entry {
+	entries := make([]*store.Entry, len(items))
+	for i := range items {
+		entries[i] = items[i].entry
+	}
+	return entries
+}
+
 func idsOf(items []item) []string {
 	ids := make([]string, len(items))
 	for i := range items {
@@ -180,11 +188,10 @@ const maxOutcomeBytes = 256
 
 // encodeOutcome encodes the ids of adjacent events: the position of the first,
 // their number, and each id that a publisher gave, with its index.
-func encodeOutcome(first uint64, items []item) string {
+func encodeOutcome(first uint64, entries []*store.Entry) string {
 	b := binary.AppendUvarint(make([]byte, 0, 48), first)
-	b = binary.AppendUvarint(b, uint64(len(items)))
-	for i := range items {
-		e := items[i].entry
+	b = binary.AppendUvarint(b, uint64(len(entries)))
+	for i, e := range entries {
 		if !e.Given || len(b)+len(e.ID) > maxOutcomeBytes {
 			continue
 		}

@@ -200,6 +200,10 @@ func (h *Hub) appendLocked(batch []*publication) []*store.Entry {
 		fail(batch, ErrClosed)
 		return nil
 	}
+	if log := h.shared(); log != nil {
+		h.publishShared(log, batch)
+		return nil
+	}
 	a := h.newAppend(len(batch))
 	for _, p := range batch {
 		if !a.isDuplicate(p) {
@@ -263,11 +267,16 @@ func (a *pendingAppend) isDuplicate(p *publication) bool {
 	if p.storedOutcome, p.dup = a.hub.storedOutcome(p.record, a.now); p.dup {
 		return true
 	}
+	a.remember(p)
+	return false
+}
+
+// remember makes p the batch's publication with its key.
+func (a *pendingAppend) remember(p *publication) {
 	if a.byKey == nil {
 		a.byKey = make(map[scopedKey]*publication)
 	}
-	a.byKey[name] = p
-	return false
+	a.byKey[scopedKey{p.record.Scope, p.record.Key}] = p
 }
 
 // add adds p's events and its idempotency record to the batch.
@@ -278,7 +287,7 @@ func (a *pendingAppend) add(p *publication) {
 	}
 	if p.record != nil {
 		p.record.Time = a.now
-		p.record.Outcome = encodeOutcome(first, p.items)
+		p.record.Outcome = encodeOutcome(first, entriesOf(p.items))
 		a.records = append(a.records, *p.record)
 	}
 }

@@ -73,6 +73,20 @@ func (x *dedupIndex) addNumbered(number uint64, r *IdempotencyRecord) {
 	}
 }
 
+// all returns all records; those of a scope in their order.
+func (x *dedupIndex) all() []IdempotencyRecord {
+	var records []IdempotencyRecord
+	for name, s := range x.scopes {
+		for _, m := range s.order {
+			if !s.isReplaced(m) {
+				r := s.records[m.key]
+				records = append(records, IdempotencyRecord{Scope: name, Key: m.key, Time: time.Unix(0, r.at), Outcome: r.outcome, Window: s.window})
+			}
+		}
+	}
+	return records
+}
+
 // isReplaced reports whether another record has replaced the one referred to.
 func (s *scope) isReplaced(m recordRef) bool { return s.records[m.key].number != m.number }
 

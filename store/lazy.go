@@ -30,6 +30,13 @@ func (l *Lazy) Open() error {
 	return l.err
 }
 
+// Shared returns the store if several processes append to its log, and nil
+// otherwise. It opens the store if it isn't open.
+func (l *Lazy) Shared() Shared {
+	shared, _ := l.store().(Shared)
+	return shared
+}
+
 func (l *Lazy) store() Store {
 	_ = l.Open()
 	return l.opened

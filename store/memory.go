@@ -24,6 +24,29 @@ func NewMemory() *Memory {
 	return &Memory{epoch: epoch, secret: secret, index: newIndex()}
 }
 
+// NewMirror returns an empty log that continues another: its epoch and its secret
+// are those of the other log, and its next entry has the position head+1.
+func NewMirror(epoch string, secret []byte, head uint64) *Memory {
+	m := &Memory{epoch: epoch, secret: secret, index: newIndex()}
+	m.index.head = head
+	return m
+}
+
+// Bytes returns the size of all entries; see [Entry.Size].
+func (m *Memory) Bytes() int64 {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return m.index.bytes
+}
+
+// Records returns all idempotency records. Those of a scope are in the order in
+// which they were appended.
+func (m *Memory) Records() []IdempotencyRecord {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return m.dedup.all()
+}
+
 // Epoch implements [Store].
 func (m *Memory) Epoch() string { return m.epoch }
 

@@ -27,6 +27,7 @@ type publisher struct {
 	view     *view
 	endTopic string     // of stale, gone and complete
 	instance string     // makes the document's topic unique, if the view sends changes
+	process  string     // makes it unique among the processes that share the hub
 	lease    *lease     // nil before the first document
 	outage   *outageKey // while the backend fails
 	unsent   bool       // the last document was not published; see takeUnsent
@@ -40,7 +41,7 @@ type publisher struct {
 
 func (p *publisher) init(v *view) {
 	own := rand.Text()
-	p.view, p.endTopic = v, endPrefix+own
+	p.view, p.endTopic, p.process = v, endPrefix+own, v.poller.hub.Process()
 	if v.state.incremental {
 		p.instance = "/" + own
 	}
@@ -197,7 +198,7 @@ func (p *publisher) publishComplete(data []byte) outcome {
 	}
 	topic := p.finishedTopic(p.view.state.doc, data)
 	last := p.view.poller.hub.Last(topic)
-	if at := p.view.state.at; last == nil || at != nil && last.Seq < at.Seq { // or it was published before
+	if at := p.view.state.at; last == nil || at != nil && last.Seq < at.Seq || p.process != "" { // or it was published before, by this process
 		var err error
 		if last, err = p.publish(event.Event{Name: "complete", Data: data}, topic, p.endTopic); err != nil {
 			return ended
@@ -276,8 +277,11 @@ func (p *publisher) logFailure(name string, err error) {
 //
 // Views of one key share it, one after the other, if they send whole documents.
 // A patch needs the document that it was made for, so each view that sends
-// changes has a topic of its own.
-func (p *publisher) topic() string { return "\x00poll/" + p.view.state.currentKey() + p.instance }
+// changes has a topic of its own. So have the views of each process that shares the
+// hub: each process polls for its own viewers.
+func (p *publisher) topic() string {
+	return "\x00poll/" + p.view.state.currentKey() + p.instance + p.process
+}
 
 // finishedTopic returns the topic of the events that ended views of the key with
 // a document.

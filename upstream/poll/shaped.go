@@ -133,8 +133,13 @@ func (p *publisher) publishShaped(doc *document) outcome {
 
 // adoptFinished goes on with the topics of an earlier view that has ended with this
 // very document, if the log holds its end: clients that have missed some of its events
-// get those. It is called before the view has viewers, or does nothing.
+// get those. It is called before the view has viewers, or does nothing. On a hub that
+// several processes share it does nothing: a view of another process may go on with
+// the same topics.
 func (p *publisher) adoptFinished(doc *document) bool {
+	if p.process != "" {
+		return false
+	}
 	last := p.view.poller.hub.Last(p.finishedTopic(doc, doc.completion()))
 	if last == nil || isClosed(p.view.polled) || p.view.state.doc != nil {
 		return false
