@@ -88,7 +88,7 @@ func configuredHubs(h httpcaddyfile.Helper) (map[string]*HubConfig, error) {
 // UnmarshalCaddyfile parses one global option and adds its hub:
 //
 //	sse [<hub>] {
-//		store   memory | file <dir> { damaged refuse | replace }
+//		store   memory | file <dir> { damaged refuse | replace } | nats <url>... | redis <address>...
 //		history <count> | <duration> | <size> ...
 //		drain   <duration>
 //	}

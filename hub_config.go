@@ -15,8 +15,8 @@ import (
 // HubConfig configures one hub. A reload can change all options but the store
 // while streams are open.
 type HubConfig struct {
-	// Stores the log: in memory, or in a file that outlives the process. A
-	// hub keeps its store as long as it exists: a change takes effect after a
+	// Stores the log: in memory, in a file that outlives the process, or in NATS
+	// or Redis, where several Caddys share it. A hub keeps its store as long as it exists: a change takes effect after a
 	// restart, or after a configuration without the hub. Default:
 	// {"type": "memory"}.
 	StoreRaw json.RawMessage `json:"store,omitempty" caddy:"namespace=sse.stores inline_key=type"`

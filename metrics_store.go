@@ -30,6 +30,9 @@ type storeWithMetrics struct {
 }
 
 func withMetrics(hub string, s store.Store) store.Store {
+	if shared, ok := s.(store.Shared); ok {
+		return sharedWithMetrics{shared, appendDuration.WithLabelValues(hub), appendEvents.WithLabelValues(hub)}
+	}
 	return storeWithMetrics{s, appendDuration.WithLabelValues(hub), appendEvents.WithLabelValues(hub)}
 }
 
@@ -41,4 +44,27 @@ func (s storeWithMetrics) Append(entries []*store.Entry, records []store.Idempot
 		s.events.Observe(float64(len(entries)))
 	}()
 	return s.Store.Append(entries, records)
+}
+
+// sharedWithMetrics measures what this process publishes on a shared log.
+type sharedWithMetrics struct {
+	store.Shared
+	took, events prometheus.Observer
+}
+
+// Publish implements [store.Shared].
+func (s sharedWithMetrics) Publish(propose func() []*store.Proposal) error {
+	began, events := time.Now(), 0
+	defer func() {
+		s.took.Observe(time.Since(began).Seconds())
+		s.events.Observe(float64(events))
+	}()
+	return s.Shared.Publish(func() []*store.Proposal {
+		proposals, n := propose(), 0
+		for _, p := range proposals {
+			n += len(p.Events)
+		}
+		events = max(events, n)
+		return proposals
+	})
 }

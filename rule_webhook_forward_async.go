@@ -42,6 +42,9 @@ func (h *webhookRule) provisionAsync(ctx caddy.Context) error {
 	if !ok {
 		return errors.New("forward async works only in an HTTP server's routes")
 	}
+	if h.hub.log.Shared() != nil {
+		return errors.New("forward async needs a hub of its own, with `store file` or `store memory`: every Caddy would forward the deliveries of a shared log")
+	}
 	// If no rule has the queue any more, nothing is lost: see [unclaimedForwarding].
 	h.async = &asyncForwarding{webhookRule: h, server: server, queue: forward.QueueOf(h.hub.Hub, h.scope)}
 	if !h.app.forwards(h.async.queue) {

@@ -326,6 +326,15 @@ summary() {
 		}'
 }
 
+# need_nats installs the server that the tests of `store nats` start.
+need_nats() {
+	local version=v2.15.2
+	PATH=$PWD/$build/bin:$PATH
+	if command -v nats-server >/dev/null && [[ $(nats-server --version) == *"$version" ]]; then return; fi
+	heading "installing nats-server $version"
+	GOBIN=$PWD/$build/bin go install "github.com/nats-io/nats-server/v2@$version"
+}
+
 test_go() {
 	heading "gofmt"
 	check_format
@@ -390,6 +399,7 @@ run_tests() {
 	in_ci=0
 	if [[ ${CI:-} == true ]]; then in_ci=1; fi
 	need_tools
+	need_nats
 	test_go
 	test_e2e
 	if [[ ${#left_out[@]} == 0 ]]; then

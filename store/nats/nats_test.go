@@ -1,0 +1,69 @@
+package nats_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+
+	client "github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/caddy-sse/caddy-sse/hub/hubtest"
+	"github.com/caddy-sse/caddy-sse/internal/testserver"
+	"github.com/caddy-sse/caddy-sse/store/nats"
+	"github.com/caddy-sse/caddy-sse/store/shared"
+	"github.com/caddy-sse/caddy-sse/store/shared/enginetest"
+)
+
+func open(t *testing.T, server *testserver.Server, stream string) *nats.Engine {
+	t.Helper()
+	e, err := nats.Open(nats.Options{Servers: []string{"nats://" + server.Address}, Stream: stream})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+func TestStreamIsAnEngine(t *testing.T) {
+	server := testserver.NATS(t)
+	n := 0
+	enginetest.Run(t, func(t *testing.T) func() shared.Engine {
+		n++
+		stream := fmt.Sprint("TEST", n)
+		return func() shared.Engine {
+			e := open(t, server, stream)
+			t.Cleanup(func() { _ = e.Close() })
+			return e
+		}
+	})
+}
+
+func TestHubsShareStreamAndSurviveCrashOfServer(t *testing.T) {
+	server := testserver.NATS(t)
+	hubtest.Shared(t, func() shared.Engine { return open(t, server, "TEST") }, func() {
+		server.Kill()
+		server.Start()
+	})
+}
+
+func TestStreamOfAnotherProgramIsRefused(t *testing.T) {
+	server := testserver.NATS(t)
+	conn, err := client.Connect("nats://" + server.Address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	js, err := jetstream.New(conn)
+	if err == nil {
+		_, err = js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "OTHER", Subjects: []string{"x"}})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := open(t, server, "OTHER")
+	defer func() { _ = e.Close() }()
+	if _, err := e.Head(context.Background()); err == nil || !strings.Contains(err.Error(), "not one of caddy-sse's") {
+		t.Errorf("the head is there: %v", err)
+	}
+}
