@@ -117,15 +117,31 @@ func New(f Format, contentType string, maxEvent int) (Decoder, error) {
 	}
 }
 
-// IsArray reports whether a body begins as a JSON array does. It needs the first
-// byte that is no white space; known is false without one.
-func IsArray(body []byte) (array, known bool) {
-	body = bytes.TrimPrefix(body, bom)
-	body = bytes.TrimLeft(body, whitespace)
-	if len(body) == 0 || len(body) < len(bom) && bytes.HasPrefix(bom, body) {
-		return false, false
+// Opening finds the first byte of a JSON text after white space and a byte order
+// mark. It reads each byte once, however the text is split.
+type Opening struct {
+	marks int  // the bytes of a byte order mark that have come
+	begun bool // no byte order mark may come any more
+}
+
+// IsArray reads the next bytes of a text that may be an array. If they have the first
+// byte that decides, known is true, and rest begins with it; rest is empty if that
+// byte came earlier, as a part of what is no byte order mark.
+func (o *Opening) IsArray(p []byte) (array, known bool, rest []byte) {
+	for i, c := range p {
+		switch {
+		case !o.begun && c == bom[o.marks]:
+			o.marks++
+			o.begun = o.marks == len(bom)
+		case !o.begun && o.marks > 0:
+			return false, true, nil
+		case bytes.IndexByte([]byte(whitespace), c) >= 0:
+			o.begun = true
+		default:
+			return c == '[', true, p[i:]
+		}
 	}
-	return body[0] == '[', true
+	return false, false, nil
 }
 
 // whitespace is that of JSON (RFC 8259 §2).

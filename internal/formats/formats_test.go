@@ -245,13 +245,40 @@ func TestContentTypeTellsFormat(t *testing.T) {
 
 func TestArrayIsKnownByItsFirstByte(t *testing.T) {
 	for body, want := range map[string]string{
-		"": "false false", " \n": "false false", "\xef": "false false", "\ufeff": "false false",
+		"": "false false", " \n": "false false", "\xef": "false false", "\ufeff": "false false", "\ufeff \r": "false false",
 		"[": "true true", "\ufeff [1": "true true", "{": "false true", "null": "false true", "<html>": "false true",
+		"\xef\xbb[": "false true", " \ufeff[": "false true", "\ufeff\ufeff[": "false true",
 	} {
-		array, known := formats.IsArray([]byte(body))
-		if got := fmt.Sprint(array, known); got != want {
-			t.Errorf("%q: %s, want %s", body, got, want)
+		for _, chunks := range ways(body) {
+			var opening formats.Opening
+			array, known := false, false
+			for i := 0; i < len(chunks) && !known; i++ {
+				array, known, _ = opening.IsArray([]byte(chunks[i]))
+			}
+			if got := fmt.Sprint(array, known); got != want {
+				t.Errorf("%q: %s, want %s", chunks, got, want)
+			}
 		}
+	}
+}
+
+// The white space before an array may come byte by byte.
+func BenchmarkWhiteSpaceBeforeArray(b *testing.B) {
+	for _, size := range []int{1 << 10, 1 << 14, 1 << 18} {
+		b.Run(fmt.Sprintf("bytes=%d", size), func(b *testing.B) {
+			for b.Loop() {
+				d, err := formats.New(formats.JSONArray, "", 1<<20)
+				if err != nil {
+					b.Fatal(err)
+				}
+				for range size {
+					if _, err := d.Decode(nil, []byte(" ")); err != nil {
+						b.Fatal(err)
+					}
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(size), "ns/byte")
+		})
 	}
 }
 

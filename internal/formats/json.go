@@ -69,7 +69,9 @@ func (e *element) event() (event.Event, error) {
 // jsonArray decodes the elements of one JSON array.
 type jsonArray struct {
 	element
-	state arrayState
+	state   arrayState
+	opening Opening
+	before  int // bytes before the array
 }
 
 type arrayState int
@@ -86,12 +88,16 @@ const (
 // Decode implements [Decoder].
 func (d *jsonArray) Decode(dst []event.Event, p []byte) ([]event.Event, error) {
 	if d.state == beforeArray {
-		p = bytes.TrimPrefix(append(d.text, p...), bom)
-		d.text = nil
-		if _, known := IsArray(p); !known {
-			d.text = p // at most white space
-			return dst, d.checkSize()
+		array, known, rest := d.opening.IsArray(p)
+		switch d.before += len(p) - len(rest); {
+		case d.before > d.max:
+			return dst, ErrTooLarge
+		case !known:
+			return dst, nil
+		case !array:
+			return dst, fmt.Errorf("%w: it is no JSON array", ErrSyntax)
 		}
+		p = rest
 	}
 	for len(p) > 0 {
 		if d.state != inElement {
@@ -119,13 +125,6 @@ func (d *jsonArray) Decode(dst []event.Event, p []byte) ([]event.Event, error) {
 		dst, d.state = append(dst, e), afterElement
 	}
 	return dst, nil
-}
-
-func (d *jsonArray) checkSize() error {
-	if len(d.text) > d.max {
-		return ErrTooLarge
-	}
-	return nil
 }
 
 // readMark reads a bracket or a comma, or finds that an element begins.

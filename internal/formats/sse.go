@@ -11,6 +11,10 @@ import (
 // EventStream decodes an event stream, as section 9.2.6 of the HTML standard
 // describes.
 type EventStream struct {
+	// OwnIDs says that an event has no ID if its block sets none. By default it has the
+	// last one that the stream has set.
+	OwnIDs bool
+
 	max     int
 	line    []byte // of which the end has not come
 	started bool   // the first line has ended
@@ -20,6 +24,7 @@ type EventStream struct {
 	data     []byte
 	hasData  bool
 	idBuffer string // of the block that is read
+	hasID    bool   // the block sets an id
 
 	lastEventID string
 	retry       time.Duration
@@ -41,7 +46,7 @@ func (d *EventStream) LastEventID() string { return d.lastEventID }
 func (d *EventStream) Retry() (retry time.Duration, ok bool) { return d.retry, d.hasRetry }
 
 // Decode implements [Decoder]. An event's ID is the last one that the stream has
-// set, in this event or before.
+// set, in this event or before; see OwnIDs.
 //
 // A CR ends its line at once. Waiting for a following LF would delay the event
 // until the next one comes.
@@ -102,7 +107,7 @@ func (d *EventStream) readLine(dst []event.Event, line []byte) []event.Event {
 		d.name = string(validUTF8(value))
 	case "id":
 		if bytes.IndexByte(value, 0) < 0 {
-			d.idBuffer = string(validUTF8(value))
+			d.idBuffer, d.hasID = string(validUTF8(value)), true
 		}
 	case "retry":
 		d.setRetry(value)
@@ -113,9 +118,13 @@ func (d *EventStream) readLine(dst []event.Event, line []byte) []event.Event {
 func (d *EventStream) dispatch(dst []event.Event) []event.Event {
 	d.lastEventID = d.idBuffer
 	if d.hasData {
-		dst = append(dst, event.Event{ID: d.lastEventID, Name: d.name, Data: validUTF8(d.data)})
+		e := event.Event{ID: d.lastEventID, Name: d.name, Data: validUTF8(d.data)}
+		if d.OwnIDs && !d.hasID {
+			e.ID = ""
+		}
+		dst = append(dst, e)
 	}
-	d.name, d.data, d.hasData = "", reuse(d.data), false
+	d.name, d.data, d.hasData, d.hasID = "", reuse(d.data), false, false
 	return dst
 }
 

@@ -259,6 +259,7 @@ func (r *reading) publish(events []event.Event) error {
 type peeking struct {
 	exchange *exchange
 	resp     *subrequest.Response
+	opening  formats.Opening
 	held     []byte
 	to       io.Writer
 }
@@ -267,7 +268,7 @@ type peeking struct {
 func (k *peeking) Write(p []byte) (int, error) {
 	if k.to == nil {
 		k.held = append(k.held, p...)
-		array, known := formats.IsArray(k.held)
+		array, known, _ := k.opening.IsArray(p)
 		if !known && int64(len(k.held)) <= k.exchange.feed.config.MaxEvent {
 			return len(p), nil
 		}
