@@ -20,7 +20,7 @@ type relayList struct {
 	Relays []relayEntry `json:"relays"`
 }
 
-// listRelays lists the backends' streams that are read or can be resumed, by hub,
+// listRelays lists the backends' streams that are read or can be resumed, and standing feeds, by hub,
 // rule, host and path: those of ?hub=, ?rule= and ?host= whose path begins with
 // ?path=, at most ?limit= of them.
 func listRelays(w http.ResponseWriter, r *http.Request) error {
@@ -31,7 +31,7 @@ func listRelays(w http.ResponseWriter, r *http.Request) error {
 	query := r.URL.Query()
 	list := relayList{Relays: []relayEntry{}}
 	eachHub(func(hub string, s *sharedHub) {
-		for _, info := range s.feeds.List() {
+		for _, info := range slices.Concat(s.feeds.List(), s.standing.List()) {
 			if matchesFilter(query, "hub", hub) && matchesFilter(query, "rule", info.Rule) && matchesFilter(query, "host", info.Host) && strings.HasPrefix(info.Path, query.Get("path")) {
 				list.Relays = append(list.Relays, relayEntry{hub, info})
 			}

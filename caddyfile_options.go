@@ -18,7 +18,7 @@ type options map[string]func(d *caddyfile.Dispenser) error
 
 // repeatable lists the options that may occur more than once in a block. Their
 // functions refuse duplicates themselves.
-var repeatable = map[string]bool{"max_streams": true, "refresh": true}
+var repeatable = map[string]bool{"max_streams": true, "refresh": true, "header_up": true}
 
 // parseBlock parses the block that follows, if there is one. Each option may
 // occur once.

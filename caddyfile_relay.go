@@ -1,6 +1,8 @@
 package caddysse
 
 import (
+	"maps"
+	"net/http"
 	"strconv"
 	"strings"
 
@@ -11,13 +13,13 @@ import (
 )
 
 func (h *Handler) parseRelay(d *caddyfile.Dispenser) error {
+	if urls := d.RemainingArgs(); len(urls) > 0 {
+		return h.parseStanding(d, urls)
+	}
 	p := relayParser{new(relay.Config)}
 	h.Relay = p.Config
-	if args := d.RemainingArgs(); len(args) > 0 {
-		return d.Errf("relay takes no value, got %s", strings.Join(args, " "))
-	}
 	return parseChecked(d, "relay", p.Config, options{
-		"format":        p.parseFormat,
+		"format":        word((*string)(&p.Format)),
 		"event":         word(&p.Event),
 		"select":        word(&p.Select),
 		"complete":      word(&p.Complete),
@@ -37,10 +39,6 @@ func (h *Handler) parseRelay(d *caddyfile.Dispenser) error {
 
 // relayParser parses the options of a relay that have a syntax of their own.
 type relayParser struct{ *relay.Config }
-
-func (p relayParser) parseFormat(d *caddyfile.Dispenser) error {
-	return word((*string)(&p.Format))(d)
-}
 
 // replay parses what a viewer or subscriber first gets of earlier events.
 func replay(how *string, last *int) func(*caddyfile.Dispenser) error {
@@ -70,4 +68,42 @@ func (p relayParser) parseDetach(d *caddyfile.Dispenser) error {
 		}
 		return setDuration(d, option, value, &p.Detach)
 	})(d)
+}
+
+// parseStanding parses the block of `relay` with URLs.
+func (h *Handler) parseStanding(d *caddyfile.Dispenser, urls []string) error {
+	c := &relay.StandingConfig{URLs: urls}
+	h.Feeds = c
+	return parseChecked(d, "relay with URLs", c, options{
+		"topic":     word(&c.Topic),
+		"header_up": parseHeader(&c.Headers),
+		"format":    word((*string)(&c.Format)),
+		"event":     word(&c.Event),
+		"select":    word(&c.Select),
+		"replay":    replay(&c.Replay, &c.ReplayLast),
+		"timeout":   duration(&c.Timeout),
+		"max_event": size(&c.MaxEvent),
+	}, (*relay.StandingConfig).Validate)
+}
+
+// parseHeader parses the name and the value of a header, which may be a secret: no
+// error shows it.
+func parseHeader(headers *map[string]string) func(d *caddyfile.Dispenser) error {
+	return func(d *caddyfile.Dispenser) error {
+		args := d.RemainingArgs()
+		if len(args) != 2 || args[1] == "" {
+			return d.Errf("header_up takes a name and a value: write for example header_up Authorization \"Bearer {env.FEED_TOKEN}\"")
+		}
+		name := http.CanonicalHeaderKey(args[0])
+		if _, twice := (*headers)[name]; twice {
+			return d.Errf("header_up %s stands twice: use one line", name)
+		}
+		set := maps.Clone(*headers) // parseChecked compares with the map before
+		if set == nil {
+			set = make(map[string]string)
+		}
+		set[name] = args[1]
+		*headers = set
+		return nil
+	}
 }

@@ -24,9 +24,10 @@ func init() {
 // other requests to the next handler unchanged.
 //
 // A rule has exactly one of these: `poll` makes JSON documents of the next
-// handlers live, `relay` relays their streams, `webhook` and `publish` publish the requests that they
-// receive, `topics` streams what is published, `multiplex` streams several URLs at once, and `observe` polls documents
-// that other requests change.
+// handlers live, `relay` relays their streams, `feeds` reads feeds that the
+// configuration names, `webhook` and `publish` publish the requests that they receive,
+// `topics` streams what is published, `multiplex` streams several URLs at once, and
+// `observe` polls documents that other requests change.
 type Handler struct {
 	// The name of the rule in metrics and in the admin API. They count rules with
 	// the same name together. Default: in a Caddyfile the rule's matcher,
@@ -51,6 +52,10 @@ type Handler struct {
 
 	// Streams several URLs of the site to a client with one stream.
 	Multiplex *Multiplex `json:"multiplex,omitempty"`
+
+	// Reads feeds that the configuration names, without viewers, and publishes their
+	// events. In a Caddyfile, this is `relay` with URLs.
+	Feeds *relay.StandingConfig `json:"feeds,omitempty"`
 
 	// Publishes the events that trusted services POST.
 	Publish *publish.Publish `json:"publish,omitempty"`

@@ -36,6 +36,7 @@ type sharedHub struct {
 
 	topicLeases     poll.TopicLeases // of the topics that the pollers publish on
 	feeds           relay.Feeds      // of the relays
+	standing        relay.StandingFeeds
 	publishFailures loglimit.Limiter
 	expelOnce       sync.Once
 

@@ -12,7 +12,7 @@ import (
 
 // kinds lists all kinds of rules. A new kind needs a line here, a field of
 // [Handler] and files of its own.
-var kinds = []*kind{&pollKind, &webhookKind, &publishKind, &relayKind, &multiplexKind, &observeKind, &subscribeKind}
+var kinds = []*kind{&pollKind, &webhookKind, &publishKind, &relayKind, &standingKind, &multiplexKind, &observeKind, &subscribeKind}
 
 // kind declares a kind of rule.
 type kind struct {

@@ -29,8 +29,11 @@ func TestEveryFieldOfHandlerIsAnOption(t *testing.T) {
 			continue
 		}
 		name, _, _ := strings.Cut(tag, ",")
-		if name == "topics" { // in a Caddyfile: topic
+		switch name { // otherwise in a Caddyfile
+		case "topics":
 			name = "topic"
+		case "feeds":
+			name = "relay"
 		}
 		if !slices.Contains(known, name) {
 			t.Errorf("%s is missing in kinds or sharedOptions", name)

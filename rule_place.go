@@ -2,6 +2,7 @@ package caddysse
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
@@ -31,10 +32,14 @@ type place struct {
 	// addressDecides is true if a handler or matcher behind the rule may refuse a
 	// client because of its address.
 	addressDecides bool
+
+	// host is the first host that the matchers around the rule name; empty if they
+	// name none.
+	host string
 }
 
 // newPlace returns a place that no other configuration has.
-func newPlace() place { return place{rand.Text(), rand.Text(), true} }
+func newPlace() place { return place{rand.Text(), rand.Text(), true, ""} }
 
 // placeOf returns the place of the rule being provisioned. If that is unknown, it
 // returns a new place, and an error that says why. Each rule calls it once: the
@@ -178,17 +183,18 @@ type way struct {
 	routes, passed []any
 	handlesErrors  bool
 	addressDecides bool // behind that point
+	host           string
 }
 
 func (w *way) clone() *way {
-	return &way{slices.Clone(w.routes), slices.Clone(w.passed), w.handlesErrors, w.addressDecides}
+	return &way{slices.Clone(w.routes), slices.Clone(w.passed), w.handlesErrors, w.addressDecides, w.host}
 }
 
 func (w *way) place() *place {
 	if w.handlesErrors {
 		return nil
 	}
-	return &place{digest(w.routes), digest(w.passed), w.addressDecides}
+	return &place{digest(w.routes), digest(w.passed), w.addressDecides, w.host}
 }
 
 func digest(parts []any) string {
@@ -224,6 +230,7 @@ func (f *placeFinder) visit(routes []rawRoute, to *way) error {
 		}
 		if len(r.Match) > 0 {
 			here.routes = append(here.routes, r.Match)
+			here.host = cmp.Or(firstHost(r.Match), here.host)
 		}
 		if err := f.visitHandlers(r.Handle, here); err != nil {
 			return err
@@ -235,6 +242,22 @@ func (f *placeFinder) visit(routes []rawRoute, to *way) error {
 		before = append(before, passed)
 	}
 	return nil
+}
+
+// firstHost returns the first host that matchers name; empty if they name none.
+func firstHost(match json.RawMessage) string {
+	var sets []struct {
+		Host []string `json:"host"`
+	}
+	if json.Unmarshal(match, &sets) != nil {
+		return ""
+	}
+	for _, set := range sets {
+		if len(set.Host) > 0 {
+			return set.Host[0]
+		}
+	}
+	return ""
 }
 
 // decidesBehind reports whether the requests of a route may reach one that

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -101,13 +102,12 @@ const (
 
 // Validate returns the first error of the configuration. It changes nothing.
 func (c *Config) Validate() error {
+	replayErr := checkReplay(c.Replay, c.ReplayLast)
 	switch {
+	case replayErr != nil:
+		return replayErr
 	case c.Format != "" && !slices.Contains(formats.All, c.Format):
-		return fmt.Errorf("format %q is unknown: want sse, ndjson, json-seq, json, multipart or lines", c.Format)
-	case !slices.Contains([]string{"", replayAll, replayLast, replayNone}, c.Replay):
-		return fmt.Errorf("replay %q is unknown: write replay all, replay last 10 or replay none", c.Replay)
-	case (c.Replay == replayLast) != (c.ReplayLast > 0):
-		return fmt.Errorf("replay last needs the number of events: write for example replay last 10")
+		return errFormat(c.Format)
 	case c.Replay != "" && !c.Share:
 		return fmt.Errorf("replay is for viewers who share a response: add share, or leave out replay")
 	case c.Keep < 0 || c.MaxAhead < 0 || c.MaxEvent < 0 || c.MaxRequest < 0 || c.MaxResponses < 0 || c.MaxResponsesPerClient < 0:
@@ -123,6 +123,20 @@ func (c *Config) Validate() error {
 	}
 	_, err := newShape(c)
 	return err
+}
+
+func errFormat(f formats.Format) error {
+	return fmt.Errorf("format %q is unknown: want sse, ndjson, json-seq, json, multipart or lines", f)
+}
+
+func checkReplay(replay string, last int) error {
+	switch {
+	case !slices.Contains([]string{"", replayAll, replayLast, replayNone}, replay):
+		return fmt.Errorf("replay %q is unknown: write replay all, replay last 10 or replay none", replay)
+	case (replay == replayLast) != (last > 0):
+		return errors.New("replay last needs the number of events: write for example replay last 10")
+	}
+	return nil
 }
 
 // Provision validates the configuration and sets the defaults.

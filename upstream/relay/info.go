@@ -42,14 +42,16 @@ func (f *feed) addTo(t *Totals) {
 
 // Info describes a feed. It holds no credential, no token and no query.
 type Info struct {
-	Rule    string    `json:"rule"`
-	Method  string    `json:"method"`
-	Host    string    `json:"host"`
-	Path    string    `json:"path"`
-	Shared  bool      `json:"shared"`
-	Viewers int       `json:"viewers"`
-	Events  int       `json:"events"`
-	Began   time.Time `json:"began"`
+	Rule   string `json:"rule"`
+	Method string `json:"method"`
+	Host   string `json:"host"`
+	Path   string `json:"path"`
+	Shared bool   `json:"shared"`
+	// Standing says that the configuration names the feed.
+	Standing bool      `json:"standing,omitempty"`
+	Viewers  int       `json:"viewers"`
+	Events   int       `json:"events"`
+	Began    time.Time `json:"began"`
 	// State is waiting (for the backend's response), running, stale, detached
 	// (without viewers), complete or broken_off.
 	State string `json:"state"`

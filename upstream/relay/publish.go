@@ -31,24 +31,35 @@ func (f *feed) publish(ctx context.Context, events ...event.Event) error {
 		own := event.Event{ID: position(f.token, f.count+i+1)}
 		messages[i], sizes[i] = hub.Message{Topics: f.topics, Event: own, Frame: frame}, len(frame)
 	}
+	err := publishAll(ctx, f.hub, messages, func(err error) {
+		f.newestRelay().logFailure("events of the backend's stream can't be stored, which waits", zap.Error(err))
+	})
+	if err != nil {
+		return err
+	}
+	f.count += len(events)
+	f.addSizes(sizes)
+	return nil
+}
+
+// publishAll publishes messages. While the store fails, it reports that, waits and
+// tries again. It fails with the context's cause, or with [errClosed].
+func publishAll(ctx context.Context, h *hub.Hub, messages []hub.Message, report func(error)) error {
 	for {
-		_, err := f.hub.PublishAll(messages, hub.IdempotencyKey{})
-		if err == nil {
-			break
-		}
-		if errors.Is(err, hub.ErrClosed) {
+		_, err := h.PublishAll(messages, hub.IdempotencyKey{})
+		switch {
+		case err == nil:
+			return nil
+		case errors.Is(err, hub.ErrClosed):
 			return errClosed
 		}
-		f.newestRelay().logFailure("events of the backend's stream can't be stored, which waits", zap.Error(err))
+		report(err)
 		select {
 		case <-time.After(time.Second):
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
 	}
-	f.count += len(events)
-	f.addSizes(sizes)
-	return nil
 }
 
 func (f *feed) newestRelay() *Relay {

@@ -13,6 +13,10 @@
 // An event's id is the feed's token, which nobody can guess, and a number. With the
 // id, a viewer with the same credentials resumes the feed; a POST is resumed from a
 // URL with the token. A feed that has ended is remembered for a while.
+//
+// A standing feed is one that the configuration names: see [StandingRule]. It has no
+// viewer whose request decides, its events go to a topic of the feed's own and
+// perhaps to another one, and only the rules that have it end it.
 package relay
 
 import (
@@ -48,6 +52,9 @@ type Observer interface {
 	Requested(Result)
 	// Published is called with the number of events.
 	Published(events int)
+	// Repeated is called with the number of events that a standing feed has sent
+	// again, and that were published before.
+	Repeated(events int)
 }
 
 // Result is the outcome of a request to the backend.

@@ -106,7 +106,7 @@ func (q *request) make(ctx context.Context, lastEventID string) *http.Request {
 		}
 		r = r.WithContext(subrequest.WithClient(ctx, q.clientIP, q.original))
 	}
-	if lastEventID != "" {
+	if canBeSent(lastEventID) {
 		r.Header.Set("Last-Event-ID", lastEventID)
 	}
 	return r

@@ -34,10 +34,8 @@ func newShape(c *Config) (s *shape, err error) {
 	if s.name, err = template.Compile(c.Event); err != nil {
 		return nil, fmt.Errorf("event: %w", err)
 	}
-	for _, name := range s.name.Placeholders() {
-		if path, ok := strings.CutPrefix(name, "json."); name != "event" && (!ok || path == "") {
-			return nil, fmt.Errorf("event `%s`: {%s} is not available here: use {json.PATH}, which reads an event's data, or {event}, the backend's own name", c.Event, name)
-		}
+	if err := checkPlaceholders("event", c.Event, s.name); err != nil {
+		return nil, err
 	}
 	if len(s.name.Placeholders()) == 0 {
 		if err := event.CheckName(c.Event); err != nil {
@@ -45,6 +43,27 @@ func newShape(c *Config) (s *shape, err error) {
 		}
 	}
 	return s, nil
+}
+
+// checkPlaceholders returns an error if an option's template has others than those of
+// events.
+func checkPlaceholders(option, src string, t *template.Template) error {
+	for _, name := range t.Placeholders() {
+		if path, ok := strings.CutPrefix(name, "json."); name != "event" && (!ok || path == "") {
+			return fmt.Errorf("%s `%s`: {%s} is not available here: use {json.PATH}, which reads an event's data, or {event}, the backend's own name", option, src, name)
+		}
+	}
+	return nil
+}
+
+// expand expands a template with the placeholders of an event.
+func expand(t *template.Template, e event.Event) (string, error) {
+	return t.Expand(func(placeholder string) (string, error) {
+		if placeholder == "event" {
+			return e.Name, nil
+		}
+		return template.JSONField(e.Data, placeholder)
+	})
 }
 
 // apply returns the events that viewers receive for one of the backend's.
@@ -70,12 +89,7 @@ func (s *shape) nameOf(e event.Event) string {
 	if s.name == nil {
 		return e.Name
 	}
-	name, err := s.name.Expand(func(placeholder string) (string, error) {
-		if placeholder == "event" {
-			return e.Name, nil
-		}
-		return template.JSONField(e.Data, placeholder)
-	})
+	name, err := expand(s.name, e)
 	if err != nil || event.CheckName(name) != nil {
 		return e.Name
 	}
