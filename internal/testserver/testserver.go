@@ -2,10 +2,12 @@
 package testserver
 
 import (
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 )
@@ -30,6 +32,25 @@ func NATS(t testing.TB) *Server {
 	})
 }
 
+// NATSCluster starts three NATS servers that are a cluster.
+func NATSCluster(t testing.TB) [3]*Server {
+	t.Helper()
+	var servers [3]*Server
+	var routes []string
+	for range servers {
+		routes = append(routes, "nats://"+freeAddress(t))
+	}
+	for i := range servers {
+		servers[i] = start(t, "nats-server", func(host, port string) []string {
+			return []string{
+				"-a", host, "-p", port, "-js", "-sd", t.TempDir(), "-n", fmt.Sprint("n", i),
+				"-cluster", routes[i], "-cluster_name", "test", "-routes", strings.Join(routes, ","),
+			}
+		})
+	}
+	return servers
+}
+
 // Redis starts a Redis server. The test is skipped if there is no redis-server; in CI
 // it fails.
 func Redis(t testing.TB) *Server {
@@ -47,12 +68,8 @@ func start(t testing.TB, program string, args func(host, port string) []string) 
 		}
 		t.Skipf("%s is missing: ./xcaddy.sh test installs it", program)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &Server{t: t, program: program, Address: l.Addr().String()}
-	_ = l.Close()
+	s := &Server{t: t, program: program, Address: freeAddress(t)}
+	var err error
 	host, port, _ := net.SplitHostPort(s.Address)
 	s.args = args(host, port)
 	if s.log, err = os.Create(filepath.Join(t.TempDir(), program+".log")); err != nil {
@@ -64,6 +81,16 @@ func start(t testing.TB, program string, args func(host, port string) []string) 
 	})
 	s.Start()
 	return s
+}
+
+func freeAddress(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	return l.Addr().String()
 }
 
 // Start starts the server, and waits until it listens. [Server.Kill] must have ended

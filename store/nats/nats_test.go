@@ -3,6 +3,7 @@ package nats_test
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -45,6 +46,48 @@ func TestHubsShareStreamAndSurviveCrashOfServer(t *testing.T) {
 		server.Kill()
 		server.Start()
 	})
+}
+
+func TestHubsSurviveCrashOfLeaderOfCluster(t *testing.T) {
+	servers := testserver.NATSCluster(t)
+	var urls []string
+	for _, s := range servers {
+		urls = append(urls, "nats://"+s.Address)
+	}
+	connect := func() shared.Engine {
+		e, err := nats.Open(nats.Options{Servers: urls, Stream: "TEST"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return e
+	}
+	hubtest.Shared(t, connect, func() { servers[leader(t, urls)].Kill() })
+}
+
+// leader returns the index of the server that leads the stream.
+func leader(t *testing.T, urls []string) int {
+	t.Helper()
+	conn, err := client.Connect(strings.Join(urls, ","))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	js, err := jetstream.New(conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := js.Stream(t.Context(), "TEST")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := s.CachedInfo().Config.Replicas; n != 3 {
+		t.Errorf("the stream has %d replicas, want 3", n)
+	}
+	i, err := strconv.Atoi(strings.TrimPrefix(s.CachedInfo().Cluster.Leader, "n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return i
 }
 
 func TestStreamOfAnotherProgramIsRefused(t *testing.T) {
