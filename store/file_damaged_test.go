@@ -13,12 +13,13 @@ import (
 
 // damages are ways to damage a file.
 var damages = map[string]func(content []byte) []byte{
-	"cut in half":    func(b []byte) []byte { return b[:len(b)/2] },
-	"cut to a page":  func(b []byte) []byte { return b[:4096] },
-	"empty":          func([]byte) []byte { return nil },
-	"another's":      func([]byte) []byte { return []byte("{\"this\": \"is something else\"}\n") },
-	"no beginning":   func(b []byte) []byte { clear(b[:8192]); return b },
-	"only beginning": func(b []byte) []byte { clear(b[8192:]); return b },
+	// Half of it can be space that bbolt doesn't use yet.
+	"cut to a quarter": func(b []byte) []byte { return b[:len(b)/4] },
+	"cut to a page":    func(b []byte) []byte { return b[:4096] },
+	"empty":            func([]byte) []byte { return nil },
+	"another's":        func([]byte) []byte { return []byte("{\"this\": \"is something else\"}\n") },
+	"no beginning":     func(b []byte) []byte { clear(b[:8192]); return b },
+	"only beginning":   func(b []byte) []byte { clear(b[8192:]); return b },
 	"noise": func(b []byte) []byte {
 		for i := range b[8192:] {
 			b[8192+i] = byte(i * 7)
