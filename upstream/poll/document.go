@@ -24,7 +24,11 @@ type document struct {
 	meaning *meaning // what of it is compared; nil: all
 
 	finished bool   // its viewers receive complete
-	end      []byte // the data of complete; nil for {}
+	end      []byte // the data of complete that until has; nil for {}
+
+	// Of `send jq`.
+	byProgram  bool   // the program has finished it, and not until
+	programEnd []byte // the data of complete that the program has
 
 	// Of a shaped view, until they are published: the events that follow the
 	// document before, and those for viewers without one.
@@ -61,10 +65,14 @@ func (d *document) event() event.Event { return event.Event{Name: d.name, Data: 
 
 // completion returns the data of complete.
 func (d *document) completion() []byte {
-	if d.end == nil {
+	switch {
+	case d.end != nil:
+		return d.end
+	case d.programEnd != nil:
+		return d.programEnd
+	default:
 		return []byte("{}")
 	}
-	return d.end
 }
 
 // read makes a document of a response: it applies select and until.

@@ -127,6 +127,7 @@ func (l *pollLoop) process(resp *subrequest.Response, asked time.Time, first boo
 	if err != nil {
 		return l.view.publisher.publishStale(0, err)
 	}
+	l.view.publisher.recallEnd(doc)
 	if !l.keep(l.view.keptBytes(doc, resp.Body)) {
 		return l.exceed(first)
 	}
@@ -136,7 +137,7 @@ func (l *pollLoop) process(resp *subrequest.Response, asked time.Time, first boo
 	came := l.view.publisher.publishChange(ctx, doc)
 	l.noteChange(ctx, came, before, doc)
 	if doc.finished && came != failed {
-		return l.view.publisher.publishComplete(doc.completion())
+		return l.view.publisher.publishComplete(doc)
 	}
 	return came
 }

@@ -187,7 +187,7 @@ func (p *publisher) publishAll(doc *document, events []event.Event) outcome {
 // configuration may go on, and to the finished topic, which proves that a client
 // that reconnects has this very document. If another view holds the lease, the
 // viewers may not have the document, and move to that view.
-func (p *publisher) publishComplete(data []byte) outcome {
+func (p *publisher) publishComplete(doc *document) outcome {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	held, release := p.acquireLease()
@@ -196,11 +196,11 @@ func (p *publisher) publishComplete(data []byte) outcome {
 		p.view.moved.Set()
 		return ended
 	}
-	topic := p.finishedTopic(p.view.state.doc, data)
+	topic := p.finishedTopic(p.view.state.doc, doc)
 	last := p.view.poller.hub.Last(topic)
-	if at := p.view.state.at; last == nil || at != nil && last.Seq < at.Seq || p.process != "" { // or it was published before, by this process
+	if last == nil || !p.isEndOfView(last) {
 		var err error
-		if last, err = p.publish(event.Event{Name: "complete", Data: data}, topic, p.endTopic); err != nil {
+		if last, err = p.publish(event.Event{Name: "complete", Data: doc.completion()}, topic, p.endTopic); err != nil {
 			return ended
 		}
 	}
@@ -209,12 +209,28 @@ func (p *publisher) publishComplete(data []byte) outcome {
 	return ended
 }
 
+// isEndOfView reports whether the viewers receive an event that has ended a view with
+// the same document: it was published by this process, after all that they have.
+func (p *publisher) isEndOfView(e *store.Entry) bool {
+	s := &p.view.state
+	switch {
+	case p.process != "":
+		return false
+	case p.view.poller.config.isShaped():
+		return e.Seq > s.base && e.On(p.endTopic)
+	default:
+		return s.at == nil || e.Seq > s.at.Seq
+	}
+}
+
 // publishStale tells the view's viewers, once, that their document may be out of
 // date. It leaves out viewers of other views on the topic. If the configuration
 // was replaced, its viewers move to the next one instead: that may have another
 // backend.
 func (p *publisher) publishStale(status int, err error) outcome {
-	if p.isReplaced() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.isReplacedLocked() {
 		p.view.moved.Set()
 		return failed
 	}
@@ -228,8 +244,6 @@ func (p *publisher) publishStale(status int, err error) outcome {
 	if p.outage == nil && !errors.Is(err, errAwaited) { // or it was logged, and could not be published
 		p.outage = p.view.poller.failures.begin(p.view.target.hostname, status, err, p.view.fields()...)
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	if e, err := p.publish(stream.Stale(time.Now(), status), p.endTopic); err == nil {
 		p.view.state.set(p.view.state.doc, p.view.state.at, e)
 	}
@@ -244,12 +258,14 @@ func (p *publisher) end(resp *subrequest.Response, first bool) {
 		p.view.recordRedirect()
 	}
 	instead := p.view.refusalInstead(resp)
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	switch {
 	case first && instead != nil:
 		p.view.state.fail(instead, nil)
 	case first:
 		p.view.state.refuse(resp)
-	case p.isReplaced(): // the next configuration decides
+	case p.isReplacedLocked(): // the next configuration decides
 		p.view.moved.Set()
 	case isGone(resp.Status):
 		notice, _ := json.Marshal(map[string]int{"status": resp.Status})
@@ -284,13 +300,17 @@ func (p *publisher) topic() string {
 }
 
 // finishedTopic returns the topic of the events that ended views of the key with
-// a document.
-func (p *publisher) finishedTopic(doc *document, data []byte) string {
-	end := []string{string(doc.text)}
-	if string(data) != "{}" {
-		end = append(end, string(data))
+// a document, whose end is that of another or the same. The data of a program's end
+// are no part of it: they may come from the document before.
+func (p *publisher) finishedTopic(doc, end *document) string {
+	parts := []string{string(doc.text)}
+	switch {
+	case end.byProgram:
+		parts = append(parts, "program", p.view.poller.config.SendArgument)
+	case end.end != nil && string(end.end) != "{}":
+		parts = append(parts, string(end.end))
 	}
-	return "\x00finished/" + p.view.state.currentKey() + "/" + p.view.poller.hub.Digest(end...)
+	return "\x00finished/" + p.view.state.currentKey() + "/" + p.view.poller.hub.Digest(parts...)
 }
 
 // acquireLease acquires the topic's lease for the view, if the view may hold it,

@@ -2,6 +2,7 @@ package poll
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"slices"
 	"strconv"
@@ -81,11 +82,28 @@ func (d *document) takeComplete(events []event.Event) []event.Event {
 	if i < 0 {
 		return events
 	}
-	d.finished = true
-	if d.end == nil {
-		d.end = events[i].Data
+	if !d.finished {
+		d.finished, d.byProgram = true, true
+	}
+	if d.programEnd == nil { // or the change has ended it, and these are for new viewers
+		d.programEnd = events[i].Data
 	}
 	return events[:i]
+}
+
+// recallEnd finishes a view's first document if the program has finished that very
+// document for an earlier view, as far as the log goes back: the program may tell the
+// end only by the document before.
+func (p *publisher) recallEnd(doc *document) {
+	if p.view.poller.config.Send != "jq" || doc.finished || p.view.state.doc != nil {
+		return
+	}
+	last := p.view.poller.hub.Last(p.finishedTopic(doc, &document{byProgram: true}))
+	if last == nil {
+		return
+	}
+	doc.finished, doc.byProgram = true, true
+	doc.programEnd, _ = last.Frame.DataOf("complete")
 }
 
 // publishShaped publishes the events of a shaped view's new document.
@@ -115,7 +133,10 @@ func (p *publisher) publishShaped(doc *document) outcome {
 		p.unsent = true // the next poll tries again
 		return failed
 	}
-	at := s.at
+	at, newest := s.at, s.newest
+	if len(entries) > 0 {
+		newest = entries[len(entries)-1]
+	}
 	entries = entries[len(messages)-len(doc.next):]
 	if n := len(entries); n > 0 {
 		at, base = entries[n-1], entries[n-1].Seq
@@ -126,7 +147,7 @@ func (p *publisher) publishShaped(doc *document) outcome {
 	}
 	doc.next, doc.first = nil, nil
 	p.view.poller.failures.end(&p.outage)
-	s.setShaped(doc, at, base, first)
+	s.setShaped(doc, at, newest, base, first)
 	p.recordSaved(doc, sent)
 	return changed
 }
@@ -140,7 +161,7 @@ func (p *publisher) adoptFinished(doc *document) bool {
 	if p.process != "" {
 		return false
 	}
-	last := p.view.poller.hub.Last(p.finishedTopic(doc, doc.completion()))
+	last := p.view.poller.hub.Last(p.finishedTopic(doc, doc))
 	if last == nil || isClosed(p.view.polled) || p.view.state.doc != nil {
 		return false
 	}
@@ -155,7 +176,7 @@ func (p *publisher) adoptFinished(doc *document) bool {
 		base = at.Seq
 	}
 	p.view.poller.failures.end(&p.outage)
-	p.view.state.setShaped(doc, at, base, p.firstEntries(doc.first, base))
+	p.view.state.setShaped(doc, at, at, base, p.firstEntries(doc.first, base))
 	return true
 }
 
@@ -170,23 +191,27 @@ func (p *publisher) confirmShaped(result outcome) outcome {
 	if p.resigned {
 		return result
 	}
-	if _, err := p.publish(stream.Fresh(), p.endTopic); err != nil {
+	fresh, err := p.publish(stream.Fresh(), p.endTopic)
+	if err != nil {
 		return failed
 	}
-	s.set(s.doc, s.at, nil)
+	s.setShaped(s.doc, s.at, fresh, s.base, s.first)
 	return result
 }
 
 // firstEntries returns the events for viewers without the document. A client that
-// has all of them resumes after the base; one that has some of them gets the rest,
-// as long as the document has not changed. They are not in the log, and so have no
-// position there.
+// has all of them resumes after the base; one that has some of them gets the rest, as
+// long as the log has nothing after the base and the events still begin with those
+// that it has: a change of the document may make no event. They are not in the log, and
+// so have no position there.
 func (p *publisher) firstEntries(frames []event.Frame, base uint64) (entries []*store.Entry) {
 	h, topics := p.view.poller.hub, []string{p.topic()}
+	had := sha256.New()
 	for i, frame := range frames {
 		id := p.position(base)
 		if i < len(frames)-1 {
-			id = h.Position(base) + "." + strconv.Itoa(i+1) + "." + h.Tag(topics[0])
+			had.Write(frame) // which ends with an empty line
+			id = h.Position(base) + "." + strconv.Itoa(i+1) + "." + h.Tag(topics[0]+string(had.Sum(nil)))
 		}
 		entries = append(entries, &store.Entry{Topics: topics, ID: id, Frame: frame.WithID(id)})
 	}
@@ -215,6 +240,7 @@ func (v *Subscription) shapedSource(lastEventID string) stream.Source {
 	p.mu.Lock()
 	src := v.source(h.Subscribe(topics))
 	first, base, hasDocument := v.view.state.firstEvents()
+	newest := v.view.state.newestEvent()
 	p.mu.Unlock()
 	if len(first) == 0 && hasDocument {
 		// Without a position, the client would miss what changes while it reconnects.
@@ -224,7 +250,10 @@ func (v *Subscription) shapedSource(lastEventID string) stream.Source {
 	src.NoPosition = len(first) == 0
 	had := slices.IndexFunc(first, func(e *store.Entry) bool { return e.ID == lastEventID })
 	switch {
-	case lastEventID == "":
+	case lastEventID == "", !hasDocument && v.view.moved.IsSet(): // the next configuration knows the position
+	case newest != nil && newest.ID == lastEventID: // which may have left the log
+		src.Start, src.Followed = stream.Resumed, stream.FollowedTopic(newest)
+		first = slices.DeleteFunc(first, func(e *store.Entry) bool { return e.Seq <= newest.Seq })
 	case had >= 0:
 		src.Start, src.Followed = stream.Resumed, stream.FollowedTopic(first[had])
 		first = first[had+1:]
@@ -245,9 +274,15 @@ func (s *documentState) firstEvents() (first []*store.Entry, base uint64, hasDoc
 	return first, s.base, s.doc != nil
 }
 
-// setShaped sets a shaped view's document.
-func (s *documentState) setShaped(doc *document, at *store.Entry, base uint64, first []*store.Entry) {
+func (s *documentState) newestEvent() *store.Entry {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.doc, s.at, s.base, s.first, s.stale = doc, at, base, first, nil
+	return s.newest
+}
+
+// setShaped sets a shaped view's document.
+func (s *documentState) setShaped(doc *document, at, newest *store.Entry, base uint64, first []*store.Entry) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.doc, s.at, s.newest, s.base, s.first, s.stale = doc, at, newest, base, first, nil
 }

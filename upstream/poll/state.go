@@ -26,12 +26,15 @@ type documentState struct {
 
 	doc      *document      // the newest that the backend confirmed
 	at       *store.Entry   // the event that brought it
-	first    []*store.Entry // what a viewer without the document receives; usually the whole document, with the position of at, which may be a patch
+	first    []*store.Entry // what a viewer without the document receives; usually the whole document, with the position of at, which may be a patch; in a shaped view what first says
 	stale    *store.Entry   // set while the backend fails
 	complete *store.Entry   // set when the document is finished
 
-	base       uint64 // of a shaped view: changes that are in the log after this position follow the document
 	finishedOn string // the topic of complete that proves which document is finished
+
+	// Of a shaped view.
+	base   uint64       // changes that are in the log after this position follow the document
+	newest *store.Entry // at, or the fresh after it: a client that has it has all but stale and complete
 
 	// Of the first poll, if it was no document.
 	refusal      *subrequest.Response
