@@ -39,6 +39,33 @@ func TestWriteWhoseEffectComesLateIsFollowedByPolls(t *testing.T) {
 	}
 }
 
+func TestWriteDuringAFollowUpsWaitIsFollowedByPolls(t *testing.T) {
+	c := aMinute
+	c.MaxInFlight = 1
+	within(t, c, func(e *env) {
+		v := e.subscribe(newRequest("/doc"))
+		advance(time.Second)
+		e.setFunc(func(r *http.Request) (*subrequest.Response, error) {
+			if r.URL.Path == "/other" {
+				time.Sleep(2 * time.Second)
+			}
+			return document("1"), nil
+		})
+		e.Invalidate("example.com", "/doc")
+		advance(2900 * ms)
+		e.start(newRequest("/other"), new(caller), "") // it has the slot until 4.9 s
+		advance(1100 * ms)
+		e.forget()
+		e.Invalidate("example.com", "/doc") // the follow-up of 3 s waits
+		advance(900 * ms)
+		e.wantPolls(900 * ms)
+		e.set(document("2"))
+		advance(300 * ms)
+		e.wantPolls(900*ms, 1200*ms)
+		v.want(t, "1", "2")
+	})
+}
+
 func TestFollowUpsEndWithTheFirstChange(t *testing.T) {
 	within(t, aMinute, func(e *env) {
 		e.subscribe(newRequest("/doc"))

@@ -309,6 +309,7 @@ func (l *pollLoop) refresh() {
 	case l.phase == resting:
 		l.takeWriteLocked(time.Now())
 	case l.phase == waiting && l.polledForWrite: // the poll that is about to begin sees this write, too
+		l.schedule.aftermath.begin() // it may be a follow-up of an earlier write
 	default:
 		l.written = true
 	}
