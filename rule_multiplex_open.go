@@ -13,6 +13,7 @@ import (
 
 	"github.com/caddy-sse/caddy-sse/internal/refusal"
 	"github.com/caddy-sse/caddy-sse/stream"
+	"github.com/caddy-sse/caddy-sse/subrequest"
 )
 
 // openTimeout limits how long a multiplexed stream waits for its URLs. It is longer
@@ -43,9 +44,10 @@ type urlPart struct {
 	source     *stream.Source // nil until a rule offers it
 	end        func(stream.Reason)
 	maxAge     time.Duration
-	finished   string // see setFinished
-	status     int    // of the response
-	reason     string // of a refusal by a rule
+	finished   string        // see setFinished
+	status     int           // of the response
+	reason     string        // of a refusal by a rule
+	retryAfter time.Duration // of the response
 	tokenInURL bool
 }
 
@@ -109,9 +111,9 @@ func (p *urlPart) serve(server *caddyhttp.Server, r *http.Request) {
 		switch panicked := recover(); panicked {
 		case nil:
 		case http.ErrAbortHandler:
-			p.respond(http.StatusBadGateway)
+			p.respond(http.StatusBadGateway, nil)
 		default:
-			p.respond(http.StatusInternalServerError)
+			p.respond(http.StatusInternalServerError, nil)
 			p.stream.rule.log.Error("handler panicked", zap.Any("panic", panicked), zap.Stack("stack"))
 		}
 	}()
@@ -200,13 +202,17 @@ func (p *urlPart) setTokenInURL() {
 	}
 }
 
-// respond records the status of the response. It returns false if a rule has offered
-// its stream.
-func (p *urlPart) respond(status int) bool {
+// maxRetryAfter limits for how long a URL may ask its client to stay away.
+const maxRetryAfter = time.Hour
+
+// respond records the status of the response, and for how long its headers, which may
+// be nil, ask the client to stay away. It returns false if a rule has offered its
+// stream.
+func (p *urlPart) respond(status int, header http.Header) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.status == 0 {
-		p.status = status
+		p.status, p.retryAfter = status, subrequest.RetryAfter(header, time.Now(), maxRetryAfter)
 	}
 	return p.source == nil
 }
@@ -228,7 +234,7 @@ func (p *urlPart) part() (stream.Part, multiplexResult) {
 	case p.status < 300 && p.reason == "":
 		part.Refused = &stream.Refusal{Status: http.StatusNotAcceptable, Reason: "no rule makes the URL live"}
 	default:
-		part.Refused = &stream.Refusal{Status: p.status, Reason: p.reason}
+		part.Refused = &stream.Refusal{Status: p.status, Reason: p.reason, RetryAfter: p.retryAfter}
 		if p.reason == "" {
 			part.Refused.Reason = http.StatusText(p.status)
 		}
@@ -304,7 +310,7 @@ func (w *partWriter) Header() http.Header { return w.header }
 // WriteHeader ends the request if the response is an ordinary one: the body, which
 // may be endless, doesn't matter.
 func (w *partWriter) WriteHeader(status int) {
-	if isFinal(status) && w.part.respond(status) && status < 300 {
+	if isFinal(status) && w.part.respond(status, w.header) && status < 300 {
 		w.cancel()
 	}
 }

@@ -52,6 +52,12 @@ func (h *Hub) Followed(id string, seq uint64, topics []string) (topic string, ok
 	return "", false
 }
 
+// MayFollow reports whether a client with an id may have the events of a topic up to
+// the id: the id has no tags, or the topic's.
+func (h *Hub) MayFollow(id, topic string) bool {
+	return !strings.HasPrefix(id, h.epoch()) || !strings.Contains(id, beforeTags) || HasTag(id, h.Tag(topic))
+}
+
 // Head returns the position of the log's newest event, or that of the last one that
 // it has dropped if it holds none.
 func (h *Hub) Head() uint64 {

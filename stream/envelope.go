@@ -30,9 +30,9 @@ type Envelopes struct {
 type envelopeKey struct {
 	seq  uint64
 	name string // the topic or the URL
-	// isInitial says that the event is one with which a stream begins: of a document
-	// that a patch has changed it has the patch's position.
-	isInitial bool
+	// made is the event if the log's at the position may be another: a whole document
+	// has the position of the last change, or of none.
+	made *store.Entry
 }
 
 // ForTopics returns a [Source.Wrap] for a stream on topics. The envelope names the
@@ -49,9 +49,10 @@ func (v *Envelopes) ForTopics(topics []string) func(*store.Entry) *store.Entry {
 	}
 }
 
-// forURL returns the envelope of an event of a URL. It depends on nothing else.
-func (v *Envelopes) forURL(e *store.Entry, url string, isInitial bool) *store.Entry {
-	return v.wrap(e, envelopeKey{e.Seq, url, isInitial}, event.Frame.EnvelopedForURL)
+// forURL returns the envelope of an event of a URL: of the log's event at the position,
+// or of another one, which made names. It depends on nothing else.
+func (v *Envelopes) forURL(e *store.Entry, url string, made *store.Entry) *store.Entry {
+	return v.wrap(e, envelopeKey{e.Seq, url, made}, event.Frame.EnvelopedForURL)
 }
 
 func (v *Envelopes) wrap(e *store.Entry, key envelopeKey, envelop func(event.Frame, string) event.Frame) *store.Entry {
@@ -80,12 +81,20 @@ func (v *Envelopes) storeLocked(key envelopeKey, wrapped *store.Entry) {
 	}
 	v.entries[key] = wrapped
 	v.order = append(v.order, key)
-	v.bytes += len(wrapped.Frame)
+	v.bytes += key.size() + len(wrapped.Frame)
 	for len(v.order) > maxEnvelopes || v.bytes > maxEnvelopeBytes {
 		oldest := v.order[0]
 		v.order = v.order[1:]
 		v.removed = max(v.removed, oldest.seq)
-		v.bytes -= len(v.entries[oldest].Frame)
+		v.bytes -= oldest.size() + len(v.entries[oldest].Frame)
 		delete(v.entries, oldest)
 	}
+}
+
+// size returns how many bytes the key keeps.
+func (k envelopeKey) size() int {
+	if k.made == nil {
+		return len(k.name)
+	}
+	return len(k.name) + len(k.made.Frame)
 }

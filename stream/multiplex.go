@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"net/http"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -32,6 +33,37 @@ type Part struct {
 type Refusal struct {
 	Status int    `json:"status"`
 	Reason string `json:"reason"`
+	// RetryAfter is when to open the URL again, if the refusal may pass. Default, if
+	// zero: about 30 s.
+	RetryAfter time.Duration `json:"-"`
+}
+
+// mayPass reports whether the same request may succeed later.
+func (r *Refusal) mayPass() bool {
+	switch r.Status {
+	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
+		return true
+	case http.StatusNotImplemented, http.StatusHTTPVersionNotSupported, http.StatusLoopDetected:
+		return false
+	default:
+		return r.Status >= 500
+	}
+}
+
+// Limits of how long a refusal that may pass stands.
+const (
+	defaultReopen = 30 * time.Second
+	minReopen     = 5 * time.Second
+)
+
+// reopenIn returns when to open the URL again: at random, so that clients do not come
+// back all at once.
+func (r *Refusal) reopenIn() time.Duration {
+	if r.RetryAfter <= 0 {
+		return jitterAround(defaultReopen)
+	}
+	d := max(r.RetryAfter, minReopen)
+	return d + jitter(d/4)
 }
 
 // Multiplexed combines the streams of several URLs into one. Its events are
@@ -41,7 +73,8 @@ type Refusal struct {
 // opened with the same Last-Event-ID.
 //
 // When a URL ends in such a way that a client of it alone would reconnect, nothing
-// more of the URL is sent, and the whole stream ends so that its client reconnects.
+// more of the URL is sent, and the whole stream ends so that its client reconnects. It
+// also ends when a URL whose refusal may pass is to be opened again.
 type Multiplexed struct {
 	hub    *hub.Hub
 	parts  []*part
@@ -52,7 +85,9 @@ type Multiplexed struct {
 
 	done  signal.Signal // no further events follow
 	moved signal.Signal // a part must be opened again
-	live  atomic.Int32  // parts of which events may follow
+	live  atomic.Int32  // parts of which events may follow, or that are to be opened again
+
+	reopen *time.Timer // for parts whose refusal may pass; nil if there are none
 
 	// Only the stream uses these.
 	envelopes *Envelopes
@@ -84,7 +119,7 @@ func Multiplex(h *hub.Hub, parts []Part, lastEventID string, e *Envelopes) *Mult
 	for _, p := range parts {
 		added := m.add(p)
 		if p.Source == nil {
-			m.finished = m.finished && (p.Finished != "" || hub.HasTag(lastEventID, added.tag))
+			m.finished = m.finished && (p.Finished != "" || !p.Refused.mayPass() && hub.HasTag(lastEventID, added.tag))
 			continue
 		}
 		m.finished = false
@@ -94,11 +129,13 @@ func Multiplex(h *hub.Hub, parts []Part, lastEventID string, e *Envelopes) *Mult
 	}
 	if len(topics) == 0 {
 		m.cursor = h.Subscribe(nil)
-		m.done.Set()
 	} else {
 		m.cursor = h.SubscribeAfter(topics, start)
 	}
-	m.source = Source{Cursor: m.cursor, Done: &m.done, Moved: &m.moved, MovedAs: URLEnded, Split: m.split}
+	m.source = Source{
+		Cursor: m.cursor, Done: &m.done, Moved: &m.moved, MovedAs: URLEnded, Split: m.split,
+		Position: func() string { return m.position(m.cursor.Seq()) }, NoPosition: len(topics) > 0,
+	}
 	for _, p := range m.parts {
 		if p.Source != nil {
 			p.Source.Cursor.Close() // after the other has registered
@@ -130,6 +167,7 @@ func (m *Multiplexed) add(p Part) *part {
 // combine adds what a part's source says about the whole stream.
 func (m *Multiplexed) combine(s *Source) {
 	m.source.Expires = earliest(m.source.Expires, s.Expires)
+	m.source.NoPosition = m.source.NoPosition && s.NoPosition
 	if s.Start == Lost || s.Start == Resumed && m.source.Start == New {
 		m.source.Start = s.Start
 	}
@@ -152,6 +190,9 @@ func (m *Multiplexed) Source() Source { return m.source }
 // Close releases what the stream holds. It may be called more than once.
 func (m *Multiplexed) Close() {
 	m.cursor.Close()
+	if m.reopen != nil {
+		m.reopen.Stop()
+	}
 	for _, p := range m.parts {
 		for _, w := range p.waiting {
 			w.Stop()
@@ -164,18 +205,24 @@ func (m *Multiplexed) Close() {
 // The last one has the position up to which the client then has everything.
 func (m *Multiplexed) initial(lastEventID string) []*store.Entry {
 	var entries []*store.Entry
+	hasPosition := false // without an event
 	for _, p := range m.parts {
 		switch {
 		case p.Refused != nil && !hub.HasTag(lastEventID, p.tag):
 			entries = append(entries, &store.Entry{Frame: p.refusal()})
-		case p.Source != nil && !p.Source.Revoked.IsSet():
+		case p.Source == nil:
+		case !p.Source.Revoked.IsSet():
 			for _, e := range p.Source.Initial {
-				if !e.Frame.IsPosition() {
+				if e.Frame.IsPosition() {
+					hasPosition = true
+				} else {
 					entries = append(entries, p.envelope(e, true))
 				}
 				p.follow(e)
 			}
 			p.Source.Initial = nil
+		case len(p.Source.Initial) > 0:
+			p.setTopic("") // the client doesn't get them
 		}
 	}
 	missed, err := m.cursor.Next(maxBatchBytes, nil)
@@ -189,6 +236,8 @@ func (m *Multiplexed) initial(lastEventID string) []*store.Entry {
 		ofMissed = ofMissed || len(split) > 0
 	}
 	switch n := len(entries); {
+	case n == 0 && hasPosition:
+		entries = append(entries, &store.Entry{Frame: event.Position(m.position(m.cursor.Seq()))})
 	case n == 0:
 	case ofMissed: // behind its own id
 		entries[n-2] = m.idOf(m.cursor.Seq())
@@ -230,23 +279,38 @@ func (m *Multiplexed) idOf(seq uint64) *store.Entry {
 	return &store.Entry{Frame: fmt.Appendf(nil, "id: %s\n", m.position(seq))}
 }
 
-// receives reports whether a part's client gets an event.
+// receives reports whether a part's client gets an event. The client no longer follows
+// the part if it doesn't get one that it should.
 func (p *part) receives(e *store.Entry) bool {
-	for _, topic := range p.topics {
-		if e.On(topic) {
-			return e.Seq > p.after && e.Seq <= p.until.Load() && !p.Source.Revoked.IsSet()
-		}
+	if e.Seq <= p.after || !slices.ContainsFunc(p.topics, e.On) {
+		return false
+	}
+	isLater := e.Seq > p.until.Load()
+	if !isLater && !p.Source.Revoked.IsSet() {
+		return true
+	}
+	if !isLater || !p.isFinal() {
+		p.setTopic("")
 	}
 	return false
 }
 
+// isFinal reports whether the part's last event tells the client that no more follow.
+func (p *part) isFinal() bool { return p.Source.Final != nil && p.Source.Final.Load() }
+
 // envelope returns the envelope of an event. Streams share it, unless the event has no
-// position, or the part wraps its events itself.
+// position.
 func (p *part) envelope(e *store.Entry, isInitial bool) *store.Entry {
-	if !isInitial && p.Source.Wrap != nil {
+	wraps := !isInitial && p.Source.Wrap != nil
+	if wraps {
 		e = p.Source.Wrap(e)
-	} else if e.Seq > 0 {
-		return p.stream.envelopes.forURL(e, p.URL, isInitial)
+	}
+	switch {
+	case e.Seq == 0:
+	case wraps || isInitial:
+		return p.stream.envelopes.forURL(e, p.URL, e)
+	default:
+		return p.stream.envelopes.forURL(e, p.URL, nil)
 	}
 	alone := e.WithFrame(e.Frame.EnvelopedForURL(p.URL))
 	alone.LeaveUncompressed()
@@ -293,15 +357,29 @@ func (p *part) setTopic(topic string) {
 	if topic == p.topic {
 		return
 	}
-	p.topic, p.tag, p.stream.tags = topic, p.stream.hub.Tag(topic), ""
+	p.topic, p.tag, p.stream.tags = topic, "", ""
+	if topic != "" {
+		p.tag = p.stream.hub.Tag(topic)
+	}
 }
 
 // watch makes the ends of the parts known to the stream.
 func (m *Multiplexed) watch() {
+	reopenIn := time.Duration(math.MaxInt64)
 	for _, p := range m.parts {
-		if p.Source != nil {
+		switch {
+		case p.Source != nil:
 			m.live.Add(1)
+		case p.Refused != nil && p.Refused.mayPass():
+			m.live.Add(1)
+			reopenIn = min(reopenIn, p.Refused.reopenIn())
 		}
+	}
+	if m.live.Load() == 0 {
+		m.done.Set()
+	}
+	if reopenIn < math.MaxInt64 {
+		m.reopen = time.AfterFunc(reopenIn, m.moved.Set)
 	}
 	for _, p := range m.parts {
 		if p.Source != nil {
@@ -322,7 +400,7 @@ type partDone part
 func (p *partDone) Wake() {
 	p.until.Store(p.stream.hub.Head())
 	switch {
-	case p.Source.Final == nil || !p.Source.Final.Load():
+	case !(*part)(p).isFinal():
 		p.stream.moved.Set()
 	case p.stream.live.Add(-1) == 0:
 		p.stream.done.Set()

@@ -1,7 +1,6 @@
 package stream
 
 import (
-	"bytes"
 	"cmp"
 	"container/list"
 	"math/rand/v2"
@@ -194,7 +193,7 @@ func (w *cursorWaker) Wake() { (*Stream)(w).sender().wake() }
 // begin makes everything that may end the stream wake it.
 func (s *Stream) begin() {
 	now := time.Now()
-	s.beat = now
+	s.now, s.beat = now, now
 	if age := s.options.MaxAge; age > 0 {
 		s.endAt = now.Add(age/2 + jitter(age/2))
 	}
@@ -227,20 +226,18 @@ func (s *Stream) sendInitial() error {
 		clear(s.src.Initial) // a stream holds no document while it is open
 		s.src.Initial = nil
 	}()
-	for _, e := range s.src.Initial {
-		if bytes.HasSuffix(e.Frame, []byte("\n\n")) { // otherwise it is the id of the next one
-			s.countEvents(1)
+	for i, e := range s.src.Initial {
+		s.src.Initial[i] = nil // the client may be slow
+		isLarge := len(e.Frame) > maxBatchBytes
+		if isLarge || len(s.buf) > maxBatchBytes {
+			if err := s.flush(); err != nil {
+				return err
+			}
 		}
-	}
-	for _, e := range s.src.Initial {
-		if len(e.Frame) <= maxBatchBytes {
+		s.countEvents(eventsIn(e))
+		if !isLarge {
 			s.buf = appendEntry(s.gzip, s.buf, e)
-			continue
-		}
-		if err := s.flush(); err != nil {
-			return err
-		}
-		if err := s.sendLarge(e); err != nil {
+		} else if err := s.sendLarge(e); err != nil {
 			return err
 		}
 	}

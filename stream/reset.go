@@ -1,6 +1,8 @@
 package stream
 
 import (
+	"strings"
+
 	"github.com/caddy-sse/caddy-sse/event"
 	"github.com/caddy-sse/caddy-sse/hub"
 	"github.com/caddy-sse/caddy-sse/store"
@@ -29,8 +31,9 @@ func ResetWithoutPosition() *store.Entry { return &store.Entry{Frame: resetFrame
 
 // Subscribe returns a source of the events on topics. It resumes after
 // lastEventID; if that is empty, it begins with the next event; if that is not in
-// the history of the topics, it begins with a reset event. The caller passes the
-// source to [Serve] or closes its cursor.
+// the history of the topics, or is the position of a [Multiplexed] stream without
+// these topics, it begins with a reset event. The caller passes the source to [Serve]
+// or closes its cursor.
 func Subscribe(h *hub.Hub, topics []string, lastEventID string) Source {
 	return SubscribeReplaying(h, topics, lastEventID, 0)
 }
@@ -39,16 +42,21 @@ func Subscribe(h *hub.Hub, topics []string, lastEventID string) Source {
 // the newest n events on the topics, after the reset if there is one. A negative n
 // means all that the history holds.
 func SubscribeReplaying(h *hub.Hub, topics []string, lastEventID string, n int) Source {
-	if seq, ok := h.Resolve(lastEventID, topics); ok {
-		return Source{Cursor: h.SubscribeAfter(topics, seq), Start: Resumed}
+	followed := topicsPrefix + strings.Join(topics, "\n")
+	if seq, ok := h.Resolve(lastEventID, topics); ok && h.MayFollow(lastEventID, followed) {
+		return Source{Cursor: h.SubscribeAfter(topics, seq), Start: Resumed, Followed: followed}
 	}
-	src := Source{Cursor: subscribeLast(h, topics, n)}
+	src := Source{Cursor: subscribeLast(h, topics, n), Followed: followed}
 	if lastEventID != "" {
 		src.Start = Lost
 		src.Initial = []*store.Entry{Reset(src.Cursor)}
 	}
 	return src
 }
+
+// topicsPrefix begins the internal topics that stand for several others in
+// [Source.Followed]. Nothing is published on them.
+const topicsPrefix = "\x00topics/"
 
 func subscribeLast(h *hub.Hub, topics []string, n int) *hub.Cursor {
 	switch {

@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"time"
@@ -174,6 +175,9 @@ func (s *Stream) missingPosition() string {
 	if s.hasPosition || s.src.NoPosition {
 		return ""
 	}
+	if s.src.Position != nil {
+		return s.src.Position()
+	}
 	return s.src.Cursor.Position()
 }
 
@@ -223,9 +227,8 @@ func (s *Stream) sendBatch() (Reason, error) {
 }
 
 func (s *Stream) sendEntries(entries []*store.Entry) error {
-	s.countEvents(len(entries))
-	if s.options.HeartbeatEvent == nil {
-		s.beat = s.now
+	if s.src.Split == nil {
+		s.countEvents(len(entries))
 	}
 	if s.src.Wrap == nil && s.src.Split == nil {
 		return s.sent(s.sender().sendRead())
@@ -236,6 +239,7 @@ func (s *Stream) sendEntries(entries []*store.Entry) error {
 			continue
 		}
 		for _, part := range s.src.Split(e) {
+			s.countEvents(eventsIn(part))
 			s.buf = appendEntry(s.gzip, s.buf, part)
 		}
 	}
@@ -245,11 +249,24 @@ func (s *Stream) sendEntries(entries []*store.Entry) error {
 	return s.flush()
 }
 
+// eventsIn returns 0 for an entry that is only the id of the next one, and otherwise 1.
+func eventsIn(e *store.Entry) int {
+	if bytes.HasSuffix(e.Frame, []byte("\n\n")) {
+		return 1
+	}
+	return 0
+}
+
+// countEvents counts events that are sent now.
 func (s *Stream) countEvents(n int) {
+	if n == 0 {
+		return
+	}
 	s.summary.Events += n
 	s.unobserved += n
-	if n > 0 {
-		s.hasPosition = true
+	s.hasPosition = true
+	if s.options.HeartbeatEvent == nil {
+		s.beat = s.now
 	}
 }
 

@@ -109,9 +109,12 @@ type Source struct {
 	// Start says how the stream begins, for metrics.
 	Start Start
 	// Followed is the internal topic of which the client has the events up to the
-	// cursor's position, if the stream resumes there; see [hub.Hub.Followed].
-	// Otherwise, or if there is none, it is empty.
+	// cursor's position, if the stream resumes there, or needs none before; see
+	// [hub.Hub.Followed]. Otherwise it is empty.
 	Followed string
+	// Position returns the id of a client that has the events up to the cursor's
+	// position. Default, if nil: the cursor's.
+	Position func() string
 	// Observer, if not nil, counts the events and bytes that the stream sends.
 	Observer Observer
 }
