@@ -307,11 +307,12 @@ func TestHubFollowsAnotherHub(t *testing.T) {
 		}
 	}
 	c := s.open("HTTP/2.0", "/news")
-	for begun := false; !begun; {
+	position := "" // also of the first event: the stream may move before another one
+	for position == "" {
 		publish("-1")
 		select {
-		case <-c.events:
-			begun = true
+		case e := <-c.events:
+			position = e.ID
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
@@ -326,7 +327,6 @@ func TestHubFollowsAnotherHub(t *testing.T) {
 		publish(fmt.Sprint(n))
 		time.Sleep(20 * time.Millisecond)
 	}
-	position := ""
 	for n := 0; n < events; {
 		e, open := <-c.events
 		if !open { // the reload moves the lower stream, too
