@@ -42,6 +42,8 @@ func (t siteTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	case <-ctx.Done():
 		w.end(ctx.Err())
 	}
+	// A handler may go on without heeding ctx: Caddy's FastCGI waits for its backend.
+	context.AfterFunc(ctx, func() { reader.CloseWithError(context.Cause(ctx)) })
 	body := &pipedBody{reader, cancel}
 	if w.head == nil {
 		body.Close()
