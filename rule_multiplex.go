@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"net/http"
+	"net/url"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
@@ -98,11 +99,11 @@ func (m *multiplexRule) serve(w http.ResponseWriter, r *http.Request, next caddy
 	m.cors.SetHeaders(w.Header(), r)
 	urls, refused := multiplexedURLs(r.URL.RawQuery, cmp.Or(m.handler.Multiplex.MaxURLs, defaultMaxURLs))
 	if refused != nil {
-		return m.refuse(w, r, refused)
+		return m.refuseUnread(w, r, refused)
 	}
 	release, err := m.acquire(r, next)
 	if err != nil {
-		return m.refuse(w, r, err)
+		return m.refuseUnread(w, r, err)
 	}
 	return m.serveURLs(w, r, urls, release)
 }
@@ -139,6 +140,15 @@ func (m *multiplexRule) serveURLs(w http.ResponseWriter, r *http.Request, urls [
 	options.MaxAge = opening.maxAge(options.MaxAge)
 	m.runStream(w, r, combined.Source(), &options, opening.paths(), end)
 	return nil
+}
+
+// refuseUnread refuses a request whose URLs no rule has seen. A query of one of them may
+// hold a token.
+func (m *multiplexRule) refuseUnread(w http.ResponseWriter, r *http.Request, err error) error {
+	if query, failed := url.QueryUnescape(r.URL.RawQuery); failed != nil || strings.Contains(query, "?") {
+		m.skipLog(r)
+	}
+	return m.refuse(w, r, err)
 }
 
 // skipLog keeps a request with a token in one of its URLs out of the access log, in

@@ -114,6 +114,7 @@ func TestTokenInURLOfMultiplexedStreamIsNotLogged(t *testing.T) {
 	log
 	sse /live {
 		multiplex
+		max_streams 1
 	}
 	sse /mine {
 		topic users/{http.auth.user.id}
@@ -133,6 +134,14 @@ func TestTokenInURLOfMultiplexedStreamIsNotLogged(t *testing.T) {
 	c.expect("", ofURL("/mine?token=wrong", "refused", `{"status":401,"reason":"the token is not a JWT"}`))
 	s.do("POST", "/publish", "topic=users/ann&data=1", "Authorization", "Bearer s3cr3t-token-to-publish", "Content-Type", "application/x-www-form-urlencoded")
 	c.expect("", ofURL(mine, "", "1"))
+	for path, want := range map[string]int{
+		live(mine):                               http.StatusServiceUnavailable, // max_streams
+		live(mine, "https://elsewhere.example/"): http.StatusBadRequest,
+	} {
+		if got := s.do("GET", path, "", "Accept", "text/event-stream").StatusCode; got != want {
+			t.Errorf("status %d, want %d", got, want)
+		}
+	}
 	c.close()
 	waitFor(t, "the log has the stream", func() bool {
 		content, err := os.ReadFile(file)
@@ -173,14 +182,38 @@ func TestURLWhoseResponseMayBeChangedIsRefused(t *testing.T) {
 		}
 		reverse_proxy %[1]s
 	}
+	route /replaced {
+		intercept {
+			@success status 2xx
+			handle_response @success {
+				respond "hidden"
+			}
+		}
+		sse {
+			poll 100ms
+		}
+		reverse_proxy %[1]s
+	}
+	route /template {
+		templates {
+			mime application/json
+		}
+		sse {
+			poll 100ms
+		}
+		reverse_proxy %[1]s
+	}
 	sse /compressed {
 		poll 100ms
 	}
 	reverse_proxy %[1]s`, startBackend(t, newDocument("0").ServeHTTP)))
+	refused := func(path string) string {
+		return ofURL(path, "refused", `{"status":501,"reason":"a handler before the rule may change what the URL sends: open it alone"}`)
+	}
 	for _, protocol := range protocols {
-		c := s.open(protocol, live("/kept", "/compressed"), "Accept-Encoding", "gzip")
-		got := []string{string(c.next().Data), string(c.next().Data)}
-		want := []string{ofURL("/kept", "refused", `{"status":501,"reason":"a handler before the rule may change what the URL sends: open it alone"}`), ofURL("/compressed", "", "0")}
+		c := s.open(protocol, live("/kept", "/replaced", "/template", "/compressed"), "Accept-Encoding", "gzip")
+		got := []string{string(c.next().Data), string(c.next().Data), string(c.next().Data), string(c.next().Data)}
+		want := []string{refused("/kept"), refused("/replaced"), refused("/template"), ofURL("/compressed", "", "0")}
 		if !slices.Equal(got, want) {
 			t.Errorf("%s: %q", protocol, got)
 		}

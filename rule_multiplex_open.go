@@ -391,13 +391,18 @@ func (s *sharedSlots) leave(of *streamCount, slot *sharedSlot) bool {
 }
 
 // leavesText reports whether each writer around a part's leaves the text of a body as
-// it is: it may compress the body.
+// it is: it may compress the body. A recorder with a buffer, such as that of intercept
+// and of templates, may keep a body back and replace it.
 func leavesText(w http.ResponseWriter) bool {
 	for {
-		switch w.(type) {
+		switch writer := w.(type) {
 		case *partWriter:
 			return true
-		case caddyhttp.ResponseRecorder, *responseRecorder:
+		case *responseRecorder:
+		case caddyhttp.ResponseRecorder:
+			if writer.Buffer() != nil || typeName(w) != caddyhttpPath+".responseRecorder" {
+				return false
+			}
 		default:
 			if !leavesBody(w) && !isOfEncode(w) {
 				return false
