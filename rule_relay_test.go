@@ -156,7 +156,7 @@ func TestStreamsOfOtherFormatsBecomeEventsAndComplete(t *testing.T) {
 		client := s.open("HTTP/2.0", "/list")
 		prefix, complete := "", "{}"
 		if name == "shaped" {
-			prefix, complete = "item-", `{"last":{"a":2},"total":2}`
+			prefix, complete = "item-", `{"total":2,"last":{"a":2}}`
 			client.expect(prefix+"1", c.first)
 			client.expect(prefix+"2", c.second)
 		} else {
