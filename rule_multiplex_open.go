@@ -3,12 +3,10 @@ package caddysse
 import (
 	"context"
 	"net/http"
-	"reflect"
 	"sync"
 	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp/encode"
 	"go.uber.org/zap"
 
 	"github.com/caddy-sse/caddy-sse/internal/refusal"
@@ -404,7 +402,7 @@ func leavesText(w http.ResponseWriter) bool {
 				return false
 			}
 		default:
-			if !leavesBody(w) && !isOfEncode(w) {
+			if !leavesBody(w) && typeName(w) != encodeWriter {
 				return false
 			}
 		}
@@ -414,10 +412,4 @@ func leavesText(w http.ResponseWriter) bool {
 		}
 		w = wrapper.Unwrap()
 	}
-}
-
-// isOfEncode reports whether a writer is that of Caddy's encode directive.
-func isOfEncode(w http.ResponseWriter) bool {
-	t := reflect.TypeOf(w)
-	return t.Kind() == reflect.Pointer && t.Elem().PkgPath() == reflect.TypeFor[encode.Encode]().PkgPath()
 }

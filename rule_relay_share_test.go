@@ -51,22 +51,29 @@ func TestLateViewerGetsWhatReplaySays(t *testing.T) {
 	} {
 		b := startStreamer(t, "text/event-stream")
 		s := startSite(t, "", relayTo(b, options))
-		first := s.open("HTTP/1.1", "/live")
-		up := b.next()
-		up.write("data: 1\n\ndata: 2\n\ndata: 3\n\n")
-		for i := 1; i <= 3; i++ {
-			first.expect("", fmt.Sprint(i))
-		}
-		late := s.open("HTTP/1.1", "/live")
-		up.write("data: 4\n\n")
-		for _, data := range append(want, "4") {
-			if e := late.next(); string(e.Data) != data {
-				t.Errorf("%q: got %q, want %q", options, e.Data, data)
-			}
-		}
-		first.close()
-		late.close()
+		wantReplay(t, s, b, "/live", options, want)
 	}
+}
+
+// wantReplay has the backend send events 1 to 3 to a first viewer, and checks what a
+// late one gets of them before event 4.
+func wantReplay(t *testing.T, s *site, b *streamer, path, options string, want []string) {
+	t.Helper()
+	first := s.open("HTTP/1.1", path)
+	up := b.next()
+	up.write("id: 1\ndata: 1\n\ndata: 2\n\ndata: 3\n\n")
+	for i := 1; i <= 3; i++ {
+		first.expect("", fmt.Sprint(i))
+	}
+	late := s.open("HTTP/1.1", path)
+	up.write("data: 4\n\n")
+	for _, data := range append(want, "4") {
+		if e := late.next(); string(e.Data) != data {
+			t.Errorf("%q: got %q, want %q", options, e.Data, data)
+		}
+	}
+	first.close()
+	late.close()
 }
 
 func TestEventStreamOfGetIsReconnectedWhereItEnded(t *testing.T) {

@@ -53,21 +53,7 @@ func TestNewViewerOfStandingFeedGetsWhatReplaySays(t *testing.T) {
 	} {
 		b := startStreamer(t, "text/event-stream")
 		s := startSite(t, "", feedOf(b, options))
-		first := s.open("HTTP/1.1", "/prices")
-		up := b.next()
-		up.write("id: 1\ndata: 1\n\ndata: 2\n\ndata: 3\n\n")
-		for i := 1; i <= 3; i++ {
-			first.expect("", fmt.Sprint(i))
-		}
-		late := s.open("HTTP/1.1", "/prices")
-		up.write("data: 4\n\n")
-		for _, data := range append(want, "4") {
-			if e := late.next(); string(e.Data) != data {
-				t.Errorf("%q: got %q, want %q", options, e.Data, data)
-			}
-		}
-		first.close()
-		late.close()
+		wantReplay(t, s, b, "/prices", options, want)
 	}
 }
 

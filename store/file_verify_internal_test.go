@@ -148,7 +148,7 @@ func TestFileThatCannotBeReadIsNotDamaged(t *testing.T) {
 }
 
 // If locks have no effect, another store may write the file while it is verified.
-// What is found then is no damage, and what was read may be out of date.
+// An error found then is no damage, and the bytes that were read may be out of date.
 func TestFileThatIsWrittenWhileItIsVerifiedHasChanged(t *testing.T) {
 	path := databaseFile(t)
 	db, err := bbolt.Open(path, 0o600, nil)

@@ -51,7 +51,7 @@ func (l *slowLink) close(int64, bool) {
 	l.closed = true
 }
 
-// What ends a stream comes at any moment. Before its link watches the connection,
+// A stream can end at any moment. Before its link watches the connection,
 // it must not close it: the link would watch the next connection with the same
 // descriptor.
 func TestStreamThatEndsAsItIsTakenOverIsClosedAfterwards(t *testing.T) {

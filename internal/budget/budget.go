@@ -26,8 +26,8 @@ func New(bytes int64) *Budget {
 }
 
 // Take waits until so many bytes are free, and takes them until the caller calls
-// release, once. The error is the cause of the context's end. Who holds a part of
-// the budget must not take another.
+// release, once. The error is the cause of the context's end. A caller
+// that holds a part of the budget must not take another.
 //
 // Half of the budget is for documents that need an eighth of it or more. One that
 // needs more than the half waits until it is the only one of these. So documents

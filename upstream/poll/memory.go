@@ -109,8 +109,8 @@ const smallDocument = 64 << 10
 // beginWork waits for the permit to work on a response: reading and comparing a
 // document takes several times its size, and only so many bytes of documents are
 // worked on at a time as two of the largest have. The poll holds its slot until
-// then, so that few responses wait. What programs and selectors take beyond that
-// is bounded by package budget.
+// then, so that few responses wait. Package budget bounds the memory that programs
+// and selectors take beyond that.
 func (l *pollLoop) beginWork(resp *subrequest.Response) error {
 	l.endWork() // on the response to an earlier principal
 	size := int64(len(resp.Body))

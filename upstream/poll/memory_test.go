@@ -88,8 +88,8 @@ func TestDocumentThatGrowsBeyondMaxMemoryIsStale(t *testing.T) {
 	})
 }
 
-// What counts for max_memory is no less than what a view keeps: the document as
-// an event, whose bytes the document and an equal response share.
+// max_memory counts no less than a view keeps: the document as an event, whose bytes
+// the document and an equal response share.
 func TestMaxMemoryCountsWhatViewsKeep(t *testing.T) {
 	large := strings.Repeat("0,", 5000)
 	for name, c := range map[string]struct {

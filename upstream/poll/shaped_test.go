@@ -120,7 +120,7 @@ func TestClientThatIsCutAmongTheFirstEventsGetsTheRest(t *testing.T) {
 		advance(2 * time.Second)
 		back.wantAll(e.t, "item 3", "item 4", "item 5")
 		e.resume(newRequest("/doc"), late.idOf(3)).wantAll(e.t, "item 5")
-		// What followed the event is not in the log any more.
+		// The events after it are not in the log any more.
 		e.resume(newRequest("/doc"), late.idOf(1)).wantAll(e.t, reset, "item 1", "item 2", "item 3", "item 4", "item 5")
 	})
 }

@@ -12,7 +12,6 @@ import (
 
 	"golang.org/x/net/http/httpguts"
 
-	"github.com/caddy-sse/caddy-sse/event"
 	"github.com/caddy-sse/caddy-sse/internal/formats"
 	"github.com/caddy-sse/caddy-sse/subrequest"
 )
@@ -194,12 +193,11 @@ func (f *standing) decoderOf(resp *http.Response) (formats.Decoder, error) {
 // next ones, and came when they are there.
 func (f *standing) read(ctx context.Context, body io.Reader, d formats.Decoder, waits, came func()) error {
 	buf := make([]byte, 32<<10)
-	var events []event.Event
 	for {
 		waits()
 		n, readErr := body.Read(buf)
 		came()
-		events, err := d.Decode(events[:0], buf[:n])
+		events, err := d.Decode(nil, buf[:n])
 		if err == nil && readErr == io.EOF {
 			events, err = d.End(events)
 		}
